@@ -1,0 +1,1 @@
+"""Ray actors: thin shells around session objects that know nothing of Ray."""

@@ -1,0 +1,1 @@
+"""Runs a job on Ray: local, submitted or autoscaled."""

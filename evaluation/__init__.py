@@ -1,0 +1,1 @@
+"""A simulated world with exact truth, and the measures and reports that rest on it."""

@@ -1,0 +1,75 @@
+"""Clips, work units and frame pairs: what flows from the manifest to the labeller."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+
+from schemas.outcomes import ClipOutcome
+
+
+def stable_id(*parts: object) -> str:
+    """128-bit hexadecimal hash of the parts, the same on every machine and in every version."""
+    digest = hashlib.blake2b(digest_size=16)
+    for part in parts:
+        text = "" if part is None else repr(part) if isinstance(part, float) else str(part)
+        digest.update(len(text.encode()).to_bytes(8, "little") + text.encode())
+    return digest.hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Clip:
+    """One video, or the window [start_s, end_s) of one, in seconds of presentation time.
+
+    `size_bytes` is what the listing said, or None where the store did not say.
+    """
+
+    clip_id: str
+    uri: str
+    action_class: str | None = None
+    start_s: float | None = None
+    end_s: float | None = None
+    size_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class WorkUnit:
+    """A fixed, ordered list of clips that is decoded, labelled and committed as one."""
+
+    unit_id: str
+    clips: tuple[Clip, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class KeyFrame:
+    """A chosen frame: its presentation time and its image as stored in the dataset (JPEG or PNG)."""
+
+    time_s: float
+    image: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class FramePair:
+    """Indices into the clip's key frames, and the mean optical-flow magnitude from source to target.
+
+    `motion` is measured directly between the two frames, in pixels of a frame scaled to 128 pixels
+    on its longer side.
+    """
+
+    source: int
+    target: int
+    motion: float
+
+
+@dataclass(frozen=True, slots=True)
+class ExtractedClip:
+    """A clip after decoding: key frames and pairs to label, or the outcome that ended it early."""
+
+    clip: Clip
+    frames: tuple[KeyFrame, ...] = ()
+    pairs: tuple[FramePair, ...] = ()
+    pair_drops: dict[str, int] = field(default_factory=dict)
+    outcome: ClipOutcome | None = None
+
+    def __post_init__(self) -> None:
+        assert (self.outcome is None) == bool(self.pairs), self.clip.clip_id

@@ -1,0 +1,138 @@
+"""Configuration: one frozen model per job, unknown keys refused, derived values derived.
+
+Read from YAML, then from dotted overrides (`keyframes.min_interval=10`). A job's configuration is
+part of its fingerprint: what changes the rows is here, what only changes speed is in `Resources`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Annotated, Any, Literal, Self, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from schemas.errors import ConfigError
+
+Positive = Annotated[int, Field(gt=0)]
+Seconds = Annotated[float, Field(gt=0)]
+
+
+class Config(BaseModel):
+    """Frozen, and refuses keys that it doesn't know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Limits(Config):
+    """What a clip may cost before it is rejected as too_large, timeout or out_of_memory."""
+
+    max_pixels: Positive = 4096 * 4096
+    max_duration_s: Seconds = 6 * 3600.0
+    window_s: Seconds = 60.0
+    """Videos longer than this are cut into windows of this length, each a clip of its own."""
+    deadline_s: Seconds = 120.0
+    """Wall time that decoding one clip may take."""
+    memory_bytes: Positive = 4 << 30
+
+
+class KeyFrames(Config):
+    """Selection of frame pairs (METHOD: K_f = 6, I_f = 20)."""
+
+    max_keyframes: Annotated[int, Field(ge=2)] = 6
+    min_interval: Positive = 20
+    min_motion: Annotated[float, Field(ge=0)] = 0.5
+    """Pairs with less motion than this are dropped as static; pixels at 128 on the longer side."""
+    cut_threshold: Annotated[float, Field(gt=0)] = 0.5
+
+
+class StoredImage(Config):
+    """How key frames are stored in the dataset; codes are computed from what is stored."""
+
+    max_side: Positive = 512
+    format: Literal["jpeg", "png"] = "jpeg"
+    quality: Annotated[int, Field(ge=1, le=100)] = 95
+
+
+class Annotation(Config):
+    """How the dynamics model writes actions."""
+
+    max_new_tokens: Positive = 32
+    temperature: Annotated[float, Field(ge=0)] = 0.0
+    """0 is greedy; above 0, samples are drawn with a seed derived from the clip's id."""
+    seed: int = 0
+
+
+class LabelConfig(Config):
+    """`kinescribe label`: everything that the rows of a dataset depend on, beside input and weights."""
+
+    dynamics: str = "embedded"
+    limits: Limits = Limits()
+    keyframes: KeyFrames = KeyFrames()
+    image: StoredImage = StoredImage()
+    annotation: Annotation = Annotation()
+    clips_per_unit: Positive = 16
+    max_reject_rate: Annotated[float, Field(ge=0, le=1)] = 0.5
+
+    @model_validator(mode="after")
+    def _window_fits(self) -> Self:
+        if self.limits.window_s > self.limits.max_duration_s:
+            raise ValueError(
+                f"limits.window_s must be at most limits.max_duration_s, got {self.limits.window_s} "
+                f"and {self.limits.max_duration_s}"
+            )
+        return self
+
+
+class Resources(Config):
+    """What changes only how fast a job runs; None lets the planner decide from the cluster."""
+
+    decode_workers: Positive | None = None
+    label_workers: Positive | None = None
+    micro_batch: Positive = 32
+
+
+AnyConfig = TypeVar("AnyConfig", bound=Config)
+
+
+def load_config(kind: type[AnyConfig], text: str | None, overrides: Iterable[str] = ()) -> AnyConfig:
+    """A `kind` from YAML text and dotted overrides (`a.b=value`, the value read as YAML).
+
+    Raises ConfigError naming each key, its value and what was expected.
+    """
+    try:
+        values = yaml.safe_load(text) if text else {}
+    except yaml.YAMLError as error:
+        raise ConfigError(f"the configuration is not YAML: {error}") from error
+    if not isinstance(values or {}, dict):
+        raise ConfigError(f"the configuration must be a mapping, got {type(values).__name__}")
+    values = values or {}
+    for override in overrides:
+        _set(values, override)
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError(_explain(error)) from error
+
+
+def _set(values: dict[str, Any], override: str) -> None:
+    path, equals, text = override.partition("=")
+    if not equals or not path:
+        raise ConfigError(f"an override has the form key=value, got {override!r}")
+    *parents, leaf = path.split(".")
+    for key in parents:
+        values = values.setdefault(key, {})
+        if not isinstance(values, dict):
+            raise ConfigError(f"{path}: {key} is a value, not a section")
+    values[leaf] = yaml.safe_load(text)
+
+
+def _explain(error: ValidationError) -> str:
+    lines = []
+    for item in error.errors():
+        where = ".".join(str(part) for part in item["loc"]) or "configuration"
+        if item["type"] == "extra_forbidden":
+            lines.append(f"{where}: no such key; remove it or check its spelling")
+        else:
+            lines.append(f"{where}: {item['msg']}, got {item['input']!r}")
+    return "\n".join(lines)

@@ -1,0 +1,1 @@
+"""URIs, shards and commits: every byte that Kinescribe reads or writes goes through here."""
