@@ -1,0 +1,90 @@
+"""The rules of CONTRIBUTING.md that can be counted; import-linter holds those about imports."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+ROOMS = (
+    "kinescribe",
+    "cluster",
+    "actors",
+    "labeling",
+    "training",
+    "evaluation",
+    "models",
+    "storage",
+    "schemas",
+)
+SOURCES = sorted(path for room in ROOMS for path in (ROOT / room).rglob("*.py"))
+SCRIPTS = sorted(path for folder in ("benchmarks", "examples") for path in (ROOT / folder).rglob("*.py"))
+TESTS = sorted((ROOT / "tests").rglob("*.py"))
+EVERY_FILE = [*SOURCES, *SCRIPTS, *TESTS]
+
+# Where an exception of any kind becomes a rejected clip with a code.
+UNIT_EDGES: set[str] = set()
+EMPTY_NAMES = {"common", "helper", "helpers", "manager", "misc", "util", "utils"}
+
+
+def name(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def functions(path: Path) -> Iterator[tuple[str, int]]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield f"{name(path)}:{node.lineno} {node.name}", (node.end_lineno or 0) - node.lineno + 1
+
+
+def catches_everything(node: ast.AST) -> bool:
+    if not isinstance(node, ast.ExceptHandler):
+        return False
+    kinds = node.type.elts if isinstance(node.type, ast.Tuple) else [node.type]
+    return any(kind is None or ast.unparse(kind) in {"Exception", "BaseException"} for kind in kinds)
+
+
+def test_every_room_is_looked_at():
+    assert {name(path).split("/")[0] for path in SOURCES} == set(ROOMS)
+
+
+def test_a_file_has_fewer_than_400_lines():
+    lengths = {name(path): len(path.read_text().splitlines()) for path in EVERY_FILE}
+    assert {file: lines for file, lines in lengths.items() if lines >= 400} == {}
+
+
+def test_a_function_has_fewer_than_60_lines():
+    lengths = {where: lines for path in EVERY_FILE for where, lines in functions(path)}
+    assert {where: lines for where, lines in lengths.items() if lines >= 60} == {}
+
+
+def test_a_module_opens_with_its_job():
+    silent = [
+        name(path) for path in [*SOURCES, *SCRIPTS] if not ast.get_docstring(ast.parse(path.read_text()))
+    ]
+    assert silent == []
+
+
+def test_a_file_is_named_by_a_noun_of_the_field():
+    assert [name(path) for path in EVERY_FILE if path.stem.removeprefix("test_") in EMPTY_NAMES] == []
+
+
+def test_only_the_units_edge_catches_every_exception():
+    broad = {
+        name(path)
+        for path in [*SOURCES, *SCRIPTS]
+        if any(catches_everything(node) for node in ast.walk(ast.parse(path.read_text())))
+    }
+    assert broad == UNIT_EDGES
+
+
+def test_tests_mirror_paths():
+    mirrored = (path for path in TESTS if path.parent != ROOT / "tests" and path.name.startswith("test_"))
+    expected = {name(path): name(path).removeprefix("tests/").replace("test_", "", 1) for path in mirrored}
+    assert [test for test, source in expected.items() if not (ROOT / source).is_file()] == []
+
+
+@pytest.mark.parametrize("mark", ["TO" + "DO", "FIX" + "ME", "NotImplemented" + "Error", "mark." + "skip"])
+def test_nothing_is_left_for_later(mark: str):
+    assert [name(path) for path in EVERY_FILE if mark in path.read_text()] == []
