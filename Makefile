@@ -1,7 +1,7 @@
 # Everything that a person or a CI runs. `make demo` and `make test` set the project up by themselves.
 PYTHON ?= python3
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
-PIP := .venv/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+PIP := .venv/bin/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt
 
 .PHONY: setup demo test test-slow check bench clean
 .DEFAULT_GOAL := test

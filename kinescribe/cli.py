@@ -1,0 +1,123 @@
+"""The command line: reads options, calls one function of the house, prints what it returned.
+
+Knows no job's inside. What is heavy is imported by the command that needs it, so that
+`kinescribe --help` answers at once. Results go to stdout; progress, logs and errors to stderr.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kinescribe import __version__
+from kinescribe.display import print_result, stdout_for_results
+from schemas.errors import ConfigError, UserError
+
+app = typer.Typer(
+    name="kinescribe",
+    help="Writes down the motion in videos: frame pairs, the action between them, a dataset.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Dataset = Annotated[str, typer.Argument(metavar="DATASET", help="Folder or URL of a labelled dataset.")]
+ConfigFile = Annotated[Path | None, typer.Option("--config", help="YAML file with the job's configuration.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override one key, e.g. keyframes.min_interval=10."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object on stdout.")]
+
+
+def main() -> None:
+    """Run the command line; an error that the user can mend is shown without a traceback."""
+    try:
+        app()
+    except UserError as error:
+        for line in str(error).splitlines():
+            print(f"error: {line}", file=sys.stderr)
+        sys.exit(2)
+
+
+@app.callback(invoke_without_command=True)
+def version(
+    context: typer.Context,
+    show: Annotated[bool, typer.Option("--version", help="Print the version and leave.")] = False,
+) -> None:
+    if show:
+        print(__version__)
+        raise typer.Exit
+    assert context.invoked_subcommand
+
+
+@app.command()
+def label(
+    input: Annotated[str, typer.Argument(help="File, folder, glob, URL of a store, or manifest.")],
+    out: Annotated[str, typer.Option(help="Folder or URL of the dataset; run again to resume.")],
+    config: ConfigFile = None,
+    overrides: Overrides = None,
+    dynamics: Annotated[
+        str | None, typer.Option(help="Dynamics model: 'embedded' or a model's folder.")
+    ] = None,
+    decode_workers: Annotated[int | None, typer.Option(help="Most decoders at once.")] = None,
+    label_workers: Annotated[int | None, typer.Option(help="Most models at once.")] = None,
+    micro_batch: Annotated[int | None, typer.Option(help="Pairs in one batch of the model.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Label videos: key frames, pairs, the action between them and its likelihood."""
+    from cluster.label import run_label
+    from schemas.config import LabelConfig, Resources, load_config
+    from storage.audit import status
+
+    model = [] if dynamics is None else [f"dynamics={dynamics}"]
+    settings = load_config(LabelConfig, _read(config), [*(overrides or []), *model])
+    speed = {"decode_workers": decode_workers, "label_workers": label_workers, "micro_batch": micro_batch}
+    resources = Resources.model_validate({key: value for key, value in speed.items() if value is not None})
+    with stdout_for_results():
+        run_label(input, out, settings, resources)
+    print_result(status(out), as_json)
+
+
+@app.command()
+def status(dataset: Dataset, as_json: Json = False) -> None:
+    """Say how far a dataset is: clips kept, dropped, rejected and pending, with reasons."""
+    from storage import audit
+
+    print_result(audit.status(dataset), as_json)
+
+
+@app.command()
+def check(dataset: Dataset, as_json: Json = False) -> None:
+    """Audit a dataset: every object's digest, and every clip in exactly one outcome."""
+    from storage import audit
+
+    result = audit.check(dataset)
+    print_result(result, as_json)
+    if not result.ok:
+        raise typer.Exit(1)
+
+
+@app.command()
+def report(
+    dataset: Dataset,
+    out: Annotated[Path, typer.Option(help="The HTML file to write.")],
+    sample: Annotated[int, typer.Option(min=0, help="How many pairs to show.")] = 24,
+) -> None:
+    """Write one self-contained HTML page: pairs, actions, heat maps, scores, rejects."""
+    from evaluation.report import write_report
+
+    write_report(dataset, out, sample)
+    print(out)
+
+
+def _read(path: Path | None) -> str | None:
+    if path is None:
+        return None
+    try:
+        return path.read_text()
+    except OSError as error:
+        raise ConfigError(f"--config {path} cannot be read: {error.strerror}") from error
