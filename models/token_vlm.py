@@ -1,0 +1,187 @@
+"""A unified vision-language model: one decoder over text tokens and image codes, both tasks.
+
+Serves the embedded model and any local folder in the same layout. Knows nothing of video, of Ray or
+of training beyond the likelihoods that training weighs. Shapes: B sequences, T tokens, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, Self
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch.nn.utils.rnn import pad_sequence
+from transformers import AutoModelForCausalLM, AutoTokenizer, LogitsProcessorList, PreTrainedModel
+
+from models.codec import ImageCodec
+from models.sampling import AllowedTokens, SeededSampling
+from models.tokens import CodePair, Codes, CodeTriplet, Task, TokenLayout, TokenSequence
+from schemas.errors import ModelError
+
+
+class Description(NamedTuple):
+    """An action that the dynamics model wrote, with its likelihood."""
+
+    text: str
+    logprob: float
+    """Sum over its tokens, the closing one included."""
+    num_tokens: int
+    finish_reason: Literal["stop", "length"]
+
+
+class TokenVLM:
+    """A causal language model of transformers, its tokenizer, and the codec that its image codes are of.
+
+    A folder in this layout is the model's own `save_pretrained` with the codec in `codec/`; the model's
+    config.json says at which token id the codes start (`first_code_id`).
+    """
+
+    def __init__(self, network: PreTrainedModel, layout: TokenLayout, codec: ImageCodec) -> None:
+        self.network = network.eval()
+        self.layout = layout
+        self.codec = codec
+        self._fingerprint: str | None = None
+
+    @classmethod
+    def load(cls, folder: Path, dtype: torch.dtype = torch.float32) -> Self:
+        """The model in `folder`; raises ModelError naming what is missing. safetensors only, no code."""
+        for name in ("config.json", "model.safetensors", "tokenizer.json", "codec/config.json"):
+            if not (folder / name).is_file():
+                raise ModelError(f"{folder} is no unified model: {name} is missing; see docs/ARCHITECTURE.md")
+        options = {"local_files_only": True, "trust_remote_code": False}
+        network = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, use_safetensors=True, **options)
+        first_code_id = getattr(network.config, "first_code_id", None)
+        if first_code_id is None:
+            raise ModelError(
+                f"{folder}/config.json lacks first_code_id, the token id of image code 0; add it"
+            )
+        codec = ImageCodec.load(folder / "codec")
+        tokenizer = AutoTokenizer.from_pretrained(folder, **options)
+        length = codec.grid[0] * codec.grid[1]
+        return cls(network, TokenLayout(tokenizer, first_code_id, codec.num_codes, length), codec)
+
+    def save(self, folder: Path) -> None:
+        """Write network, tokenizer and codec as `load` reads them."""
+        self.network.config.first_code_id = self.layout.first_code_id
+        self.network.save_pretrained(folder)
+        self.layout.tokenizer.save_pretrained(folder)
+        self.codec.save(folder / "codec")
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the weights, the vocabulary and the codec: what decides the labels."""
+        if self._fingerprint is None:
+            digest = hashlib.blake2b(self.codec.id.encode(), digest_size=8)
+            digest.update(self.layout.tokenizer.backend_tokenizer.to_str().encode())
+            for name, tensor in sorted(self.network.state_dict().items()):
+                digest.update(name.encode() + tensor.cpu().float().numpy().tobytes())
+            self._fingerprint = digest.hexdigest()
+        return self._fingerprint
+
+    def sequence(
+        self,
+        task: Task,
+        triplet: CodeTriplet,
+        importance: NDArray[np.float32] | None = None,
+        context_weight: float = 0.0,
+    ) -> TokenSequence:
+        """See `TokenLayout.sequence`."""
+        return self.layout.sequence(task, triplet, importance, context_weight)
+
+    @torch.inference_mode()
+    def describe(
+        self,
+        pairs: Sequence[CodePair],
+        max_new_tokens: int,
+        temperature: float = 0.0,
+        seeds: Sequence[int] | None = None,
+    ) -> list[Description]:
+        """The action between the two frames of each pair (inverse dynamics), only text allowed.
+
+        temperature 0 is greedy; above it, `seeds` holds one seed for each pair, so that a pair's sample
+        does not depend on its batch. Log-probabilities are the model's own, at temperature 1.
+        """
+        prompts_BT = self._tensor(np.stack([self.layout.describe_prompt(pair) for pair in pairs]))
+        processors = LogitsProcessorList([AllowedTokens(0, self.layout.first_code_id)])
+        if temperature > 0:
+            assert seeds is not None
+            assert len(seeds) == len(pairs)
+            processors.append(SeededSampling(seeds, temperature))
+        ids_BT, logits_BTV = self._generate(prompts_BT, max_new_tokens, processors)
+        logprobs_BT = logits_BTV.float().log_softmax(-1).gather(-1, ids_BT[..., None])[..., 0]
+        return [self._description(*row) for row in zip(ids_BT.tolist(), logprobs_BT.tolist(), strict=True)]
+
+    @torch.inference_mode()
+    def score(self, triplets: Sequence[CodeTriplet]) -> list[float]:
+        """log p(action | source, target) of each triplet, summed over the action's tokens."""
+        sequences = [self.sequence("dynamics", triplet) for triplet in triplets]
+        ids_BT = _pad([sequence.ids for sequence in sequences]).to(self.network.device)
+        weights_BT = _pad([sequence.weights for sequence in sequences]).to(self.network.device)
+        keep = ids_BT.shape[1] - min(int(np.argmax(sequence.weights > 0)) for sequence in sequences)
+        return (self.logprobs(ids_BT, keep) * weights_BT[:, -keep:]).sum(-1).tolist()
+
+    def logprobs(self, ids_BT: torch.Tensor, keep: int) -> torch.Tensor:
+        """log p of each sequence's last `keep` tokens given those before, float32 of shape (B, keep).
+
+        Sequences are padded on the right, where a causal model needs no mask.
+        """
+        logits_BKV = self.network(input_ids=ids_BT, logits_to_keep=keep + 1, use_cache=False).logits[:, :-1]
+        targets = ids_BT[:, -keep:].flatten()
+        losses = F.cross_entropy(logits_BKV.float().flatten(0, 1), targets, reduction="none")
+        return -losses.view(len(ids_BT), keep)
+
+    @torch.inference_mode()
+    def imagine(
+        self, source_codes: Codes, action: str, num_samples: int, seed: int, temperature: float = 1.0
+    ) -> NDArray[np.uint16]:
+        """Codes of shape (num_samples, L) of imagined targets (forward dynamics).
+
+        Only image tokens can be drawn; the samples share the prompt's prefill.
+        """
+        prompt_1T = self._tensor(self.layout.imagine_prompt(source_codes, action)[None])
+        first = self.layout.first_code_id
+        seeds = [seed * 1_000_003 + index for index in range(num_samples)]
+        processors = LogitsProcessorList(
+            [AllowedTokens(first, first + self.layout.num_codes), SeededSampling(seeds, temperature)]
+        )
+        prompts_BT = prompt_1T.expand(num_samples, -1)
+        ids_BT, _ = self._generate(prompts_BT, self.layout.codes_per_image, processors)
+        return (ids_BT - first).cpu().numpy().astype(np.uint16)
+
+    def _generate(
+        self, prompts_BT: torch.Tensor, max_new_tokens: int, processors: LogitsProcessorList
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """New token ids (B, T), padded after the end, and the raw logits (B, T, V) that gave them."""
+        output = self.network.generate(  # pyright: ignore[reportCallIssue]
+            inputs=prompts_BT,
+            attention_mask=torch.ones_like(prompts_BT),
+            max_new_tokens=max_new_tokens,
+            do_sample=False,
+            logits_processor=processors,
+            pad_token_id=self.layout.tokenizer.pad_token_id,
+            eos_token_id=self.layout.tokenizer.eos_token_id,
+            return_dict_in_generate=True,
+            output_logits=True,
+        )
+        return output.sequences[:, prompts_BT.shape[1] :], torch.stack(output.logits, 1)
+
+    def _description(self, ids: list[int], logprobs: list[float]) -> Description:
+        end = self.layout.tokenizer.eos_token_id
+        stopped = end in ids
+        num_tokens = ids.index(end) + 1 if stopped else len(ids)
+        text = self.layout.tokenizer.decode(ids[: num_tokens - stopped], skip_special_tokens=True)
+        assert isinstance(text, str)
+        reason = "stop" if stopped else "length"
+        return Description(text.strip(), sum(logprobs[:num_tokens]), num_tokens, reason)
+
+    def _tensor(self, array: NDArray[np.int64]) -> torch.Tensor:
+        return torch.from_numpy(array).to(self.network.device)
+
+
+def _pad(rows: Sequence[NDArray[Any]]) -> torch.Tensor:
+    return pad_sequence([torch.from_numpy(row) for row in rows], batch_first=True)

@@ -1,0 +1,111 @@
+"""How a triplet becomes one sequence of text and image tokens, and the types that carry it.
+
+Knows the layout only: no network, no tensors. Both tasks share it (METHOD, Terms):
+
+    dynamics   <bos> <image> source <image> target <action> text <eos>      p(action | source, target)
+    world      <bos> <image> source <action> text <image> target            p(target | source, action)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from transformers import PreTrainedTokenizerFast
+
+Task = Literal["dynamics", "world"]
+Codes = NDArray[np.uint16]
+
+IMAGE, ACTION = "<image>", "<action>"
+
+
+class CodePair(NamedTuple):
+    """Two frames as codes of shape (L,)."""
+
+    source_codes: Codes
+    target_codes: Codes
+
+
+class CodeTriplet(NamedTuple):
+    """Two frames as codes of shape (L,), and what was done between them."""
+
+    source_codes: Codes
+    target_codes: Codes
+    action: str
+
+
+class TokenSequence(NamedTuple):
+    """Token ids and the weight of each as a prediction, both of shape (T,).
+
+    Weight 0 marks what is given (the prompt).
+    """
+
+    ids: NDArray[np.int64]
+    weights: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class TokenLayout:
+    """Builds sequences for one tokenizer and one codec; image code c has the id `first_code_id + c`."""
+
+    tokenizer: PreTrainedTokenizerFast
+    first_code_id: int
+    num_codes: int
+    codes_per_image: int
+
+    def text(self, action: str) -> NDArray[np.int64]:
+        """The action's tokens, closed by the end-of-sequence token."""
+        ids = self.tokenizer.encode(action, add_special_tokens=False)
+        return np.asarray([*ids, self.tokenizer.eos_token_id], np.int64)
+
+    def image(self, codes: Codes) -> NDArray[np.int64]:
+        """`<image>` and the codes' token ids."""
+        assert codes.shape == (self.codes_per_image,), codes.shape
+        return np.concatenate([[self._id(IMAGE)], codes.astype(np.int64) + self.first_code_id])
+
+    def describe_prompt(self, pair: CodePair | CodeTriplet) -> NDArray[np.int64]:
+        """What the dynamics model is given: both images."""
+        images = [self.image(pair.source_codes), self.image(pair.target_codes)]
+        return np.concatenate([self._bos, *images, [self._id(ACTION)]])
+
+    def imagine_prompt(self, source_codes: Codes, action: str) -> NDArray[np.int64]:
+        """What the world model is given: the source image and the action."""
+        text = self.text(action)[:-1]
+        parts = [self._bos, self.image(source_codes), [self._id(ACTION)], text, [self._id(IMAGE)]]
+        return np.concatenate(parts).astype(np.int64)
+
+    def sequence(
+        self,
+        task: Task,
+        triplet: CodeTriplet,
+        importance: NDArray[np.float32] | None = None,
+        context_weight: float = 0.0,
+    ) -> TokenSequence:
+        """The whole sequence of a triplet with per-token weights.
+
+        Weights are 1 on text and `importance` of shape (L,) (1 where None) on the target's tokens of
+        a world sequence. `context_weight` adds an auxiliary next-token loss on the target's tokens of
+        a dynamics sequence, in proportion to `importance`.
+        """
+        image_weights = np.ones(self.codes_per_image, np.float32) if importance is None else importance
+        if task == "dynamics":
+            prompt, completion = self.describe_prompt(triplet), self.text(triplet.action)
+            weights = np.zeros(len(prompt) + len(completion), np.float32)
+            weights[len(prompt) - 1 - self.codes_per_image : len(prompt) - 1] = context_weight * image_weights
+            weights[len(prompt) :] = 1
+        else:
+            prompt = self.imagine_prompt(triplet.source_codes, triplet.action)
+            completion = self.image(triplet.target_codes)[1:]
+            weights = np.concatenate([np.zeros(len(prompt), np.float32), image_weights])
+        return TokenSequence(np.concatenate([prompt, completion]), weights.astype(np.float32))
+
+    @property
+    def _bos(self) -> NDArray[np.int64]:
+        return np.asarray([self.tokenizer.bos_token_id], np.int64)
+
+    def _id(self, token: str) -> int:
+        token_id = self.tokenizer.convert_tokens_to_ids(token)
+        assert isinstance(token_id, int)
+        return token_id
