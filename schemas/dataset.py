@@ -1,7 +1,8 @@
 """The Arrow schema of a labelled dataset: one row per triplet.
 
 `source` and `target` are Hugging Face `Image` features. datasets and the Hub read that from the
-`huggingface` key of the schema's metadata; a bare struct{bytes, path} would stay a struct.
+`huggingface` key of the schema's metadata; a bare struct{bytes, path} would stay a struct. It believes
+the metadata of nullable fields only, so images are nullable here although none is ever null.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ FIELDS: tuple[pa.Field, ...] = (
     pa.field("clip_id", pa.string(), nullable=False),
     pa.field("video", pa.string(), nullable=False),
     pa.field("action_class", pa.string()),
-    pa.field("source", IMAGE, nullable=False),
-    pa.field("target", IMAGE, nullable=False),
+    pa.field("source", IMAGE),
+    pa.field("target", IMAGE),
     pa.field("source_time_s", pa.float64()),
     pa.field("target_time_s", pa.float64()),
     pa.field("action", pa.string(), nullable=False),

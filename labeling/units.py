@@ -1,0 +1,37 @@
+"""Cuts long videos into windows and clips into work units; pure functions, no file is opened here."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+from schemas.clips import Clip, WorkUnit, stable_id
+
+
+def cut_windows(clip: Clip, duration_s: float | None, window_s: float) -> list[Clip]:
+    """The clip in windows of `window_s`, or the clip itself where it is no longer or its end unknown.
+
+    `duration_s` is the whole file's. The last window ends where the clip does, so a header that is a
+    little short loses nothing.
+    """
+    start_s = clip.start_s or 0.0
+    end_s = min((end for end in (clip.end_s, duration_s) if end is not None), default=start_s)
+    num_windows = math.ceil((end_s - start_s) / window_s)
+    if num_windows <= 1:
+        return [clip]
+    starts = [start_s + index * window_s for index in range(num_windows)]
+    ends = [*starts[1:], clip.end_s]
+    return [
+        replace(clip, clip_id=stable_id(clip.clip_id, start, end), start_s=start, end_s=end)
+        for start, end in zip(starts, ends, strict=True)
+    ]
+
+
+def plan_units(clips: Sequence[Clip], clips_per_unit: int, fingerprint: str) -> list[WorkUnit]:
+    """The clips in order, `clips_per_unit` to a unit; a unit's id is a hash of the run and its clips."""
+    return [
+        WorkUnit(stable_id(fingerprint, *(clip.clip_id for clip in some)), some)
+        for first in range(0, len(clips), clips_per_unit)
+        if (some := tuple(clips[first : first + clips_per_unit]))
+    ]

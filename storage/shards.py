@@ -1,0 +1,198 @@
+"""A work unit as one Parquet object, which is also its commit: rows, and in the footer every clip's end.
+
+`data/<unit id>.parquet` is published by a single create-if-absent, so there is no second write that
+could be lost and nothing is ever overwritten. Knows the layout of a dataset folder and the schema of a
+footer; not how rows come about, nor which units a run has.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as pads
+import pyarrow.parquet as pq
+
+from schemas.clips import WorkUnit
+from schemas.dataset import IMAGE
+from schemas.errors import DatasetError
+from schemas.outcomes import ClipOutcome, DropReason, RejectCode, Status
+from storage import uri
+from storage.run import read_plan_columns
+
+FOOTER_KEY = b"kinescribe.unit"
+MAX_MESSAGE = 500
+"""Characters of a clip's message that are kept: a decoder may complain without end."""
+TAIL_BYTES = 64 << 10
+"""What is read first to find a footer; larger footers cost a second request."""
+REMEDY = "move it out of the folder and run `kinescribe label` again"
+
+
+@dataclass(frozen=True, slots=True)
+class UnitFooter:
+    """What a unit's object says about itself; `extra` is what the labeller added, as stage times."""
+
+    unit_id: str
+    digest: str
+    committed_at: str
+    outcomes: tuple[ClipOutcome, ...]
+    extra: Mapping[str, str]
+
+
+def unit_uri(dataset: str, unit_id: str) -> str:
+    """Where a unit's object is."""
+    return uri.join(dataset, "data", f"{unit_id}.parquet")
+
+
+def write_unit(
+    dataset: str,
+    unit: WorkUnit,
+    table: pa.Table,
+    outcomes: Sequence[ClipOutcome],
+    extra: Mapping[str, str] | None = None,
+) -> bool:
+    """Commit a unit: its rows, ordered by clip and time, and the outcome of each of its clips.
+
+    False if the unit had been committed already; then this call's rows are thrown away.
+    """
+    _assert_accounted(unit, table, outcomes)
+    rows = _ordered(table, unit)
+    footer = {
+        "unit_id": unit.unit_id,
+        "digest": rows_digest(rows),
+        "committed_at": datetime.now(UTC).isoformat(timespec="milliseconds"),
+        "outcomes": [{**asdict(end), "message": end.message[:MAX_MESSAGE]} for end in outcomes],
+        "extra": dict(extra or {}),
+    }
+    data = _parquet(rows, json.dumps(footer))
+    return uri.create(unit_uri(dataset, unit.unit_id), data, aside=uri.join(dataset, ".tmp"))
+
+
+def read_footer(object_uri: str) -> UnitFooter:
+    """The footer of a unit's object, without its rows. Raises DatasetError where it has none."""
+    tail = uri.read_tail(object_uri, TAIL_BYTES)
+    needed = int.from_bytes(tail[-8:-4], "little") + 8
+    if needed > len(tail) == TAIL_BYTES:
+        tail = uri.read_tail(object_uri, needed)
+    try:
+        metadata = pq.read_metadata(pa.BufferReader(tail)).metadata
+    except (pa.ArrowException, OSError) as error:
+        raise DatasetError(f"{object_uri} is damaged: {error}; {REMEDY}") from error
+    return parse_footer(object_uri, metadata)
+
+
+def parse_footer(object_uri: str, metadata: Mapping[bytes, bytes] | None) -> UnitFooter:
+    """The footer in the key-value metadata of a Parquet file."""
+    if not metadata or FOOTER_KEY not in metadata:
+        raise DatasetError(f"{object_uri} was not written by Kinescribe; {REMEDY}")
+    try:
+        footer = json.loads(metadata[FOOTER_KEY])
+        outcomes = tuple(_outcome(end) for end in footer.pop("outcomes"))
+        return UnitFooter(**footer, outcomes=outcomes)
+    except (ValueError, KeyError, TypeError, AssertionError) as error:
+        raise DatasetError(f"{object_uri} has a damaged footer: {error!r}; {REMEDY}") from error
+
+
+def committed_units(dataset: str) -> set[str]:
+    """The ids of the units that are done, from a listing alone."""
+    names = (info.uri.rpartition("/")[2] for info in uri.list_files(uri.join(dataset, "data")))
+    return {name.removesuffix(".parquet") for name in names if name.endswith(".parquet")}
+
+
+def scan(dataset: str, columns: Sequence[str] | None = None) -> pads.Dataset:
+    """The rows of the committed units of the plan, in the plan's order, lazily."""
+    committed = committed_units(dataset)
+    planned = dict.fromkeys(read_plan_columns(dataset, ["unit_id"])["unit_id"].to_pylist())
+    objects = [unit_uri(dataset, unit) for unit in planned if unit in committed]
+    if not objects:
+        raise DatasetError(f"{dataset} has no committed unit yet; run `kinescribe label` to the end")
+    store, _ = uri.arrow_store(dataset)
+    rows = pads.dataset([uri.arrow_store(item)[1] for item in objects], filesystem=store, format="parquet")
+    if columns is None:
+        return rows
+    fields = [rows.schema.field(name) for name in columns]
+    return rows.replace_schema(pa.schema(fields, rows.schema.metadata))
+
+
+def rows_digest(rows: pa.Table) -> str:
+    """A hash of names, types and values, the same however the rows are chunked, encoded or compressed."""
+    digest = hashlib.blake2b(digest_size=16)
+    for name in rows.column_names:
+        column = rows[name].combine_chunks()
+        digest.update(name.encode())
+        _feed(digest, column)
+    return digest.hexdigest()
+
+
+def _feed(digest: hashlib.blake2b, values: Any) -> None:
+    # Parquet renames the items of a list, so a nested type is not named as Arrow prints it.
+    kind = values.type
+    shape = "nested" if pa.types.is_nested(kind) else str(kind)
+    digest.update(f":{shape}:{len(values)};".encode())
+    digest.update(np.packbits(values.is_valid().to_numpy(zero_copy_only=False)).tobytes())
+    values = values.drop_null()
+    if pa.types.is_struct(kind):
+        for child in values.flatten():
+            _feed(digest, child)
+    elif pa.types.is_list(kind):
+        _feed(digest, values.value_lengths())
+        _feed(digest, values.flatten())
+    elif pa.types.is_string(kind) or pa.types.is_binary(kind):
+        _feed(digest, pc.call_function("binary_length", [values]))
+        for value in values.cast(pa.binary()):
+            digest.update(value.as_buffer())
+    else:
+        digest.update(values.to_numpy(zero_copy_only=False).tobytes())
+
+
+def _assert_accounted(unit: WorkUnit, table: pa.Table, outcomes: Sequence[ClipOutcome]) -> None:
+    assert [end.clip_id for end in outcomes] == [clip.clip_id for clip in unit.clips], unit.unit_id
+    rows = Counter(table["clip_id"].to_pylist())
+    assert rows == Counter({end.clip_id: end.num_triplets for end in outcomes if end.num_triplets})
+
+
+def _ordered(table: pa.Table, unit: WorkUnit) -> pa.Table:
+    rank = {clip.clip_id: index for index, clip in enumerate(unit.clips)}
+    ranked = table.append_column("rank", pa.array([rank[id_] for id_ in table["clip_id"].to_pylist()]))
+    order = ("rank", "source_time_s", "target_time_s", "triplet_id")
+    return ranked.sort_by([(name, "ascending") for name in order]).drop_columns("rank")
+
+
+def _parquet(rows: pa.Table, footer: str) -> bytes:
+    """The bytes of a Parquet file: images as they are (they are compressed), the rest under zstd."""
+    leaves = [_leaf(field) for field in rows.schema if field.type != IMAGE]
+    options: dict[str, Any] = {
+        "compression": dict.fromkeys(leaves, "zstd"),
+        "use_dictionary": [field.name for field in rows.schema if field.type == pa.string()],
+        "write_statistics": leaves,
+    }
+    sink = pa.BufferOutputStream()
+    with pq.ParquetWriter(sink, rows.schema, **options) as writer:
+        if rows.num_rows:  # datasets cannot read a row group without rows, only a file without row groups
+            writer.write_table(rows)
+        writer.add_key_value_metadata({FOOTER_KEY.decode(): footer})
+    return sink.getvalue().to_pybytes()
+
+
+def _leaf(field: pa.Field) -> str:
+    return f"{field.name}.list.element" if pa.types.is_list(field.type) else field.name
+
+
+def _outcome(end: dict[str, Any]) -> ClipOutcome:
+    kind = RejectCode if end["status"] == Status.REJECTED else DropReason
+    return ClipOutcome(
+        clip_id=end["clip_id"],
+        status=Status(end["status"]),
+        num_triplets=end["num_triplets"],
+        reason=kind(end["reason"]) if end["reason"] else None,
+        message=end["message"],
+        pair_drops=end["pair_drops"],
+    )

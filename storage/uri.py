@@ -1,0 +1,248 @@
+"""Files by URI, on a local disk or in an object store; the only door to fsspec.
+
+A URI without a scheme is a local path. Nothing here ever opens a file for writing in place: bytes are
+complete before they are published, because an exception inside `with fs.open(…, "wb")` publishes the
+half that was written. Knows nothing of Parquet, units or runs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import re
+import tempfile
+import uuid
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import fsspec
+import pyarrow.fs
+from fsspec.utils import glob_translate
+
+from schemas.errors import DatasetError, UserError
+
+SCHEMES = ("file", "s3", "gs", "az", "abfs", "hf", "memory")
+"""The stores that may be read; chained (`a::b`), shell and web URLs are not among them."""
+CONDITIONAL = ("s3", "gs", "az", "abfs", "memory")
+"""The object stores that refuse to write a second object of the same name, if asked to."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileInfo:
+    """A file as a listing shows it; `size_bytes` is None where it has none, as a link to nowhere."""
+
+    uri: str
+    size_bytes: int | None
+
+
+def scheme(uri: str) -> str:
+    """The scheme before `://`, `file` for a plain path."""
+    before, separator, _ = uri.partition("://")
+    return before.lower() if separator else "file"
+
+
+def is_local(uri: str) -> bool:
+    """Whether the URI is a path on this machine."""
+    return scheme(uri) == "file"
+
+
+def local_path(uri: str) -> Path:
+    """The path of a local URI."""
+    assert is_local(uri), uri
+    return Path(uri.removeprefix("file://"))
+
+
+def join(base: str, *parts: str) -> str:
+    """A URI below `base`."""
+    return "/".join([base.rstrip("/"), *parts])
+
+
+def read_bytes(uri: str) -> bytes:
+    """The whole file. Raises FileNotFoundError."""
+    store, path = _store(uri)
+    return store.cat_file(path)
+
+
+def read_tail(uri: str, num_bytes: int) -> bytes:
+    """The last `num_bytes` of a file, or all of a shorter one, in one request."""
+    store, path = _store(uri)
+    return store.cat_file(path, start=-num_bytes)
+
+
+def exists(uri: str) -> bool:
+    """Whether there is a file or a folder of this name."""
+    store, path = _store(uri)
+    return store.exists(path)
+
+
+def is_file(uri: str) -> bool:
+    """Whether there is a file of this name."""
+    store, path = _store(uri)
+    return store.isfile(path)
+
+
+def size_bytes(uri: str) -> int | None:
+    """The size of a file, None where there is none."""
+    store, path = _store(uri)
+    try:
+        return store.size(path)
+    except FileNotFoundError:
+        return None
+
+
+def create(uri: str, data: bytes, aside: str | None = None) -> bool:
+    """Publish `data` under this name in one step, unless the name is taken.
+
+    True if the object now there is this call's, False if it was somebody else's: a name is never
+    overwritten and never shows half its bytes. `aside` is the folder in which a local file is prepared,
+    on the same disk; by default `.tmp` beside the file.
+    """
+    if is_local(uri):
+        path = local_path(uri)
+        return _link(path, data, local_path(aside) if aside else path.parent / ".tmp")
+    if scheme(uri) not in CONDITIONAL:
+        raise DatasetError(
+            f"{uri} cannot be written: {scheme(uri)}:// has no atomic create; "
+            f"write to a local folder or one of {', '.join(CONDITIONAL)}, then upload"
+        )
+    store, path = _store(uri)
+    try:
+        store.pipe_file(path, data, mode="create")
+    except FileExistsError:
+        # The store may have kept our first attempt and lost its reply; the retry then finds it there.
+        return read_bytes(uri) == data
+    return True
+
+
+def replace(uri: str, data: bytes) -> None:
+    """Publish `data` under this name, whatever was there; for files that can be derived again."""
+    if not is_local(uri):
+        store, path = _store(uri)
+        store.pipe_file(path, data)
+        return
+    path = local_path(uri)
+    with _aside(path, data, path.parent / ".tmp") as temporary:
+        temporary.replace(path)
+
+
+def list_files(uri: str) -> Iterator[FileInfo]:
+    """Every file below `uri` in an unspecified order, the file itself if it is one; empty if absent.
+
+    Links to folders are not followed: they are listed as if they were files, without a size.
+    """
+    if is_local(uri):
+        yield from _walk(uri)
+        return
+    store, path = _store(uri)
+    found: dict[str, dict[str, Any]] = store.find(path, detail=True)
+    for name, info in found.items():
+        yield FileInfo(uri.rstrip("/") + name.removeprefix(path.rstrip("/")), info["size"])
+
+
+def glob_root(pattern: str) -> str:
+    """The folder above the first wildcard of a glob pattern."""
+    fixed = re.split(r"[*?\[]", pattern, maxsplit=1)[0]
+    return fixed.rpartition("/")[0] or ("/" if fixed.startswith("/") else ".")
+
+
+def glob_pattern(pattern: str) -> re.Pattern[str]:
+    """The URIs that match a glob pattern, in which `**` stands for any number of folders."""
+    return re.compile(glob_translate(pattern))
+
+
+@contextlib.contextmanager
+def local_copy(uri: str) -> Generator[Path]:
+    """The file as a local path: itself if it is local, else a download that lasts as long as the context."""
+    if is_local(uri):
+        yield local_path(uri)
+        return
+    store, path = _store(uri)
+    with tempfile.TemporaryDirectory(prefix="kinescribe-") as folder:
+        copy = Path(folder, "file").with_suffix(PurePosixPath(path).suffix)
+        store.get_file(path, str(copy))
+        yield copy
+
+
+def arrow_store(uri: str) -> tuple[Any, str]:
+    """The `pyarrow.fs.FileSystem` of a URI, and the URI's path in it."""
+    if is_local(uri):
+        return pyarrow.fs.LocalFileSystem(), str(local_path(uri).absolute())
+    store, path = _store(uri)
+    return pyarrow.fs.PyFileSystem(pyarrow.fs.FSSpecHandler(store)), path
+
+
+def _store(uri: str) -> tuple[Any, str]:
+    if "::" in uri or scheme(uri) not in SCHEMES:
+        raise UserError(f"{uri} cannot be opened: give a local path or one of {', '.join(SCHEMES)}://")
+    # Other machines write to the same folders, so a listing is never reused.
+    return fsspec.url_to_fs(uri, use_listings_cache=False)
+
+
+def _walk(uri: str) -> Iterator[FileInfo]:
+    root = local_path(uri)
+    if root.is_file():
+        yield FileInfo(uri, root.stat().st_size)
+    if not root.is_dir():
+        return
+    for folder, subfolders, names in os.walk(root, onerror=_raise):
+        below = Path(folder).relative_to(root).as_posix()
+        prefix = uri if below == "." else join(uri, below)
+        links = [name for name in subfolders if Path(folder, name).is_symlink()]
+        yield from (FileInfo(join(prefix, name), None) for name in links)
+        yield from (FileInfo(join(prefix, name), _stat_size(f"{folder}/{name}")) for name in names)
+
+
+def _raise(error: OSError) -> None:
+    raise error
+
+
+def _stat_size(path: str) -> int | None:
+    try:
+        return os.stat(path).st_size  # noqa: PTH116 (a Path costs twice the time of the call)
+    except FileNotFoundError:
+        return None
+
+
+@contextlib.contextmanager
+def _aside(path: Path, data: bytes, folder: Path) -> Generator[Path]:
+    """The bytes, on the disk for good, under a name that nobody reads."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = folder / uuid.uuid4().hex
+    try:
+        with temporary.open("xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        yield temporary
+    finally:
+        temporary.unlink(missing_ok=True)
+    _sync_folder(path.parent)
+
+
+def _link(path: Path, data: bytes, folder: Path) -> bool:
+    with _aside(path, data, folder) as temporary:
+        try:
+            path.hardlink_to(temporary)
+        except FileExistsError:
+            return False
+        except OSError as error:
+            if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS):
+                raise
+            raise DatasetError(
+                f"{path} cannot be written: its file system has no hard links, which publish a file "
+                "in one step; choose a folder on another disk or in an object store"
+            ) from error
+    return True
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the names in a folder survive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
