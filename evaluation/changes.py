@@ -1,0 +1,163 @@
+"""What an action does to a scene: draws of scenes and actions, and the states between.
+
+Every draw is a function of the generator that is passed in. Knows nothing of pixels or files.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+from numpy.random import Generator
+
+from evaluation.actions import CAMERA, COLOURS, DIRECTIONS, SHAPES, Action
+from evaluation.scene import Camera, Scene, Thing
+
+CLASSES = ("move", "add", "remove", "resize", "turn", "paint", "pan", "tilt", "zoom", "roll")
+"""Action classes of clips; `resize` is grow and shrink."""
+_STEP_VERBS = ("add", "remove", "paint")
+_SYMMETRY_DEG = {"box": 90.0, "triangle": 120.0, "cross": 90.0}
+_VECTOR = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1)}
+
+
+State = TypeVar("State", Thing, Camera)
+
+
+class Change(NamedTuple):
+    """An action and the two scenes that it lies between."""
+
+    action: Action
+    before: Scene
+    after: Scene
+
+
+def draw_scene(rng: Generator) -> Scene:
+    """One to four objects of different looks that do not touch, before a textured backdrop."""
+    scene = Scene((), Camera(), int(rng.integers(2**40)))
+    for _ in range(int(rng.integers(1, 5))):
+        thing = _draw_thing(rng, scene)
+        if thing is not None:
+            scene = replace(scene, things=(*scene.things, thing))
+    return scene
+
+
+def draw_change(rng: Generator, scene: Scene, action_class: str) -> Change | None:
+    """A change of the class that fits the scene, or None where none was found (say so and draw again)."""
+    if action_class in CAMERA:
+        return _camera_change(rng, scene, action_class)
+    if action_class == "add":
+        thing = _draw_thing(rng, scene) if len(scene.things) < 5 else None
+        if thing is None:
+            return None
+        after = replace(scene, things=(*scene.things, thing))
+        return Change(Action("add", thing.colour, thing.shape), scene, after)
+    visible = [thing for thing in scene.things if _inside(thing, scene.camera)]
+    if not visible:
+        return None
+    return _object_change(rng, scene, visible[int(rng.integers(len(visible)))], action_class)
+
+
+def between(change: Change, progress: float) -> Scene:
+    """The scene at `progress` in [0, 1]; adding, removing and painting happen at once, at the end."""
+    before, after = change.before, change.after
+    if change.action.verb in _STEP_VERBS:
+        return after if progress >= 1 else before
+    return Scene(
+        tuple(_mix(a, b, progress) for a, b in zip(before.things, after.things, strict=True)),
+        _mix(before.camera, after.camera, progress),
+        before.backdrop,
+    )
+
+
+def _mix(a: State, b: State, progress: float) -> State:
+    fields = ("x", "y", "radius", "angle") if isinstance(a, Thing) else ("x", "y", "zoom", "roll")
+    values = {name: (1 - progress) * getattr(a, name) + progress * getattr(b, name) for name in fields}
+    return replace(a, **values)
+
+
+def _object_change(rng: Generator, scene: Scene, thing: Thing, action_class: str) -> Change | None:
+    name = (thing.colour, thing.shape)
+    match action_class:
+        case "move":
+            direction = str(rng.choice(DIRECTIONS))
+            along, across = rng.uniform(0.1, 0.5), rng.normal(0, 0.012)
+            dx, dy = _VECTOR[direction]
+            moved = replace(thing, x=thing.x + along * dx + across * dy, y=thing.y + along * dy + across * dx)
+            return _replaced(scene, thing, moved, Action("move", *name, direction))
+        case "remove":
+            rest = tuple(other for other in scene.things if other is not thing)
+            return Change(Action("remove", *name), scene, replace(scene, things=rest))
+        case "resize":
+            factor = rng.uniform(1.3, 2.0)
+            grow = thing.radius < 0.09 or (thing.radius < 0.15 and rng.random() < 0.5)
+            radius = thing.radius * factor if grow else thing.radius / factor
+            if not 0.065 <= radius <= 0.24:
+                return None
+            return _replaced(
+                scene, thing, replace(thing, radius=radius), Action("grow" if grow else "shrink", *name)
+            )
+        case "turn":
+            if thing.shape == "ball":
+                return None
+            degrees = rng.uniform(0.28, 0.72) * _SYMMETRY_DEG[thing.shape] * rng.choice((-1, 1))
+            return _replaced(scene, thing, replace(thing, angle=thing.angle + degrees), Action("turn", *name))
+        case _:
+            taken = {other.colour for other in scene.things if other.shape == thing.shape}
+            free = [colour for colour in COLOURS if colour not in taken]
+            new_colour = str(rng.choice(free))
+            action = Action("paint", *name, new_colour=new_colour)
+            return _replaced(scene, thing, replace(thing, colour=new_colour), action)
+
+
+def _camera_change(rng: Generator, scene: Scene, verb: str) -> Change | None:
+    camera = scene.camera
+    direction = str(rng.choice(CAMERA[verb]))
+    if verb in ("pan", "tilt"):
+        dx, dy = _VECTOR[direction]
+        shift = rng.uniform(0.08, 0.4) / camera.zoom
+        moved = replace(camera, x=camera.x + shift * dx, y=camera.y + shift * dy)
+    elif verb == "zoom":
+        factor = rng.uniform(1.18, 1.7)
+        moved = replace(camera, zoom=camera.zoom * (factor if direction == "in" else 1 / factor))
+    else:
+        # The camera rolls left (anticlockwise), so the picture turns clockwise: positive in image axes.
+        degrees = rng.uniform(9, 32)
+        moved = replace(camera, roll=camera.roll + (degrees if direction == "left" else -degrees))
+    inside = abs(moved.x - 0.5) < 0.6 and abs(moved.y - 0.5) < 0.6 and 0.62 < moved.zoom < 1.9
+    if not inside or abs(moved.roll) > 50:
+        return None
+    return Change(Action(verb, direction=direction), scene, replace(scene, camera=moved))
+
+
+def _replaced(scene: Scene, old: Thing, new: Thing, action: Action) -> Change | None:
+    others = [thing for thing in scene.things if thing is not old]
+    if not _inside(new, scene.camera) or any(_touch(new, other) for other in others):
+        return None
+    things = tuple(new if thing is old else thing for thing in scene.things)
+    return Change(action, scene, replace(scene, things=things))
+
+
+def _draw_thing(rng: Generator, scene: Scene) -> Thing | None:
+    taken = {(thing.shape, thing.colour) for thing in scene.things}
+    for _ in range(20):
+        shape, colour = str(rng.choice(SHAPES)), str(rng.choice(COLOURS))
+        camera = scene.camera
+        radius = rng.uniform(0.09, 0.17)
+        x, y = (rng.uniform(0.1, 0.9, 2) - 0.5) / camera.zoom + (camera.x, camera.y)
+        thing = Thing(shape, colour, float(x), float(y), float(radius), float(rng.uniform(-12, 12)))
+        free = not any(_touch(thing, other) for other in scene.things)
+        if (shape, colour) not in taken and free and _inside(thing, camera):
+            return thing
+    return None
+
+
+def _touch(a: Thing, b: Thing) -> bool:
+    return bool(np.hypot(a.x - b.x, a.y - b.y) < 1.15 * (a.radius + b.radius))
+
+
+def _inside(thing: Thing, camera: Camera) -> bool:
+    """Whether the camera sees (nearly) the whole object, whatever its roll, and large enough."""
+    reach = 0.5 / camera.zoom - 0.75 * thing.radius
+    size = thing.radius * camera.zoom
+    return 0.055 < size < 0.3 and abs(thing.x - camera.x) < reach and abs(thing.y - camera.y) < reach
