@@ -3,12 +3,14 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from schemas.version import VERSION
+
 if TYPE_CHECKING:
     from cluster.label import run_label as label
     from models.registry import load_model
     from storage.audit import check, status
 
-__version__ = "0.1.0"
+__version__ = VERSION
 __all__ = ["check", "label", "load_model", "status"]
 
 _HOMES = {

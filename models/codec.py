@@ -6,7 +6,6 @@ L = h·w tokens in row-major order, C channels of a feature.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple, Self
@@ -16,6 +15,7 @@ import torch
 from diffusers.models.autoencoders.vq_model import VQModel
 from PIL import Image
 
+from models.identity import codec_grid, codec_id
 from schemas.errors import ModelError
 
 
@@ -38,8 +38,7 @@ class ImageCodec:
         self.network = network.float().eval()
         config = network.config
         self.resolution: int = config["sample_size"]
-        side = self.resolution // 2 ** (len(config["block_out_channels"]) - 1)
-        self.grid: tuple[int, int] = (side, side)
+        self.grid = codec_grid(self.resolution, len(config["block_out_channels"]))
         self.num_codes: int = config["num_vq_embeddings"]
         self._id: str | None = None
 
@@ -58,11 +57,8 @@ class ImageCodec:
     def id(self) -> str:
         """Hash of what decides the codes: encoder, codebook and resolution."""
         if self._id is None:
-            digest = hashlib.blake2b(str(self.resolution).encode(), digest_size=8)
-            for name, tensor in sorted(self.network.state_dict().items()):
-                if name.startswith(("encoder.", "quant_conv.", "quantize.")):
-                    digest.update(name.encode() + tensor.cpu().numpy().tobytes())
-            self._id = f"vq-{digest.hexdigest()}"
+            tensors = self.network.state_dict().items()
+            self._id = codec_id(self.resolution, ((name, tensor.cpu().numpy()) for name, tensor in tensors))
         return self._id
 
     def preprocess(self, images: Sequence[Image.Image]) -> torch.Tensor:

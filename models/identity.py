@@ -1,0 +1,77 @@
+"""What a model is, read from its files: digests and the codec's grid. Loads no network and no torch."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import load_file
+
+from schemas.errors import ModelError
+
+EMBEDDED = Path(__file__).parent / "embedded"
+CODEC_WEIGHTS = "codec/diffusion_pytorch_model.safetensors"
+CODEC_CONFIG = "codec/config.json"
+CHUNK_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class ModelIdentity:
+    """Whose labels a dataset holds, and how its codes are to be read."""
+
+    fingerprint: str
+    """Hash of every file of the folder that can change a label."""
+    codec_id: str
+    grid: tuple[int, int]
+
+
+def model_folder(name: str) -> Path:
+    """Where the model called `name` lies. Raises ModelError where there is no such folder."""
+    folder = EMBEDDED if name == "embedded" else Path(name)
+    if not folder.is_dir():
+        raise ModelError(f"no model {name!r}: give 'embedded' or the path of a model's folder")
+    return folder
+
+
+def identify(name: str) -> ModelIdentity:
+    """The identity of the model called `name`. Raises ModelError where its folder lacks a codec."""
+    folder = model_folder(name)
+    for file in (CODEC_CONFIG, CODEC_WEIGHTS):
+        if not (folder / file).is_file():
+            raise ModelError(f"{folder} is no unified model: {file} is missing; see docs/ARCHITECTURE.md")
+    config = json.loads((folder / CODEC_CONFIG).read_text())
+    resolution: int = config["sample_size"]
+    tensors = load_file(folder / CODEC_WEIGHTS)
+    grid = codec_grid(resolution, len(config["block_out_channels"]))
+    return ModelIdentity(_digest(folder), codec_id(resolution, tensors.items()), grid)
+
+
+def codec_grid(resolution: int, num_blocks: int) -> tuple[int, int]:
+    """(height, width) in tokens: each block but the last halves the side."""
+    side = resolution // 2 ** (num_blocks - 1)
+    return side, side
+
+
+def codec_id(resolution: int, tensors: Iterable[tuple[str, NDArray[np.generic]]]) -> str:
+    """Hash of what decides the codes: encoder, codebook and resolution."""
+    digest = hashlib.blake2b(str(resolution).encode(), digest_size=8)
+    for name, tensor in sorted(tensors, key=lambda item: item[0]):
+        if name.startswith(("encoder.", "quant_conv.", "quantize.")):
+            digest.update(name.encode() + tensor.astype(np.float32).tobytes())
+    return f"vq-{digest.hexdigest()}"
+
+
+def _digest(folder: Path) -> str:
+    digest = hashlib.blake2b(digest_size=8)
+    for path in sorted(folder.rglob("*")):
+        if path.suffix in (".json", ".safetensors"):
+            digest.update(path.relative_to(folder).as_posix().encode())
+            with path.open("rb") as file:
+                while chunk := file.read(CHUNK_BYTES):
+                    digest.update(chunk)
+    return digest.hexdigest()

@@ -1,0 +1,3 @@
+"""The version of Kinescribe, as every dataset records it."""
+
+VERSION = "0.1.0"
