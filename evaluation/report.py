@@ -1,0 +1,166 @@
+"""A dataset on one self-contained HTML page: sampled pairs, scores, and what became of every clip.
+
+Reads a dataset through storage only, and of its images no more than the sample needs. Everything that
+came with the videos (names, classes, messages) or from a model is escaped; the page runs no script.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path, PurePosixPath
+from typing import Any
+from urllib.parse import urlsplit
+
+import jinja2
+import markupsafe
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as pads
+
+from evaluation.heatmap import data_uri, overlay, thumbnail
+from storage.audit import status
+from storage.run import read_plan_columns, read_run
+from storage.shards import committed_units, read_footer, scan, unit_uri
+
+NUM_BINS = 32
+NUM_EXAMPLES = 3
+"""Messages shown for each reason."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """One triplet as the page shows it; images are data URIs."""
+
+    action: str
+    action_class: str | None
+    video: str
+    source: str
+    target: str
+    heatmap: str
+    source_time_s: float
+    target_time_s: float
+    logprob: float
+    mean_logprob: float
+    num_tokens: int
+    motion: float
+
+
+@dataclass(frozen=True, slots=True)
+class Histogram:
+    """Counts of the mean log-likelihood per token in bins of equal width."""
+
+    edges: Sequence[float]
+    counts: Sequence[int]
+    median: float
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """Clips that were dropped or rejected for one reason, with a few messages as (video, message)."""
+
+    status: str
+    reason: str
+    num_clips: int
+    examples: Sequence[tuple[str, str]]
+
+
+def write_report(dataset: str, out: Path, sample: int = 24) -> None:
+    """Write the page of `dataset` to `out`, with at most `sample` pairs. Raises DatasetError."""
+    rows = scan(dataset)
+    css = (files("evaluation") / "report.css").read_text("utf-8")
+    digest = base64.b64encode(hashlib.sha256(css.encode()).digest()).decode()
+    html = _template().render(
+        name=PurePosixPath(dataset).name or dataset,
+        css=markupsafe.Markup(css),
+        css_hash=f"sha256-{digest}",
+        status=status(dataset),
+        run=read_run(dataset),
+        pairs=_pairs(rows, sample),
+        histogram=_histogram(rows),
+        endings=_endings(dataset),
+    )
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(html, encoding="utf-8")
+
+
+def _template() -> jinja2.Template:
+    source = (files("evaluation") / "report.html").read_text("utf-8")
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    return environment.from_string(source)
+
+
+def _pairs(rows: pads.Dataset, sample: int) -> list[Pair]:
+    """The pairs with the smallest ids of the first units: ids are hashes, so this is a fair sample."""
+    units = list(rows.get_fragments())[:sample]
+    ids = [unit.to_table(columns=["triplet_id"]) for unit in units]
+    chosen = pa.array(sorted(pa.concat_tables(ids)["triplet_id"].to_pylist())[:sample], pa.string())
+    grid = json.loads(rows.schema.metadata[b"kinescribe.codec"])["grid"]
+    pairs = [
+        _pair(row, grid)
+        for unit in units
+        for row in unit.to_table(filter=pc.field("triplet_id").isin(chosen)).to_pylist()
+    ]
+    return sorted(pairs, key=lambda pair: pair.mean_logprob, reverse=True)
+
+
+def _pair(row: Mapping[str, Any], grid: tuple[int, int]) -> Pair:
+    target = thumbnail(row["target"]["bytes"])
+    return Pair(
+        action=row["action"],
+        action_class=row["action_class"],
+        video=_short(row["video"]),
+        source=data_uri(thumbnail(row["source"]["bytes"])),
+        target=data_uri(target),
+        heatmap=data_uri(overlay(target, row["importance"], grid)),
+        source_time_s=row["source_time_s"],
+        target_time_s=row["target_time_s"],
+        logprob=row["action_logprob"],
+        mean_logprob=row["action_logprob"] / max(row["action_tokens"], 1),
+        num_tokens=row["action_tokens"],
+        motion=row["motion"],
+    )
+
+
+def _histogram(rows: pads.Dataset) -> Histogram | None:
+    """Of all rows; None where there are none."""
+    scores = rows.to_table(columns=["action_logprob", "action_tokens"])
+    if not scores.num_rows:
+        return None
+    sums = scores["action_logprob"].to_numpy().astype(np.float64)
+    means = sums / np.maximum(scores["action_tokens"].to_numpy(), 1)
+    low = min(math.floor(means.min() * 10) / 10, -0.1)
+    counts, edges = np.histogram(means, bins=NUM_BINS, range=(low, 0.0))
+    return Histogram(edges.tolist(), counts.tolist(), float(np.median(means)))
+
+
+def _endings(dataset: str) -> list[Ending]:
+    """Reasons with their clips, most frequent first."""
+    clips = read_plan_columns(dataset, ["clip_id", "uri"])
+    videos = dict(zip(clips["clip_id"].to_pylist(), clips["uri"].to_pylist(), strict=True))
+    counts: dict[tuple[str, str], int] = defaultdict(int)
+    examples: dict[tuple[str, str], list[tuple[str, str]]] = defaultdict(list)
+    for unit in sorted(committed_units(dataset)):
+        for end in read_footer(unit_uri(dataset, unit)).outcomes:
+            if end.reason is None:
+                continue
+            key = (str(end.status), str(end.reason))
+            counts[key] += 1
+            if len(examples[key]) < NUM_EXAMPLES and end.clip_id in videos:
+                examples[key].append((_short(videos[end.clip_id]), end.message))
+    ordered = sorted(counts, key=lambda key: (-counts[key], key))
+    return [Ending(*key, counts[key], examples[key]) for key in ordered]
+
+
+def _short(uri: str) -> str:
+    """Folder and file name: the whole URI may carry a host, a password or a signature."""
+    return "/".join(PurePosixPath(urlsplit(uri).path).parts[-2:])
