@@ -6,9 +6,11 @@ Knows no job's inside. What is heavy is imported by the command that needs it, s
 
 from __future__ import annotations
 
+import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -33,13 +35,12 @@ Overrides = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object on stdout.")]
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; an error that the user can mend is shown without a traceback."""
     try:
-        app()
+        app(arguments)
     except UserError as error:
-        for line in str(error).splitlines():
-            print(f"error: {line}", file=sys.stderr)
+        print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
 
 
@@ -69,17 +70,16 @@ def label(
     as_json: Json = False,
 ) -> None:
     """Label videos: key frames, pairs, the action between them and its likelihood."""
-    from cluster.label import run_label
     from schemas.config import LabelConfig, Resources, load_config
-    from storage.audit import status
 
-    model = [] if dynamics is None else [f"dynamics={dynamics}"]
-    settings = load_config(LabelConfig, _read(config), [*(overrides or []), *model])
-    speed = {"decode_workers": decode_workers, "label_workers": label_workers, "micro_batch": micro_batch}
-    resources = Resources.model_validate({key: value for key, value in speed.items() if value is not None})
+    settings = load_config(LabelConfig, _read(config), [*(overrides or []), *_given(dynamics=dynamics)])
+    speed = _given(decode_workers=decode_workers, label_workers=label_workers, micro_batch=micro_batch)
+    resources = load_config(Resources, None, speed)
+    from cluster.label import run_label
+
     with stdout_for_results():
-        run_label(input, out, settings, resources)
-    print_result(status(out), as_json)
+        result = run_label(input, out, settings, resources)
+    print_result(result, as_json)
 
 
 @app.command()
@@ -102,16 +102,41 @@ def check(dataset: Dataset, as_json: Json = False) -> None:
 
 
 @app.command()
+def train(
+    task: Annotated[Literal["codec", "dynamics"], typer.Argument(help="What to train.")],
+    data: Annotated[list[str] | None, typer.Option(help="Folder or URL of a dataset; repeatable.")] = None,
+    out: Annotated[str | None, typer.Option(help="Folder of the run; run again to resume.")] = None,
+    config: ConfigFile = None,
+    overrides: Overrides = None,
+) -> None:
+    """Train the codec or the dynamics model on datasets, with Ray Train and DeepSpeed."""
+    from schemas.config import load_config
+    from schemas.training import TRAININGS
+
+    settings = load_config(TRAININGS[task], _read(config), [*(overrides or []), *_given(data=data, out=out)])
+    from cluster.train import run_train
+
+    with stdout_for_results():
+        run_train(settings)
+    print(settings.out)
+
+
+@app.command()
 def report(
     dataset: Dataset,
     out: Annotated[Path, typer.Option(help="The HTML file to write.")],
-    sample: Annotated[int, typer.Option(min=0, help="How many pairs to show.")] = 24,
+    sample: Annotated[int, typer.Option(min=1, help="How many pairs to show.")] = 24,
 ) -> None:
     """Write one self-contained HTML page: pairs, actions, heat maps, scores, rejects."""
     from evaluation.report import write_report
 
     write_report(dataset, out, sample)
     print(out)
+
+
+def _given(**options: object) -> list[str]:
+    """The options that were given, as overrides of a configuration."""
+    return [f"{key}={json.dumps(value)}" for key, value in options.items() if value not in (None, [])]
 
 
 def _read(path: Path | None) -> str | None:
