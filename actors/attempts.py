@@ -1,0 +1,81 @@
+"""How often work was started and never came back, and what is tried alone because of it.
+
+The count is kept outside the actor that may die on the work. Knows keys and items, not what they are.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Protocol, TypeVar
+
+import ray
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+ISOLATE_AT_START = 3
+
+
+class Attempts(Protocol):
+    """Counts of starts without an end, by key."""
+
+    def begin(self, key: str) -> int:
+        """Note a start; how many starts of `key` have had no end, this one included."""
+        ...
+
+    def end(self, key: str) -> None:
+        """Note that `key` came back: its starts are forgotten."""
+        ...
+
+
+class AttemptCounts:
+    """`Attempts` in memory; the Ray actor that all pools share holds one."""
+
+    def __init__(self) -> None:
+        self._open: Counter[str] = Counter()
+
+    def begin(self, key: str) -> int:
+        self._open[key] += 1
+        return self._open[key]
+
+    def end(self, key: str) -> None:
+        del self._open[key]
+
+
+class RemoteAttempts:
+    """`Attempts` held by an actor of their own, which outlives the pools' actors."""
+
+    def __init__(self) -> None:
+        options = {"num_cpus": 0, "max_restarts": -1, "max_task_retries": -1}
+        self.actor = ray.remote(**options)(AttemptCounts).remote()
+
+    def begin(self, key: str) -> int:
+        return ray.get(self.actor.begin.remote(key))
+
+    def end(self, key: str) -> None:
+        ray.get(self.actor.end.remote(key))
+
+
+def attempt(
+    attempts: Attempts,
+    key: str,
+    items: Sequence[Item],
+    work: Callable[[Sequence[Item]], Result],
+    crashed: Callable[[Item], Result],
+) -> list[Result]:
+    """`work` on all items at once, or at the third start on each alone.
+
+    An item that was begun alone and never ended is the one that kills, and gets `crashed` instead. So
+    each start settles at least one more item, and a unit can't be started for ever.
+    """
+    if attempts.begin(key) < ISOLATE_AT_START:
+        results = [work(items)]
+    else:
+        results = []
+        for index, item in enumerate(items):
+            alone = f"{key}/{index}"
+            results.append(work([item]) if attempts.begin(alone) == 1 else crashed(item))
+            attempts.end(alone)
+    attempts.end(key)
+    return results

@@ -1,0 +1,52 @@
+"""The decode pool's actor: a work unit in, its extracted clips out. Holds an extractor, knows no decoder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import pyarrow as pa
+
+from actors.attempts import Attempts, attempt
+from actors.rows import pack, unpack
+from schemas.clips import Clip, ExtractedClip, WorkUnit
+from schemas.config import LabelConfig
+from schemas.outcomes import ClipOutcome, RejectCode, Status
+
+
+class Extractor(Protocol):
+    """What the actor holds: a `labeling.extract.PairExtractor`."""
+
+    def extract(self, clip: Clip) -> ExtractedClip:
+        """Key frames and pairs of a clip, or the outcome that ended it."""
+        ...
+
+
+MakeExtractor = Callable[[LabelConfig], Extractor]
+
+
+class DecodeActor:
+    """Turns a row of a WorkUnit into a row of (WorkUnit, list of ExtractedClip)."""
+
+    def __init__(self, make_extractor: MakeExtractor, config: LabelConfig, attempts: Attempts) -> None:
+        self.extractor = make_extractor(config)
+        self.attempts = attempts
+
+    def __call__(self, rows: pa.Table) -> pa.Table:
+        unit: WorkUnit = unpack(rows)
+        parts = attempt(self.attempts, f"decode/{unit.unit_id}", unit.clips, self._extract, _crashed)
+        return pack(unit.unit_id, (unit, [extracted for part in parts for extracted in part]))
+
+    def _extract(self, clips: Sequence[Clip]) -> list[ExtractedClip]:
+        return [self.extractor.extract(clip) for clip in clips]
+
+
+def _crashed(clip: Clip) -> list[ExtractedClip]:
+    return [crashed_clip(clip, "decoding")]
+
+
+def crashed_clip(clip: Clip, step: str) -> ExtractedClip:
+    """The clip as rejected because actors died on it, three times."""
+    message = f"the process died three times while {step} this clip"
+    outcome = ClipOutcome(clip.clip_id, Status.REJECTED, reason=RejectCode.CRASHED, message=message)
+    return ExtractedClip(clip, outcome=outcome)

@@ -1,0 +1,58 @@
+"""The label pool's actor: extracted clips in, rows and outcomes out.
+
+Holds a model and knows no task of it. What needs torch is imported where an actor starts: the driver
+imports this module too, and has no use for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from actors.attempts import Attempts, attempt
+from actors.decode import crashed_clip
+from actors.rows import pack, unpack
+from schemas.clips import ExtractedClip, WorkUnit
+from schemas.config import LabelConfig
+from schemas.outcomes import ClipOutcome
+
+if TYPE_CHECKING:
+    from models.token_vlm import TokenVLM
+
+LoadModel = Callable[[str], "TokenVLM"]
+Labelled = tuple[pa.Table, list[ClipOutcome]]
+
+
+class LabelActor:
+    """Turns a row of (WorkUnit, list of ExtractedClip) into one of (WorkUnit, table, list of ClipOutcome)."""
+
+    def __init__(
+        self, load_model: LoadModel, config: LabelConfig, micro_batch: int, threads: int, attempts: Attempts
+    ) -> None:
+        import torch
+
+        from labeling.annotate import Annotator
+
+        torch.set_num_threads(threads)
+        model = load_model(config.dynamics)
+        if torch.cuda.is_available():
+            model.network.to("cuda")
+            model.codec.network.to("cuda")
+        self.annotator = Annotator(model, config.annotation, micro_batch)
+        self.attempts = attempts
+
+    def __call__(self, rows: pa.Table) -> pa.Table:
+        unit, extracted = unpack(rows)
+        parts = attempt(self.attempts, f"label/{unit.unit_id}", extracted, self._annotate, self._crashed)
+        table = pa.concat_tables([table for table, _ in parts])
+        return pack(unit.unit_id, (unit, table, [outcome for _, outcomes in parts for outcome in outcomes]))
+
+    def _annotate(self, extracted: Sequence[ExtractedClip]) -> Labelled:
+        part = WorkUnit("part", tuple(one.clip for one in extracted))
+        return self.annotator.annotate(part, extracted)
+
+    def _crashed(self, extracted: ExtractedClip) -> Labelled:
+        ended = extracted.outcome is not None
+        return self._annotate([extracted if ended else crashed_clip(extracted.clip, "labelling")])

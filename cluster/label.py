@@ -1,0 +1,196 @@
+"""`kinescribe label` on Ray: plan, decode, label and commit every unit that is not committed yet.
+
+The pools do the work and the units' objects hold the state, so this module can die at any moment and be
+run again. Knows nothing of decoding, models or Parquet.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import ray
+from ray.data import ActorPoolStrategy, DataContext, TaskPoolStrategy
+
+from actors.attempts import RemoteAttempts
+from actors.decode import DecodeActor, Extractor, MakeExtractor
+from actors.label import LabelActor, LoadModel
+from actors.rows import pack, unpack
+from actors.write import Receipt, commit
+from cluster.local import ray_cluster
+from cluster.progress import Progress, open_progress
+from cluster.resources import Pool, PoolPlan, plan_pools
+from labeling.inputs import list_clips
+from labeling.units import plan_units
+from models.identity import identify
+from schemas.clips import WorkUnit
+from schemas.config import LabelConfig, Resources
+from schemas.errors import InputError
+from schemas.version import VERSION
+from storage.audit import DatasetStatus, status
+from storage.card import write_card
+from storage.run import Run, bind, plan_digest, write_plan
+from storage.shards import committed_units
+
+if TYPE_CHECKING:
+    from models.token_vlm import TokenVLM
+
+FEWEST_CLIPS_TO_JUDGE = 20
+MOST_BLOCKS = 10_000
+"""A block costs Ray Data about 10 ms a stage; more units than this share blocks."""
+RESUME = "stopped; run the same command again to resume"
+
+
+def _pair_extractor(config: LabelConfig) -> Extractor:
+    from labeling.extract import PairExtractor
+
+    return PairExtractor(config.limits, config.keyframes, config.image)
+
+
+def _load_model(name: str) -> TokenVLM:
+    from models.registry import load_model
+
+    return load_model(name)
+
+
+@dataclass(frozen=True, slots=True)
+class Sessions:
+    """What makes the session objects that the pools' actors hold."""
+
+    make_extractor: MakeExtractor = _pair_extractor
+    load_model: LoadModel = _load_model
+
+
+def run_label(
+    input: str,
+    out: str,
+    config: LabelConfig,
+    resources: Resources,
+    progress: Progress | None = None,
+    sessions: Sessions = Sessions(),
+) -> DatasetStatus:
+    """Label the clips of `input` into the dataset `out`; where it was begun before, what is left of it.
+
+    Raises InputError, ModelError or DatasetError before anything is started, and InputError with the
+    table of reasons where more than `config.max_reject_rate` of the clips were rejected.
+    """
+    units = _bind_units(input, out, config)
+    committed = committed_units(out)
+    pending = [unit for unit in units if unit.unit_id not in committed]
+    if pending:
+        total = sum(len(unit.clips) for unit in units)
+        done = total - sum(len(unit.clips) for unit in pending)
+        progress = progress or open_progress()
+        progress.start(total, done)
+        try:
+            _label(pending, out, config, resources, progress, sessions)
+        finally:
+            progress.stop()
+    write_card(out)
+    return status(out)
+
+
+def _bind_units(input: str, out: str, config: LabelConfig) -> list[WorkUnit]:
+    """The units of this run, with the dataset bound to it."""
+    clips = list_clips(input, config.limits)
+    model = identify(config.dynamics)
+    run = Run(
+        version=VERSION,
+        config=config.model_dump(mode="json"),
+        models={"dynamics": model.fingerprint},
+        codec_id=model.codec_id,
+        grid=model.grid,
+        plan=plan_digest(clips),
+    )
+    bind(out, run)
+    units = plan_units(clips, config.clips_per_unit, run.fingerprint)
+    write_plan(out, units)
+    return units
+
+
+def _label(
+    pending: Sequence[WorkUnit],
+    out: str,
+    config: LabelConfig,
+    resources: Resources,
+    progress: Progress,
+    sessions: Sessions,
+) -> None:
+    total = Receipt()
+    left = len(pending)
+    with ray_cluster() as cluster:
+        plan = plan_pools(cluster, resources)
+        try:
+            for receipt in _receipts(pending, out, config, plan, resources.micro_batch, sessions):
+                progress.update(receipt)
+                total, left = total + receipt, left - 1
+                if left and (problem := too_many_rejects(total, config.max_reject_rate)):
+                    raise InputError(problem)
+        except KeyboardInterrupt:
+            progress.stop()
+            print(RESUME, file=sys.stderr)
+            raise
+
+
+def _receipts(
+    pending: Sequence[WorkUnit],
+    out: str,
+    config: LabelConfig,
+    plan: PoolPlan,
+    micro_batch: int,
+    sessions: Sessions,
+) -> Iterator[Receipt]:
+    """The receipt of each unit as it is committed, in no order."""
+    _silence_ray_data()
+    attempts = RemoteAttempts()
+    rows = pa.concat_tables([pack(unit.unit_id, unit) for unit in pending])
+    model = (sessions.load_model, config, micro_batch, plan.label.threads, attempts)
+    receipts = (
+        ray.data.from_arrow(rows, override_num_blocks=min(len(pending), MOST_BLOCKS))
+        .map_batches(
+            DecodeActor,
+            fn_constructor_args=(sessions.make_extractor, config, attempts),
+            compute=_actors(plan.decode),
+            **_claims(plan.decode),
+        )
+        .map_batches(
+            LabelActor, fn_constructor_args=model, compute=_actors(plan.label), **_claims(plan.label)
+        )
+        .map_batches(
+            commit, fn_args=(out,), compute=TaskPoolStrategy(plan.write.workers), **_claims(plan.write)
+        )
+    )
+    for batch in receipts.iter_batches(batch_size=1, batch_format="pyarrow", prefetch_batches=0):
+        yield unpack(batch)
+
+
+def _actors(pool: Pool) -> ActorPoolStrategy:
+    return ActorPoolStrategy(size=pool.workers, max_tasks_in_flight_per_actor=2)
+
+
+def _claims(pool: Pool) -> dict[str, object]:
+    claims: dict[str, object] = {"batch_size": 1, "batch_format": "pyarrow", "num_cpus": pool.cpus}
+    return claims | ({"num_gpus": pool.gpus} if pool.gpus else {})
+
+
+def _silence_ray_data() -> None:
+    context = DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+
+
+def too_many_rejects(total: Receipt, max_reject_rate: float) -> str | None:
+    """Why the run must end, or None; a share of very few clips says nothing."""
+    if total.clips < FEWEST_CLIPS_TO_JUDGE or total.rejected <= max_reject_rate * total.clips:
+        return None
+    table = "\n".join(f"  {reason:<16}{count:>8}" for reason, count in total.rejects.most_common())
+    return (
+        f"{total.rejected} of {total.clips} clips were rejected, more than max_reject_rate "
+        f"{max_reject_rate:g}:\n{table}\nmend the input, or raise max_reject_rate; what is labelled is "
+        "kept, and the same command goes on from there"
+    )

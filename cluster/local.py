@@ -1,0 +1,70 @@
+"""Ray for one run: the cluster that RAY_ADDRESS names, or one of our own on this machine.
+
+Knows nothing of what runs on it. Ends only what it started.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import ray
+
+from cluster.resources import ClusterResources
+
+QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "namespace": "kinescribe"}
+LONGEST_SOCKET_FOLDER = 40
+"""A Unix socket's path has at most 107 bytes, of which Ray's own part takes up to 66."""
+
+
+@contextmanager
+def ray_cluster() -> Iterator[ClusterResources]:
+    """What the cluster has; a Ray that runs in this process already is used and left running."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    if ray.is_initialized():
+        yield _resources()
+    elif address := os.environ.get("RAY_ADDRESS"):
+        with _connected(address=address):
+            yield _resources()
+    else:
+        _ensure_token()
+        folder = tempfile.mkdtemp(prefix="kinescribe-", dir=_socket_folder())
+        try:
+            with _connected(include_dashboard=False, _temp_dir=folder):
+                yield _resources()
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _connected(**options: Any) -> Iterator[None]:
+    ray.init(**QUIET, **options)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _ensure_token() -> None:
+    """Ray's ports are open to the network: give it a token, in the environment of its processes alone.
+
+    Ray itself would write one that others can read to the home folder.
+    """
+    if not {"RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys():
+        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+
+
+def _socket_folder() -> str:
+    folder = os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()
+    return folder if len(folder) + len("/kinescribe-xxxxxxxx") <= LONGEST_SOCKET_FOLDER else "/tmp"
+
+
+def _resources() -> ClusterResources:
+    total = ray.cluster_resources()
+    return ClusterResources(total.get("CPU", 0.0), total.get("GPU", 0.0), int(total.get("memory", 0)))

@@ -1,0 +1,63 @@
+"""Extracted clips without videos: frames of coloured noise, the same for the same clip on every machine."""
+
+import io
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from schemas.clips import Clip, ExtractedClip, FramePair, KeyFrame, WorkUnit, stable_id
+from schemas.outcomes import ClipOutcome, DropReason, RejectCode, Status
+
+
+def clip(name: str) -> Clip:
+    return Clip(stable_id(name), name)
+
+
+def image(name: str, index: int) -> bytes:
+    random = np.random.default_rng(int(stable_id(name, index)[:8], 16))
+    small = Image.fromarray(random.integers(0, 256, (4, 5, 3), np.uint8))
+    buffer = io.BytesIO()
+    small.resize((40, 32)).save(buffer, "png")
+    return buffer.getvalue()
+
+
+def extracted(name: str, num_frames: int = 3) -> ExtractedClip:
+    frames = tuple(KeyFrame(index * 0.8, image(name, index)) for index in range(num_frames))
+    pairs = tuple(FramePair(index, index + 1, 2.5) for index in range(num_frames - 1))
+    return ExtractedClip(clip(name), frames, pairs, {"static": 1})
+
+
+def rejected(name: str) -> ExtractedClip:
+    outcome = ClipOutcome(clip(name).clip_id, Status.REJECTED, reason=RejectCode.UNREADABLE, message="no")
+    return ExtractedClip(clip(name), outcome=outcome)
+
+
+def dropped(name: str) -> ExtractedClip:
+    outcome = ClipOutcome(clip(name).clip_id, Status.DROPPED, reason=DropReason.STATIC)
+    return ExtractedClip(clip(name), outcome=outcome)
+
+
+def unit(*clips: ExtractedClip) -> WorkUnit:
+    return WorkUnit("unit", tuple(one.clip for one in clips))
+
+
+class FakeExtractor:
+    """Does with a clip what the stem of its file's name says, up to the first digit."""
+
+    def __init__(self, config: object) -> None:
+        self.config = config
+
+    def extract(self, clip: Clip) -> ExtractedClip:
+        name = Path(clip.uri).stem
+        if name.startswith("poison"):
+            os._exit(9)
+        if name.startswith("slow"):
+            time.sleep(0.2)
+        if name.startswith("bad"):
+            outcome = ClipOutcome(clip.clip_id, Status.REJECTED, reason=RejectCode.UNREADABLE)
+            return ExtractedClip(clip, outcome=outcome)
+        made = extracted(name)
+        return ExtractedClip(clip, made.frames, made.pairs)

@@ -1,0 +1,210 @@
+import io
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from labeling.annotate import Annotator
+from models.token_vlm import Description
+from models.tokens import CodePair, CodeTriplet
+from schemas.clips import ExtractedClip, KeyFrame
+from schemas.config import Annotation
+from schemas.outcomes import RejectCode, Status
+from tests.fake_clips import dropped, extracted, image, rejected, unit
+from tests.tiny_vlm import tiny_vlm
+
+GREEDY = Annotation(max_new_tokens=6)
+SAMPLED = Annotation(max_new_tokens=6, temperature=1.0, seed=7)
+
+
+@pytest.fixture(scope="module")
+def model():
+    torch.set_num_threads(1)
+    return tiny_vlm()
+
+
+class CountingCodec:
+    """A codec that remembers how many images each call of the encoder had."""
+
+    def __init__(self, codec) -> None:
+        self.codec, self.calls = codec, []
+
+    def __getattr__(self, name):
+        return getattr(self.codec, name)
+
+    def encode(self, pixels_B3HW):
+        self.calls.append(len(pixels_B3HW))
+        return self.codec.encode(pixels_B3HW)
+
+
+class FakeModel:
+    """Writes `left`; raises on pairs whose source has the codes `poison`, and notes its batches."""
+
+    def __init__(self, codec, poison=None, logprob: float = -1.5) -> None:
+        self.codec, self.poison, self.logprob = codec, poison, logprob
+        self.batches = []
+
+    def describe(self, pairs, max_new_tokens, temperature, seeds):
+        self.batches.append(len(pairs))
+        if any(self.poison is not None and (pair.source_codes == self.poison).all() for pair in pairs):
+            raise ZeroDivisionError("poison")
+        return [Description("left", self.logprob, 2, "stop") for _ in pairs]
+
+
+def annotate(model, clips, annotation=GREEDY, micro_batch=8):
+    return Annotator(model, annotation, micro_batch).annotate(unit(*clips), clips)
+
+
+def codes_of(model, data: bytes):
+    codec = model.codec
+    return codec.encode(codec.preprocess([Image.open(io.BytesIO(data))])).codes_BL[0].numpy()
+
+
+def test_a_shared_frame_is_encoded_once(model):
+    codec = CountingCodec(model.codec)
+    annotate(FakeModel(codec), [extracted("a", 4), extracted("b", 3)])
+    assert sum(codec.calls) == 7
+
+
+def test_frames_are_encoded_together_up_to_the_micro_batch(model):
+    codec = CountingCodec(model.codec)
+    annotate(FakeModel(codec), [extracted("a", 3), extracted("b", 3), extracted("c", 3)], micro_batch=4)
+    assert codec.calls == [4, 4, 1]
+
+
+def test_a_frame_of_no_pair_is_not_encoded(model):
+    whole = extracted("a", 4)
+    clip = ExtractedClip(whole.clip, whole.frames, whole.pairs[:1])
+    codec = CountingCodec(model.codec)
+    annotate(FakeModel(codec), [clip])
+    assert sum(codec.calls) == 2
+
+
+def test_rows_hold_what_the_model_says_of_the_stored_images(model):
+    clips = [extracted("a", 3)]
+    table, _ = annotate(model, clips)
+    row = table.to_pylist()[1]
+    source, target = (codes_of(model, image("a", index)) for index in (1, 2))
+    assert row["source_codes"] == source.tolist()
+    assert row["target_codes"] == target.tolist()
+    assert row["source"] == {"bytes": image("a", 1), "path": None}
+    (said,) = model.describe([CodePair(source.astype(np.uint16), target.astype(np.uint16))], 6)
+    assert (row["action"], row["action_tokens"], row["finish_reason"]) == (
+        said.text,
+        said.num_tokens,
+        said.finish_reason,
+    )
+    assert row["action_logprob"] == pytest.approx(said.logprob, abs=1e-4)
+
+
+def test_the_log_probability_is_the_score_of_the_written_action(model):
+    table, _ = annotate(model, [extracted("a", 5)])
+    stopped = [row for row in table.to_pylist() if row["finish_reason"] == "stop"]
+    assert stopped
+    for row in stopped:
+        codes = (np.asarray(row[name], np.uint16) for name in ("source_codes", "target_codes"))
+        assert row["action_logprob"] == pytest.approx(
+            model.score([CodeTriplet(*codes, row["action"])])[0], abs=1e-3
+        )
+
+
+def test_importance_is_the_squared_feature_distance_on_the_codecs_grid(model):
+    table, _ = annotate(model, [extracted("a", 2)])
+    images = [Image.open(io.BytesIO(image("a", index))) for index in (0, 1)]
+    features_2LC = model.codec.encode(model.codec.preprocess(images)).features_BLC
+    expected_L = (features_2LC[0] - features_2LC[1]).square().sum(-1)
+    importance = table["importance"][0].as_py()
+    assert len(importance) == model.codec.grid[0] * model.codec.grid[1]
+    np.testing.assert_allclose(importance, expected_L, rtol=2e-3)
+    assert max(importance) > 0
+
+
+def test_the_schema_names_the_codec_and_its_grid(model):
+    table, _ = annotate(model, [rejected("r")])
+    assert table.num_rows == 0
+    assert json.loads(table.schema.metadata[b"kinescribe.codec"]) == {"id": model.codec.id, "grid": [4, 4]}
+
+
+def test_labels_do_not_depend_on_what_shares_the_batch(model):
+    clips = [extracted(name, 4) for name in "abcd"]
+    for annotation in (GREEDY, SAMPLED):
+        together, _ = annotate(model, clips, annotation, micro_batch=16)
+        for micro_batch in (1, 3):
+            apart, _ = annotate(model, clips, annotation, micro_batch)
+            assert_same_labels(together, apart)
+        alone = [annotate(model, [clip], annotation)[0] for clip in reversed(clips)]
+        rows = sorted((row for table in alone for row in table.to_pylist()), key=triplet_id)
+        assert [label(row) for row in rows] == [
+            label(row) for row in sorted(together.to_pylist(), key=triplet_id)
+        ]
+
+
+def triplet_id(row):
+    return row["triplet_id"]
+
+
+def label(row):
+    return row["triplet_id"], row["action"], row["source_codes"], row["target_codes"]
+
+
+def assert_same_labels(one, other):
+    exact = ["triplet_id", "clip_id", "action", "finish_reason", "source_codes", "target_codes"]
+    assert one.select(exact) == other.select(exact)
+    for column in ("action_logprob", "importance"):
+        values = [np.concatenate([np.ravel(v) for v in t[column].to_pylist()]) for t in (one, other)]
+        np.testing.assert_allclose(*values, rtol=2e-3, atol=1e-4)
+
+
+def test_sampling_follows_the_seed(model):
+    clips = [extracted(name, 4) for name in "abcd"]
+    actions = [
+        annotate(model, clips, Annotation(max_new_tokens=6, temperature=1.0, seed=seed))[0][
+            "action"
+        ].to_pylist()
+        for seed in (1, 1, 2)
+    ]
+    assert actions[0] == actions[1] != actions[2]
+
+
+def test_triplet_ids_differ_and_are_the_same_in_every_run(model):
+    clips = [extracted("a", 4), extracted("b", 4)]
+    ids = annotate(model, clips)[0]["triplet_id"].to_pylist()
+    assert len(set(ids)) == 6
+    assert annotate(tiny_vlm(seed=1), clips)[0]["triplet_id"].to_pylist() == ids
+
+
+def test_outcomes_follow_the_clips_and_pass_earlier_ends_on(model):
+    clips = [rejected("r"), extracted("a", 3), dropped("d")]
+    table, outcomes = annotate(model, clips)
+    assert outcomes[0] is clips[0].outcome
+    assert outcomes[2] is clips[2].outcome
+    kept = outcomes[1]
+    assert (kept.status, kept.num_triplets, kept.pair_drops) == (Status.KEPT, 2, {"static": 1})
+    assert table.num_rows == 2
+
+
+def test_a_pair_on_which_the_model_raises_rejects_its_clip_alone(model):
+    clips = [extracted(name, 3) for name in "abc"]
+    fake = FakeModel(model.codec, poison=codes_of(model, image("b", 1)))
+    table, outcomes = annotate(fake, clips)
+    assert [outcome.status for outcome in outcomes] == [Status.KEPT, Status.REJECTED, Status.KEPT]
+    assert outcomes[1].reason is RejectCode.MODEL_FAILED
+    assert "ZeroDivisionError: poison" in outcomes[1].message
+    assert set(table["clip_id"].to_pylist()) == {clips[0].clip.clip_id, clips[2].clip.clip_id}
+
+
+def test_an_image_that_cannot_be_encoded_rejects_its_clip_alone(model):
+    broken = extracted("b", 3)
+    frames = (*broken.frames[:2], KeyFrame(1.6, b"no image"))
+    fake = FakeModel(model.codec)
+    clips = [extracted("a", 3), ExtractedClip(broken.clip, frames, broken.pairs)]
+    _, outcomes = annotate(fake, clips)
+    assert [outcome.status for outcome in outcomes] == [Status.KEPT, Status.REJECTED]
+    assert fake.batches == [2]
+
+
+def test_a_likelihood_that_is_no_number_rejects_the_clip(model):
+    _, outcomes = annotate(FakeModel(model.codec, logprob=float("nan")), [extracted("a")])
+    assert outcomes[0].reason is RejectCode.MODEL_FAILED
