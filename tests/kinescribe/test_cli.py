@@ -1,0 +1,131 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from kinescribe.cli import main
+from schemas.clips import Clip, WorkUnit
+from schemas.dataset import triplet_schema
+from schemas.outcomes import ClipOutcome, DropReason, RejectCode, Status
+from schemas.version import VERSION
+from storage.run import Run, bind, plan_digest, write_plan
+from storage.shards import unit_uri, write_unit
+
+HEAVY = ("av", "datasets", "deepspeed", "polars", "pyarrow", "pydantic", "ray", "torch", "transformers")
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> str:
+    """Three clips: one dropped, one rejected, one pending."""
+    folder, schema = str(tmp_path / "dataset"), triplet_schema("vq", (2, 2))
+    clips = [Clip("c0", "a.mp4"), Clip("c1", "b.mp4"), Clip("c2", "c.mp4")]
+    done, pending = WorkUnit("u0", tuple(clips[:2])), WorkUnit("u1", tuple(clips[2:]))
+    bind(folder, Run(VERSION, {}, {"dynamics": "m"}, "vq", (2, 2), plan_digest(clips)))
+    write_plan(folder, [done, pending])
+    outcomes = [
+        ClipOutcome("c0", Status.DROPPED, reason=DropReason.STATIC),
+        ClipOutcome("c1", Status.REJECTED, reason=RejectCode.NO_VIDEO, message="audio only"),
+    ]
+    write_unit(folder, done, pa.Table.from_pylist([], schema=schema), outcomes)
+    return folder
+
+
+def finish(dataset: str) -> None:
+    outcomes = [ClipOutcome("c2", Status.DROPPED, reason=DropReason.STATIC)]
+    rows = pa.Table.from_pylist([], schema=triplet_schema("vq", (2, 2)))
+    write_unit(dataset, WorkUnit("u1", (Clip("c2", "c.mp4"),)), rows, outcomes)
+
+
+def exit_code(*arguments: str) -> int:
+    with pytest.raises(SystemExit) as leaving:
+        main(arguments)
+    assert isinstance(leaving.value.code, int)
+    return leaving.value.code
+
+
+def test_help_imports_nothing_heavy():
+    probe = f"import sys, kinescribe.cli; print([name for name in {HEAVY!r} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_version_is_printed(capsys: pytest.CaptureFixture[str]):
+    assert exit_code("--version") == 0
+    assert capsys.readouterr().out == f"{VERSION}\n"
+
+
+def test_status_as_json_is_one_object_with_the_promised_keys(
+    dataset: str, capsys: pytest.CaptureFixture[str]
+):
+    assert exit_code("status", dataset, "--json") == 0
+    assert json.loads(capsys.readouterr().out) == {
+        "clips": 3,
+        "kept": 0,
+        "dropped": 1,
+        "rejected": 1,
+        "pending": 1,
+        "triplets": 0,
+        "reasons": {"no_video": 1, "static": 1},
+    }
+
+
+def test_status_for_people_names_every_reason(dataset: str, capsys: pytest.CaptureFixture[str]):
+    assert exit_code("status", dataset) == 0
+    shown = capsys.readouterr().out
+    assert "no_video" in shown
+    assert "static" in shown
+
+
+def test_check_of_a_whole_dataset_is_ok(dataset: str, capsys: pytest.CaptureFixture[str]):
+    finish(dataset)
+    assert exit_code("check", dataset, "--json") == 0
+    assert json.loads(capsys.readouterr().out) == {"ok": True, "clips": 3, "triplets": 0, "problems": []}
+
+
+def test_check_exits_with_1_and_names_what_is_wrong(dataset: str, capsys: pytest.CaptureFixture[str]):
+    finish(dataset)
+    Path(unit_uri(dataset, "u0")).write_bytes(b"not Parquet")
+    assert exit_code("check", dataset, "--json") == 1
+    result = json.loads(capsys.readouterr().out)
+    assert not result["ok"]
+    assert any("u0" in problem for problem in result["problems"])
+
+
+def test_report_prints_where_the_page_is(dataset: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    page = tmp_path / "pages" / "report.html"
+    assert exit_code("report", dataset, "--out", str(page)) == 0
+    assert capsys.readouterr().out.strip() == str(page)
+    assert page.read_text().startswith("<!doctype html>")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "names"),
+    [
+        (["status", "nowhere"], ["nowhere", "no dataset"]),
+        (["label", "x", "--out", "y", "--config", "nowhere.yaml"], ["--config nowhere.yaml"]),
+        (
+            ["label", "x", "--out", "y", "--set", "keyframes.min_interval=0"],
+            ["keyframes.min_interval", "got 0"],
+        ),
+        (["label", "x", "--out", "y", "--set", "keyframe=0"], ["keyframe", "no such key"]),
+        (["label", "x", "--out", "y", "--micro-batch", "0"], ["micro_batch", "got 0"]),
+        (["train", "codec", "--set", "steps=1"], ["data", "out"]),
+    ],
+)
+def test_what_the_user_can_mend_is_an_error_without_a_traceback(
+    arguments: list[str], names: list[str], capsys: pytest.CaptureFixture[str]
+):
+    assert exit_code(*arguments) == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert shown.err.startswith("error: ")
+    assert "Traceback" not in shown.err
+    for name in names:
+        assert name in shown.err
+
+
+def test_an_unknown_option_exits_with_2():
+    assert exit_code("status", "x", "--jsno") == 2

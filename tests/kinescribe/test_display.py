@@ -1,0 +1,60 @@
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+
+import pytest
+
+from kinescribe.display import print_result
+
+
+@dataclass
+class Finding:
+    whole: bool
+    clips: int
+    reasons: dict[str, int]
+    problems: list[str]
+
+
+FINDING = Finding(False, 12_345, {"static": 7}, ["data/u0.parquet is damaged"])
+
+
+def test_a_result_as_json_is_the_dataclass(capsys: pytest.CaptureFixture[str]):
+    print_result(FINDING, as_json=True)
+    assert json.loads(capsys.readouterr().out) == {
+        "whole": False,
+        "clips": 12_345,
+        "reasons": {"static": 7},
+        "problems": ["data/u0.parquet is damaged"],
+    }
+
+
+def test_a_result_for_people_has_a_line_for_each_value(capsys: pytest.CaptureFixture[str]):
+    print_result(FINDING, as_json=False)
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["whole", "no"] in lines
+    assert ["clips", "12,345"] in lines
+    assert ["static", "7"] in lines
+    assert ["data/u0.parquet", "is", "damaged"] in lines
+
+
+def test_an_empty_list_is_not_shown(capsys: pytest.CaptureFixture[str]):
+    print_result(Finding(True, 1, {}, []), as_json=False)
+    assert "problems" not in capsys.readouterr().out
+
+
+def test_what_libraries_and_children_print_goes_to_stderr():
+    script = (
+        "import os\n"
+        "from kinescribe.display import stdout_for_results\n"
+        "with stdout_for_results():\n"
+        "    print('library')\n"
+        "    os.system('echo child')\n"
+        "print('result')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, env={**os.environ}
+    )
+    assert done.stdout == "result\n"
+    assert set(done.stderr.split()) == {"library", "child"}
