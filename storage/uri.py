@@ -13,10 +13,12 @@ import os
 import re
 import tempfile
 import uuid
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, TypeVar
 
 import fsspec
 import pyarrow.fs
@@ -28,6 +30,9 @@ SCHEMES = ("file", "s3", "gs", "az", "abfs", "hf", "memory")
 """The stores that may be read; chained (`a::b`), shell and web URLs are not among them."""
 CONDITIONAL = ("s3", "gs", "az", "abfs", "memory")
 """The object stores that refuse to write a second object of the same name, if asked to."""
+THREADS = 16
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +47,11 @@ def scheme(uri: str) -> str:
     """The scheme before `://`, `file` for a plain path."""
     before, separator, _ = uri.partition("://")
     return before.lower() if separator else "file"
+
+
+def is_supported(uri: str) -> bool:
+    """Whether the URI is of a store that may be read, and not a chain of several."""
+    return scheme(uri) in SCHEMES and "::" not in uri
 
 
 def is_local(uri: str) -> bool:
@@ -85,11 +95,13 @@ def is_file(uri: str) -> bool:
 
 
 def size_bytes(uri: str) -> int | None:
-    """The size of a file, None where there is none."""
+    """The size of a file, None where there is none to be seen."""
+    if is_local(uri):
+        return _stat_size(str(local_path(uri)))
     store, path = _store(uri)
     try:
         return store.size(path)
-    except FileNotFoundError:
+    except OSError:
         return None
 
 
@@ -153,6 +165,14 @@ def glob_pattern(pattern: str) -> re.Pattern[str]:
     return re.compile(glob_translate(pattern))
 
 
+def concurrently(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+    """`map` in threads that wait for the store, a thousand items ahead at most."""
+    remaining = iter(items)
+    with ThreadPoolExecutor(THREADS) as pool:
+        while some := list(islice(remaining, 1024)):
+            yield from pool.map(function, some)
+
+
 @contextlib.contextmanager
 def local_copy(uri: str) -> Generator[Path]:
     """The file as a local path: itself if it is local, else a download that lasts as long as the context."""
@@ -175,10 +195,13 @@ def arrow_store(uri: str) -> tuple[Any, str]:
 
 
 def _store(uri: str) -> tuple[Any, str]:
-    if "::" in uri or scheme(uri) not in SCHEMES:
+    if not is_supported(uri):
         raise UserError(f"{uri} cannot be opened: give a local path or one of {', '.join(SCHEMES)}://")
-    # Other machines write to the same folders, so a listing is never reused.
-    return fsspec.url_to_fs(uri, use_listings_cache=False)
+    try:
+        # Other machines write to the same folders, so a listing is never reused.
+        return fsspec.url_to_fs(uri, use_listings_cache=False)
+    except ImportError as error:
+        raise UserError(f"{uri} needs a package that is not installed: {error}") from error
 
 
 def _walk(uri: str) -> Iterator[FileInfo]:
@@ -202,7 +225,7 @@ def _raise(error: OSError) -> None:
 def _stat_size(path: str) -> int | None:
     try:
         return os.stat(path).st_size  # noqa: PTH116 (a Path costs twice the time of the call)
-    except FileNotFoundError:
+    except OSError:
         return None
 
 

@@ -1,0 +1,180 @@
+"""What the user names as input, as a list of clips: file, folder, glob, store or manifest.
+
+Whatever is wrong with the input as a whole is refused here, before anything starts; what is wrong with
+one clip (missing, leaving the input) is left to its extraction, where it becomes a reject. Knows nothing
+of what is inside a video.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+
+from labeling.manifest import MANIFESTS, PASSWORD, read_manifest
+from labeling.units import cut_windows
+from schemas.clips import Clip, stable_id
+from schemas.config import Limits
+from schemas.errors import InputError
+from storage import uri as files
+
+_EXTENSIONS = """
+3g2 3gp 264 265 asf avi divx dv f4v flv gif h264 h265 hevc ivf m1v m2t m2ts m2v m4v mj2 mjpeg mjpg mkv mov
+mp4 mpe mpeg mpg mts mxf nut obu ogm ogv qt rm rmvb ts vob webm wmv y4m
+"""
+VIDEOS = frozenset(f".{extension}" for extension in _EXTENSIONS.split())
+"""Extensions that are taken from a folder; a file that is named itself is always taken."""
+PROBED_BYTES = 16 << 20
+"""Smaller files are hardly longer than a window, and opening each would take longer than labelling it."""
+
+
+def list_clips(
+    input: str, limits: Limits, duration_of: Callable[[Clip], float | None] | None = None
+) -> list[Clip]:
+    """The clips of an input in a fixed order, long ones cut into windows.
+
+    `duration_of` probes the duration in seconds of files that are large enough to be long, from several
+    threads. Raises InputError where the input cannot be taken as a whole.
+    """
+    try:
+        clips = list(_clips(_absolute(input)))
+    except PermissionError as error:
+        raise InputError(f"{input} may not be listed: {error}; check its permissions") from error
+    if not clips:
+        raise InputError(f"{input} holds no video; give a file, folder, glob, URL or manifest with some")
+    return list(_windowed(clips, input_root(input), limits, duration_of))
+
+
+def input_root(input: str) -> str:
+    """The folder that clips of this input must not leave; for a single video, the video itself."""
+    input = _absolute(input)
+    if _is_glob(input):
+        return files.glob_root(input)
+    return posixpath.dirname(input) if _is_manifest(input) else input.rstrip("/")
+
+
+def forbidden(uri: str, root: str) -> str | None:
+    """Why a clip of an input with this root must not be read, None if it may.
+
+    Only a manifest can name clips outside its folder: as a whole path, not by `..` or through a link.
+    """
+    if not files.is_supported(uri):
+        return f"a chained URL, or none of {', '.join(files.SCHEMES)}"
+    if files.is_local(uri) and not files.is_local(root):
+        return "a local path in an input that is not local"
+    if not _is_below(uri, root):
+        return None
+    if not _is_below(posixpath.normpath(uri), posixpath.normpath(root)):
+        return "a path that leaves the input by '..'"
+    if files.is_local(uri):
+        path, top = files.local_path(uri).resolve(), files.local_path(root).resolve()
+        if not path.is_relative_to(top):
+            return "a link that leaves the input"
+    return None
+
+
+def _absolute(uri: str) -> str:
+    if re.search(PASSWORD, uri):
+        raise InputError("the input's URL holds a password; give it by the store's environment variables")
+    return str(files.local_path(uri).absolute()) if files.is_local(uri) else uri
+
+
+def _is_glob(uri: str) -> bool:
+    return re.search(r"[*?\[]", uri) is not None and not (files.is_local(uri) and files.exists(uri))
+
+
+def _is_manifest(uri: str) -> bool:
+    return PurePosixPath(uri).suffix.lower() in MANIFESTS and files.is_file(uri)
+
+
+def _is_below(uri: str, root: str) -> bool:
+    return uri == root or uri.startswith(root.rstrip("/") + "/")
+
+
+def _clips(input: str) -> Iterator[Clip]:
+    root = input_root(input)
+    if _is_manifest(input):
+        yield from _manifest_clips(input, root)
+    elif _is_glob(input):
+        matches = files.glob_pattern(input).match
+        found = [info for info in files.list_files(root) if matches(info.uri)]
+        yield from _file_clips(found, root)
+    elif files.is_file(input):
+        yield from _file_clips(list(files.list_files(input)), root)
+    elif files.is_local(input) and not Path(input).exists():
+        raise InputError(f"{input} does not exist; check its spelling")
+    else:
+        yield from _file_clips([info for info in files.list_files(root) if _is_taken(info, root)], root)
+
+
+def _is_taken(info: files.FileInfo, root: str) -> bool:
+    """Whether a file of a folder is a clip: a video by its name, or a link that leads out of the folder."""
+    parts = PurePosixPath(_relative(info.uri, root)).parts
+    if any(part.startswith(".") for part in parts):
+        return False
+    if PurePosixPath(parts[-1]).suffix.lower() in VIDEOS:
+        return True
+    return info.size_bytes is None and forbidden(info.uri, root) is not None
+
+
+def _relative(uri: str, root: str) -> str:
+    """The URI below the root, the bare name of a single file, the whole URI of one elsewhere."""
+    if uri == root:
+        return posixpath.basename(uri)
+    return uri.removeprefix(root.rstrip("/") + "/")
+
+
+def _file_clips(found: list[files.FileInfo], root: str) -> Iterator[Clip]:
+    for info in sorted(found, key=lambda info: info.uri):
+        relative = _relative(info.uri, root)
+        folder, separator, _ = relative.partition("/")
+        is_one_down = bool(separator) and relative.count("/") == 1
+        yield Clip(
+            clip_id=stable_id(relative, None, None),
+            uri=info.uri,
+            action_class=folder if is_one_down else None,
+            size_bytes=info.size_bytes,
+        )
+
+
+def _manifest_clips(manifest: str, root: str) -> Iterator[Clip]:
+    for uri, action_class, start_s, end_s, clip_id in read_manifest(manifest).iter_rows():
+        absolute = uri if "://" in uri or uri.startswith("/") else files.join(root, uri)
+        relative = _relative(absolute, root)
+        yield Clip(clip_id or stable_id(relative, start_s, end_s), absolute, action_class, start_s, end_s)
+
+
+def _windowed(
+    clips: list[Clip], root: str, limits: Limits, duration_of: Callable[[Clip], float | None] | None
+) -> Iterator[Clip]:
+    durations_s: dict[str, float | None] = {}
+    if duration_of:
+        clips = _sized(clips, limits.window_s)
+        large = [clip for clip in clips if (clip.size_bytes or 0) > PROBED_BYTES]
+        large = [clip for clip in large if not forbidden(clip.uri, root)]
+        probed = files.concurrently(duration_of, large)
+        durations_s = {clip.clip_id: found for clip, found in zip(large, probed, strict=True)}
+    for clip in clips:
+        duration_s = durations_s.get(clip.clip_id)
+        if duration_s is not None and duration_s > limits.max_duration_s:
+            yield clip  # extraction rejects it as too_large, as one clip
+        else:
+            yield from cut_windows(clip, duration_s, limits.window_s)
+
+
+def _sized(clips: list[Clip], window_s: float) -> list[Clip]:
+    """The clips of a manifest that may be long with their sizes, which a listing would have given."""
+    unsized = [
+        index
+        for index, clip in enumerate(clips)
+        if clip.size_bytes is None
+        and files.is_supported(clip.uri)
+        and (clip.end_s is None or clip.end_s - (clip.start_s or 0.0) > window_s)
+    ]
+    sizes = files.concurrently(files.size_bytes, (clips[index].uri for index in unsized))
+    sized = list(clips)
+    for index, size in zip(unsized, sizes, strict=True):
+        sized[index] = replace(clips[index], size_bytes=size)
+    return sized

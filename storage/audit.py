@@ -1,0 +1,139 @@
+"""Where a run stands, from the footers alone, and whether its dataset is whole, from every byte.
+
+Conservation: each clip of the plan ends exactly once as kept, dropped or rejected, and the rows agree.
+Reads only what is in the folder; needs neither the input nor the models, and changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from schemas.clips import WorkUnit
+from schemas.errors import DatasetError
+from schemas.outcomes import Status
+from storage import uri
+from storage.run import plan_digest, read_plan, read_plan_columns, read_run
+from storage.shards import UnitFooter, committed_units, parse_footer, read_footer, rows_digest, unit_uri
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetStatus:
+    """Clips by how they ended, `pending` where they haven't; `reasons` counts drops and rejects."""
+
+    clips: int
+    kept: int
+    dropped: int
+    rejected: int
+    pending: int
+    triplets: int
+    reasons: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class CheckResult:
+    """What an audit found; `problems` names the object or clip and what to do about it."""
+
+    ok: bool
+    clips: int
+    triplets: int
+    problems: list[str]
+
+
+def status(dataset: str) -> DatasetStatus:
+    """How far the run has come. Raises DatasetError where the folder is no dataset or is damaged."""
+    planned = read_plan_columns(dataset, ["unit_id"])["unit_id"]
+    done = committed_units(dataset).intersection(planned.unique().to_pylist())
+    footers = uri.concurrently(read_footer, (unit_uri(dataset, unit) for unit in sorted(done)))
+    statuses: Counter[Status] = Counter()
+    reasons: Counter[str] = Counter()
+    triplets = 0
+    for end in (end for footer in footers for end in footer.outcomes):
+        statuses[end.status] += 1
+        triplets += end.num_triplets
+        if end.reason is not None:
+            reasons[end.reason.value] += 1
+    return DatasetStatus(
+        clips=len(planned),
+        kept=statuses[Status.KEPT],
+        dropped=statuses[Status.DROPPED],
+        rejected=statuses[Status.REJECTED],
+        pending=len(planned) - statuses.total(),
+        triplets=triplets,
+        reasons=dict(sorted(reasons.items())),
+    )
+
+
+def check(dataset: str) -> CheckResult:
+    """Read everything and verify it: digests, outcomes against rows, the plan against the outcomes."""
+    done = committed_units(dataset)
+    problems = [*_plan_problems(dataset), *_foreign(dataset)]
+    audits = uri.concurrently(
+        lambda unit: _audit_unit(dataset, unit), (unit for unit in read_plan(dataset) if unit.unit_id in done)
+    )
+    triplets = 0
+    for num_rows, found in audits:
+        triplets += num_rows
+        problems += found
+    clips = read_plan_columns(dataset, ["unit_id"])["unit_id"].to_pylist()
+    pending = sum(unit not in done for unit in clips)
+    if pending:
+        problems.append(f"{pending} of {len(clips)} clips are pending; run the same command again to resume")
+    return CheckResult(ok=not problems, clips=len(clips), triplets=triplets, problems=problems)
+
+
+def _plan_problems(dataset: str) -> Iterator[str]:
+    clips = (clip for unit in read_plan(dataset) for clip in unit.clips)
+    if plan_digest(clips) != read_run(dataset)["identity"]["plan"]:
+        yield "plan/clips.parquet is not the plan that run.json names; restore it from a backup"
+    repeated = _repeated(read_plan_columns(dataset, ["clip_id"])["clip_id"].to_pylist())
+    if repeated:
+        yield f"plan/clips.parquet: {len(repeated)} clips are planned more than once, first {repeated[0]}"
+
+
+def _foreign(dataset: str) -> Iterator[str]:
+    """Files in `data/` that are no unit's of this run; readers of the whole folder would take them in."""
+    folder = uri.join(dataset, "data")
+    planned = read_plan_columns(dataset, ["unit_id"])["unit_id"].unique().to_pylist()
+    expected = {unit_uri(dataset, unit) for unit in planned}
+    for info in uri.list_files(folder):
+        if info.uri not in expected:
+            yield f"{info.uri.removeprefix(dataset).lstrip('/')} is no unit of this run; move it away"
+
+
+def _audit_unit(dataset: str, unit: WorkUnit) -> tuple[int, list[str]]:
+    """The number of sound rows in a unit's object, and what is wrong with it."""
+    name = f"data/{unit.unit_id}.parquet"
+    try:
+        file = pq.ParquetFile(pa.BufferReader(uri.read_bytes(unit_uri(dataset, unit.unit_id))))
+        footer = parse_footer(name, file.metadata.metadata)
+        rows = file.read()
+    except DatasetError as error:
+        return 0, [str(error)]
+    except (pa.ArrowException, OSError) as error:
+        return 0, [f"{name} is damaged ({error}); move it away and run the same command again"]
+    if rows_digest(rows) != footer.digest:
+        return 0, [f"{name}: the rows do not have the digest that was committed; move it away and run again"]
+    return rows.num_rows, [f"{name}: {problem}" for problem in _disagreements(unit, footer, rows)]
+
+
+def _disagreements(unit: WorkUnit, footer: UnitFooter, rows: pa.Table) -> Iterator[str]:
+    if footer.unit_id != unit.unit_id:
+        yield f"it is the object of unit {footer.unit_id}"
+    if [end.clip_id for end in footer.outcomes] != [clip.clip_id for clip in unit.clips]:
+        yield "its outcomes are not those of the unit's clips"
+    counts = Counter(rows["clip_id"].to_pylist())
+    promised = Counter({end.clip_id: end.num_triplets for end in footer.outcomes if end.num_triplets})
+    for clip_id in sorted(counts.keys() | promised.keys()):
+        if counts[clip_id] != promised[clip_id]:
+            yield f"clip {clip_id} has {counts[clip_id]} rows, its outcome says {promised[clip_id]}"
+    for triplet_id in _repeated(rows["triplet_id"].to_pylist()):
+        yield f"triplet {triplet_id} is there more than once"
+
+
+def _repeated(values: Iterable[str]) -> list[str]:
+    return [value for value, count in Counter(values).items() if count > 1]

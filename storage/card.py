@@ -1,0 +1,95 @@
+"""The dataset card: the README.md that tells people, the Hub and `datasets` what a dataset folder holds.
+
+Derived from the folder and nothing else, so it may be written again at any time. Its front matter names
+`data/*.parquet` as the only data: without it, `datasets` would take the plan for rows.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import yaml
+
+from schemas.dataset import FIELDS, triplet_schema
+from storage import uri
+from storage.audit import DatasetStatus, status
+from storage.run import read_run
+
+TEXT = """\
+# {title}
+
+Frame pairs from video with the action between them, written by Kinescribe {version}. The actions are a
+model's, not a person's.
+
+| clips | kept | dropped | rejected | pending | triplets |
+|---|---|---|---|---|---|
+| {clips} | {kept} | {dropped} | {rejected} | {pending} | {triplets} |
+
+{reasons}
+One row is one triplet: `source` and `target` frames, the `action` between them with its summed
+log-probability, and for each of the {height}×{width} image tokens of the target its code and its
+`importance` (row-major). `video`, `source_time_s` and `target_time_s` say where the frames come from.
+
+| made with | |
+|---|---|
+{made_with}
+
+## Licence
+
+The frames keep the licence of the videos they were taken from, and the actions are subject to that of
+the model that wrote them. Set `license` in the header above once you have settled both.
+"""
+
+
+def write_card(dataset: str) -> None:
+    """Write README.md anew from what the folder holds now."""
+    run = read_run(dataset)
+    text = card(run, status(dataset), title=dataset.rstrip("/").rpartition("/")[2])
+    uri.replace(uri.join(dataset, "README.md"), text.encode())
+
+
+def card(run: dict[str, Any], counts: DatasetStatus, title: str) -> str:
+    """The text of the card, front matter first."""
+    identity = run["identity"]
+    height, width = identity["codec.grid"]
+    made_with = {"codec": identity["codec.id"], "run": run["fingerprint"]}
+    made_with |= {key: value for key, value in identity.items() if key.startswith(("models.", "config."))}
+    body = TEXT.format(
+        title=title,
+        version=run["version"],
+        clips=counts.clips,
+        kept=counts.kept,
+        dropped=counts.dropped,
+        rejected=counts.rejected,
+        pending=counts.pending,
+        triplets=counts.triplets,
+        reasons="".join(f"- {reason}: {number}\n" for reason, number in counts.reasons.items()),
+        height=height,
+        width=width,
+        made_with="\n".join(f"| {key} | {_cell(value)} |" for key, value in made_with.items()),
+    )
+    header = yaml.safe_dump(_front_matter(identity["codec.id"], (height, width)), sort_keys=False)
+    return f"---\n{header}---\n\n{body}"
+
+
+def _front_matter(codec_id: str, grid: tuple[int, int]) -> dict[str, Any]:
+    described = json.loads(triplet_schema(codec_id, grid).metadata[b"huggingface"])
+    features = described["info"]["features"]
+    return {
+        "license": "unknown",
+        "tags": ["kinescribe", "video", "action", "world-model"],
+        "configs": [{"config_name": "default", "data_files": "data/*.parquet"}],
+        "dataset_info": {"features": [_feature(field.name, features[field.name]) for field in FIELDS]},
+    }
+
+
+def _cell(value: object) -> str:
+    return f"`{json.dumps(value, ensure_ascii=False)}`".replace("|", "\\|")
+
+
+def _feature(name: str, feature: dict[str, Any]) -> dict[str, Any]:
+    """A feature as dataset cards spell it, from how the schema's metadata does."""
+    if feature["_type"] == "List":
+        return {"name": name, "list": feature["feature"]["dtype"]}
+    return {"name": name, "dtype": feature.get("dtype", "image")}
