@@ -37,20 +37,27 @@ NUM_EXAMPLES = 3
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """One triplet as the page shows it; images are data URIs."""
+    """One triplet as the page shows it; images are data URIs.
+
+    Given triplets have no likelihood, and no importance where no codec has seen them.
+    """
 
     action: str
     action_class: str | None
     video: str
     source: str
     target: str
-    heatmap: str
-    source_time_s: float
-    target_time_s: float
-    logprob: float
-    mean_logprob: float
-    num_tokens: int
-    motion: float
+    heatmap: str | None
+    source_time_s: float | None
+    target_time_s: float | None
+    logprob: float | None
+    num_tokens: int | None
+    motion: float | None
+
+    @property
+    def mean_logprob(self) -> float | None:
+        """Per token of the action."""
+        return None if self.logprob is None else self.logprob / max(self.num_tokens or 0, 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +117,11 @@ def _pairs(rows: pads.Dataset, sample: int) -> list[Pair]:
         for unit in units
         for row in unit.to_table(filter=pc.field("triplet_id").isin(chosen)).to_pylist()
     ]
-    return sorted(pairs, key=lambda pair: pair.mean_logprob, reverse=True)
+    return sorted(pairs, key=_surest_first)
+
+
+def _surest_first(pair: Pair) -> float:
+    return math.inf if pair.mean_logprob is None else -pair.mean_logprob
 
 
 def _pair(row: Mapping[str, Any], grid: tuple[int, int]) -> Pair:
@@ -121,19 +132,19 @@ def _pair(row: Mapping[str, Any], grid: tuple[int, int]) -> Pair:
         video=_short(row["video"]),
         source=data_uri(thumbnail(row["source"]["bytes"])),
         target=data_uri(target),
-        heatmap=data_uri(overlay(target, row["importance"], grid)),
+        heatmap=None if row["importance"] is None else data_uri(overlay(target, row["importance"], grid)),
         source_time_s=row["source_time_s"],
         target_time_s=row["target_time_s"],
         logprob=row["action_logprob"],
-        mean_logprob=row["action_logprob"] / max(row["action_tokens"], 1),
         num_tokens=row["action_tokens"],
         motion=row["motion"],
     )
 
 
 def _histogram(rows: pads.Dataset) -> Histogram | None:
-    """Of all rows; None where there are none."""
-    scores = rows.to_table(columns=["action_logprob", "action_tokens"])
+    """Of all rows that a model wrote; None where there are none."""
+    written = pc.field("action_logprob").is_valid()
+    scores = rows.to_table(columns=["action_logprob", "action_tokens"], filter=written)
     if not scores.num_rows:
         return None
     sums = scores["action_logprob"].to_numpy().astype(np.float64)

@@ -117,8 +117,8 @@ def train(
     from cluster.train import run_train
 
     with stdout_for_results():
-        run_train(settings)
-    print(settings.out)
+        export = run_train(settings)
+    print(export)
 
 
 @app.command()

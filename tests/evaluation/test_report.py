@@ -147,6 +147,16 @@ def test_a_dataset_without_triplets_has_a_page(tmp_path: Path):
     assert not page.count("article")
 
 
+def test_given_triplets_have_no_scores_and_no_heat_maps(tmp_path: Path):
+    clip = Clip("c0", "a.mp4")
+    unknown = dict.fromkeys(("importance", "action_logprob", "action_tokens", "motion", "source_time_s"))
+    write_dataset(tmp_path, [clip], [row(clip, 0), {**row(clip, 1), **unknown}], [kept(clip, 2)])
+    page = Page(rendered(tmp_path))
+    assert page.count("article") == 2
+    assert page.count("img") == 5
+    assert "None" not in page.text
+
+
 def test_the_secrets_of_a_uri_stay_out(tmp_path: Path):
     clip = Clip("c0", "https://user:password@host/films/a.mp4?signature=abc")
     write_dataset(tmp_path, [clip], [row(clip, 0)], [kept(clip, 1)])
