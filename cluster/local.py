@@ -19,6 +19,11 @@ import ray
 from cluster.resources import ClusterResources
 
 QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "namespace": "kinescribe"}
+DEFAULTS = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    # Ray's C++ half writes to the driver's stderr past every Python logger, in the middle of the progress.
+    "RAY_BACKEND_LOG_LEVEL": "fatal",
+}
 LONGEST_SOCKET_FOLDER = 40
 """A Unix socket's path has at most 107 bytes, of which Ray's own part takes up to 66."""
 
@@ -26,7 +31,8 @@ LONGEST_SOCKET_FOLDER = 40
 @contextmanager
 def ray_cluster() -> Iterator[ClusterResources]:
     """What the cluster has; a Ray that runs in this process already is used and left running."""
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    for name, value in DEFAULTS.items():
+        os.environ.setdefault(name, value)
     if ray.is_initialized():
         yield _resources()
     elif address := os.environ.get("RAY_ADDRESS"):
@@ -44,7 +50,8 @@ def ray_cluster() -> Iterator[ClusterResources]:
 
 @contextmanager
 def _connected(**options: Any) -> Iterator[None]:
-    ray.init(**QUIET, **options)
+    with _descriptor_silenced(2):
+        ray.init(**QUIET, **options)
     try:
         yield
     finally:
@@ -58,6 +65,19 @@ def _ensure_token() -> None:
     """
     if not {"RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys():
         os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+
+
+@contextmanager
+def _descriptor_silenced(descriptor: int) -> Iterator[None]:
+    """Ray's C++ half announces its log level there; what goes wrong is raised."""
+    kept = os.dup(descriptor)
+    with open(os.devnull, "wb") as nowhere:  # noqa: PTH123 (a device, not a path)
+        os.dup2(nowhere.fileno(), descriptor)
+    try:
+        yield
+    finally:
+        os.dup2(kept, descriptor)
+        os.close(kept)
 
 
 def _socket_folder() -> str:
