@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from numpy.random import Generator
 
-from evaluation.scene import Camera, Image, Scene
+from evaluation.scene import Camera, Image, Scene, render
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +28,16 @@ class Recording:
     jpeg_quality: int
 
 
+@dataclass(frozen=True, slots=True)
+class Disturbance:
+    """How one frame differs from an ideal one: the camera's offset and roll, relative brightness."""
+
+    dx: float
+    dy: float
+    roll: float
+    light: float
+
+
 def draw_recording(rng: Generator) -> Recording:
     """Half of all clips are steady; the rest are hand-held, flickering or dim."""
     rough = float(rng.random() < 0.5)
@@ -39,19 +49,26 @@ def draw_recording(rng: Generator) -> Recording:
     )
 
 
-def shaken(scene: Scene, recording: Recording, rng: Generator) -> Scene:
-    """The scene as a hand-held camera sees it."""
+def disturbances(
+    recording: Recording, num_frames: int, rng: Generator, persistence: float
+) -> list[Disturbance]:
+    """One disturbance a frame; `persistence` in [0, 1) is its correlation from one frame to the next."""
+    scale = np.array([recording.shake] * 2 + [60 * recording.shake, recording.light])
+    state = rng.normal(0, 1, 4)
+    drawn: list[Disturbance] = []
+    for _ in range(num_frames):
+        drawn.append(Disturbance(*(state * scale).tolist()))
+        state = persistence * state + (1 - persistence**2) ** 0.5 * rng.normal(0, 1, 4)
+    return drawn
+
+
+def record(scene: Scene, side: int, recording: Recording, frame: Disturbance, rng: Generator) -> Image:
+    """The scene as the sensor gives it: shaken, lit and noisy, uint8 (side, side, 3)."""
     camera: Camera = scene.camera
-    dx, dy, roll = rng.normal(0, recording.shake, 3)
-    moved = replace(camera, x=camera.x + dx, y=camera.y + dy, roll=camera.roll + 60 * roll)
-    return replace(scene, camera=moved)
-
-
-def exposed(image: Image, recording: Recording, rng: Generator) -> Image:
-    """The image under a drawn light and with sensor noise, uint8 (H, W, 3)."""
-    gain = 1 + rng.normal(0, recording.light)
+    moved = replace(camera, x=camera.x + frame.dx, y=camera.y + frame.dy, roll=camera.roll + frame.roll)
+    image = render(replace(scene, camera=moved), side)
     noise = rng.standard_normal(image.shape, dtype=np.float32) * recording.noise
-    return np.clip(image * np.float32(gain) + noise, 0, 255).astype(np.uint8)
+    return np.clip(image * np.float32(1 + frame.light) + noise, 0, 255).astype(np.uint8)
 
 
 def compressed(image: Image, quality: int) -> bytes:

@@ -16,8 +16,8 @@ from numpy.random import Generator
 from PIL import Image as PILImage
 
 from evaluation.changes import Change, draw_change, draw_scene
-from evaluation.distractors import compressed, decompressed, draw_recording, exposed, shaken
-from evaluation.scene import Image, render
+from evaluation.distractors import compressed, decompressed, disturbances, draw_recording, record
+from evaluation.scene import Image
 from models.codec import ImageCodec
 from schemas.clips import Clip, WorkUnit, stable_id
 from schemas.dataset import triplet_schema
@@ -68,11 +68,11 @@ def draw_chain(rng: Generator, num_changes: int = CHANGES_PER_CHAIN) -> Chain:
         if change is not None:
             changes.append(change)
             scene = change.after
+    states = [changes[0].before, *(change.after for change in changes)]
     frames: list[Image] = []
-    for state in (changes[0].before, *(change.after for change in changes)):
-        image = render(shaken(state, recording, rng), _RENDER_SIDE)
-        data = compressed(exposed(image, recording, rng), recording.jpeg_quality)
-        frames.append(decompressed(data))
+    for state, frame in zip(states, disturbances(recording, len(states), rng, 0.0), strict=True):
+        image = record(state, _RENDER_SIDE, recording, frame, rng)
+        frames.append(decompressed(compressed(image, recording.jpeg_quality)))
     return Chain(frames, changes)
 
 
