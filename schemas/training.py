@@ -1,0 +1,155 @@
+"""Configuration of the two trainings, the codec's and the dynamics model's.
+
+What the weights depend on is here, and so is how the work is spread: a run's folder is bound to all of
+it, because a resumed run must continue the one that was interrupted.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from schemas.config import Config, Positive
+
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Optimization(Config):
+    """AdamW under a cosine schedule with warm-up (METHOD §3)."""
+
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    warmup_steps: Annotated[int, Field(ge=0)] = 200
+    weight_decay: Annotated[float, Field(ge=0)] = 0.05
+    """On matrices; gains, biases and other vectors are not decayed."""
+    betas: tuple[Share, Share] = (0.9, 0.98)
+    clip_norm: Annotated[float, Field(gt=0)] = 1.0
+
+
+class Engine(Config):
+    """How a step is spread over workers and memory; DeepSpeed's ZeRO stage shards the state."""
+
+    workers: Positive = 1
+    zero_stage: Annotated[int, Field(ge=0, le=3)] = 0
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
+    """Of the arithmetic; weights are kept in float32. `auto` is bf16 where the hardware multiplies it."""
+    max_failures: Annotated[int, Field(ge=0)] = 2
+    """How often lost workers are started again before the run gives up."""
+
+
+class TrainConfig(Config):
+    """What both trainings share. `out` is the folder of the run's state and of its export."""
+
+    data: Annotated[tuple[str, ...], Field(min_length=1)]
+    out: str
+    held_out: tuple[str, ...] = ()
+    """Datasets whose loss is measured and never trained on."""
+    held_out_samples: Positive = 1024
+    steps: Positive
+    batch: Positive = 64
+    """Samples a step, over all workers."""
+    micro_batch: Positive | None = None
+    """Samples that a worker computes at once; by default its whole part of the batch."""
+    seed: int = 0
+    optimization: Optimization = Optimization()
+    engine: Engine = Engine()
+    log_every: Positive = 20
+    evaluate_every: Positive = 1000
+    checkpoint_every: Positive = 500
+    keep_checkpoints: Positive = 2
+
+    @model_validator(mode="after")
+    def _batch_divides(self) -> Self:
+        size = self.rank_micro_batch * self.engine.workers
+        if self.batch % size:
+            raise ValueError(
+                f"batch must be a multiple of engine.workers × micro_batch = {size}, got {self.batch}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _logs_before_checkpoints(self) -> Self:
+        for name in ("evaluate_every", "checkpoint_every"):
+            if (value := getattr(self, name)) % self.log_every:
+                # Else a resumed run would log means over other steps than an undisturbed one.
+                raise ValueError(f"{name} must be a multiple of log_every = {self.log_every}, got {value}")
+        return self
+
+    @property
+    def rank_micro_batch(self) -> int:
+        """Samples that one worker computes at once."""
+        return self.micro_batch or max(1, self.batch // self.engine.workers)
+
+
+class NewCodec(Config):
+    """A codec that starts from random weights (`models/fresh.py`)."""
+
+    resolution: Positive = 64
+    channels: Annotated[tuple[Positive, ...], Field(min_length=1)] = (32, 32, 64, 128)
+    num_codes: Positive = 1024
+    dims: Positive = 16
+
+
+class Codebook(Config):
+    """The codebook follows the encoder by moving averages; codes that fall out of use start again."""
+
+    decay: Share = 0.99
+    commitment: Annotated[float, Field(ge=0)] = 0.25
+    restart_below: Annotated[float, Field(ge=0)] = 0.05
+    """A code used less than this, in tokens a micro-batch on the moving average, is restarted."""
+
+
+class CodecTraining(TrainConfig):
+    """`kinescribe train codec`: images in, a VQModel out."""
+
+    task: Literal["codec"] = "codec"
+    init: str | None = None
+    """A codec's folder to continue from, instead of `model`."""
+    model: NewCodec = NewCodec()
+    codebook: Codebook = Codebook()
+    squared_error: Annotated[float, Field(ge=0)] = 1.0
+    gradient_error: Annotated[float, Field(ge=0)] = 1.0
+    """Weights beside the absolute error's 1; the second compares neighbouring pixels' differences."""
+    crop_scale: Annotated[float, Field(gt=0, le=1)] = 0.7
+    """The smallest random crop, as a share of the image's shorter side."""
+
+
+class NewDecoder(Config):
+    """A decoder that starts from random weights over a given codec (`models/fresh.py`)."""
+
+    codec: str
+    vocabulary: Positive = 512
+    hidden: Positive = 256
+    layers: Positive = 6
+    heads: Positive = 8
+
+
+class Lora(Config):
+    """Low-rank adapters instead of full fine-tuning (METHOD §3)."""
+
+    rank: Positive = 16
+    alpha: Positive = 32
+    dropout: Share = 0.05
+
+
+class DynamicsTraining(TrainConfig):
+    """`kinescribe train dynamics`: codes and actions in, a TokenVLM out."""
+
+    task: Literal["dynamics"] = "dynamics"
+    init: str | None = None
+    """The model to fine-tune, a name for `models.registry`; or else give `model`."""
+    model: NewDecoder | None = None
+    lora: Lora | None = None
+    context_weight: Annotated[float, Field(ge=0)] = 0.0
+    """Weight of an auxiliary loss on the target image's tokens."""
+    importance_floor: Share = 0.0
+    """The least weight of an image token, where an image's tokens weigh 1 on average."""
+
+    @model_validator(mode="after")
+    def _one_start(self) -> Self:
+        if (self.init is None) == (self.model is None):
+            raise ValueError("give either init (a model to fine-tune) or model (a new one), not both")
+        return self
+
+
+TRAININGS: dict[str, type[TrainConfig]] = {"codec": CodecTraining, "dynamics": DynamicsTraining}

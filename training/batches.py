@@ -1,0 +1,148 @@
+"""Which samples a step sees, and how labelled triplets become its token batches.
+
+The order is a pure function of seed and step, whatever the number of workers: a run that was killed
+and resumed sees the same batches. Codes are read once and kept packed; no image is ever decoded here.
+Shapes: N triplets, L tokens of an image, B sequences, T tokens.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Protocol
+
+import numpy as np
+import pyarrow as pa
+import torch
+from numpy.typing import NDArray
+from torch.nn.utils.rnn import pad_sequence
+
+from models.token_vlm import TokenVLM
+from models.tokens import Codes, CodeTriplet
+from schemas.errors import DatasetError
+from storage.shards import scan
+from training.objective import TokenBatch, image_weights
+
+COLUMNS = ("source_codes", "target_codes", "action", "importance")
+
+
+class SampleOrder:
+    """An endless sequence of epochs, each a permutation drawn from the seed."""
+
+    def __init__(self, num_samples: int, batch: int, seed: int) -> None:
+        self.num_samples = num_samples
+        self.batch = batch
+        self._permutation = lru_cache(maxsize=2)(
+            lambda epoch: np.random.Generator(np.random.Philox(key=[seed, epoch])).permutation(num_samples)
+        )
+
+    def positions(self, step: int) -> range:
+        """The positions in the endless sequence that the global batch of `step` takes."""
+        return range(step * self.batch, (step + 1) * self.batch)
+
+    def sample(self, position: int) -> int:
+        """The index of the sample at a position."""
+        epoch, place = divmod(position, self.num_samples)
+        return int(self._permutation(epoch)[place])
+
+
+def rank_part(positions: range, rank: int, world_size: int, micro_batch: int) -> list[range]:
+    """A rank's part of a global batch, cut into micro-batches."""
+    size = len(positions) // world_size
+    part = positions[rank * size : (rank + 1) * size]
+    return [part[start : start + micro_batch] for start in range(0, size, micro_batch)]
+
+
+@dataclass(frozen=True)
+class PackedTriplets:
+    """The columns that training a dynamics model reads, packed."""
+
+    source_NL: Codes
+    target_NL: Codes
+    importance_NL: NDArray[np.float16]
+    actions: pa.DictionaryArray
+    codec_id: str
+
+    def __len__(self) -> int:
+        return len(self.source_NL)
+
+
+def read_triplets(datasets: Sequence[str]) -> PackedTriplets:
+    """Every triplet of the datasets, in order. Raises DatasetError where their codecs differ."""
+    tables = [scan(dataset, COLUMNS).to_table() for dataset in datasets]
+    codec_ids = [_codec_id(dataset, table) for dataset, table in zip(datasets, tables, strict=True)]
+    for dataset, codec_id in zip(datasets, codec_ids, strict=True):
+        if codec_id != codec_ids[0]:
+            raise DatasetError(
+                f"{dataset} holds codes of {codec_id} and {datasets[0]} of {codec_ids[0]}; "
+                "label both with one codec"
+            )
+    table = pa.concat_tables([table.replace_schema_metadata() for table in tables])
+    return PackedTriplets(
+        _packed(table, "source_codes"),
+        _packed(table, "target_codes"),
+        _packed(table, "importance"),
+        table["action"].combine_chunks().dictionary_encode(),
+        codec_ids[0],
+    )
+
+
+def _codec_id(dataset: str, table: pa.Table) -> str:
+    metadata = table.schema.metadata or {}
+    if b"kinescribe.codec" not in metadata:
+        raise DatasetError(f"{dataset} does not say which codec its codes are of; label it again")
+    return json.loads(metadata[b"kinescribe.codec"])["id"]
+
+
+def _packed(table: pa.Table, column: str) -> NDArray[Any]:
+    lists = table[column].combine_chunks()
+    if lists.null_count:
+        raise DatasetError(f"{lists.null_count} triplets have no {column}; label them with the model's codec")
+    return lists.flatten().to_numpy().reshape(len(lists), -1)
+
+
+class Batches(Protocol):
+    """Makes batches of samples; `positions` seed what is random about a sample."""
+
+    def __len__(self) -> int: ...
+
+    def batch(self, samples: Sequence[int], positions: Sequence[int]) -> Any:
+        """The samples as one batch."""
+        ...
+
+
+class TripletBatches:
+    """Token batches of the dynamics task."""
+
+    def __init__(self, triplets: PackedTriplets, vlm: TokenVLM, context_weight: float, floor: float) -> None:
+        if triplets.codec_id != vlm.codec.id:
+            raise DatasetError(
+                f"the dataset's codes are of codec {triplets.codec_id}, the model's codec is {vlm.codec.id}; "
+                "label the dataset with this model's codec"
+            )
+        self.triplets = triplets
+        self.vlm = vlm
+        self.context_weight = context_weight
+        self.floor = floor
+        self._actions: list[str] = triplets.actions.dictionary.to_pylist()
+        self._action_N: NDArray[np.int32] = triplets.actions.indices.to_numpy()
+
+    def __len__(self) -> int:
+        return len(self.triplets)
+
+    def batch(self, samples: Sequence[int], positions: Sequence[int]) -> TokenBatch:
+        """Sequences of the samples, padded on the right; nothing about them is random."""
+        sequences = [self._sequence(sample) for sample in samples]
+        ids_BT = pad_sequence([torch.from_numpy(sequence.ids) for sequence in sequences], batch_first=True)
+        weights = [torch.from_numpy(sequence.weights) for sequence in sequences]
+        return TokenBatch(ids_BT, pad_sequence(weights, batch_first=True))
+
+    def _sequence(self, sample: int):
+        rows = self.triplets
+        triplet = CodeTriplet(
+            rows.source_NL[sample], rows.target_NL[sample], self._actions[self._action_N[sample]]
+        )
+        weights = image_weights(rows.importance_NL[sample], self.floor)
+        return self.vlm.sequence("dynamics", triplet, weights, self.context_weight)

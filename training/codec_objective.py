@@ -1,0 +1,112 @@
+"""What the codec is trained for: pictures that come back, with every code of the book in use.
+
+The codebook is no parameter. It follows the encoder by exponential moving averages (van den Oord et
+al. 2017, appendix A.1), and codes that fall out of use start again from the batch. Knows pixels and
+diffusers' `VQModel`; nothing of datasets or optimizers. Shapes: B images of 3 channels, H×W pixels, N
+tokens of a batch, C channels of a code, K codes.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from diffusers.models.autoencoders.vq_model import VQModel
+from torch import Tensor, nn
+
+from schemas.training import Codebook, CodecTraining
+from training.images import PixelBatch
+
+
+class EmaCodebook(nn.Module):
+    """Nearest-code quantisation, straight through, with a codebook of moving averages."""
+
+    codes_KC: Tensor
+    sums_KC: Tensor
+    uses_K: Tensor
+
+    def __init__(self, codes_KC: Tensor, codebook: Codebook) -> None:
+        super().__init__()
+        self.codebook = codebook
+        self.register_buffer("codes_KC", codes_KC.detach().clone().float())
+        self.register_buffer("sums_KC", self.codes_KC.clone())
+        self.register_buffer("uses_K", torch.ones(len(codes_KC)))
+
+    def forward(self, latents_BCHW: Tensor) -> tuple[Tensor, Tensor]:
+        """Quantised latents, through which gradients pass unchanged, and each image's commitment loss."""
+        flat_NC = latents_BCHW.permute(0, 2, 3, 1).reshape(-1, latents_BCHW.shape[1])
+        with torch.no_grad():
+            codes_N = torch.cdist(flat_NC[None], self.codes_KC[None])[0].argmin(-1)
+            quantised_NC = self.codes_KC[codes_N]
+            if self.training:
+                self._follow(flat_NC, codes_N)
+        shape = (*latents_BCHW.shape[:1], *latents_BCHW.shape[2:], latents_BCHW.shape[1])
+        quantised_BCHW = quantised_NC.view(shape).permute(0, 3, 1, 2)
+        commitment_B = (latents_BCHW - quantised_BCHW).square().flatten(1).mean(1)
+        return latents_BCHW + (quantised_BCHW - latents_BCHW).detach(), commitment_B
+
+    @property
+    def perplexity(self) -> Tensor:
+        """exp of the entropy of the codes' use: K where all are used alike."""
+        share_K = self.uses_K / self.uses_K.sum()
+        return torch.exp(-(share_K * share_K.clamp_min(1e-10).log()).sum())
+
+    def _follow(self, flat_NC: Tensor, codes_N: Tensor) -> None:
+        uses_K = torch.zeros_like(self.uses_K).index_add_(0, codes_N, torch.ones_like(flat_NC[:, 0]))
+        sums_KC = torch.zeros_like(self.sums_KC).index_add_(0, codes_N, flat_NC)
+        for total in (uses_K, sums_KC):
+            dist.all_reduce(total)
+        self.uses_K.lerp_(uses_K, 1 - self.codebook.decay)
+        self.sums_KC.lerp_(sums_KC, 1 - self.codebook.decay)
+        self._restart(flat_NC)
+        self.codes_KC.copy_(self.sums_KC / self.uses_K[:, None])
+
+    def _restart(self, flat_NC: Tensor) -> None:
+        unused_K = self.uses_K < self.codebook.restart_below
+        fresh_KC = flat_NC[torch.randint(len(flat_NC), (len(unused_K),), device=flat_NC.device)]
+        dist.broadcast(fresh_KC, src=0)
+        self.sums_KC[unused_K] = fresh_KC[unused_K]
+        self.uses_K[unused_K] = 1.0
+
+
+class CodecObjective(nn.Module):
+    """What DeepSpeed wraps: pixels in, sums over the images out."""
+
+    def __init__(self, network: VQModel, training: CodecTraining) -> None:
+        super().__init__()
+        self.network = network
+        self.config = training
+        self.network.quantize.embedding.weight.requires_grad_(False)
+        self.quantise = EmaCodebook(self.network.quantize.embedding.weight, training.codebook)
+
+    def forward(self, batch: PixelBatch) -> dict[str, Tensor]:
+        """`loss`, `psnr` (dB) and `perplexity`, each summed over the images."""
+        pixels_B3HW = batch.pixels_B3HW.contiguous(memory_format=torch.channels_last)
+        latents_BCHW = self.network.encode(pixels_B3HW).latents.float()
+        quantised_BCHW, commitment_B = self.quantise(latents_BCHW)
+        decoded = self.network.decode(quantised_BCHW, force_not_quantize=True, return_dict=False)[0]
+        error_B3HW = decoded.float() - pixels_B3HW
+        squared_B = error_B3HW.square().flatten(1).mean(1)
+        loss_B = (
+            error_B3HW.abs().flatten(1).mean(1)
+            + self.config.squared_error * squared_B
+            + self.config.gradient_error * gradient_error(error_B3HW)
+            + self.config.codebook.commitment * commitment_B
+        )
+        psnr_B = 20 * math.log10(2) - 10 * squared_B.detach().clamp_min(1e-10).log10()
+        perplexity = self.quantise.perplexity * len(loss_B)
+        return {"loss": loss_B.sum(), "psnr": psnr_B.sum(), "perplexity": perplexity}
+
+    def export(self) -> VQModel:
+        """The network with the codebook that was learned."""
+        self.network.quantize.embedding.weight.copy_(self.quantise.codes_KC)
+        return self.network
+
+
+def gradient_error(error_B3HW: Tensor) -> Tensor:
+    """Mean absolute difference of neighbouring errors: what is sharp must come back sharp. Shape (B,)."""
+    down = F.l1_loss(error_B3HW[:, :, 1:], error_B3HW[:, :, :-1], reduction="none")
+    right = F.l1_loss(error_B3HW[..., 1:], error_B3HW[..., :-1], reduction="none")
+    return down.flatten(1).mean(1) + right.flatten(1).mean(1)

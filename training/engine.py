@@ -1,0 +1,180 @@
+"""DeepSpeed, behind five verbs: step, evaluate, save, load, gathered. Its only door.
+
+Takes any module whose forward maps a batch to sums over its weighted parts, `loss` among them. Knows
+nothing of what the module computes, of datasets, of Ray or of when to save.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import deepspeed
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from transformers import get_cosine_schedule_with_warmup
+
+from schemas.training import Engine, Optimization
+
+logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
+
+
+class Batch(Protocol):
+    """A tuple of tensors that knows what its sums are divided by."""
+
+    @property
+    def total_weight(self) -> float: ...
+
+
+class DeepSpeedEngine:
+    """A module with its optimizer and schedule, spread over the ranks of the process group.
+
+    A step's loss is Σ w·loss / Σ w over its whole global batch, however that is cut into ranks and
+    micro-batches.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        optimization: Optimization,
+        engine: Engine,
+        steps: int,
+        micro_batch: int,
+        accumulation: int,
+    ) -> None:
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.bf16 = engine.precision == "bf16" or (engine.precision == "auto" and _multiplies_bf16())
+        self.accumulation = accumulation
+        self.zero_stage = engine.zero_stage
+        optimizer = torch.optim.AdamW(
+            _decay_groups(module, optimization.weight_decay),
+            lr=optimization.learning_rate,
+            betas=optimization.betas,
+            fused=True,
+        )
+        schedule = get_cosine_schedule_with_warmup(optimizer, optimization.warmup_steps, steps)
+        self._engine: Any = deepspeed.initialize(
+            model=module,
+            optimizer=optimizer,
+            lr_scheduler=schedule,
+            dist_init_required=False,
+            config={
+                "train_micro_batch_size_per_gpu": micro_batch,
+                "gradient_accumulation_steps": accumulation,
+                "gradient_clipping": optimization.clip_norm,
+                "zero_optimization": {"stage": engine.zero_stage},
+                "steps_per_print": 1 << 62,
+            },
+        )[0]
+
+    @property
+    def rank(self) -> int:
+        """Of this process among the workers."""
+        return dist.get_rank()
+
+    @property
+    def world_size(self) -> int:
+        """Number of workers."""
+        return dist.get_world_size()
+
+    @property
+    def learning_rate(self) -> float:
+        """Of the next step."""
+        return self._engine.get_lr()[0]
+
+    def step(self, micro_batches: Sequence[Batch]) -> dict[str, Tensor]:
+        """One optimizer step on this rank's part of the global batch.
+
+        Returns this rank's share of each of the step's means: summed over ranks, they are the means.
+        """
+        assert len(micro_batches) == self.accumulation
+        self._engine.train()
+        weight = self._global_weight(micro_batches)
+        totals: dict[str, Tensor] = {}
+        for batch in micro_batches:
+            sums = self._forward(batch)
+            # DeepSpeed averages gradients over ranks and micro-batches; the equation sums them.
+            self._engine.backward(sums["loss"] * (self.world_size * self.accumulation / weight))
+            self._engine.step()
+            _add(totals, sums)
+        return {name: total / weight for name, total in totals.items()}
+
+    @torch.no_grad()
+    def evaluate(self, batches: Sequence[Batch]) -> dict[str, Tensor]:
+        """This rank's share of the means over all ranks' batches, in evaluation mode."""
+        self._engine.eval()
+        weight = self._global_weight(batches)
+        totals: dict[str, Tensor] = {}
+        for batch in batches:
+            _add(totals, self._forward(batch))
+        return {name: total / weight for name, total in totals.items()}
+
+    def reduce(self, shares: Mapping[str, Tensor]) -> dict[str, float]:
+        """The sum over ranks of each rank's share."""
+        values = torch.stack([value.double() for value in shares.values()])
+        dist.all_reduce(values)
+        return dict(zip(shares, values.tolist(), strict=True))
+
+    def save(self, folder: Path) -> None:
+        """Write this rank's part of weights, optimizer and schedule. Every rank must call it."""
+        self._engine.save_checkpoint(str(folder), tag="state", save_latest=False)
+
+    def load(self, folder: Path) -> None:
+        """Take up what `save` wrote, in a run with the same number of workers."""
+        path, _ = self._engine.load_checkpoint(str(folder), tag="state")
+        assert path is not None, folder
+
+    @contextlib.contextmanager
+    def gathered(self) -> Iterator[nn.Module]:
+        """The module with all of its weights in this process, as ZeRO-3 doesn't keep them."""
+        module: nn.Module = self._engine.module.eval()
+        if self.zero_stage < 3:
+            yield module
+            return
+        with deepspeed.zero.GatheredParameters(list(module.parameters())):
+            yield module
+
+    def barrier(self) -> None:
+        """Wait for every rank."""
+        dist.barrier()
+
+    def agree(self, value: str) -> str:
+        """The first rank's value, on every rank."""
+        values = [value]
+        dist.broadcast_object_list(values)
+        return values[0]
+
+    def _forward(self, batch: Any) -> dict[str, Tensor]:
+        batch = type(batch)(*(tensor.to(self.device, non_blocking=True) for tensor in batch))
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+            return self._engine(batch)
+
+    def _global_weight(self, batches: Sequence[Batch]) -> float:
+        weight = torch.tensor(sum(batch.total_weight for batch in batches), dtype=torch.float64)
+        weight = weight.to(self.device)
+        dist.all_reduce(weight)
+        return float(weight)
+
+
+def _multiplies_bf16() -> bool:
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported()
+    capabilities = torch.cpu.get_capabilities()
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+
+
+def _decay_groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    return [
+        {"params": [p for p in trained if p.ndim >= 2], "weight_decay": weight_decay},
+        {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
+    ]
+
+
+def _add(totals: dict[str, Tensor], sums: Mapping[str, Tensor]) -> None:
+    for name, value in sums.items():
+        totals[name] = totals[name] + value.detach() if name in totals else value.detach()

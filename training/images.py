@@ -1,0 +1,75 @@
+"""Images of a labelled dataset as pixel batches for the codec: random crops and flips.
+
+What is random about a sample is a function of seed and position, whatever the number of workers.
+Shapes: B images of 3 channels, H×W pixels.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import torch
+from PIL import Image
+from torch import Tensor
+
+from schemas.config import Positive
+from storage.shards import scan
+
+
+class PixelBatch(NamedTuple):
+    """Images in [-1, 1]."""
+
+    pixels_B3HW: Tensor
+    """float32."""
+
+    @property
+    def total_weight(self) -> float:
+        """Every image weighs the same."""
+        return float(len(self.pixels_B3HW))
+
+
+def read_images(datasets: Sequence[str]) -> pa.ChunkedArray:
+    """The stored bytes of every source and target, each distinct frame once, in order."""
+    columns = [scan(dataset, ["source", "target"]).to_table() for dataset in datasets]
+    frames = [pc.struct_field(table[name], "bytes") for table in columns for name in table.column_names]
+    return pa.chunked_array([chunk for frame in frames for chunk in frame.chunks], pa.binary()).unique()
+
+
+class ImageBatches:
+    """Random square crops of stored images, flipped half of the time, at the codec's resolution."""
+
+    def __init__(self, images: pa.Array, resolution: Positive, crop_scale: float | None, seed: int) -> None:
+        self.images = images
+        self.resolution = resolution
+        self.crop_scale = crop_scale
+        """None takes the central square of each image, as labelling does."""
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def batch(self, samples: Sequence[int], positions: Sequence[int]) -> PixelBatch:
+        """The samples, each cropped by its position's random numbers."""
+        views = [self._view(*item) for item in zip(samples, positions, strict=True)]
+        pixels_B3HW = torch.from_numpy(np.stack(views)).permute(0, 3, 1, 2).float() / 127.5 - 1
+        return PixelBatch(pixels_B3HW.contiguous())
+
+    def _view(self, sample: int, position: int) -> np.ndarray[tuple[int, int, int], np.dtype[np.uint8]]:
+        image = Image.open(io.BytesIO(self.images[sample].as_py()))
+        image.draft("RGB", (2 * self.resolution, 2 * self.resolution))
+        random = np.random.Generator(np.random.Philox(key=[self.seed, position]))
+        side = float(min(image.size))
+        left, top = (image.width - side) / 2, (image.height - side) / 2
+        flip = False
+        if self.crop_scale is not None:
+            side *= random.uniform(self.crop_scale, 1)
+            left, top = random.uniform(0, image.width - side), random.uniform(0, image.height - side)
+            flip = random.random() < 0.5
+        box = (left, top, left + side, top + side)
+        view = image.convert("RGB").resize((self.resolution,) * 2, Image.Resampling.BICUBIC, box=box)
+        return np.asarray(view)[:, ::-1].copy() if flip else np.asarray(view)

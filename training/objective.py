@@ -1,0 +1,80 @@
+"""The weighted next-token objective (METHOD §3) and the module that computes it.
+
+Knows tensors and a causal network; nothing of datasets, ranks or optimizers. Shapes: B sequences, T
+tokens, N positions that have a weight, V vocabulary, L tokens of an image.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+
+class TokenBatch(NamedTuple):
+    """Sequences padded on the right, with the weight of each token as a prediction."""
+
+    ids_BT: Tensor
+    """int64."""
+    weights_BT: Tensor
+    """float32, 0 on the prompt and on padding."""
+
+    @property
+    def total_weight(self) -> float:
+        """Σ w, what the sums of this batch are divided by, together with those of its step."""
+        return float(self.weights_BT[:, 1:].sum())
+
+
+def weighted_nll(logits_NV: Tensor, targets_N: Tensor, weights_N: Tensor) -> Tensor:
+    """−Σ_n w_n · log p(target_n): the numerator of  min_θ −Σ w·log p / Σ w  (METHOD §3)."""
+    nll_N = F.cross_entropy(logits_NV.float(), targets_N, reduction="none")
+    return (weights_N * nll_N).sum()
+
+
+def image_weights(importance_L: NDArray[Any], floor: float) -> NDArray[np.float32]:
+    """The weights of an image's tokens: mean 1, none below `floor`, in proportion to `importance` above.
+
+    An image that equals its source has no importance anywhere; its tokens weigh the same.
+    """
+    importance = importance_L.astype(np.float32)
+    mean = importance.mean()
+    if mean <= 0:
+        return np.ones_like(importance)
+    return floor + (1 - floor) * importance / mean
+
+
+class TokenObjective(nn.Module):
+    """What DeepSpeed wraps: a batch in, sums over its weighted tokens out.
+
+    The logits are computed only in the columns where some sequence has a weight. Padding is on the
+    right, where a causal network needs no mask.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, batch: TokenBatch) -> dict[str, Tensor]:
+        """`loss` is Σ w·(−log p); `accuracy` is Σ w where the most likely token is the right one."""
+        weights_BK = batch.weights_BT[:, 1:]
+        columns_K = weights_BK.any(0).nonzero()[:, 0]
+        logits_BKV = self.network(
+            input_ids=batch.ids_BT,
+            position_ids=torch.arange(batch.ids_BT.shape[1], device=batch.ids_BT.device)[None],
+            logits_to_keep=columns_K,
+            use_cache=False,
+        ).logits
+        weights_BK = weights_BK[:, columns_K]
+        weighted = weights_BK > 0
+        logits_NV = logits_BKV[weighted]
+        targets_N = batch.ids_BT[:, 1:][:, columns_K][weighted]
+        weights_N = weights_BK[weighted]
+        right_N = logits_NV.detach().argmax(-1) == targets_N
+        return {
+            "loss": weighted_nll(logits_NV, targets_N, weights_N),
+            "accuracy": (weights_N * right_N).sum(),
+        }
