@@ -15,7 +15,7 @@ from typing import Annotated, Literal
 import typer
 
 from kinescribe import __version__
-from kinescribe.display import print_result, stdout_for_results
+from kinescribe.display import counted, print_result, stdout_for_results
 from schemas.errors import ConfigError, UserError
 
 app = typer.Typer(
@@ -26,12 +26,18 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+simulate = typer.Typer(help="Draw from the simulated world, whose truth is known.", no_args_is_help=True)
+app.add_typer(simulate, name="simulate")
+
 Dataset = Annotated[str, typer.Argument(metavar="DATASET", help="Folder or URL of a labelled dataset.")]
 ConfigFile = Annotated[Path | None, typer.Option("--config", help="YAML file with the job's configuration.")]
 Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Override one key, e.g. keyframes.min_interval=10."),
 ]
+Num = Annotated[int, typer.Option(min=1, help="How many to draw, at least.")]
+Split = Annotated[Literal["train", "test"], typer.Option(help="Draws of the two never meet.")]
+Seed = Annotated[int, typer.Option(min=0, help="The same seed draws the same.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object on stdout.")]
 
 
@@ -131,6 +137,41 @@ def report(
     from evaluation.report import write_report
 
     write_report(dataset, out, sample)
+    print(out)
+
+
+@simulate.command("clips")
+def simulate_clips(
+    out: Annotated[Path, typer.Option(help="Folder for clips/CLASS/*.mp4 and truth.jsonl.")],
+    num: Num = 40,
+    split: Split = "test",
+    seed: Seed = 0,
+) -> None:
+    """Write H.264 clips to label, and beside them what truly happens in each."""
+    from evaluation.clips import write_clips
+
+    with counted("clips") as progress:
+        write_clips(out, num, split, seed, progress=progress)
+    print(out / "clips")
+
+
+@simulate.command("triplets")
+def simulate_triplets(
+    out: Annotated[str, typer.Option(help="Folder of the dataset; run again to resume.")],
+    num: Num = 10_000,
+    split: Split = "train",
+    seed: Seed = 0,
+    codec: Annotated[
+        Path | None, typer.Option(help="Folder of a codec; without one, codes and importance stay empty.")
+    ] = None,
+) -> None:
+    """Write labelled triplets to train a codec or a dynamics model on."""
+    from evaluation.triplets import write_triplets
+    from models.codec import ImageCodec
+
+    with counted("units") as progress:
+        loaded = ImageCodec.load(codec) if codec else None
+        write_triplets(out, num, split, seed, loaded, progress=progress)
     print(out)
 
 

@@ -9,13 +9,13 @@ import dataclasses
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Any
 
 
 @contextmanager
-def stdout_for_results() -> Iterator[None]:
+def stdout_for_results() -> Generator[None]:
     """Send to stderr what libraries and their child processes print while the block runs."""
     sys.stdout.flush()
     results = os.dup(1)
@@ -26,6 +26,17 @@ def stdout_for_results() -> Iterator[None]:
         sys.stdout.flush()
         os.dup2(results, 1)
         os.close(results)
+
+
+@contextmanager
+def counted(things: str) -> Generator[Callable[[int, int], None]]:
+    """A bar on stderr that is told how many are done of how many."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True)) as bars:
+        bar = bars.add_task(things, total=None)
+        yield lambda done, total: bars.update(bar, completed=done, total=total)
 
 
 def print_result(result: Any, as_json: bool) -> None:

@@ -101,6 +101,15 @@ def test_report_prints_where_the_page_is(dataset: str, tmp_path: Path, capsys: p
     assert page.read_text().startswith("<!doctype html>")
 
 
+def test_simulated_clips_lie_in_folders_of_their_class(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    assert exit_code("simulate", "clips", "--out", str(tmp_path), "--num", "1") == 0
+    assert capsys.readouterr().out.strip() == str(tmp_path / "clips")
+    truth = json.loads((tmp_path / "truth.jsonl").read_text())
+    assert [path.relative_to(tmp_path / "clips").as_posix() for path in tmp_path.glob("clips/*/*.mp4")] == [
+        truth["video"]
+    ]
+
+
 @pytest.mark.parametrize(
     ("arguments", "names"),
     [
