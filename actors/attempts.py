@@ -75,7 +75,10 @@ def attempt(
         results = []
         for index, item in enumerate(items):
             alone = f"{key}/{index}"
-            results.append(work([item]) if attempts.begin(alone) == 1 else crashed(item))
-            attempts.end(alone)
+            if attempts.begin(alone) == 1:
+                results.append(work([item]))
+                attempts.end(alone)
+            else:  # never ended, so that a later start of the unit knows it still
+                results.append(crashed(item))
     attempts.end(key)
     return results

@@ -1,0 +1,58 @@
+from actors.attempts import AttemptCounts, attempt
+
+
+class Killed(BaseException):
+    """Stands for the death of the process: nothing after it runs."""
+
+
+def kill_on(poison):
+    def work(items):
+        if poison & set(items):
+            raise Killed
+        return list(items)
+
+    return work
+
+
+def crashed(item):
+    return [f"crashed {item}"]
+
+
+def run_until_done(poison, items):
+    """Start the unit again after each death, as Ray does; the results and the number of starts."""
+    attempts = AttemptCounts()
+    for start in range(1, 20):
+        try:
+            return attempt(attempts, "unit", items, kill_on(poison), crashed), start
+        except Killed:
+            continue
+    raise AssertionError("the unit was started for ever")
+
+
+def test_a_unit_that_lives_is_worked_on_at_once():
+    assert run_until_done(set(), "abc") == ([["a", "b", "c"]], 1)
+
+
+def test_the_item_that_kills_is_found_alone_and_no_other_is_given_up():
+    results, starts = run_until_done({"b"}, "abc")
+    assert results == [["a"], ["crashed b"], ["c"]]
+    assert starts == 4
+
+
+def test_two_items_that_kill_are_both_found():
+    results, starts = run_until_done({"a", "c"}, "abc")
+    assert results == [["crashed a"], ["b"], ["crashed c"]]
+    assert starts == 5
+
+
+def test_starts_that_ended_are_not_held_against_a_unit():
+    attempts = AttemptCounts()
+    for _ in range(5):
+        assert attempt(attempts, "unit", "ab", kill_on(set()), crashed) == [["a", "b"]]
+
+
+def test_other_units_are_counted_apart():
+    attempts = AttemptCounts()
+    assert [attempts.begin("a"), attempts.begin("a"), attempts.begin("b")] == [1, 2, 1]
+    attempts.end("a")
+    assert [attempts.begin("a"), attempts.begin("b")] == [1, 2]

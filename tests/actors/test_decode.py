@@ -1,0 +1,32 @@
+from actors.attempts import AttemptCounts
+from actors.decode import DecodeActor
+from actors.rows import pack, unpack
+from schemas.clips import WorkUnit
+from schemas.config import LabelConfig
+from schemas.outcomes import RejectCode, Status
+from tests.fake_clips import FakeExtractor, clip
+
+
+def test_a_unit_comes_out_with_its_clips_extracted_in_order():
+    unit = WorkUnit("u", (clip("b"), clip("bad1"), clip("a")))
+    actor = DecodeActor(FakeExtractor, LabelConfig(), AttemptCounts())
+    same, extracted = unpack(actor(pack("u", unit)))
+    assert same == unit
+    assert [one.clip for one in extracted] == list(unit.clips)
+    assert [len(one.pairs) for one in extracted] == [2, 0, 2]
+
+
+def test_the_extractor_gets_the_jobs_configuration():
+    config = LabelConfig(clips_per_unit=3)
+    assert DecodeActor(FakeExtractor, config, AttemptCounts()).extractor.config is config
+
+
+def test_a_clip_on_which_the_process_died_before_is_rejected_as_crashed():
+    unit = WorkUnit("u", (clip("a"), clip("poison")))
+    attempts = AttemptCounts()
+    for key in ("decode/u", "decode/u", "decode/u/1"):  # as three dead actors leave it
+        attempts.begin(key)
+    _, extracted = unpack(DecodeActor(FakeExtractor, LabelConfig(), attempts)(pack("u", unit)))
+    assert extracted[0].outcome is None
+    assert extracted[1].outcome.status is Status.REJECTED
+    assert extracted[1].outcome.reason is RejectCode.CRASHED

@@ -1,0 +1,64 @@
+import pytest
+
+from actors.attempts import AttemptCounts
+from actors.label import LabelActor
+from actors.rows import pack, unpack
+from schemas.config import LabelConfig
+from schemas.outcomes import RejectCode, Status
+from tests.fake_clips import extracted, rejected, unit
+from tests.tiny_vlm import tiny_vlm
+
+
+@pytest.fixture(scope="module")
+def model():
+    return tiny_vlm()
+
+
+def label(model, clips, attempts=None):
+    names = []
+    actor = LabelActor(
+        lambda name: names.append(name) or model,
+        LabelConfig(dynamics="some/model"),
+        micro_batch=4,
+        threads=1,
+        attempts=attempts or AttemptCounts(),
+    )
+    assert names == ["some/model"]
+    return unpack(actor(pack("unit", (unit(*clips), clips))))
+
+
+def test_a_unit_comes_out_with_rows_and_outcomes(model):
+    clips = [extracted("a"), rejected("r"), extracted("b")]
+    same, table, outcomes = label(model, clips)
+    assert same == unit(*clips)
+    assert [outcome.clip_id for outcome in outcomes] == [clip.clip_id for clip in same.clips]
+    assert table.num_rows == sum(outcome.num_triplets for outcome in outcomes) == 4
+
+
+def test_clips_tried_alone_get_the_same_labels(model):
+    clips = [extracted("a"), rejected("r"), extracted("b")]
+    attempts = AttemptCounts()
+    attempts.begin("label/unit")
+    attempts.begin("label/unit")
+    together, alone = label(model, clips)[1], label(model, clips, attempts)[1]
+    names = ["triplet_id", "action", "source_codes", "target_codes"]
+    assert alone.select(names) == together.select(names)
+
+
+def test_only_the_clip_that_killed_the_model_is_rejected_as_crashed(model):
+    clips = [extracted("a"), rejected("r"), extracted("b")]
+    attempts = AttemptCounts()
+    for key in ("label/unit", "label/unit", "label/unit/0"):
+        attempts.begin(key)
+    _, table, outcomes = label(model, clips, attempts)
+    assert [outcome.status for outcome in outcomes] == [Status.REJECTED, Status.REJECTED, Status.KEPT]
+    assert [outcome.reason for outcome in outcomes] == [RejectCode.CRASHED, RejectCode.UNREADABLE, None]
+    assert set(table["clip_id"].to_pylist()) == {clips[2].clip.clip_id}
+
+
+def test_a_clip_that_was_rejected_before_keeps_its_reason(model):
+    clips = [rejected("r")]
+    attempts = AttemptCounts()
+    for key in ("label/unit", "label/unit", "label/unit/0"):
+        attempts.begin(key)
+    assert label(model, clips, attempts)[2] == [clips[0].outcome]

@@ -1,0 +1,37 @@
+from collections import Counter
+
+import pytest
+
+from actors.rows import pack, unpack
+from actors.write import Receipt, commit
+from labeling.annotate import Annotator
+from schemas.config import Annotation
+from storage.shards import committed_units
+from tests.fake_clips import dropped, extracted, rejected, unit
+from tests.tiny_vlm import tiny_vlm
+
+CLIPS = [extracted("a"), rejected("r"), dropped("d"), extracted("b", 4)]
+
+
+@pytest.fixture(scope="module")
+def row():
+    table, outcomes = Annotator(tiny_vlm(), Annotation(), 8).annotate(unit(*CLIPS), CLIPS)
+    return pack("unit", (unit(*CLIPS), table, outcomes))
+
+
+def test_a_committed_unit_gives_a_receipt_of_its_outcomes(tmp_path, row):
+    receipt = unpack(commit(row, str(tmp_path)))
+    assert receipt == Receipt(2, 1, 1, 5, Counter(unreadable=1))
+    assert committed_units(str(tmp_path)) == {"unit"}
+
+
+def test_a_unit_that_was_committed_before_gives_the_same_receipt(tmp_path, row):
+    first = commit(row, str(tmp_path))
+    assert commit(row, str(tmp_path)) == first
+
+
+def test_receipts_add_up():
+    one = Receipt(1, 2, 3, 4, Counter(timeout=2, missing=1))
+    both = one + Receipt(1, 1, 1, 1, Counter(timeout=1))
+    assert both == Receipt(2, 3, 4, 5, Counter(timeout=3, missing=1))
+    assert both.clips == 9
