@@ -1,0 +1,140 @@
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from schemas.errors import DatasetError
+from schemas.outcomes import DropReason, RejectCode
+from storage.audit import CheckResult, DatasetStatus, check, status
+from storage.run import bind, write_plan
+from storage.shards import unit_uri, write_unit
+from tests.tiny_dataset import build, outcome, row, run_of, table
+
+ENDINGS = [2, DropReason.STATIC, RejectCode.TIMEOUT, 1, RejectCode.TIMEOUT, DropReason.FEW_KEYFRAMES, 3]
+REASONS = {"few_keyframes": 1, "static": 1, "timeout": 2}
+
+
+def problems(dataset: Path) -> list[str]:
+    found = check(str(dataset))
+    assert found.ok == (not found.problems)
+    return found.problems
+
+
+def test_every_clip_is_counted_once(tmp_path: Path):
+    build(str(tmp_path), ENDINGS)
+    assert status(str(tmp_path)) == DatasetStatus(
+        clips=7, kept=3, dropped=2, rejected=2, pending=0, triplets=6, reasons=REASONS
+    )
+    assert check(str(tmp_path)) == CheckResult(ok=True, clips=7, triplets=6, problems=[])
+
+
+def test_status_has_the_keys_that_machines_rely_on(tmp_path: Path):
+    build(str(tmp_path), ENDINGS)
+    found = json.loads(json.dumps(dataclasses.asdict(status(str(tmp_path)))))
+    assert list(found) == ["clips", "kept", "dropped", "rejected", "pending", "triplets", "reasons"]
+    assert list(dataclasses.asdict(check(str(tmp_path)))) == ["ok", "clips", "triplets", "problems"]
+
+
+def test_clips_of_units_that_are_not_there_are_pending(tmp_path: Path):
+    build(str(tmp_path), ENDINGS, pending=2)
+    found = status(str(tmp_path))
+    assert (found.kept, found.dropped, found.rejected, found.pending) == (2, 1, 1, 3)
+    assert problems(tmp_path) == ["3 of 7 clips are pending; run the same command again to resume"]
+
+
+def test_a_run_that_committed_nothing_is_all_pending(tmp_path: Path):
+    build(str(tmp_path), ENDINGS, pending=4)
+    assert status(str(tmp_path)).pending == 7
+
+
+def test_a_dataset_in_an_object_store_is_audited(bucket: str):
+    build(bucket, ENDINGS)
+    assert status(bucket).reasons == REASONS
+    assert check(bucket).ok
+
+
+def test_a_folder_that_is_no_dataset_is_refused(tmp_path: Path):
+    for audit in (status, check):
+        with pytest.raises(DatasetError, match="is no dataset of Kinescribe"):
+            audit(str(tmp_path))
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(place=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
+def test_a_bit_that_flips_is_found_unless_it_changes_no_row(tmp_path: Path, place: float, bit: int):
+    dataset = tmp_path / "dataset"
+    shutil.rmtree(dataset, ignore_errors=True)
+    path = Path(unit_uri(str(dataset), build(str(dataset), [2, 1])[0].unit_id))
+    before = pq.read_table(path)
+    data = bytearray(path.read_bytes())
+    end = len(data) - 8 - int.from_bytes(data[-8:-4], "little")
+    data[4 + int(place * (end - 4))] ^= 1 << bit
+    path.write_bytes(data)
+    # Some bits mean nothing, as those that pad a packed run.
+    assert len(problems(dataset)) == 1 or pq.read_table(path).equals(before)
+
+
+@pytest.mark.parametrize("keep", [0.0, 0.5, 0.99])
+def test_a_truncated_object_is_found(tmp_path: Path, keep: float):
+    path = Path(unit_uri(str(tmp_path), build(str(tmp_path), ENDINGS)[0].unit_id))
+    path.write_bytes(path.read_bytes()[: int(keep * path.stat().st_size)])
+    (problem,) = problems(tmp_path)
+    assert path.name in problem
+    with pytest.raises(DatasetError, match=path.name):
+        status(str(tmp_path))
+
+
+def test_one_unit_under_anothers_name_is_found(tmp_path: Path):
+    first, second, *_ = (unit_uri(str(tmp_path), unit.unit_id) for unit in build(str(tmp_path), ENDINGS))
+    shutil.copy(first, second)
+    assert any("it is the object of unit" in problem for problem in problems(tmp_path))
+    assert any("its outcomes are not those" in problem for problem in problems(tmp_path))
+
+
+def test_rows_that_were_changed_by_hand_are_found(tmp_path: Path):
+    path = unit_uri(str(tmp_path), build(str(tmp_path), ENDINGS)[0].unit_id)
+    rows = pq.read_table(path)
+    footer = pq.read_metadata(path).metadata
+    pq.write_table(rows.slice(1).replace_schema_metadata({**rows.schema.metadata, **footer}), path)
+    (problem,) = problems(tmp_path)
+    assert "do not have the digest" in problem
+
+
+def test_a_triplet_that_is_there_twice_is_found(tmp_path: Path):
+    unit = build(str(tmp_path), [2], pending=1)[0]
+    rows = [row(unit.clips[0], 0)] * 2
+    write_unit(str(tmp_path), unit, table(rows), [outcome(unit.clips[0], 2)])
+    (problem,) = problems(tmp_path)
+    assert "is there more than once" in problem
+
+
+@pytest.mark.parametrize("name", ["mine.parquet", "half.tmp", ".hidden.parquet", "more/mine.parquet"])
+def test_a_foreign_file_is_reported_and_never_read(tmp_path: Path, name: str):
+    build(str(tmp_path), ENDINGS)
+    before = status(str(tmp_path))
+    (tmp_path / "data" / name).parent.mkdir(exist_ok=True)
+    (tmp_path / "data" / name).write_bytes(b"anything")
+    assert status(str(tmp_path)) == before
+    assert problems(tmp_path) == [f"data/{name} is no unit of this run; move it away"]
+
+
+def test_another_plan_is_found(tmp_path: Path):
+    units = build(str(tmp_path), ENDINGS)
+    (tmp_path / "plan" / "clips.parquet").unlink()
+    write_plan(str(tmp_path), units[:-1])
+    assert "plan/clips.parquet is not the plan that run.json names; restore it from a backup" in problems(
+        tmp_path
+    )
+
+
+def test_a_clip_that_is_planned_twice_is_found(tmp_path: Path):
+    units = build(str(tmp_path / "x"), [1, 2], clips_per_unit=1, pending=2)
+    twice = [*units, units[0]]
+    bind(str(tmp_path / "y"), run_of([clip for unit in twice for clip in unit.clips]))
+    write_plan(str(tmp_path / "y"), twice)
+    assert any("planned more than once" in problem for problem in problems(tmp_path / "y"))

@@ -1,0 +1,81 @@
+from pathlib import Path
+
+import datasets
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from schemas.errors import DatasetError
+from schemas.outcomes import DropReason, RejectCode
+from storage.card import write_card
+from storage.run import bind, write_plan
+from tests.tiny_dataset import GRID, build, run_of
+
+
+def load(dataset: Path, cache: Path) -> datasets.Dataset:
+    return datasets.load_dataset(str(dataset), split="train", cache_dir=str(cache))
+
+
+# Units without rows come first, in between and last: file names are hashes, so any of them may be first.
+@pytest.mark.parametrize(
+    "endings", [[DropReason.STATIC, 2, RejectCode.CRASHED, 1, 3], [1, RejectCode.TIMEOUT, 2]]
+)
+def test_datasets_opens_the_folder_with_images(tmp_path: Path, endings: list[int]):
+    build(str(tmp_path / "ds"), endings, clips_per_unit=1)
+    write_card(str(tmp_path / "ds"))
+    rows = load(tmp_path / "ds", tmp_path / "cache")
+    assert len(rows) == sum(ending for ending in endings if isinstance(ending, int))
+    for name, colour in (("source", (254, 0, 0)), ("target", (0, 0, 254))):
+        assert isinstance(rows[0][name], Image.Image)
+        assert rows[0][name].size == (16, 12)
+        assert np.allclose(np.asarray(rows[0][name])[0, 0], colour, atol=2)
+    assert all(len(row["importance"]) == GRID[0] * GRID[1] for row in rows)
+
+
+def test_datasets_sees_images_without_the_card_too(tmp_path: Path):
+    build(str(tmp_path / "ds"), [2, 1])
+    rows = datasets.load_dataset(
+        str(tmp_path / "ds"), data_files="data/*.parquet", split="train", cache_dir=str(tmp_path / "cache")
+    )
+    assert isinstance(rows[0]["source"], Image.Image)
+
+
+def test_the_plan_is_not_taken_for_rows(tmp_path: Path):
+    build(str(tmp_path / "ds"), [2, 1])
+    write_card(str(tmp_path / "ds"))
+    assert "triplet_id" in load(tmp_path / "ds", tmp_path / "cache").column_names
+
+
+def test_the_card_tells_counts_reasons_and_models(tmp_path: Path):
+    build(str(tmp_path), [2, RejectCode.MISSING, DropReason.STATIC, 1, 1, 1], pending=1)
+    write_card(str(tmp_path))
+    text = (tmp_path / "README.md").read_text()
+    assert "| 6 | 2 | 1 | 1 | 2 | 3 |" in text
+    assert "- missing: 1\n- static: 1\n" in text
+    assert '| models.dynamics | `"weights-of-tests"` |' in text
+    front_matter = yaml.safe_load(text.split("---")[1])
+    assert front_matter["license"] == "unknown"
+    assert {"name": "source", "dtype": "image"} in front_matter["dataset_info"]["features"]
+
+
+def test_a_card_can_be_written_again(tmp_path: Path):
+    build(str(tmp_path), [2, 1], pending=1)
+    write_card(str(tmp_path))
+    first = (tmp_path / "README.md").read_text()
+    build(str(tmp_path), [2, 1])
+    write_card(str(tmp_path))
+    assert (tmp_path / "README.md").read_text() != first
+
+
+def test_a_value_cannot_break_the_cards_table(tmp_path: Path):
+    bind(str(tmp_path), run_of([], prompt="a | b\n| c |"))
+    write_plan(str(tmp_path), [])
+    write_card(str(tmp_path))
+    assert '| config.prompt | `"a \\| b\\n\\| c \\|"` |\n' in (tmp_path / "README.md").read_text()
+
+
+def test_a_folder_that_is_no_dataset_gets_no_card(tmp_path: Path):
+    with pytest.raises(DatasetError):
+        write_card(str(tmp_path))
+    assert list(tmp_path.iterdir()) == []

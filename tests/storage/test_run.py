@@ -1,0 +1,138 @@
+import json
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from labeling.units import plan_units
+from schemas.errors import DatasetError
+from storage.run import Run, bind, plan_digest, read_plan, read_plan_columns, read_run, write_plan
+from tests.tiny_dataset import clip, run_of
+
+CLIPS = [clip(str(index)) for index in range(5)]
+RUN = run_of(CLIPS, dynamics="embedded", keyframes={"min_interval": 20, "max_keyframes": 6})
+
+
+def refusal(dataset: Path, run: Run) -> str:
+    with pytest.raises(DatasetError) as refused:
+        bind(str(dataset), run)
+    return str(refused.value)
+
+
+def test_a_run_may_be_bound_again(tmp_path: Path):
+    bind(str(tmp_path), RUN)
+    before = (tmp_path / "run.json").read_bytes()
+    bind(str(tmp_path), RUN)
+    assert (tmp_path / "run.json").read_bytes() == before
+    assert read_run(str(tmp_path))["fingerprint"] == RUN.fingerprint
+
+
+def test_another_run_is_refused_with_each_difference(tmp_path: Path):
+    bind(str(tmp_path), RUN)
+    config = {"keyframes": {"min_interval": 10, "max_keyframes": 6}, "seed": 1}
+    message = refusal(tmp_path, replace(RUN, config=config, models={"dynamics": "newer"}))
+    assert "config.keyframes.min_interval: 20 → 10" in message
+    assert "config.dynamics: embedded → (absent)" in message
+    assert "config.seed: (absent) → 1" in message
+    assert "models.dynamics: weights-of-tests → newer" in message
+    assert "max_keyframes" not in message
+    assert "choose another output folder" in message
+
+
+@pytest.mark.parametrize("change", [{"codec_id": "x"}, {"grid": (4, 4)}, {"plan": "x"}, {"config": {}}])
+def test_a_fingerprint_changes_with_all_that_rows_depend_on(change: dict[str, object]):
+    assert replace(RUN, **change).fingerprint != RUN.fingerprint
+
+
+def test_what_changes_no_row_may_change_on_resuming(tmp_path: Path):
+    bind(str(tmp_path), replace(RUN, config={"max_reject_rate": 0.1}))
+    bind(str(tmp_path), replace(RUN, version="0.0.2", config={"max_reject_rate": 0.9}))
+
+
+def test_two_runs_cannot_both_bind_a_folder(tmp_path: Path):
+    def attempt(seed: int) -> bool:
+        try:
+            bind(str(tmp_path), replace(RUN, config={"seed": seed}))
+        except DatasetError:
+            return False
+        return True
+
+    with ThreadPoolExecutor(8) as pool:
+        assert sum(pool.map(attempt, range(8))) == 1
+
+
+def test_passwords_and_signatures_stay_out_of_the_folder(tmp_path: Path):
+    secret = "https://me:hunter2@host/model?X-Signature=abc123&token=def456#top"
+    bind(str(tmp_path), replace(RUN, config={"dynamics": secret}))
+    text = (tmp_path / "run.json").read_text()
+    assert not any(word in text for word in ("hunter2", "abc123", "def456"))
+    assert "https://***@host/model?***&***#top" in text
+    signed_anew = secret.replace("abc123", "xyz789")
+    bind(str(tmp_path), replace(RUN, config={"dynamics": signed_anew}))
+
+
+def test_a_folder_with_data_of_nobody_is_refused(tmp_path: Path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "mine.parquet").write_bytes(b"precious")
+    assert "choose an empty folder" in refusal(tmp_path, RUN)
+    assert not (tmp_path / "run.json").exists()
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '"text"', "\x00"])
+def test_a_damaged_run_is_named(tmp_path: Path, content: str):
+    (tmp_path / "run.json").write_text(content)
+    assert "run.json is damaged" in refusal(tmp_path, RUN)
+
+
+def test_what_is_no_dataset_is_named(tmp_path: Path):
+    with pytest.raises(DatasetError, match=r"it has no run\.json"):
+        read_run(str(tmp_path))
+    with pytest.raises(DatasetError, match=r"it has no plan/clips\.parquet"):
+        read_plan_columns(str(tmp_path), ["clip_id"])
+
+
+def test_a_run_is_bound_in_an_object_store_too(bucket: str):
+    bind(bucket, RUN)
+    bind(bucket, RUN)
+    with pytest.raises(DatasetError, match="belongs to another run"):
+        bind(bucket, replace(RUN, plan="other"))
+
+
+def test_a_plan_is_read_back_unit_by_unit(tmp_path: Path):
+    clips = [*CLIPS, replace(clip("w"), action_class=None, start_s=1.5, end_s=2.0, size_bytes=None)]
+    units = plan_units(clips, 4, "fingerprint")
+    write_plan(str(tmp_path), units)
+    assert list(read_plan(str(tmp_path))) == units
+    assert read_plan_columns(str(tmp_path), ["clip_id"])["clip_id"].to_pylist() == [c.clip_id for c in clips]
+
+
+def test_a_plan_longer_than_a_batch_is_read_back_whole(tmp_path: Path):
+    # More units than UNITS_PER_BATCH, and units that span the boundary of a batch of the reader's.
+    units = plan_units([clip(str(index)) for index in range(15_000)], 3, "fingerprint")
+    write_plan(str(tmp_path), units)
+    assert list(read_plan(str(tmp_path))) == units
+
+
+def test_the_first_plan_stays(tmp_path: Path):
+    first, second = plan_units(CLIPS, 2, "first"), plan_units(CLIPS, 2, "second")
+    write_plan(str(tmp_path), first)
+    write_plan(str(tmp_path), second)
+    assert list(read_plan(str(tmp_path))) == first
+
+
+def test_a_plan_of_no_clips_is_a_plan(tmp_path: Path):
+    write_plan(str(tmp_path), [])
+    assert list(read_plan(str(tmp_path))) == []
+
+
+def test_a_corpus_may_move_but_not_change():
+    moved = [replace(clip, uri=f"/elsewhere/{clip.uri}", size_bytes=None) for clip in CLIPS]
+    assert plan_digest(moved) == plan_digest(CLIPS)
+    assert plan_digest(CLIPS[::-1]) != plan_digest(CLIPS)
+    assert plan_digest(CLIPS[:-1]) != plan_digest(CLIPS)
+    assert plan_digest([replace(CLIPS[0], action_class="run"), *CLIPS[1:]]) != plan_digest(CLIPS)
+
+
+def test_the_identity_survives_json():
+    assert json.loads(json.dumps(RUN.identity)) == RUN.identity

@@ -1,0 +1,234 @@
+import tempfile
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from schemas.clips import Clip, WorkUnit
+from schemas.errors import DatasetError
+from schemas.outcomes import ClipOutcome, DropReason, RejectCode, Status
+from storage import uri
+from storage.run import bind, write_plan
+from storage.shards import committed_units, read_footer, rows_digest, scan, unit_uri, write_unit
+from tests.tiny_dataset import SCHEMA, build, clip, image, outcome, row, run_of, table
+
+A, B = clip("a"), clip("b")
+UNIT = WorkUnit("unit", (B, A))
+KEPT = [outcome(B, 2), outcome(A, 2)]
+ROWS = [row(clip, index) for clip in (B, A) for index in (0, 1)]
+
+
+def read(dataset: Path, unit_id: str = "unit") -> pa.Table:
+    return pq.read_table(unit_uri(str(dataset), unit_id))
+
+
+def test_a_unit_is_committed_once(tmp_path: Path):
+    other = [{**row, "action": "something else"} for row in ROWS]
+    assert write_unit(str(tmp_path), UNIT, table(ROWS), KEPT)
+    assert not write_unit(str(tmp_path), UNIT, table(other), KEPT)
+    assert read(tmp_path)["action"].to_pylist() == ["move 0", "move 1"] * 2
+
+
+def test_rows_are_in_the_order_of_clips_and_time(tmp_path: Path):
+    write_unit(str(tmp_path), UNIT, table(ROWS[::-1]), KEPT)
+    assert read(tmp_path).equals(table(ROWS))
+
+
+def test_the_same_rows_give_the_same_bytes_before_the_footer(tmp_path: Path):
+    bodies, digests = [], []
+    for name, rows in (("x", table(ROWS)), ("y", pa.concat_tables([table(ROWS[2:]), table(ROWS[:2])]))):
+        write_unit(str(tmp_path / name), UNIT, rows, KEPT)
+        data = Path(unit_uri(str(tmp_path / name), "unit")).read_bytes()
+        bodies.append(data[: -8 - int.from_bytes(data[-8:-4], "little")])
+        digests.append(read_footer(unit_uri(str(tmp_path / name), "unit")).digest)
+    assert bodies[0] == bodies[1]
+    assert digests[0] == digests[1]
+
+
+def test_the_digest_is_that_of_the_rows_read_back(tmp_path: Path):
+    write_unit(str(tmp_path), UNIT, table(ROWS), KEPT)
+    assert read_footer(unit_uri(str(tmp_path), "unit")).digest == rows_digest(read(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"action": "movf 0"},
+        {"action_class": None},
+        {"action_class": ""},
+        {"action_logprob": None},
+        {"source_time_s": 0.25},
+        {"importance": [1.0]},
+        {"importance": []},
+        {"importance": None},
+        {"source_codes": [0, 1, 2, 3, 4]},
+        {"source": image("green")},
+        {"source": {"bytes": None, "path": None}},
+        {"source": None},
+    ],
+)
+def test_the_digest_changes_with_any_value(change: dict[str, Any]):
+    assert rows_digest(table([{**ROWS[0], **change}])) != rows_digest(table(ROWS[:1]))
+
+
+def test_the_digest_tells_where_one_value_ends_and_the_next_begins():
+    texts = [pa.table({"a": values}) for values in (["ab", "c"], ["a", "bc"], ["abc", ""])]
+    lists = [pa.table({"a": values}) for values in ([[1, 2], [3]], [[1], [2, 3]])]
+    assert len({rows_digest(rows) for rows in texts + lists}) == 5
+
+
+def test_a_footer_says_how_each_clip_ended(tmp_path: Path):
+    c = clip("c")
+    ends = [
+        ClipOutcome(B.clip_id, Status.KEPT, 2, pair_drops={"static": 3}),
+        outcome(A, DropReason.FEW_KEYFRAMES),
+        outcome(c, RejectCode.TIMEOUT, message="too slow " * 1000),
+    ]
+    write_unit(str(tmp_path), WorkUnit("unit", (B, A, c)), table(ROWS[:2]), ends, {"decode_s": "1.5"})
+    footer = read_footer(unit_uri(str(tmp_path), "unit"))
+    assert footer.unit_id == "unit"
+    assert footer.outcomes == (*ends[:2], replace(ends[2], message=("too slow " * 1000)[:500]))
+    assert footer.extra == {"decode_s": "1.5"}
+    assert datetime.fromisoformat(footer.committed_at).tzinfo is not None
+
+
+def test_a_footer_longer_than_the_first_read_is_read_whole(tmp_path: Path):
+    unit = WorkUnit("unit", tuple(clip(str(index)) for index in range(400)))
+    ends = [outcome(clip, RejectCode.CRASHED, message="x" * 500) for clip in unit.clips]
+    write_unit(str(tmp_path), unit, table([]), ends)
+    assert len(read_footer(unit_uri(str(tmp_path), "unit")).outcomes) == 400
+
+
+@pytest.mark.parametrize("content", [b"", b"PAR1", b"no parquet at all" * 100])
+def test_what_is_no_unit_is_called_damaged(tmp_path: Path, content: bytes):
+    (tmp_path / "x.parquet").write_bytes(content)
+    with pytest.raises(DatasetError, match="damaged"):
+        read_footer(str(tmp_path / "x.parquet"))
+
+
+def test_a_foreign_parquet_file_is_named_so(tmp_path: Path):
+    pq.write_table(pa.table({"a": [1]}), tmp_path / "x.parquet")
+    with pytest.raises(DatasetError, match="not written by Kinescribe"):
+        read_footer(str(tmp_path / "x.parquet"))
+
+
+def test_clips_without_an_outcome_are_our_own_bug(tmp_path: Path):
+    with pytest.raises(AssertionError):
+        write_unit(str(tmp_path), UNIT, table(ROWS[:2]), KEPT[:1])
+    with pytest.raises(AssertionError):
+        write_unit(str(tmp_path), UNIT, table(ROWS[:3]), KEPT)
+    assert committed_units(str(tmp_path)) == set()
+
+
+def test_images_are_stored_as_they_are_and_the_rest_compressed(tmp_path: Path):
+    write_unit(str(tmp_path), UNIT, table(ROWS), KEPT)
+    group = pq.read_metadata(unit_uri(str(tmp_path), "unit")).row_group(0)
+    columns = [group.column(index) for index in range(group.num_columns)]
+    codecs = {column.path_in_schema: column.compression for column in columns}
+    encodings = {column.path_in_schema: column.encodings for column in columns}
+    assert codecs["source.bytes"] == codecs["target.bytes"] == "UNCOMPRESSED"
+    assert codecs["importance.list.element"] == codecs["action"] == "ZSTD"
+    assert not any("DICTIONARY" in encoding for encoding in encodings["source.bytes"])
+
+
+def test_a_scan_takes_the_committed_units_of_the_plan_in_its_order(tmp_path: Path):
+    units = build(str(tmp_path), [2, 1, 1, DropReason.STATIC, 3, 1], pending=1)
+    (tmp_path / "data" / "foreign.parquet").write_bytes(b"not even parquet")
+    expected = [clip.clip_id for unit in units[:2] for clip in unit.clips]
+    assert scan(str(tmp_path)).to_table()["clip_id"].unique().to_pylist() == expected[:3]
+    assert scan(str(tmp_path)).count_rows() == 4
+
+
+def test_a_scan_of_some_columns_reads_only_them(tmp_path: Path):
+    build(str(tmp_path), [2, 1])
+    rows = scan(str(tmp_path), ["action", "motion"]).to_table()
+    assert rows.column_names == ["action", "motion"]
+    assert rows.num_rows == 3
+
+
+def test_a_scan_of_a_run_that_committed_nothing_is_refused(tmp_path: Path):
+    build(str(tmp_path), [2, 1], pending=1)
+    with pytest.raises(DatasetError, match="no committed unit yet"):
+        scan(str(tmp_path))
+
+
+def test_polars_and_pyarrow_read_the_same_rows(tmp_path: Path):
+    build(str(tmp_path), [2, RejectCode.MISSING, DropReason.STATIC, RejectCode.TIMEOUT, 1, 3])
+    by_polars = pl.scan_parquet(f"{tmp_path}/data/*.parquet").sort("clip_id", "source_time_s").collect()
+    by_arrow = (
+        scan(str(tmp_path)).to_table().sort_by([("clip_id", "ascending"), ("source_time_s", "ascending")])
+    )
+    assert by_polars.height == 6
+    assert by_polars.to_dicts() == by_arrow.to_pylist()
+    assert by_polars["importance"].dtype == pl.List(pl.Float16)
+
+
+def test_units_live_in_an_object_store_too(bucket: str):
+    dataset = uri.join(bucket, "datasets", "one")
+    assert committed_units(dataset) == set()
+    units = build(dataset, [2, 1, DropReason.STATIC, 3], pending=1)
+    assert committed_units(dataset) == {units[0].unit_id}
+    assert read_footer(unit_uri(dataset, units[0].unit_id)).outcomes[0].num_triplets == 2
+    assert scan(dataset).to_table().num_rows == 3
+
+
+texts = st.text(max_size=8)
+numbers = st.floats(allow_nan=False, allow_infinity=False, width=32)
+codes = st.lists(st.integers(0, 2**16 - 1), max_size=4)
+frames = st.fixed_dictionaries({"bytes": st.binary(max_size=16), "path": st.none() | texts})
+any_rows = st.lists(
+    st.fixed_dictionaries(
+        {
+            "triplet_id": texts,
+            "clip_id": st.sampled_from([A.clip_id, B.clip_id]),
+            "video": texts,
+            "action_class": st.none() | texts,
+            "source": frames,
+            "target": frames,
+            "source_time_s": st.none() | numbers,
+            "target_time_s": st.none() | numbers,
+            "action": texts,
+            "action_logprob": st.none() | numbers,
+            "action_tokens": st.none() | st.integers(0, 100),
+            "finish_reason": st.none() | texts,
+            "importance": st.none() | st.lists(st.floats(0, 9, width=16), max_size=4),
+            "source_codes": st.none() | codes,
+            "target_codes": st.none() | codes,
+            "motion": st.none() | numbers,
+        }
+    ),
+    max_size=6,
+)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(rows=any_rows)
+def test_whatever_rows_are_committed_are_read_back(tmp_path: Path, rows: list[dict[str, Any]]):
+    dataset, clips = tempfile.mkdtemp(dir=tmp_path), [B, A]
+    given_rows = pa.Table.from_pylist(
+        [{**row, "importance": _half(row["importance"])} for row in rows], schema=SCHEMA
+    )
+    ends = [outcome(clip, _count(rows, clip) or DropReason.STATIC) for clip in clips]
+    bind(dataset, run_of(clips))
+    write_plan(dataset, [UNIT])
+    assert write_unit(dataset, UNIT, given_rows, ends)
+    found = scan(dataset).to_table()
+    assert found.schema.equals(SCHEMA)
+    assert sorted(map(repr, found.to_pylist())) == sorted(map(repr, given_rows.to_pylist()))
+    assert rows_digest(found) == read_footer(unit_uri(dataset, "unit")).digest
+
+
+def _half(values: list[float] | None) -> list[np.float16] | None:
+    return None if values is None else [np.float16(value) for value in values]
+
+
+def _count(rows: list[dict[str, Any]], clip: Clip) -> int:
+    return sum(row["clip_id"] == clip.clip_id for row in rows)

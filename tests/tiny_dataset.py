@@ -1,0 +1,99 @@
+"""Datasets without video or model: units whose clips ended in given ways, with small real JPEGs."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from PIL import Image
+
+from labeling.units import plan_units
+from schemas.clips import Clip, WorkUnit, stable_id
+from schemas.dataset import triplet_schema
+from schemas.outcomes import ClipOutcome, DropReason, RejectCode, Status
+from storage.run import Run, bind, plan_digest, write_plan
+from storage.shards import write_unit
+
+GRID = (2, 3)
+SCHEMA = triplet_schema("codec-of-tests", GRID)
+Ending = int | DropReason | RejectCode
+"""The number of triplets of a kept clip, or why it has none."""
+
+
+def clip(name: str) -> Clip:
+    return Clip(clip_id=stable_id(name), uri=f"/videos/{name}.mp4", action_class="jump", size_bytes=1000)
+
+
+def image(colour: str) -> dict[str, Any]:
+    buffer = io.BytesIO()
+    Image.new("RGB", (16, 12), colour).save(buffer, "JPEG")
+    return {"bytes": buffer.getvalue(), "path": None}
+
+
+def row(clip: Clip, index: int) -> dict[str, Any]:
+    return {
+        "triplet_id": stable_id(clip.clip_id, index),
+        "clip_id": clip.clip_id,
+        "video": clip.uri,
+        "action_class": clip.action_class,
+        "source": image("red"),
+        "target": image("blue"),
+        "source_time_s": index / 2,
+        "target_time_s": (index + 1) / 2,
+        "action": f"move {index}",
+        "action_logprob": -0.5 * index,
+        "action_tokens": 2,
+        "finish_reason": "stop",
+        "importance": [np.float16(value) for value in range(GRID[0] * GRID[1])],
+        "source_codes": list(range(GRID[0] * GRID[1])),
+        "target_codes": list(range(GRID[0] * GRID[1])),
+        "motion": 1.5,
+    }
+
+
+def table(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
+    return pa.Table.from_pylist(list(rows), schema=SCHEMA)
+
+
+def outcome(clip: Clip, ending: Ending, message: str = "") -> ClipOutcome:
+    if isinstance(ending, int):
+        return ClipOutcome(clip.clip_id, Status.KEPT, ending)
+    status = Status.REJECTED if isinstance(ending, RejectCode) else Status.DROPPED
+    return ClipOutcome(clip.clip_id, status, reason=ending, message=message)
+
+
+def run_of(clips: Sequence[Clip], **config: Any) -> Run:
+    return Run(
+        version="0.0.1",
+        config=config,
+        models={"dynamics": "weights-of-tests"},
+        codec_id="codec-of-tests",
+        grid=GRID,
+        plan=plan_digest(clips),
+    )
+
+
+def commit(dataset: str, unit: WorkUnit, endings: Mapping[str, Ending]) -> bool:
+    """Commit a unit whose clips ended so; `endings` is by clip id."""
+    ends = [outcome(clip, endings[clip.clip_id]) for clip in unit.clips]
+    counts = zip(unit.clips, ends, strict=True)
+    rows = [row(clip, index) for clip, end in counts for index in range(end.num_triplets)]
+    return write_unit(dataset, unit, table(rows), ends)
+
+
+def build(
+    dataset: str, endings: Sequence[Ending], clips_per_unit: int = 2, pending: int = 0
+) -> list[WorkUnit]:
+    """A dataset with one clip per ending, of which the last `pending` units are not committed."""
+    clips = [clip(str(index)) for index in range(len(endings))]
+    run = run_of(clips)
+    units = plan_units(clips, clips_per_unit, run.fingerprint)
+    bind(dataset, run)
+    write_plan(dataset, units)
+    by_clip = {clip.clip_id: ending for clip, ending in zip(clips, endings, strict=True)}
+    for unit in units[: len(units) - pending]:
+        assert commit(dataset, unit, by_clip)
+    return units
