@@ -15,7 +15,7 @@ from typing import Annotated, Literal
 import typer
 
 from kinescribe import __version__
-from kinescribe.display import counted, print_result, stdout_for_results
+from kinescribe.display import counted, print_result, print_scores, stdout_for_results
 from schemas.errors import ConfigError, UserError
 
 app = typer.Typer(
@@ -28,6 +28,8 @@ app = typer.Typer(
 
 simulate = typer.Typer(help="Draw from the simulated world, whose truth is known.", no_args_is_help=True)
 app.add_typer(simulate, name="simulate")
+evaluate = typer.Typer(help="Score against the simulated world's truth.", no_args_is_help=True)
+app.add_typer(evaluate, name="evaluate")
 
 Dataset = Annotated[str, typer.Argument(metavar="DATASET", help="Folder or URL of a labelled dataset.")]
 ConfigFile = Annotated[Path | None, typer.Option("--config", help="YAML file with the job's configuration.")]
@@ -59,6 +61,22 @@ def version(
         print(__version__)
         raise typer.Exit
     assert context.invoked_subcommand
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for clips, dataset and page.")] = Path("out/demo"),
+) -> None:
+    """Label 40 simulated clips, check and report them, and score the labels: offline, on a CPU."""
+    from kinescribe.demo import run_demo
+
+    result = run_demo(out)
+    print_result(result.status, as_json=False)
+    print_result(result.check, as_json=False)
+    print_scores(result.scores, as_json=False, shown=result.shown)
+    print(f"\nlook at {result.report}")
+    if not result.check.ok:
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -173,6 +191,33 @@ def simulate_triplets(
         loaded = ImageCodec.load(codec) if codec else None
         write_triplets(out, num, split, seed, loaded, progress=progress)
     print(out)
+
+
+@evaluate.command("labels")
+def evaluate_labels(
+    dataset: Dataset,
+    truth: Annotated[Path, typer.Option(help="Folder that `simulate clips` wrote.")],
+    as_json: Json = False,
+) -> None:
+    """Score the labels of simulated clips; pairs that show no single action don't count."""
+    from evaluation.labels import compare, score
+
+    predictions, shown = compare(dataset, truth)
+    print_scores(score(predictions), as_json, shown)
+
+
+@evaluate.command("dynamics")
+def evaluate_dynamics(
+    dataset: Dataset,
+    dynamics: Annotated[str, typer.Option(help="Model: 'embedded' or a model's folder.")] = "embedded",
+    num: Annotated[int | None, typer.Option(min=1, help="Only the first so many triplets.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Score what a dynamics model says of simulated triplets, from their codes."""
+    from evaluation.labels import predict, score
+    from models.registry import load_model
+
+    print_scores(score(predict(dataset, load_model(dynamics), num)), as_json)
 
 
 def _given(**options: object) -> list[str]:

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 
 import pytest
 
-from kinescribe.display import print_result
+from evaluation.actions import Action, parse
+from evaluation.labels import LabelScores, Prediction, score
+from kinescribe.display import print_result, print_scores
 
 
 @dataclass
@@ -58,3 +60,27 @@ def test_what_libraries_and_children_print_goes_to_stderr():
     )
     assert done.stdout == "result\n"
     assert set(done.stderr.split()) == {"library", "child"}
+
+
+def labels() -> LabelScores:
+    """Two of three right; the one that is wrong takes a move for a tilt."""
+    truth = parse("move the red ball left")
+    assert isinstance(truth, Action)
+    said = ("move the red ball left", "move the red ball left", "tilt up")
+    return score([Prediction(truth, text, -0.1 * index) for index, text in enumerate(said)])
+
+
+def test_scores_for_people_give_shares_counts_and_mistakes(capsys: pytest.CaptureFixture[str]):
+    print_scores(labels(), as_json=False, shown={"one action": 3, "mixed": 1})
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "exact 0.667 2 of 3" in shown
+    assert "move taken for tilt 1" in shown
+    assert "mixed 1" in shown
+    assert "zoom" not in shown
+
+
+def test_scores_as_json_are_hits_and_totals(capsys: pytest.CaptureFixture[str]):
+    print_scores(labels(), as_json=True)
+    result = json.loads(capsys.readouterr().out)
+    assert result["exact"] == {"hits": 2, "total": 3}
+    assert result["confusion"] == {"move": {"move": 2, "tilt": 1}}
