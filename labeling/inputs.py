@@ -40,8 +40,8 @@ def list_clips(
     """
     try:
         clips = list(_clips(_absolute(input)))
-    except PermissionError as error:
-        raise InputError(f"{input} may not be listed: {error}; check its permissions") from error
+    except OSError as error:
+        raise InputError(f"{input} cannot be listed: {error}; check its name and your permissions") from error
     if not clips:
         raise InputError(f"{input} holds no video; give a file, folder, glob, URL or manifest with some")
     return list(_windowed(clips, input_root(input), limits, duration_of))

@@ -124,7 +124,10 @@ def _set(values: dict[str, Any], override: str) -> None:
         values = values.setdefault(key, {})
         if not isinstance(values, dict):
             raise ConfigError(f"{path}: {key} is a value, not a section")
-    values[leaf] = yaml.safe_load(text)
+    try:
+        values[leaf] = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"the value of {path} is not YAML, got {text!r}; quote it") from error
 
 
 def _explain(error: ValidationError) -> str:

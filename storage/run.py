@@ -73,12 +73,13 @@ def bind(dataset: str, run: Run) -> None:
     Raises DatasetError, with each differing key, where the folder is another run's, and where it holds
     data that is no run's.
     """
-    target = uri.join(dataset, "run.json")
-    if not uri.exists(target) and any(uri.list_files(uri.join(dataset, "data"))):
-        raise DatasetError(f"{dataset} holds a data folder but no run.json; choose an empty folder")
-    record = {"version": run.version, "fingerprint": run.fingerprint, "identity": run.identity}
-    text = json.dumps(record, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
-    if uri.create(target, text.encode(), aside=uri.join(dataset, ".tmp")):
+    try:
+        is_new = _create_run(dataset, run)
+    except OSError as error:
+        raise DatasetError(
+            f"{dataset} cannot be written: {error}; choose a folder or a bucket that you may write to"
+        ) from error
+    if is_new:
         return
     changes = _differences(read_run(dataset)["identity"], run.identity)
     if changes:
@@ -87,6 +88,15 @@ def bind(dataset: str, run: Run) -> None:
             + "\n  ".join(changes)
             + "\nchoose another output folder, or run with the input, configuration and models of that run"
         )
+
+
+def _create_run(dataset: str, run: Run) -> bool:
+    target = uri.join(dataset, "run.json")
+    if not uri.exists(target) and any(uri.list_files(uri.join(dataset, "data"))):
+        raise DatasetError(f"{dataset} holds a data folder but no run.json; choose an empty folder")
+    record = {"version": run.version, "fingerprint": run.fingerprint, "identity": run.identity}
+    text = json.dumps(record, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+    return uri.create(target, text.encode(), aside=uri.join(dataset, ".tmp"))
 
 
 def read_run(dataset: str) -> dict[str, Any]:

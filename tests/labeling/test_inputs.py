@@ -1,0 +1,232 @@
+import uuid
+from pathlib import Path
+
+import pytest
+
+from labeling.inputs import PROBED_BYTES, forbidden, input_root, list_clips
+from schemas.clips import Clip
+from schemas.config import Limits
+from schemas.errors import InputError
+from storage import uri
+
+LIMITS = Limits()
+
+
+def touch(folder: Path, *names: str) -> None:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(b"x")
+
+
+def names(clips: list[Clip], folder: Path | str) -> list[str]:
+    return [clip.uri.removeprefix(f"{folder}/") for clip in clips]
+
+
+def ids(clips: list[Clip]) -> list[str]:
+    return [clip.clip_id for clip in clips]
+
+
+def test_a_folder_gives_its_videos_in_order_with_their_classes(tmp_path: Path):
+    touch(
+        tmp_path,
+        "run/b.mp4",
+        "run/a.MKV",
+        "jump/c.webm",
+        "top.mov",
+        "deep/er/d.avi",
+        "run/notes.txt",
+        "README",
+    )
+    clips = list_clips(str(tmp_path), LIMITS)
+    assert names(clips, tmp_path) == ["deep/er/d.avi", "jump/c.webm", "run/a.MKV", "run/b.mp4", "top.mov"]
+    assert [clip.action_class for clip in clips] == [None, "jump", "run", "run", None]
+    assert [clip.size_bytes for clip in clips] == [1] * 5
+
+
+def test_hidden_files_of_a_folder_are_left_out(tmp_path: Path):
+    touch(tmp_path, "a.mp4", "._a.mp4", ".trash/b.mp4")
+    assert names(list_clips(str(tmp_path), LIMITS), tmp_path) == ["a.mp4"]
+
+
+def test_a_file_is_taken_whatever_its_name(tmp_path: Path):
+    touch(tmp_path, "class/video.bin")
+    (clip,) = list_clips(str(tmp_path / "class" / "video.bin"), LIMITS)
+    assert clip.uri == str(tmp_path / "class" / "video.bin")
+    assert clip.action_class is None
+
+
+def test_a_glob_takes_what_it_matches(tmp_path: Path):
+    touch(tmp_path, "run/a.mp4", "run/b.mp4", "jump/a.mp4", "jump/a.bin", "a.mp4")
+    clips = list_clips(f"{tmp_path}/*/a.*", LIMITS)
+    assert names(clips, tmp_path) == ["jump/a.bin", "jump/a.mp4", "run/a.mp4"]
+    assert [clip.action_class for clip in clips] == ["jump", "jump", "run"]
+    assert len(list_clips(f"{tmp_path}/**/*.mp4", LIMITS)) == 4
+
+
+def test_a_name_with_brackets_is_a_file_and_no_glob(tmp_path: Path):
+    touch(tmp_path, "clip[1].mp4", "clip1.mp4")
+    assert names(list_clips(f"{tmp_path}/clip[1].mp4", LIMITS), tmp_path) == ["clip[1].mp4"]
+
+
+def test_a_relative_path_is_made_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    touch(tmp_path, "videos/a.mp4")
+    monkeypatch.chdir(tmp_path)
+    for given in ("videos", "./videos/", "videos/*.mp4", "file://videos"):
+        (clip,) = list_clips(given, LIMITS)
+        assert clip.uri == str(tmp_path / "videos" / "a.mp4")
+
+
+def test_a_corpus_has_the_same_ids_wherever_it_lies(tmp_path: Path):
+    touch(tmp_path / "here", "run/a.mp4", "jump/b.mp4")
+    touch(tmp_path / "over" / "there", "run/a.mp4", "jump/b.mp4")
+    there = f"memory://{uuid.uuid4().hex}/videos"
+    for name in ("run/a.mp4", "jump/b.mp4"):
+        uri.create(uri.join(there, name), b"x")
+    (tmp_path / "here" / "m.csv").write_text("uri\njump/b.mp4\nrun/a.mp4\n")
+    expected = ids(list_clips(str(tmp_path / "here"), LIMITS))
+    for given in (f"{tmp_path}/over/there", there, f"{there}/*/*.mp4", f"{tmp_path}/here/m.csv"):
+        assert ids(list_clips(given, LIMITS)) == expected
+    assert len(set(expected)) == 2
+
+
+def test_a_bucket_is_listed_like_a_folder(bucket: str):
+    for name in ("videos/run/a.mp4", "videos/run/b.txt", "videos/c.mp4", "elsewhere/d.mp4"):
+        uri.create(uri.join(bucket, name), b"xyz")
+    clips = list_clips(f"{bucket}/videos", LIMITS)
+    assert names(clips, bucket) == ["videos/c.mp4", "videos/run/a.mp4"]
+    assert [(clip.action_class, clip.size_bytes) for clip in clips] == [(None, 3), ("run", 3)]
+    assert names(list_clips(f"{bucket}/**/d.mp4", LIMITS), bucket) == ["elsewhere/d.mp4"]
+    assert names(list_clips(f"{bucket}/videos/c.mp4", LIMITS), bucket) == ["videos/c.mp4"]
+    uri.create(
+        f"{bucket}/videos/list.jsonl", b'{"uri": "c.mp4"}\n{"uri": "absent.mp4", "action_class": "x"}\n'
+    )
+    listed = list_clips(f"{bucket}/videos/list.jsonl", LIMITS, lambda clip: None)
+    assert names(listed, bucket) == ["videos/c.mp4", "videos/absent.mp4"]
+    assert [clip.size_bytes for clip in listed] == [3, None]
+
+
+def test_a_manifest_keeps_its_order_classes_windows_and_ids(tmp_path: Path):
+    (tmp_path / "m.csv").write_text(
+        "uri,action_class,start_s,end_s,id\n"
+        "z.mp4,jump,1,2.5,mine\n"
+        "sub/a.mp4,,,,\n"
+        "/elsewhere/b.mp4,run,,3,\n"
+        "s3://bucket/c.mp4,,,,\n"
+    )
+    clips = list_clips(str(tmp_path / "m.csv"), LIMITS)
+    assert [clip.uri for clip in clips] == [
+        f"{tmp_path}/z.mp4",
+        f"{tmp_path}/sub/a.mp4",
+        "/elsewhere/b.mp4",
+        "s3://bucket/c.mp4",
+    ]
+    assert clips[0] == Clip("mine", f"{tmp_path}/z.mp4", "jump", 1.0, 2.5)
+    assert (clips[2].action_class, clips[2].start_s, clips[2].end_s) == ("run", None, 3.0)
+    assert len(set(ids(clips))) == 4
+
+
+@pytest.mark.parametrize("given", ["absent", "absent.mp4", "absent.csv", "empty", "empty/*.mp4"])
+def test_an_input_without_any_video_is_refused(tmp_path: Path, given: str):
+    touch(tmp_path, "empty/notes.txt")
+    with pytest.raises(InputError, match=r"does not exist|holds no video"):
+        list_clips(str(tmp_path / given), LIMITS)
+
+
+def test_an_empty_manifest_and_an_empty_bucket_are_refused(tmp_path: Path, bucket: str):
+    (tmp_path / "m.csv").write_text("uri\n")
+    for given, reason in (
+        (str(tmp_path / "m.csv"), "holds no video"),
+        (bucket, "holds no video"),
+        (f"{bucket}-never", "bucket does not exist"),
+    ):
+        with pytest.raises(InputError, match=reason):
+            list_clips(given, LIMITS)
+
+
+def test_a_password_in_the_input_is_refused_and_not_repeated():
+    with pytest.raises(InputError, match="holds a password") as refused:
+        list_clips("s3://key:hunter2@bucket/videos", LIMITS)
+    assert "hunter2" not in str(refused.value)
+
+
+def test_only_large_files_are_probed_and_long_ones_are_cut(tmp_path: Path):
+    touch(tmp_path, "large.mp4", "huge.mp4", "small.mp4")
+    for name in ("large.mp4", "huge.mp4"):
+        with (tmp_path / name).open("ab") as file:
+            file.truncate(PROBED_BYTES + 1)
+    durations = {"large.mp4": 130.0, "huge.mp4": 7 * 3600.0}
+    clips = list_clips(str(tmp_path), LIMITS, lambda clip: durations[Path(clip.uri).name])
+    assert [(Path(clip.uri).name, clip.start_s, clip.end_s) for clip in clips] == [
+        ("huge.mp4", None, None),  # beyond max_duration_s: one reject, not thousands of windows
+        ("large.mp4", 0.0, 60.0),
+        ("large.mp4", 60.0, 120.0),
+        ("large.mp4", 120.0, None),
+        ("small.mp4", None, None),
+    ]
+
+
+def test_a_clip_that_is_forbidden_is_not_probed(tmp_path: Path):
+    touch(tmp_path, "secret/a.mp4", "input/b.mp4")
+    (tmp_path / "secret" / "a.mp4").write_bytes(b"x" * (PROBED_BYTES + 1))
+    (tmp_path / "input" / "link.mp4").symlink_to(tmp_path / "secret" / "a.mp4")
+    (tmp_path / "input" / "m.csv").write_text(
+        "uri\nlink.mp4\n../secret/a.mp4\nhttp://host/a.mp4\nzip://a::b.zip\n"
+    )
+    probed: list[Clip] = []
+    for given in ("input", "input/m.csv"):
+        list_clips(str(tmp_path / given), LIMITS, probed.append)
+    assert probed == []
+
+
+def test_links_are_kept_in_the_list_and_leaving_ones_are_forbidden(tmp_path: Path):
+    touch(tmp_path, "in/a.mp4", "in/sub/b.mp4", "out/c.mp4")
+    (tmp_path / "in" / "inside.mp4").symlink_to(tmp_path / "in" / "a.mp4")
+    (tmp_path / "in" / "outside.mp4").symlink_to(tmp_path / "out" / "c.mp4")
+    (tmp_path / "in" / "out").symlink_to(tmp_path / "out")
+    (tmp_path / "in" / "again").symlink_to(tmp_path / "in" / "sub")
+    root = input_root(str(tmp_path / "in"))
+    verdicts = {Path(c.uri).name: forbidden(c.uri, root) for c in list_clips(str(tmp_path / "in"), LIMITS)}
+    leaves = "a link that leaves the input"
+    assert verdicts == {
+        "a.mp4": None,
+        "inside.mp4": None,
+        "b.mp4": None,
+        "outside.mp4": leaves,
+        "out": leaves,
+    }
+
+
+def test_a_video_that_is_a_link_is_taken_where_it_is_named_itself(tmp_path: Path):
+    touch(tmp_path, "blobs/0123")
+    (tmp_path / "clip.mp4").symlink_to(tmp_path / "blobs" / "0123")
+    given = str(tmp_path / "clip.mp4")
+    (clip,) = list_clips(given, LIMITS)
+    assert forbidden(clip.uri, input_root(given)) is None
+
+
+@pytest.mark.parametrize(
+    ("clip", "root", "reason"),
+    [
+        ("/in/a.mp4", "/in", None),
+        ("/in/x/../a.mp4", "/in", None),
+        ("/elsewhere/a.mp4", "/in", None),
+        ("/in/../etc/a.mp4", "/in", "'..'"),
+        ("/in/x/../../in2/a.mp4", "/in", "'..'"),
+        ("s3://b/in/a.mp4", "s3://b/in", None),
+        ("s3://other/a.mp4", "/in", None),
+        ("s3://b/in/../a.mp4", "s3://b/in", "'..'"),
+        ("/etc/a.mp4", "s3://b/in", "not local"),
+        ("http://host/a.mp4", "/in", "chained URL, or none of"),
+        ("zip://a.mp4::/in/b.zip", "/in", "chained URL"),
+        ("/in/a.mp4::b", "/in", "chained URL"),
+        ("pipe://ls", "/in", "none of"),
+    ],
+)
+def test_what_may_be_read(clip: str, root: str, reason: str | None):
+    found = forbidden(clip, root)
+    assert found is None if reason is None else found is not None and reason in found
+
+
+def test_what_the_file_system_refuses_is_an_error_of_the_input():
+    with pytest.raises(InputError, match=r"cannot be listed: .*File name too long"):
+        list_clips("/" + "x" * 5000, LIMITS)

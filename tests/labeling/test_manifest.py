@@ -1,0 +1,134 @@
+import datetime
+import json
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from labeling.manifest import read_manifest
+from schemas.errors import InputError
+
+ROWS = [
+    {"uri": "a.mp4", "action_class": "jump", "start_s": 0.5, "end_s": 2.0, "id": "first"},
+    {"uri": "b.mp4", "action_class": None, "start_s": None, "end_s": 3.0, "id": None},
+    {"uri": "s3://bucket/c, d.mp4", "action_class": "run", "start_s": None, "end_s": None, "id": "third"},
+]
+
+
+def write(path: Path, rows: list[dict[str, Any]]) -> str:
+    table = pl.DataFrame(rows, infer_schema_length=None)
+    writers = {".csv": table.write_csv, ".jsonl": table.write_ndjson, ".parquet": table.write_parquet}
+    writers[path.suffix](path)
+    return str(path)
+
+
+def refusal(manifest: str) -> str:
+    with pytest.raises(InputError) as refused:
+        read_manifest(manifest)
+    return str(refused.value)
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+def test_each_kind_of_manifest_gives_the_same_rows(tmp_path: Path, suffix: str):
+    assert read_manifest(write(tmp_path / f"m{suffix}", ROWS)).to_dicts() == ROWS
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+def test_only_the_uri_is_needed(tmp_path: Path, suffix: str):
+    (row,) = read_manifest(write(tmp_path / f"m{suffix}", [{"uri": "a.mp4"}])).to_dicts()
+    assert row == {"uri": "a.mp4", "action_class": None, "start_s": None, "end_s": None, "id": None}
+
+
+@pytest.mark.parametrize(
+    ("suffix", "first"), [(".csv", "line 2"), (".jsonl", "line 1"), (".parquet", "row 1")]
+)
+def test_a_refusal_names_the_line(tmp_path: Path, suffix: str, first: str):
+    rows = [{"uri": "a", "start_s": 1.0, "end_s": 0.5}, {"uri": "b", "start_s": None, "end_s": None}]
+    manifest = write(tmp_path / f"m{suffix}", rows)
+    assert f"{first}: end_s must be greater than start_s (0 if absent), got 0.5" in refusal(manifest)
+
+
+@pytest.mark.parametrize(
+    ("row", "rule"),
+    [
+        ({"uri": ""}, "uri must name a video, got ''"),
+        ({"uri": None}, "uri must name a video, got None"),
+        ({"uri": "x", "start_s": "soon"}, "start_s must be a number of seconds, got 'soon'"),
+        ({"uri": "x", "start_s": "-1"}, "start_s must be at least 0, got -1.0"),
+        ({"uri": "x", "start_s": "nan"}, "start_s must be at least 0, got nan"),
+        ({"uri": "x", "end_s": "0"}, "end_s must be greater than start_s"),
+        ({"uri": "x", "end_s": "inf"}, "end_s must be greater than start_s"),
+        ({"uri": "x", "start_s": "2", "end_s": "2"}, "end_s must be greater than start_s"),
+        ({"uri": "x", "id": "taken"}, "id must be unique, got 'taken'"),
+        ({"uri": "ok.mp4"}, "a video and window must be listed once, or each time with an id"),
+    ],
+)
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+def test_a_row_that_cannot_be_meant_is_refused(tmp_path: Path, suffix: str, row: dict[str, Any], rule: str):
+    blank = dict.fromkeys(("uri", "start_s", "end_s", "id"))
+    good = [{**blank, "uri": "ok.mp4"}, {**blank, "uri": "y", "id": "taken"}]
+    assert rule in refusal(write(tmp_path / f"m{suffix}", [*good, {**blank, **row}]))
+
+
+def test_the_same_window_may_come_twice_under_two_ids(tmp_path: Path):
+    rows = [{"uri": "a", "id": "x"}, {"uri": "a", "id": "y"}]
+    assert read_manifest(write(tmp_path / "m.csv", rows)).height == 2
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+def test_unknown_columns_are_named_with_the_known_ones(tmp_path: Path, suffix: str):
+    message = refusal(write(tmp_path / f"m{suffix}", [{"uri": "a", "label": "x", "fps": 3}]))
+    assert "line 1: unknown columns label, fps" in message
+    assert "uri, action_class, start_s, end_s, id" in message
+
+
+def test_an_unknown_key_is_found_on_any_line(tmp_path: Path):
+    lines = [json.dumps({"uri": str(index)}) for index in range(500)]
+    (tmp_path / "m.jsonl").write_text("\n".join([*lines, '{"uri": "x", "labl": "y"}']))
+    assert "unknown columns labl" in refusal(str(tmp_path / "m.jsonl"))
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+def test_a_manifest_without_uris_is_refused(tmp_path: Path, suffix: str):
+    assert "there is no column uri" in refusal(write(tmp_path / f"m{suffix}", [{"id": "a"}]))
+
+
+@pytest.mark.parametrize(
+    "value", [[1.0], {"s": 1.0}, True, datetime.datetime(2020, 1, 1), datetime.timedelta(seconds=1)]
+)
+def test_a_time_of_another_type_is_refused(tmp_path: Path, value: Any):
+    message = refusal(write(tmp_path / "m.parquet", [{"uri": "a", "start_s": value}]))
+    assert "column start_s must hold a number of seconds" in message
+
+
+def test_a_password_is_refused_and_not_repeated(tmp_path: Path):
+    message = refusal(write(tmp_path / "m.csv", [{"uri": "a"}, {"uri": "s3://key:hunter2@bucket/a.mp4"}]))
+    assert "line 3: uri must hold no password" in message
+    assert "hunter2" not in message
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "complaint"),
+    [
+        ("m.jsonl", '{"uri": "a"}\n{"uri": "b"\n', "line 2 is not JSON"),
+        ("m.jsonl", '{"uri": "a"}\n["b"]\n', "line 2 is not a JSON object"),
+        ("m.csv", "uri,action_class\na,b\nc,d,e\n", "line 3 has 3 fields, the header 2"),
+        ("m.csv", "", "it is empty"),
+        ("m.parquet", "not parquet", "cannot be read"),
+    ],
+)
+def test_a_file_of_another_kind_is_refused(tmp_path: Path, name: str, text: str, complaint: str):
+    (tmp_path / name).write_text(text)
+    assert complaint in refusal(str(tmp_path / name))
+
+
+def test_a_byte_order_mark_and_numbers_as_ids_are_taken(tmp_path: Path):
+    (tmp_path / "m.csv").write_text("﻿uri,id,start_s\na.mp4,7,1\n", encoding="utf-8")
+    (row,) = read_manifest(str(tmp_path / "m.csv")).to_dicts()
+    assert (row["uri"], row["id"], row["start_s"]) == ("a.mp4", "7", 1.0)
+
+
+def test_whole_numbers_and_fractions_mix(tmp_path: Path):
+    (tmp_path / "m.jsonl").write_text('{"uri": "a", "end_s": 1}\n{"uri": "b", "end_s": 1.5}\n')
+    assert read_manifest(str(tmp_path / "m.jsonl"))["end_s"].to_list() == [1.0, 1.5]

@@ -1,0 +1,60 @@
+import pytest
+from pydantic import ValidationError
+
+from schemas.config import LabelConfig, load_config
+from schemas.errors import ConfigError
+
+YAML = """
+keyframes: {min_interval: 10}
+image: {format: png}
+"""
+
+
+def refusal(text: str | None, *overrides: str) -> str:
+    with pytest.raises(ConfigError) as refused:
+        load_config(LabelConfig, text, overrides)
+    return str(refused.value)
+
+
+def test_no_configuration_is_the_paper():
+    config = load_config(LabelConfig, None)
+    assert (config.keyframes.max_keyframes, config.keyframes.min_interval) == (6, 20)
+    assert config == LabelConfig()
+
+
+def test_an_override_goes_before_the_file():
+    config = load_config(
+        LabelConfig, YAML, ["keyframes.min_interval=30", "annotation.seed=7", "dynamics=hub/x"]
+    )
+    assert (config.keyframes.min_interval, config.annotation.seed) == (30, 7)
+    assert (config.image.format, config.dynamics) == ("png", "hub/x")
+
+
+@pytest.mark.parametrize(
+    ("text", "override", "complaint"),
+    [
+        (None, "keyframes.interval=10", "keyframes.interval: no such key"),
+        (None, "keyframes.min_interval=0", "keyframes.min_interval: Input should be greater than 0, got 0"),
+        (None, "image.format=gif", "image.format"),
+        (None, "keyframes", "an override has the form key=value, got 'keyframes'"),
+        (None, "dynamics=[x", "the value of dynamics is not YAML, got '[x'"),
+        (None, "=3", "an override has the form key=value"),
+        (None, "dynamics.model=x", "dynamics"),
+        ("dynamics: x", "dynamics.model=x", "dynamics.model: dynamics is a value, not a section"),
+        ("- a list", "clips_per_unit=2", "must be a mapping, got list"),
+        ("a: [", "clips_per_unit=2", "is not YAML"),
+        (None, "limits.window_s=1e9", "limits.window_s must be at most limits.max_duration_s"),
+    ],
+)
+def test_a_refusal_names_key_and_value(text: str | None, override: str, complaint: str):
+    assert complaint in refusal(text, override)
+
+
+def test_all_that_is_wrong_is_said_at_once():
+    message = refusal("clips_per_unit: 0\nmax_reject_rate: 2\nkeyframe: {}")
+    assert all(key in message for key in ("clips_per_unit", "max_reject_rate", "keyframe: no such key"))
+
+
+def test_a_configuration_cannot_be_changed():
+    with pytest.raises(ValidationError):
+        LabelConfig().clips_per_unit = 3
