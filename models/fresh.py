@@ -17,11 +17,17 @@ BOS, EOS, PAD = "<bos>", "<eos>", "<pad>"
 
 
 def new_codec(
-    resolution: int = 64, channels: tuple[int, ...] = (32, 32, 64, 128), num_codes: int = 1024, dims: int = 16
+    resolution: int = 64,
+    patch: int = 4,
+    channels: tuple[int, ...] = (64, 128),
+    num_codes: int = 1024,
+    dims: int = 8,
 ) -> ImageCodec:
-    """A small VQModel; its downsampling factor is 2 to the number of channel steps."""
+    """A small VQModel over patches of pixels; each step of `channels` but the first halves the grid."""
     depth = len(channels)
     network = VQModel(
+        in_channels=3 * patch**2,
+        out_channels=3 * patch**2,
         down_block_types=("DownEncoderBlock2D",) * depth,
         up_block_types=("UpDecoderBlock2D",) * depth,
         block_out_channels=channels,

@@ -85,9 +85,11 @@ class NewCodec(Config):
     """A codec that starts from random weights (`models/fresh.py`)."""
 
     resolution: Positive = 64
-    channels: Annotated[tuple[Positive, ...], Field(min_length=1)] = (32, 32, 64, 128)
+    patch: Positive = 4
+    """Side of the square of pixels that one position of the network's input holds."""
+    channels: Annotated[tuple[Positive, ...], Field(min_length=1)] = (64, 128)
     num_codes: Positive = 1024
-    dims: Positive = 16
+    dims: Positive = 8
 
 
 class Codebook(Config):

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from diffusers.models.autoencoders.vq_model import VQModel
 from torch import Tensor, nn
 
+from models.codec import decode_latents, encode_latents
 from schemas.training import Codebook, CodecTraining
 from training.images import PixelBatch
 
@@ -83,11 +84,10 @@ class CodecObjective(nn.Module):
 
     def forward(self, batch: PixelBatch) -> dict[str, Tensor]:
         """`loss`, `psnr` (dB) and `perplexity`, each summed over the images."""
-        pixels_B3HW = batch.pixels_B3HW.contiguous(memory_format=torch.channels_last)
-        latents_BCHW = self.network.encode(pixels_B3HW).latents.float()
+        pixels_B3HW = batch.pixels_B3HW
+        latents_BCHW = encode_latents(self.network, pixels_B3HW).float()
         quantised_BCHW, commitment_B = self.quantise(latents_BCHW)
-        decoded = self.network.decode(quantised_BCHW, force_not_quantize=True, return_dict=False)[0]
-        error_B3HW = decoded.float() - pixels_B3HW
+        error_B3HW = decode_latents(self.network, quantised_BCHW).float() - pixels_B3HW
         squared_B = error_B3HW.square().flatten(1).mean(1)
         loss_B = (
             error_B3HW.abs().flatten(1).mean(1)

@@ -58,9 +58,8 @@ class CodecJob:
         self.codec = (
             ImageCodec.load(Path(config.init))
             if config.init
-            else new_codec(new.resolution, new.channels, new.num_codes, new.dims)
+            else new_codec(new.resolution, new.patch, new.channels, new.num_codes, new.dims)
         )
-        self.codec.network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         self.module = CodecObjective(self.codec.network, config)
         resolution = self.codec.resolution
         self.batches: Batches = ImageBatches(
