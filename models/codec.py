@@ -6,7 +6,6 @@ L = h·w tokens in row-major order, C channels of a feature.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple, Self
@@ -17,7 +16,7 @@ import torch.nn.functional as F
 from diffusers.models.autoencoders.vq_model import VQModel
 from PIL import Image
 
-from models.identity import codec_grid, codec_id
+from models.identity import codec_grid, codec_id, patch_side
 from schemas.errors import ModelError
 
 
@@ -41,7 +40,7 @@ class ImageCodec:
         self.network = network.float().eval()
         config = network.config
         self.resolution: int = config["sample_size"]
-        self.grid = codec_grid(self.resolution, len(config["block_out_channels"]))
+        self.grid = codec_grid(config)
         self.num_codes: int = config["num_vq_embeddings"]
         self._id: str | None = None
 
@@ -94,17 +93,13 @@ class ImageCodec:
 
 def encode_latents(network: VQModel, pixels_B3HW: torch.Tensor) -> torch.Tensor:
     """Pre-quantised features (B, C, h, w) of images in [-1, 1]; differentiable."""
-    return network.encode(F.pixel_unshuffle(pixels_B3HW, _patch(network))).latents
+    return network.encode(F.pixel_unshuffle(pixels_B3HW, patch_side(network.config))).latents
 
 
 def decode_latents(network: VQModel, latents_BChw: torch.Tensor) -> torch.Tensor:
     """pixels_B3HW from quantised features; differentiable, and not clamped."""
     patches = network.decode(latents_BChw, force_not_quantize=True, return_dict=False)[0]
-    return F.pixel_shuffle(patches, _patch(network))
-
-
-def _patch(network: VQModel) -> int:
-    return math.isqrt(network.config["in_channels"] // 3)
+    return F.pixel_shuffle(patches, patch_side(network.config))
 
 
 def crop_square(image: Image.Image, side: int) -> Image.Image:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,14 +49,18 @@ def identify(name: str) -> ModelIdentity:
     config = json.loads((folder / CODEC_CONFIG).read_text())
     resolution: int = config["sample_size"]
     tensors = load_file(folder / CODEC_WEIGHTS)
-    grid = codec_grid(resolution, len(config["block_out_channels"]))
-    return ModelIdentity(_digest(folder), codec_id(resolution, tensors.items()), grid)
+    return ModelIdentity(_digest(folder), codec_id(resolution, tensors.items()), codec_grid(config))
 
 
-def codec_grid(resolution: int, num_blocks: int) -> tuple[int, int]:
-    """(height, width) in tokens: each block but the last halves the side."""
-    side = resolution // 2 ** (num_blocks - 1)
+def codec_grid(config: Mapping[str, Any]) -> tuple[int, int]:
+    """(height, width) in tokens: each block of the encoder but the last halves the side."""
+    side = config["sample_size"] // patch_side(config) // 2 ** (len(config["block_out_channels"]) - 1)
     return side, side
+
+
+def patch_side(config: Mapping[str, Any]) -> int:
+    """p, where the network's input channels are p×p patches of RGB pixels."""
+    return math.isqrt(config["in_channels"] // 3)
 
 
 def codec_id(resolution: int, tensors: Iterable[tuple[str, NDArray[np.generic]]]) -> str:
