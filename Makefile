@@ -17,7 +17,8 @@ setup: .venv/installed
 	touch $@
 
 demo: setup
-	kinescribe demo
+	rm -rf out/demo
+	kinescribe demo --out out/demo
 
 test: setup
 	pytest -m 'not slow'

@@ -1,6 +1,8 @@
 import json
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pyarrow as pa
@@ -134,6 +136,27 @@ def test_what_the_user_can_mend_is_an_error_without_a_traceback(
     assert "Traceback" not in shown.err
     for name in names:
         assert name in shown.err
+
+
+def test_interrupting_a_command_exits_with_130_and_no_traceback(tmp_path: Path):
+    command = [
+        sys.executable,
+        "-m",
+        "kinescribe",
+        "simulate",
+        "clips",
+        "--out",
+        str(tmp_path),
+        "--num",
+        "9999",
+    ]
+    running = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    while running.poll() is None and not any(tmp_path.rglob("*.mp4")):
+        time.sleep(0.05)
+    running.send_signal(signal.SIGINT)
+    _, complaints = running.communicate(timeout=30)
+    assert running.returncode == 130
+    assert "Traceback" not in complaints
 
 
 def test_an_unknown_option_exits_with_2():
