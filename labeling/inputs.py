@@ -141,6 +141,7 @@ def _file_clips(found: list[files.FileInfo], root: str) -> Iterator[Clip]:
 
 def _manifest_clips(manifest: str, root: str) -> Iterator[Clip]:
     for uri, action_class, start_s, end_s, clip_id in read_manifest(manifest).iter_rows():
+        uri = uri.removeprefix("file://")
         absolute = uri if "://" in uri or uri.startswith("/") else files.join(root, uri)
         relative = _relative(absolute, root)
         yield Clip(clip_id or stable_id(relative, start_s, end_s), absolute, action_class, start_s, end_s)

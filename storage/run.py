@@ -10,7 +10,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import groupby, islice
 from typing import Any
 
@@ -130,8 +130,7 @@ def write_plan(dataset: str, units: Sequence[WorkUnit]) -> None:
     with pq.ParquetWriter(sink, PLAN_SCHEMA, compression="zstd") as writer:
         remaining = iter(units)
         while some := list(islice(remaining, UNITS_PER_BATCH)):
-            rows = [{"unit_id": unit.unit_id, **asdict(clip)} for unit in some for clip in unit.clips]
-            writer.write_table(pa.Table.from_pylist(rows, schema=PLAN_SCHEMA))
+            writer.write_table(pa.table(_plan_columns(some), schema=PLAN_SCHEMA))
     uri.create(target, sink.getvalue().to_pybytes(), aside=uri.join(dataset, ".tmp"))
 
 
@@ -147,6 +146,12 @@ def read_plan_columns(dataset: str, columns: Sequence[str]) -> pa.Table:
     """Some columns of the plan, one row per clip, in order."""
     with uri.local_copy(_require_plan(dataset)) as path:
         return pq.read_table(path, columns=list(columns))
+
+
+def _plan_columns(units: Sequence[WorkUnit]) -> dict[str, list[Any]]:
+    clips = [clip for unit in units for clip in unit.clips]
+    columns = {name: [getattr(clip, name) for clip in clips] for name in PLAN_SCHEMA.names[1:]}
+    return {"unit_id": [unit.unit_id for unit in units for _ in unit.clips], **columns}
 
 
 def _take_unit_id(row: dict[str, Any]) -> str:

@@ -46,7 +46,7 @@ class FileInfo:
 def scheme(uri: str) -> str:
     """The scheme before `://`, `file` for a plain path."""
     before, separator, _ = uri.partition("://")
-    return before.lower() if separator else "file"
+    return before if separator else "file"
 
 
 def is_supported(uri: str) -> bool:

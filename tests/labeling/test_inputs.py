@@ -83,8 +83,16 @@ def test_a_corpus_has_the_same_ids_wherever_it_lies(tmp_path: Path):
     for name in ("run/a.mp4", "jump/b.mp4"):
         uri.create(uri.join(there, name), b"x")
     (tmp_path / "here" / "m.csv").write_text("uri\njump/b.mp4\nrun/a.mp4\n")
+    absolute = [f"file://{tmp_path}/here/{name}" for name in ("jump/b.mp4", "run/a.mp4")]
+    (tmp_path / "here" / "absolute.csv").write_text("\n".join(["uri", *absolute]))
     expected = ids(list_clips(str(tmp_path / "here"), LIMITS))
-    for given in (f"{tmp_path}/over/there", there, f"{there}/*/*.mp4", f"{tmp_path}/here/m.csv"):
+    for given in (
+        f"{tmp_path}/over/there",
+        there,
+        f"{there}/*/*.mp4",
+        f"{tmp_path}/here/m.csv",
+        f"{tmp_path}/here/absolute.csv",
+    ):
         assert ids(list_clips(given, LIMITS)) == expected
     assert len(set(expected)) == 2
 
@@ -220,6 +228,7 @@ def test_a_video_that_is_a_link_is_taken_where_it_is_named_itself(tmp_path: Path
         ("zip://a.mp4::/in/b.zip", "/in", "chained URL"),
         ("/in/a.mp4::b", "/in", "chained URL"),
         ("pipe://ls", "/in", "none of"),
+        ("S3://b/a.mp4", "/in", "none of"),
     ],
 )
 def test_what_may_be_read(clip: str, root: str, reason: str | None):
