@@ -5,18 +5,18 @@ Knows how Ray names ranks and carries reports; nothing of what is trained.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from typing import Any
 
-import ray.train
 from ray.util.queue import Queue
 
+from schemas.errors import UserError
 from schemas.training import TrainConfig
 
 
 def train_worker(arguments: Mapping[str, Any]) -> None:
-    """Run this worker's part of `arguments["config"]`; metrics go to `arguments["reports"]`."""
+    """Run this worker's part of `arguments["config"]`; metrics, or the error that the
+    user can mend, go to `arguments["reports"]`."""
     import torch
 
     from training.session import TrainSession
@@ -24,6 +24,8 @@ def train_worker(arguments: Mapping[str, Any]) -> None:
     config: TrainConfig = arguments["config"]
     reports: Queue = arguments["reports"]
     torch.set_num_threads(arguments["threads"])
-    os.environ["ACCELERATE_USE_DEEPSPEED"] = "false"
-    TrainSession(config, reports.put).run()
-    ray.train.report({})
+    try:
+        TrainSession(config, reports.put).run()
+    except UserError as error:
+        # Raised here it would count as a lost worker, and the run would be started again.
+        reports.put(error)

@@ -19,7 +19,7 @@ from cluster.local import ray_cluster
 from cluster.resources import ClusterResources
 from models.identity import identify
 from schemas.clips import stable_id
-from schemas.errors import ConfigError
+from schemas.errors import ConfigError, UserError
 from schemas.training import DynamicsTraining, TrainConfig
 from schemas.version import VERSION
 from storage import uri
@@ -92,12 +92,16 @@ def _fit(config: TrainConfig, cluster: ClusterResources, progress: Progress) -> 
 
 
 class _passing_on:
-    """Calls `progress` with every report, from a thread, until the block ends and the queue is empty."""
+    """Calls `progress` with every report, from a thread, until the block ends and the queue is empty.
+
+    Raises the error that a worker reported, once the block has ended.
+    """
 
     def __init__(self, reports: Queue, progress: Progress) -> None:
         self.reports = reports
         self.progress = progress
         self.over = threading.Event()
+        self.error: UserError | None = None
         self.thread = threading.Thread(target=self._run, daemon=True)
 
     def __enter__(self) -> None:
@@ -106,11 +110,18 @@ class _passing_on:
     def __exit__(self, *_: Any) -> None:
         self.over.set()
         self.thread.join()
+        if self.error:
+            raise self.error
 
     def _run(self) -> None:
         while True:
             try:
-                self.progress(self.reports.get(timeout=POLL_S))
+                report = self.reports.get(timeout=POLL_S)
             except Empty:
                 if self.over.is_set():
                     return
+                continue
+            if isinstance(report, UserError):
+                self.error = report
+            else:
+                self.progress(report)

@@ -28,12 +28,14 @@ class EmaCodebook(nn.Module):
     sums_KC: Tensor
     uses_K: Tensor
 
-    def __init__(self, codes_KC: Tensor, codebook: Codebook) -> None:
+    def __init__(self, codes_KC: Tensor, codebook: Codebook, learned: bool) -> None:
         super().__init__()
         self.codebook = codebook
-        self.register_buffer("codes_KC", codes_KC.detach().clone().float())
-        self.register_buffer("sums_KC", self.codes_KC.clone())
-        self.register_buffer("uses_K", torch.ones(len(codes_KC)))
+        codes_KC = codes_KC.detach().clone().float()
+        self.register_buffer("codes_KC", codes_KC)
+        # Codes without any use are drawn from the first batch: random ones would all be far from it.
+        self.register_buffer("sums_KC", codes_KC * learned)
+        self.register_buffer("uses_K", torch.full((len(codes_KC),), float(learned)))
 
     def forward(self, latents_BCHW: Tensor) -> tuple[Tensor, Tensor]:
         """Quantised latents, through which gradients pass unchanged, and each image's commitment loss."""
@@ -80,7 +82,9 @@ class CodecObjective(nn.Module):
         self.network = network
         self.config = training
         self.network.quantize.embedding.weight.requires_grad_(False)
-        self.quantise = EmaCodebook(self.network.quantize.embedding.weight, training.codebook)
+        self.quantise = EmaCodebook(
+            self.network.quantize.embedding.weight, training.codebook, bool(training.init)
+        )
 
     def forward(self, batch: PixelBatch) -> dict[str, Tensor]:
         """`loss`, `psnr` (dB) and `perplexity`, each summed over the images."""
