@@ -35,8 +35,8 @@ def list_clips(
 ) -> list[Clip]:
     """The clips of an input in a fixed order, long ones cut into windows.
 
-    `duration_of` probes the duration in seconds of files that are large enough to be long, from several
-    threads. Raises InputError where the input cannot be taken as a whole.
+    `duration_of` probes the duration in seconds of files that are large enough to be long, one after
+    another. Raises InputError where the input cannot be taken as a whole.
     """
     try:
         clips = list(_clips(_absolute(input)))
@@ -154,9 +154,7 @@ def _windowed(
     if duration_of:
         clips = _sized(clips, limits.window_s)
         large = [clip for clip in clips if (clip.size_bytes or 0) > PROBED_BYTES]
-        large = [clip for clip in large if not forbidden(clip.uri, root)]
-        probed = files.concurrently(duration_of, large)
-        durations_s = {clip.clip_id: found for clip, found in zip(large, probed, strict=True)}
+        durations_s = {clip.clip_id: duration_of(clip) for clip in large if not forbidden(clip.uri, root)}
     for clip in clips:
         duration_s = durations_s.get(clip.clip_id)
         if duration_s is not None and duration_s > limits.max_duration_s:
