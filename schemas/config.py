@@ -43,7 +43,8 @@ class KeyFrames(Config):
     min_interval: Positive = 20
     min_motion: Annotated[float, Field(ge=0)] = 0.5
     """Pairs with less motion than this are dropped as static; pixels at 128 on the longer side."""
-    cut_threshold: Annotated[float, Field(gt=0)] = 0.5
+    cut_threshold: Annotated[float, Field(gt=0, lt=1)] = 0.25
+    """A shot starts where this much more of the picture is new than in the frames around it."""
 
 
 class StoredImage(Config):

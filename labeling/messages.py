@@ -1,0 +1,43 @@
+"""What crosses the pipe between an extractor and the process in which it decodes, as JSON.
+
+JSON both ways: a decoder that a hostile file has taken over must not get to run code outside its process,
+as it would where its replies were unpickled.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from schemas.clips import FramePair, KeyFrame
+from schemas.config import KeyFrames, Limits, StoredImage
+from schemas.outcomes import RejectCode
+
+
+class Job(BaseModel):
+    """A file, or the window [start_s, end_s) of one, to take frame pairs from or to measure."""
+
+    model_config = ConfigDict(frozen=True)
+
+    task: Literal["pairs", "duration"]
+    path: Path
+    start_s: float | None = None
+    end_s: float | None = None
+    limits: Limits
+    keyframes: KeyFrames
+    image: StoredImage
+
+
+class Reply(BaseModel):
+    """Key frames, pairs and dropped pairs of a clip, or its duration, or why it is rejected."""
+
+    model_config = ConfigDict(frozen=True, ser_json_bytes="base64", val_json_bytes="base64")
+
+    frames: tuple[KeyFrame, ...] = ()
+    pairs: tuple[FramePair, ...] = ()
+    pair_drops: dict[str, int] = {}
+    duration_s: float | None = None
+    reject: RejectCode | None = None
+    message: str = ""

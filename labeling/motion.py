@@ -1,0 +1,159 @@
+"""How much moves between small grey frames, and where one shot ends and the next begins.
+
+Knows nothing of files, decoders or key frames.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Generic, Literal, TypeVar, cast
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+GREY_SIDE = 96
+"""Longer side of the frames on which motion is followed through a clip."""
+PAIR_SIDE = 128
+"""Longer side of the frames on which a pair's motion is measured, and the unit of all motion."""
+MIN_SIDE = 40
+"""OpenCV's DIS flow crashes on images of fewer than about 32 pixels in height or width."""
+ALIKE = 0.9
+"""Frames that correlate this much pixel by pixel are no shot boundary, and need no closer look."""
+NOISE_VARIANCE = 9.0
+"""Grey levels squared: below this, structure may as well be noise."""
+NUM_BEFORE, NUM_AFTER = 3, 2
+"""Frames around one that decide whether it starts a shot, is a flash, or is part of fast motion."""
+
+Grey = NDArray[np.uint8]
+Flow = NDArray[np.float32]
+Item = TypeVar("Item")
+Change = Literal["motion", "flash", "cut"]
+
+
+@dataclass(frozen=True, slots=True)
+class Sample(Generic[Item]):
+    """A frame to measure: its number in the clip, its grey image, and what it is an image of."""
+
+    index: int
+    grey: Grey
+    item: Item
+
+
+@dataclass(frozen=True, slots=True)
+class Measured(Generic[Item]):
+    """A sample with the motion that led to it, and whether a shot starts with it."""
+
+    sample: Sample[Item]
+    motion: float
+    is_cut: bool
+
+
+def grey_size(width: int, height: int, side: int) -> tuple[int, int]:
+    """(width, height) shrunk to `side`; a long narrow shape is widened to what the flow can bear."""
+    scale = side / max(width, height)
+    return max(MIN_SIDE, round(width * scale)), max(MIN_SIDE, round(height * scale))
+
+
+def pair_motion(source: Grey, target: Grey) -> float:
+    """Mean flow magnitude from source to target, in pixels at 128 on the longer side."""
+    return _magnitude(_flow(source, target, cv2.DISOPTICAL_FLOW_PRESET_MEDIUM))
+
+
+def measure(samples: Iterable[Sample[Item]], cut_threshold: float) -> Iterator[Measured[Item]]:
+    """Motion per frame and shot boundaries in order, two samples behind the input.
+
+    The first sample of a shot and a flash have no motion: something else was shown, nothing moved.
+    """
+    for before, sample, after in _surroundings(samples):
+        greys = [one.grey for one in (sample, *after)]
+        change = _change([one.grey for one in before], greys, cut_threshold)
+        motion = 0.0
+        if change == "motion" and before:
+            num_frames = sample.index - before[-1].index
+            motion = _magnitude(_flow(before[-1].grey, sample.grey)) / num_frames
+        yield Measured(sample, motion, change == "cut")
+
+
+def _surroundings(
+    samples: Iterable[Sample[Item]],
+) -> Iterator[tuple[list[Sample[Item]], Sample[Item], list[Sample[Item]]]]:
+    """Each sample between those shortly before and after it, fewer at the ends."""
+    padding = itertools.repeat(None)
+    padded = itertools.chain(
+        itertools.islice(padding, NUM_BEFORE), samples, itertools.islice(padding, NUM_AFTER)
+    )
+    window: deque[Sample[Item] | None] = deque(maxlen=NUM_BEFORE + 1 + NUM_AFTER)
+    for latest in padded:
+        window.append(latest)
+        if len(window) == window.maxlen and (sample := window[NUM_BEFORE]):
+            around = list(window)
+            before = [one for one in around[:NUM_BEFORE] if one]
+            yield before, sample, [one for one in around[NUM_BEFORE + 1 :] if one]
+
+
+def _change(before: Sequence[Grey], after: Sequence[Grey], threshold: float) -> Change:
+    """What lies between the last frame of `before` and the first of `after`.
+
+    Where a large share of the picture has no counterpart, that is a cut if it stands out from the steps
+    around it and no frame before resembles one after; a flash if one does; otherwise fast motion.
+    """
+    if not before or _difference(before[-1], after[0]) < 1 - ALIKE:
+        return "motion"
+    unmatched = _unmatched(before[-1], after[0])
+    if unmatched < threshold:
+        return "motion"
+    if any(_unmatched(old, new) < threshold for old in before for new in after):
+        return "flash"
+    steps = (*itertools.pairwise(before), *itertools.pairwise(after))
+    stands_out = all(unmatched - _unmatched(*step) >= threshold for step in steps)
+    return "cut" if stands_out else "motion"
+
+
+def _difference(source: Grey, target: Grey) -> float:
+    """Squared difference over twice the variance: one minus the correlation, for a twentieth of its cost."""
+    spread = max(float(cv2.meanStdDev(grey)[1][0, 0]) for grey in (source, target))
+    squared = cv2.norm(source, target, cv2.NORM_L2SQR) / source.size
+    return squared / (2 * spread**2 + NOISE_VARIANCE)
+
+
+def _unmatched(source: Grey, target: Grey) -> float:
+    """The share of the source's picture that has no counterpart where the flow leads.
+
+    Patches are compared by local correlation, so that a change of light is none, and flat ones match.
+    """
+    x_HW, y_HW = np.meshgrid(*(np.arange(size, dtype=np.float32) for size in source.shape[::-1]))
+    flow_HW2 = _flow(source, target)
+    moved = cv2.remap(
+        target,
+        x_HW + flow_HW2[..., 0],
+        y_HW + flow_HW2[..., 1],
+        cv2.INTER_LINEAR,
+        borderMode=cv2.BORDER_REPLICATE,
+    )
+    a, b = source.astype(np.float32), moved.astype(np.float32)
+    mean_a, mean_b = _local_mean(a), _local_mean(b)
+    variance = (_local_mean(a * a) - mean_a**2 + _local_mean(b * b) - mean_b**2) / 2
+    covariance = _local_mean(a * b) - mean_a * mean_b
+    correlation = (covariance + NOISE_VARIANCE) / (variance + NOISE_VARIANCE)
+    return float((correlation < 0.5).mean())
+
+
+def _local_mean(image: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.asarray(cv2.blur(image, (9, 9)), np.float32)
+
+
+def _flow(source: Grey, target: Grey, preset: int = cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST) -> Flow:
+    nothing_to_start_from = cast("Flow", None)
+    flow_HW2 = cv2.DISOpticalFlow.create(preset).calc(source, target, nothing_to_start_from)
+    return np.asarray(flow_HW2, np.float32)
+
+
+def _magnitude(flow_HW2: Flow) -> float:
+    """Mean length of the flow, in pixels of a frame with 128 on its longer side."""
+    # DIS finds the flow on a grid of four pixels and interpolates.
+    grid = flow_HW2[2::4, 2::4]
+    return float(np.hypot(grid[..., 0], grid[..., 1]).mean()) * PAIR_SIDE / max(flow_HW2.shape)
