@@ -76,6 +76,19 @@ def test_tests_mirror_paths():
     assert [test for test, source in expected.items() if not (ROOT / source).is_file()] == []
 
 
+def test_the_readme_lists_every_file():
+    listed, room = set(), ""
+    tree = (ROOT / "README.md").read_text().partition("## The files")[2].split("```")[1]
+    for line in tree.strip().splitlines():
+        entry = line.split()[0]
+        if line.startswith(" "):
+            listed.add(room + entry)
+        else:
+            room = entry
+    files = {name(path) for path in [*SOURCES, *SCRIPTS] if path.name != "__init__.py"}
+    assert {entry for entry in listed if entry.endswith(".py")} == files
+
+
 @pytest.mark.parametrize("mark", ["TO" + "DO", "FIX" + "ME", "NotImplemented" + "Error", "mark." + "skip"])
 def test_nothing_is_left_for_later(mark: str):
     assert [name(path) for path in EVERY_FILE if mark in path.read_text()] == []
