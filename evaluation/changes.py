@@ -33,9 +33,9 @@ class Change(NamedTuple):
 
 
 def draw_scene(rng: Generator) -> Scene:
-    """One to four objects of different looks that do not touch, before a textured backdrop."""
+    """One to three objects of different looks that do not touch, before a textured backdrop."""
     scene = Scene((), Camera(), int(rng.integers(2**40)))
-    for _ in range(int(rng.integers(1, 5))):
+    for _ in range(int(rng.integers(1, 4))):
         thing = _draw_thing(rng, scene)
         if thing is not None:
             scene = replace(scene, things=(*scene.things, thing))
@@ -47,7 +47,7 @@ def draw_change(rng: Generator, scene: Scene, action_class: str) -> Change | Non
     if action_class in CAMERA:
         return _camera_change(rng, scene, action_class)
     if action_class == "add":
-        thing = _draw_thing(rng, scene) if len(scene.things) < 5 else None
+        thing = _draw_thing(rng, scene) if len(scene.things) < 4 else None
         if thing is None:
             return None
         after = replace(scene, things=(*scene.things, thing))
@@ -81,7 +81,7 @@ def _object_change(rng: Generator, scene: Scene, thing: Thing, action_class: str
     match action_class:
         case "move":
             direction = str(rng.choice(DIRECTIONS))
-            along, across = rng.uniform(0.1, 0.5), rng.normal(0, 0.012)
+            along, across = rng.uniform(0.15, 0.5), rng.normal(0, 0.012)
             dx, dy = _VECTOR[direction]
             moved = replace(thing, x=thing.x + along * dx + across * dy, y=thing.y + along * dy + across * dx)
             return _replaced(scene, thing, moved, Action("move", *name, direction))
@@ -90,9 +90,9 @@ def _object_change(rng: Generator, scene: Scene, thing: Thing, action_class: str
             return Change(Action("remove", *name), scene, replace(scene, things=rest))
         case "resize":
             factor = rng.uniform(1.3, 2.0)
-            grow = thing.radius < 0.09 or (thing.radius < 0.15 and rng.random() < 0.5)
+            grow = thing.radius < 0.1 or (thing.radius < 0.16 and rng.random() < 0.5)
             radius = thing.radius * factor if grow else thing.radius / factor
-            if not 0.065 <= radius <= 0.24:
+            if not 0.075 <= radius <= 0.26:
                 return None
             return _replaced(
                 scene, thing, replace(thing, radius=radius), Action("grow" if grow else "shrink", *name)
@@ -115,7 +115,7 @@ def _camera_change(rng: Generator, scene: Scene, verb: str) -> Change | None:
     direction = str(rng.choice(CAMERA[verb]))
     if verb in ("pan", "tilt"):
         dx, dy = _VECTOR[direction]
-        shift = rng.uniform(0.08, 0.4) / camera.zoom
+        shift = rng.uniform(0.1, 0.4) / camera.zoom
         moved = replace(camera, x=camera.x + shift * dx, y=camera.y + shift * dy)
     elif verb == "zoom":
         factor = rng.uniform(1.18, 1.7)
@@ -143,7 +143,7 @@ def _draw_thing(rng: Generator, scene: Scene) -> Thing | None:
     for _ in range(20):
         shape, colour = str(rng.choice(SHAPES)), str(rng.choice(COLOURS))
         camera = scene.camera
-        radius = rng.uniform(0.09, 0.17)
+        radius = rng.uniform(0.1, 0.18)
         x, y = (rng.uniform(0.1, 0.9, 2) - 0.5) / camera.zoom + (camera.x, camera.y)
         thing = Thing(shape, colour, float(x), float(y), float(radius), float(rng.uniform(-12, 12)))
         free = not any(_touch(thing, other) for other in scene.things)
@@ -160,4 +160,4 @@ def _inside(thing: Thing, camera: Camera) -> bool:
     """Whether the camera sees (nearly) the whole object, whatever its roll, and large enough."""
     reach = 0.5 / camera.zoom - 0.75 * thing.radius
     size = thing.radius * camera.zoom
-    return 0.055 < size < 0.3 and abs(thing.x - camera.x) < reach and abs(thing.y - camera.y) < reach
+    return 0.065 < size < 0.32 and abs(thing.x - camera.x) < reach and abs(thing.y - camera.y) < reach
