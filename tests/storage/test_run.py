@@ -99,6 +99,13 @@ def test_a_run_is_bound_in_an_object_store_too(bucket: str):
         bind(bucket, replace(RUN, plan="other"))
 
 
+def test_a_folder_that_cannot_be_written_is_refused(tmp_path: Path, bucket: str):
+    (tmp_path / "file").write_bytes(b"")
+    assert "cannot be written" in refusal(tmp_path / "file" / "dataset", RUN)
+    with pytest.raises(DatasetError, match="bucket does not exist"):
+        bind(f"{bucket}-never", RUN)
+
+
 def test_a_plan_is_read_back_unit_by_unit(tmp_path: Path):
     clips = [*CLIPS, replace(clip("w"), action_class=None, start_s=1.5, end_s=2.0, size_bytes=None)]
     units = plan_units(clips, 4, "fingerprint")

@@ -1,4 +1,3 @@
-import tempfile
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -9,7 +8,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas.clips import Clip, WorkUnit
@@ -209,21 +208,28 @@ any_rows = st.lists(
 )
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@pytest.fixture(scope="module")
+def planned(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A dataset whose plan is one unit."""
+    dataset = str(tmp_path_factory.mktemp("dataset"))
+    bind(dataset, run_of([B, A]))
+    write_plan(dataset, [UNIT])
+    return dataset
+
+
+@settings(max_examples=40)
 @given(rows=any_rows)
-def test_whatever_rows_are_committed_are_read_back(tmp_path: Path, rows: list[dict[str, Any]]):
-    dataset, clips = tempfile.mkdtemp(dir=tmp_path), [B, A]
+def test_whatever_rows_are_committed_are_read_back(planned: str, rows: list[dict[str, Any]]):
     given_rows = pa.Table.from_pylist(
         [{**row, "importance": _half(row["importance"])} for row in rows], schema=SCHEMA
     )
-    ends = [outcome(clip, _count(rows, clip) or DropReason.STATIC) for clip in clips]
-    bind(dataset, run_of(clips))
-    write_plan(dataset, [UNIT])
-    assert write_unit(dataset, UNIT, given_rows, ends)
-    found = scan(dataset).to_table()
+    ends = [outcome(clip, _count(rows, clip) or DropReason.STATIC) for clip in UNIT.clips]
+    Path(unit_uri(planned, "unit")).unlink(missing_ok=True)
+    assert write_unit(planned, UNIT, given_rows, ends)
+    found = scan(planned).to_table()
     assert found.schema.equals(SCHEMA)
     assert sorted(map(repr, found.to_pylist())) == sorted(map(repr, given_rows.to_pylist()))
-    assert rows_digest(found) == read_footer(unit_uri(dataset, "unit")).digest
+    assert rows_digest(found) == read_footer(unit_uri(planned, "unit")).digest
 
 
 def _half(values: list[float] | None) -> list[np.float16] | None:

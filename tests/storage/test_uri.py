@@ -1,4 +1,3 @@
-import signal
 import subprocess
 import sys
 import time
@@ -84,12 +83,11 @@ def test_a_killed_writer_leaves_only_whole_files(tmp_path: Path):
         "    uri.create(f'{sys.argv[1]}/data/{i}', bytes([i % 256]) * 2_000_000, sys.argv[1] + '/.tmp')\n"
     )
     root = Path(__file__).parents[2]
-    writer = subprocess.Popen([sys.executable, "-c", endless, str(tmp_path)], cwd=root)
-    deadline = time.monotonic() + 60
-    while len(names(str(tmp_path / "data"))) < 5 and time.monotonic() < deadline:
-        time.sleep(0.005)
-    writer.send_signal(signal.SIGKILL)
-    writer.wait()
+    with subprocess.Popen([sys.executable, "-c", endless, str(tmp_path)], cwd=root) as writer:
+        deadline = time.monotonic() + 120
+        while len(names(str(tmp_path / "data"))) < 5 and time.monotonic() < deadline:
+            time.sleep(0.005)
+        writer.kill()
     written = sorted((tmp_path / "data").iterdir(), key=lambda path: int(path.name))
     assert len(written) >= 5
     for path in written:
