@@ -21,15 +21,26 @@ class Extractor(Protocol):
         """Key frames and pairs of a clip, or the outcome that ended it."""
         ...
 
+    def duration_s(self, clip: Clip) -> float | None:
+        """How long the clip's file says it is."""
+        ...
 
-MakeExtractor = Callable[[LabelConfig], Extractor]
+    def close(self) -> None:
+        """End what the extractor started."""
+        ...
+
+
+MakeExtractor = Callable[[LabelConfig, str], Extractor]
+"""From the configuration, and the root of the input that no clip may leave."""
 
 
 class DecodeActor:
     """Turns a row of a WorkUnit into a row of (WorkUnit, list of ExtractedClip)."""
 
-    def __init__(self, make_extractor: MakeExtractor, config: LabelConfig, attempts: Attempts) -> None:
-        self.extractor = make_extractor(config)
+    def __init__(
+        self, make_extractor: MakeExtractor, config: LabelConfig, root: str, attempts: Attempts
+    ) -> None:
+        self.extractor = make_extractor(config, root)
         self.attempts = attempts
 
     def __call__(self, rows: pa.Table) -> pa.Table:

@@ -7,9 +7,10 @@ run again. Knows nothing of decoding, models or Parquet.
 from __future__ import annotations
 
 import logging
-import sys
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -24,7 +25,8 @@ from actors.write import Receipt, commit
 from cluster.local import ray_cluster
 from cluster.progress import Progress, open_progress
 from cluster.resources import Pool, PoolPlan, plan_pools
-from labeling.inputs import list_clips
+from labeling.extract import PairExtractor
+from labeling.inputs import forbidden, input_root, list_clips
 from labeling.units import plan_units
 from models.identity import identify
 from schemas.clips import WorkUnit
@@ -45,10 +47,8 @@ MOST_BLOCKS = 10_000
 RESUME = "stopped; run the same command again to resume"
 
 
-def _pair_extractor(config: LabelConfig) -> Extractor:
-    from labeling.extract import PairExtractor
-
-    return PairExtractor(config.limits, config.keyframes, config.image)
+def _pair_extractor(config: LabelConfig, root: str) -> Extractor:
+    return PairExtractor(config.limits, config.keyframes, config.image, partial(forbidden, root=root))
 
 
 def _load_model(name: str) -> TokenVLM:
@@ -65,6 +65,17 @@ class Sessions:
     load_model: LoadModel = _load_model
 
 
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A labelling run, as the user asked for it."""
+
+    input: str
+    out: str
+    config: LabelConfig
+    resources: Resources
+    sessions: Sessions
+
+
 def run_label(
     input: str,
     out: str,
@@ -78,7 +89,8 @@ def run_label(
     Raises InputError, ModelError or DatasetError before anything is started, and InputError with the
     table of reasons where more than `config.max_reject_rate` of the clips were rejected.
     """
-    units = _bind_units(input, out, config)
+    job = Job(input, out, config, resources, sessions)
+    units = _bind_units(job)
     committed = committed_units(out)
     pending = [unit for unit in units if unit.unit_id not in committed]
     if pending:
@@ -87,17 +99,22 @@ def run_label(
         progress = progress or open_progress()
         progress.start(total, done)
         try:
-            _label(pending, out, config, resources, progress, sessions)
+            _label(job, pending, progress)
+        except KeyboardInterrupt:
+            progress.note(RESUME)
+            raise
         finally:
             progress.stop()
     write_card(out)
     return status(out)
 
 
-def _bind_units(input: str, out: str, config: LabelConfig) -> list[WorkUnit]:
+def _bind_units(job: Job) -> list[WorkUnit]:
     """The units of this run, with the dataset bound to it."""
-    clips = list_clips(input, config.limits)
+    config = job.config
     model = identify(config.dynamics)
+    with closing(job.sessions.make_extractor(config, input_root(job.input))) as extractor:
+        clips = list_clips(job.input, config.limits, extractor.duration_s)
     run = Run(
         version=VERSION,
         config=config.model_dump(mode="json"),
@@ -106,63 +123,38 @@ def _bind_units(input: str, out: str, config: LabelConfig) -> list[WorkUnit]:
         grid=model.grid,
         plan=plan_digest(clips),
     )
-    bind(out, run)
+    bind(job.out, run)
     units = plan_units(clips, config.clips_per_unit, run.fingerprint)
-    write_plan(out, units)
+    write_plan(job.out, units)
     return units
 
 
-def _label(
-    pending: Sequence[WorkUnit],
-    out: str,
-    config: LabelConfig,
-    resources: Resources,
-    progress: Progress,
-    sessions: Sessions,
-) -> None:
+def _label(job: Job, pending: Sequence[WorkUnit], progress: Progress) -> None:
     total = Receipt()
     left = len(pending)
     with ray_cluster() as cluster:
-        plan = plan_pools(cluster, resources)
-        try:
-            for receipt in _receipts(pending, out, config, plan, resources.micro_batch, sessions):
-                progress.update(receipt)
-                total, left = total + receipt, left - 1
-                if left and (problem := too_many_rejects(total, config.max_reject_rate)):
-                    raise InputError(problem)
-        except KeyboardInterrupt:
-            progress.stop()
-            print(RESUME, file=sys.stderr)
-            raise
+        plan = plan_pools(cluster, job.resources, len(pending))
+        progress.note(plan.reason)
+        for receipt in _receipts(job, pending, plan):
+            progress.update(receipt)
+            total, left = total + receipt, left - 1
+            if left and (problem := too_many_rejects(total, job.config.max_reject_rate)):
+                raise InputError(problem)
 
 
-def _receipts(
-    pending: Sequence[WorkUnit],
-    out: str,
-    config: LabelConfig,
-    plan: PoolPlan,
-    micro_batch: int,
-    sessions: Sessions,
-) -> Iterator[Receipt]:
+def _receipts(job: Job, pending: Sequence[WorkUnit], plan: PoolPlan) -> Iterator[Receipt]:
     """The receipt of each unit as it is committed, in no order."""
     _silence_ray_data()
-    attempts = RemoteAttempts()
+    config, sessions, attempts = job.config, job.sessions, RemoteAttempts()
     rows = pa.concat_tables([pack(unit.unit_id, unit) for unit in pending])
-    model = (sessions.load_model, config, micro_batch, plan.label.threads, attempts)
+    extractor = (sessions.make_extractor, config, input_root(job.input), attempts)
+    model = (sessions.load_model, config, job.resources.micro_batch, plan.label.threads, attempts)
+    decode, label, write = plan.decode, plan.label, plan.write
     receipts = (
         ray.data.from_arrow(rows, override_num_blocks=min(len(pending), MOST_BLOCKS))
-        .map_batches(
-            DecodeActor,
-            fn_constructor_args=(sessions.make_extractor, config, attempts),
-            compute=_actors(plan.decode),
-            **_claims(plan.decode),
-        )
-        .map_batches(
-            LabelActor, fn_constructor_args=model, compute=_actors(plan.label), **_claims(plan.label)
-        )
-        .map_batches(
-            commit, fn_args=(out,), compute=TaskPoolStrategy(plan.write.workers), **_claims(plan.write)
-        )
+        .map_batches(DecodeActor, fn_constructor_args=extractor, compute=_actors(decode), **_claims(decode))
+        .map_batches(LabelActor, fn_constructor_args=model, compute=_actors(label), **_claims(label))
+        .map_batches(commit, fn_args=(job.out,), compute=TaskPoolStrategy(write.workers), **_claims(write))
     )
     for batch in receipts.iter_batches(batch_size=1, batch_format="pyarrow", prefetch_batches=0):
         yield unpack(batch)

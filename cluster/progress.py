@@ -28,6 +28,10 @@ class Progress(Protocol):
         """The run has `total` clips, `done` of which an earlier run committed."""
         ...
 
+    def note(self, text: str) -> None:
+        """Something the user may want to know, now."""
+        ...
+
     def update(self, receipt: Receipt) -> None:
         """A unit was committed."""
         ...
@@ -53,15 +57,19 @@ class LineProgress:
     def start(self, total: int, done: int) -> None:
         self.total, self.done, self.sum = total, done, Receipt()
         self.started = self.printed = self.clock()
-        self._print(f"{done}/{total} clips done before")
+        self.note(f"{done}/{total} clips done before")
+
+    def note(self, text: str) -> None:
+        print(text, file=self.stream, flush=True)
+        self.printed = self.clock()
 
     def update(self, receipt: Receipt) -> None:
         self.sum += receipt
         if self.clock() - self.printed >= LINE_INTERVAL_S:
-            self._print(self._line())
+            self.note(self._line())
 
     def stop(self) -> None:
-        self._print(self._line())
+        self.note(self._line())
 
     def _line(self) -> str:
         clips, elapsed_s = self.sum.clips, self.clock() - self.started
@@ -74,10 +82,6 @@ class LineProgress:
         if left := self.total - self.done - clips:
             parts.append(f"{left * elapsed_s / clips:.0f} s left" if clips else f"{left} clips left")
         return ", ".join(parts)
-
-    def _print(self, text: str) -> None:
-        print(text, file=self.stream, flush=True)
-        self.printed = self.clock()
 
 
 class LiveProgress:
@@ -97,6 +101,9 @@ class LiveProgress:
         self.sum, self.started = Receipt(), self.clock()
         self.task = self.bar.add_task("starting", total=total, completed=done)
         self.bar.start()
+
+    def note(self, text: str) -> None:
+        self.bar.console.print(text, highlight=False, markup=False)
 
     def update(self, receipt: Receipt) -> None:
         self.sum += receipt

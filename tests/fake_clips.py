@@ -45,19 +45,26 @@ def unit(*clips: ExtractedClip) -> WorkUnit:
 
 
 class FakeExtractor:
-    """Does with a clip what the stem of its file's name says, up to the first digit."""
+    """Does with a clip what its file's name begins with; the rest get two pairs of noise."""
 
-    def __init__(self, config: object) -> None:
-        self.config = config
+    def __init__(self, config: object, root: str) -> None:
+        self.config, self.root = config, root
+
+    def duration_s(self, clip: Clip) -> float | None:
+        return None
+
+    def close(self) -> None:
+        pass
 
     def extract(self, clip: Clip) -> ExtractedClip:
         name = Path(clip.uri).stem
         if name.startswith("poison"):
             os._exit(9)
-        if name.startswith("slow"):
-            time.sleep(0.2)
         if name.startswith("bad"):
             outcome = ClipOutcome(clip.clip_id, Status.REJECTED, reason=RejectCode.UNREADABLE)
             return ExtractedClip(clip, outcome=outcome)
+        if name.startswith("slow"):
+            time.sleep(0.3)
         made = extracted(name)
-        return ExtractedClip(clip, made.frames, made.pairs)
+        frames = (KeyFrame(0.0, b"no image"), *made.frames[1:]) if name.startswith("torn") else made.frames
+        return ExtractedClip(clip, frames, made.pairs)

@@ -9,16 +9,17 @@ from tests.fake_clips import FakeExtractor, clip
 
 def test_a_unit_comes_out_with_its_clips_extracted_in_order():
     unit = WorkUnit("u", (clip("b"), clip("bad1"), clip("a")))
-    actor = DecodeActor(FakeExtractor, LabelConfig(), AttemptCounts())
+    actor = DecodeActor(FakeExtractor, LabelConfig(), "root", AttemptCounts())
     same, extracted = unpack(actor(pack("u", unit)))
     assert same == unit
     assert [one.clip for one in extracted] == list(unit.clips)
     assert [len(one.pairs) for one in extracted] == [2, 0, 2]
 
 
-def test_the_extractor_gets_the_jobs_configuration():
+def test_the_extractor_gets_the_jobs_configuration_and_the_inputs_root():
     config = LabelConfig(clips_per_unit=3)
-    assert DecodeActor(FakeExtractor, config, AttemptCounts()).extractor.config is config
+    extractor = DecodeActor(FakeExtractor, config, "root", AttemptCounts()).extractor
+    assert (extractor.config, extractor.root) == (config, "root")
 
 
 def test_a_clip_on_which_the_process_died_before_is_rejected_as_crashed():
@@ -26,7 +27,7 @@ def test_a_clip_on_which_the_process_died_before_is_rejected_as_crashed():
     attempts = AttemptCounts()
     for key in ("decode/u", "decode/u", "decode/u/1"):  # as three dead actors leave it
         attempts.begin(key)
-    _, extracted = unpack(DecodeActor(FakeExtractor, LabelConfig(), attempts)(pack("u", unit)))
+    _, extracted = unpack(DecodeActor(FakeExtractor, LabelConfig(), "root", attempts)(pack("u", unit)))
     assert extracted[0].outcome is None
     assert extracted[1].outcome.status is Status.REJECTED
     assert extracted[1].outcome.reason is RejectCode.CRASHED

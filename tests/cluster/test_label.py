@@ -1,0 +1,206 @@
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import psutil
+import pytest
+
+from actors.write import Receipt
+from cluster.label import FEWEST_CLIPS_TO_JUDGE, RESUME, Sessions, run_label, too_many_rejects
+from schemas.config import LabelConfig, Resources
+from schemas.errors import InputError, ModelError
+from schemas.outcomes import RejectCode, Status
+from storage.audit import check
+from storage.shards import committed_units, read_footer, unit_uri
+from tests.fake_clips import FakeExtractor
+
+# Ray warns of its own options.
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:ray")
+
+ROOT = Path(__file__).parents[2]
+FAKES = Sessions(make_extractor=FakeExtractor)
+DRIVER = """
+import sys
+from cluster.label import Sessions, run_label
+from schemas.config import LabelConfig, Resources
+from tests.fake_clips import FakeExtractor
+source, out, model = sys.argv[1:]
+config = LabelConfig(dynamics=model, clips_per_unit=2)
+run_label(source, out, config, Resources(label_workers=1), sessions=Sessions(make_extractor=FakeExtractor))
+"""
+
+
+class RecordedProgress:
+    def __init__(self) -> None:
+        self.sum, self.calls = Receipt(), []
+
+    def start(self, total, done):
+        self.calls.append(("start", total, done))
+
+    def note(self, text):
+        self.calls.append(("note", text))
+
+    def update(self, receipt):
+        self.sum += receipt
+
+    def stop(self):
+        self.calls.append(("stop",))
+
+
+def never(*arguments):
+    raise AssertionError(f"nothing was left to do, but {arguments} were asked for")
+
+
+def label(source, out, config, progress=None, sessions=FAKES):
+    return run_label(source, out, config, Resources(label_workers=1), progress, sessions)
+
+
+def digests(dataset):
+    footers = [read_footer(unit_uri(dataset, unit)) for unit in committed_units(dataset)]
+    return {footer.unit_id: footer.digest for footer in footers}
+
+
+def outcomes(dataset):
+    """Outcomes by the name of the clip's file."""
+    from storage.run import read_plan
+
+    names = {clip.clip_id: Path(clip.uri).stem for unit in read_plan(dataset) for clip in unit.clips}
+    footers = [read_footer(unit_uri(dataset, unit)) for unit in committed_units(dataset)]
+    return {names[end.clip_id]: end for footer in footers for end in footer.outcomes}
+
+
+@pytest.mark.ray
+def test_each_clip_ends_as_it_must_and_harms_no_other(ray_here, clips_folder, model_folder, tmp_path):
+    names = ("bad1", "good1", "good2", "poison1", "good3", "torn1", "good4")
+    out, progress = str(tmp_path / "out"), RecordedProgress()
+    config = LabelConfig(dynamics=model_folder, clips_per_unit=4)
+    status = label(clips_folder(*names), out, config, progress)
+
+    ends = outcomes(out)
+    assert {name: end.status for name, end in ends.items()} == {
+        name: Status.KEPT if name.startswith("good") else Status.REJECTED for name in names
+    }
+    assert ends["bad1"].reason is RejectCode.UNREADABLE
+    assert ends["poison1"].reason is RejectCode.CRASHED
+    assert ends["torn1"].reason is RejectCode.MODEL_FAILED
+    assert (status.clips, status.kept, status.rejected, status.pending) == (7, 4, 3, 0)
+    assert check(out).problems == []
+
+    assert [call[0] for call in progress.calls] == ["start", "note", "stop"]
+    assert progress.calls[0] == ("start", 7, 0)
+    assert (progress.sum.clips, progress.sum.triplets) == (7, status.triplets)
+    assert (Path(out) / "README.md").is_file()
+
+    again = label(str(tmp_path / "clips"), out, config, sessions=Sessions(FakeExtractor, never))
+    assert again == status
+
+
+@pytest.mark.ray
+def test_too_many_rejects_end_the_run_and_a_higher_rate_goes_on(
+    ray_here, clips_folder, model_folder, tmp_path
+):
+    source = clips_folder(*(f"bad{index}" for index in range(40)))
+    out = str(tmp_path / "out")
+    config = LabelConfig(dynamics=model_folder, clips_per_unit=5)
+    with pytest.raises(InputError, match=r"20 of 20 clips were rejected, .* max_reject_rate 0.5") as error:
+        label(source, out, config)
+    assert "unreadable            20" in str(error.value)
+    assert 4 <= len(committed_units(out)) < 8
+    assert label(source, out, config.model_copy(update={"max_reject_rate": 1.0})).rejected == 40
+
+
+def test_what_is_wrong_with_the_whole_run_is_refused_before_ray_starts(clips_folder, model_folder, tmp_path):
+    source, out = clips_folder("good"), str(tmp_path / "out")
+    with pytest.raises(ModelError, match="no model 'absent'"):
+        label(source, out, LabelConfig(dynamics="absent"))
+    with pytest.raises(InputError, match="nowhere does not exist"):
+        label(str(tmp_path / "nowhere"), out, LabelConfig(dynamics=model_folder))
+    assert not Path(out).exists()
+
+
+@pytest.fixture(scope="module")
+def undisturbed(ray_here, model_folder, tmp_path_factory):
+    """The clips of the runs that are cut off, and the digests of one that was not."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    source = folder / "clips"
+    source.mkdir()
+    for index in range(24):
+        (source / f"slow{index:02}.mp4").write_bytes(b"x")
+    config = LabelConfig(dynamics=model_folder, clips_per_unit=2)
+    label(str(source), str(folder / "out"), config)
+    return str(source), config, digests(str(folder / "out"))
+
+
+def start_driver(source, out, model):
+    command = [sys.executable, "-c", DRIVER, source, out, model]
+    return subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True)
+
+
+def wait_for_units(out, count, driver):
+    deadline = time.monotonic() + 120
+    while len(committed_units(out)) < count:
+        assert driver.poll() is None, driver.stderr.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def ray_processes(driver):
+    """The processes of the driver's own Ray."""
+    children = psutil.Process(driver.pid).children(recursive=True)
+    return [child for child in children if child.is_running()]
+
+
+@pytest.mark.ray
+def test_a_run_whose_driver_was_killed_gives_the_rows_of_one_that_was_not(undisturbed, tmp_path):
+    source, config, expected = undisturbed
+    out = str(tmp_path / "out")
+    driver = start_driver(source, out, config.dynamics)
+    wait_for_units(out, 2, driver)
+    started = ray_processes(driver)
+    driver.kill()
+    driver.wait()
+    driver.stderr.close()
+    assert started
+    assert psutil.wait_procs(started, timeout=60)[1] == []
+
+    before = committed_units(out)
+    assert 0 < len(before) < len(expected)
+    progress = RecordedProgress()
+    label(source, out, config, progress)
+    assert digests(out) == expected
+    assert progress.calls[0] == ("start", 24, 2 * len(before))
+    assert progress.sum.clips == 24 - 2 * len(before)
+    assert check(out).problems == []
+
+
+@pytest.mark.ray
+def test_ctrl_c_stops_cleanly_and_says_how_to_resume(undisturbed, tmp_path):
+    source, config, expected = undisturbed
+    out = str(tmp_path / "out")
+    driver = start_driver(source, out, config.dynamics)
+    wait_for_units(out, 1, driver)
+    started = ray_processes(driver)
+    driver.send_signal(signal.SIGINT)
+    _, stderr = driver.communicate(timeout=60)
+    assert driver.returncode != 0
+    assert RESUME in stderr
+    assert psutil.wait_procs(started, timeout=30)[1] == []
+    assert digests(out).items() <= expected.items()
+
+
+def rejected(count, kept=0):
+    return Receipt(kept=kept, rejected=count, rejects=Counter(unreadable=count))
+
+
+def test_a_few_rejects_say_nothing():
+    assert too_many_rejects(rejected(FEWEST_CLIPS_TO_JUDGE - 1), 0.5) is None
+    assert too_many_rejects(rejected(FEWEST_CLIPS_TO_JUDGE), 0.5) is not None
+
+
+def test_the_rate_itself_is_allowed():
+    assert too_many_rejects(rejected(50, kept=50), 0.5) is None
+    assert too_many_rejects(rejected(51, kept=49), 0.5) is not None
+    assert too_many_rejects(rejected(100), 1.0) is None
