@@ -121,12 +121,13 @@ def _set(values: dict[str, Any], override: str) -> None:
     if not equals or not path:
         raise ConfigError(f"an override has the form key=value, got {override!r}")
     *parents, leaf = path.split(".")
+    section: Any = values
     for key in parents:
-        values = values.setdefault(key, {})
-        if not isinstance(values, dict):
+        section = section.setdefault(key, {})
+        if not isinstance(section, dict):
             raise ConfigError(f"{path}: {key} is a value, not a section")
     try:
-        values[leaf] = yaml.safe_load(text)
+        section[leaf] = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise ConfigError(f"the value of {path} is not YAML, got {text!r}; quote it") from error
 
