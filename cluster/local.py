@@ -21,6 +21,8 @@ from cluster.resources import ClusterResources
 QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "namespace": "kinescribe"}
 DEFAULTS = {
     "RAY_USAGE_STATS_ENABLED": "0",
+    # Ray starts its workers at niceness 15, where they starve beside anything else on the machine.
+    "RAY_worker_niceness": "0",
     # Ray's C++ half writes to the driver's stderr past every Python logger, in the middle of the progress.
     "RAY_BACKEND_LOG_LEVEL": "fatal",
 }

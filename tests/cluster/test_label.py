@@ -17,9 +17,6 @@ from storage.audit import check
 from storage.shards import committed_units, read_footer, unit_uri
 from tests.fake_clips import FakeExtractor
 
-# Ray warns of its own options.
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:ray")
-
 ROOT = Path(__file__).parents[2]
 FAKES = Sessions(make_extractor=FakeExtractor)
 DRIVER = """
