@@ -17,7 +17,6 @@ import numpy as np
 import pyarrow as pa
 import torch
 from numpy.typing import NDArray
-from torch.nn.utils.rnn import pad_sequence
 
 from models.token_vlm import TokenVLM
 from models.tokens import Codes, CodeTriplet
@@ -26,6 +25,8 @@ from storage.shards import scan
 from training.objective import TokenBatch, image_weights
 
 COLUMNS = ("source_codes", "target_codes", "action", "importance")
+LENGTH_STEP = 8
+"""Batches are padded to a multiple of this, so that few shapes occur: compiled code is made for each."""
 
 
 class SampleOrder:
@@ -135,9 +136,13 @@ class TripletBatches:
     def batch(self, samples: Sequence[int], positions: Sequence[int]) -> TokenBatch:
         """Sequences of the samples, padded on the right; nothing about them is random."""
         sequences = [self._sequence(sample) for sample in samples]
-        ids_BT = pad_sequence([torch.from_numpy(sequence.ids) for sequence in sequences], batch_first=True)
-        weights = [torch.from_numpy(sequence.weights) for sequence in sequences]
-        return TokenBatch(ids_BT, pad_sequence(weights, batch_first=True))
+        longest = max(len(sequence.ids) for sequence in sequences)
+        shape = (len(sequences), -(-longest // LENGTH_STEP) * LENGTH_STEP)
+        ids_BT, weights_BT = torch.zeros(shape, dtype=torch.int64), torch.zeros(shape)
+        for row, sequence in enumerate(sequences):
+            ids_BT[row, : len(sequence.ids)] = torch.from_numpy(sequence.ids)
+            weights_BT[row, : len(sequence.ids)] = torch.from_numpy(sequence.weights)
+        return TokenBatch(ids_BT, weights_BT)
 
     def _sequence(self, sample: int):
         rows = self.triplets
