@@ -114,8 +114,9 @@ def _write_clip(folder: Path, action_class: str, split: Split, seed: int, index:
 
 def _draw_shot(rng: Generator, action_class: str) -> _Shot:
     """Two to four actions of one class, one after the other, with a short rest after each."""
-    num_actions = int(rng.integers(2, 5))
     while True:
+        # Drawn anew with the scene: from a scene of two objects nobody can remove three.
+        num_actions = int(rng.integers(2, 5))
         scene = draw_scene(rng)
         scenes = [scene] * int(rng.integers(*_REST_FRAMES))
         spans: list[tuple[int, int, Change]] = []

@@ -1,0 +1,45 @@
+import pytest
+
+from models.codec import ImageCodec
+from models.identity import FILES, WEIGHTS, identify
+from schemas.errors import ModelError
+from tests.tiny_vlm import tiny_vlm
+
+
+@pytest.fixture
+def folder(tmp_path):
+    tiny_vlm().save(tmp_path)
+    return tmp_path
+
+
+def test_the_files_tell_what_the_loaded_codec_does(folder):
+    codec = ImageCodec.load(folder / "codec")
+    identity = identify(str(folder))
+    assert (identity.codec_id, identity.grid) == (codec.id, codec.grid)
+
+
+def test_other_weights_are_another_model(folder):
+    first = identify(str(folder))
+    assert identify(str(folder)) == first
+    tiny_vlm(seed=1).save(folder)
+    assert identify(str(folder)).fingerprint != first.fingerprint
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_folder_without_one_of_its_files_is_refused_by_name(folder, name):
+    (folder / name).unlink()
+    with pytest.raises(ModelError, match=f"{name} is missing"):
+        identify(str(folder))
+
+
+@pytest.mark.parametrize("name", [WEIGHTS, "codec/diffusion_pytorch_model.safetensors", "codec/config.json"])
+def test_a_file_that_is_cut_off_is_refused(folder, name):
+    path = folder / name
+    path.write_bytes(path.read_bytes()[:-10])
+    with pytest.raises(ModelError, match="is damaged"):
+        identify(str(folder))
+
+
+def test_a_name_that_is_no_folder_is_refused(tmp_path):
+    with pytest.raises(ModelError, match="no model"):
+        identify(str(tmp_path / "absent"))

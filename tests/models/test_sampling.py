@@ -1,0 +1,25 @@
+import torch
+
+from models.sampling import AllowedTokens, SeededSampling
+
+NO_IDS = torch.zeros(1, 1, dtype=torch.long)
+
+
+def test_only_the_range_can_be_drawn():
+    scores = AllowedTokens(2, 4)(NO_IDS, torch.zeros(1, 6))
+    assert torch.isfinite(scores).tolist() == [[False, False, True, True, False, False]]
+
+
+def test_draws_follow_the_softmax_at_the_temperature():
+    logits, temperature, num = torch.tensor([0.0, 1.0, 2.0]), 2.0, 4000
+    sampler = SeededSampling(range(num), temperature)
+    drawn = sampler(NO_IDS, logits.expand(num, -1)).argmax(-1)
+    share = torch.bincount(drawn, minlength=3) / num
+    torch.testing.assert_close(share, torch.softmax(logits / temperature, 0), atol=0.03, rtol=0)
+
+
+def test_a_rows_draws_depend_on_its_seed_alone():
+    logits = torch.zeros(3, 50)
+    many, one = SeededSampling([5, 6, 7], 1.0), SeededSampling([6], 1.0)
+    for _ in range(4):
+        assert many(NO_IDS, logits).argmax(-1)[1] == one(NO_IDS, logits[:1]).argmax(-1)[0]

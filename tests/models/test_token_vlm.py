@@ -1,0 +1,98 @@
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from models.fresh import new_codec, new_token_vlm, new_tokenizer
+from models.token_vlm import TokenVLM
+from models.tokens import CodePair, CodeTriplet
+from schemas.errors import ModelError
+
+SENTENCES = ["move the red ball left", "pan left", "make the blue box bigger"]
+
+
+@pytest.fixture(scope="module")
+def vlm() -> TokenVLM:
+    torch.manual_seed(0)
+    codec = new_codec(resolution=32, channels=(8, 16), num_codes=32, dims=4)
+    model = new_token_vlm(codec, new_tokenizer(SENTENCES, 300), hidden=32, layers=2, heads=2)
+    # Far from uniform, so that a mistake of one position shows in the likelihoods.
+    torch.nn.init.normal_(model.network.get_input_embeddings().weight, std=0.3)
+    return model
+
+
+def pairs(vlm: TokenVLM, num: int) -> list[CodePair]:
+    rng = np.random.default_rng(0)
+    codes = rng.integers(0, vlm.codec.num_codes, (num, 2, math.prod(vlm.codec.grid))).astype(np.uint16)
+    return [CodePair(*pair) for pair in codes]
+
+
+def triplets(vlm: TokenVLM, num: int) -> list[CodeTriplet]:
+    return [CodeTriplet(*pair, SENTENCES[i % len(SENTENCES)]) for i, pair in enumerate(pairs(vlm, num))]
+
+
+def test_scores_of_a_batch_are_those_of_one_by_one(vlm: TokenVLM):
+    batch = triplets(vlm, 7)
+    one_by_one = [vlm.score([triplet])[0] for triplet in batch]
+    np.testing.assert_allclose(vlm.score(batch), one_by_one, atol=1e-4)
+
+
+def test_a_score_is_the_sum_over_the_actions_tokens_in_float64(vlm: TokenVLM):
+    triplet = triplets(vlm, 1)[0]
+    ids = vlm.sequence("dynamics", triplet).ids
+    with torch.no_grad():
+        logits_TV = vlm.network(torch.from_numpy(ids)[None]).logits[0].double()
+    start = len(vlm.layout.describe_prompt(triplet))
+    total = 0.0
+    for place in range(start, len(ids)):
+        row = logits_TV[place - 1]
+        total += float(row[ids[place]] - torch.logsumexp(row, 0))
+    assert vlm.score([triplet])[0] == pytest.approx(total, abs=1e-4)
+
+
+def test_the_likelihood_of_a_description_is_its_score(vlm: TokenVLM):
+    for pair, said in zip(pairs(vlm, 4), vlm.describe(pairs(vlm, 4), max_new_tokens=6), strict=True):
+        if said.finish_reason == "stop":
+            assert vlm.score([CodeTriplet(*pair, said.text)])[0] == pytest.approx(said.logprob, abs=1e-3)
+        assert said.logprob < 0
+        assert 1 <= said.num_tokens <= 6
+
+
+def test_a_description_never_holds_image_tokens(vlm: TokenVLM):
+    said = vlm.describe(pairs(vlm, 8), max_new_tokens=8, temperature=3.0, seeds=range(8))
+    codes = {vlm.layout.tokenizer.decode([vlm.layout.first_code_id])}
+    assert not any(code and code in description.text for code in codes for description in said)
+    assert len({description.text for description in said}) > 1
+
+
+def test_a_sample_depends_on_its_seed_and_not_on_its_batch(vlm: TokenVLM):
+    batch = vlm.describe(pairs(vlm, 5), 6, temperature=1.0, seeds=[10, 11, 12, 13, 14])
+    alone = vlm.describe(pairs(vlm, 5)[3:4], 6, temperature=1.0, seeds=[13])
+    other = vlm.describe(pairs(vlm, 5)[3:4], 6, temperature=1.0, seeds=[99])
+    assert batch[3].text == alone[0].text != other[0].text
+
+
+def test_imagined_targets_are_codes_that_differ_and_come_back_with_their_seed(vlm: TokenVLM):
+    source = pairs(vlm, 1)[0].source_codes
+    first = vlm.imagine(source, "pan left", num_samples=3, seed=1)
+    assert first.shape == (3, math.prod(vlm.codec.grid))
+    assert first.max() < vlm.codec.num_codes
+    assert len({tuple(sample) for sample in first.tolist()}) == 3
+    assert (first == vlm.imagine(source, "pan left", num_samples=3, seed=1)).all()
+
+
+def test_a_saved_model_scores_alike_under_the_same_fingerprint(vlm: TokenVLM, tmp_path: Path):
+    vlm.save(tmp_path)
+    loaded = TokenVLM.load(tmp_path)
+    assert loaded.score(triplets(vlm, 3)) == vlm.score(triplets(vlm, 3))
+    assert loaded.fingerprint == vlm.fingerprint
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json", "codec/config.json"])
+def test_a_folder_that_lacks_a_file_is_refused_naming_it(vlm: TokenVLM, tmp_path: Path, name: str):
+    vlm.save(tmp_path)
+    (tmp_path / name).unlink()
+    with pytest.raises(ModelError, match=name):
+        TokenVLM.load(tmp_path)

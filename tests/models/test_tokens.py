@@ -1,0 +1,57 @@
+import numpy as np
+import pytest
+
+from models.fresh import new_tokenizer
+from models.tokens import CodeTriplet, TokenLayout
+
+LENGTH = 4
+TRIPLET = CodeTriplet(np.arange(4, dtype=np.uint16), np.arange(4, 8, dtype=np.uint16), "pan left")
+
+
+@pytest.fixture(scope="module")
+def layout() -> TokenLayout:
+    tokenizer = new_tokenizer(["pan left", "pan right"], 300)
+    return TokenLayout(tokenizer, len(tokenizer), num_codes=8, codes_per_image=LENGTH)
+
+
+def named(layout: TokenLayout, ids: np.ndarray) -> list[str]:
+    first = layout.first_code_id
+    return [
+        f"c{id_ - first}" if id_ >= first else layout.tokenizer.decode([id_]).strip() for id_ in ids.tolist()
+    ]
+
+
+def test_a_dynamics_sequence_is_both_images_then_the_action(layout: TokenLayout):
+    sequence = layout.sequence("dynamics", TRIPLET)
+    codes = ["<image>", "c0", "c1", "c2", "c3", "<image>", "c4", "c5", "c6", "c7"]
+    assert named(layout, sequence.ids) == ["<bos>", *codes, "<action>", "pan", "left", "<eos>"]
+
+
+def test_a_world_sequence_is_the_source_the_action_then_the_target(layout: TokenLayout):
+    sequence = layout.sequence("world", TRIPLET)
+    source, target = ["<image>", "c0", "c1", "c2", "c3"], ["<image>", "c4", "c5", "c6", "c7"]
+    assert named(layout, sequence.ids) == ["<bos>", *source, "<action>", "pan", "left", *target]
+
+
+def test_dynamics_weighs_the_text_alone(layout: TokenLayout):
+    sequence = layout.sequence("dynamics", TRIPLET)
+    assert named(layout, sequence.ids[sequence.weights > 0]) == ["pan", "left", "<eos>"]
+
+
+def test_world_weighs_the_targets_tokens_by_importance(layout: TokenLayout):
+    importance = np.array([0, 1, 2, 3], np.float32)
+    sequence = layout.sequence("world", TRIPLET, importance)
+    assert named(layout, sequence.ids[-LENGTH:]) == ["c4", "c5", "c6", "c7"]
+    assert sequence.weights.tolist() == [0] * (len(sequence.ids) - LENGTH) + importance.tolist()
+
+
+def test_context_weight_falls_on_the_targets_tokens_of_a_dynamics_sequence(layout: TokenLayout):
+    weights = layout.sequence("dynamics", TRIPLET, np.array([1, 2, 3, 4], np.float32), context_weight=0.5)
+    chosen = (weights.weights > 0) & (weights.ids >= layout.first_code_id)
+    assert named(layout, weights.ids[chosen]) == ["c4", "c5", "c6", "c7"]
+    assert weights.weights[chosen].tolist() == [0.5, 1.0, 1.5, 2.0]
+
+
+def test_codes_of_another_length_are_a_bug(layout: TokenLayout):
+    with pytest.raises(AssertionError):
+        layout.image(np.arange(3, dtype=np.uint16))
