@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file
 
 from schemas.errors import ModelError
@@ -19,6 +20,9 @@ from schemas.errors import ModelError
 EMBEDDED = Path(__file__).parent / "embedded"
 CODEC_WEIGHTS = "codec/diffusion_pytorch_model.safetensors"
 CODEC_CONFIG = "codec/config.json"
+WEIGHTS = "model.safetensors"
+FILES = ("config.json", WEIGHTS, "tokenizer.json", CODEC_CONFIG, CODEC_WEIGHTS)
+"""Without these a folder is no unified model."""
 CHUNK_BYTES = 1 << 20
 
 
@@ -40,16 +44,26 @@ def model_folder(name: str) -> Path:
     return folder
 
 
-def identify(name: str) -> ModelIdentity:
-    """The identity of the model called `name`. Raises ModelError where its folder lacks a codec."""
-    folder = model_folder(name)
-    for file in (CODEC_CONFIG, CODEC_WEIGHTS):
+def require_files(folder: Path) -> None:
+    """Raises ModelError where the folder lacks a file of a unified model."""
+    for file in FILES:
         if not (folder / file).is_file():
             raise ModelError(f"{folder} is no unified model: {file} is missing; see docs/ARCHITECTURE.md")
-    config = json.loads((folder / CODEC_CONFIG).read_text())
-    resolution: int = config["sample_size"]
-    tensors = load_file(folder / CODEC_WEIGHTS)
-    return ModelIdentity(_digest(folder), codec_id(resolution, tensors.items()), codec_grid(config))
+
+
+def identify(name: str) -> ModelIdentity:
+    """The identity of the model called `name`. Raises ModelError where it lacks a file or one is damaged."""
+    folder = model_folder(name)
+    require_files(folder)
+    try:
+        config = json.loads((folder / CODEC_CONFIG).read_text())
+        tensors = load_file(folder / CODEC_WEIGHTS)
+        with safe_open(folder / WEIGHTS, "numpy"):  # reads the header, and compares it with the size
+            pass
+        codec = codec_id(config["sample_size"], tensors.items()), codec_grid(config)
+    except (SafetensorError, ValueError, KeyError) as error:
+        raise ModelError(f"the model in {folder} is damaged: {error!r}; restore it") from error
+    return ModelIdentity(_digest(folder), *codec)
 
 
 def codec_grid(config: Mapping[str, Any]) -> tuple[int, int]:

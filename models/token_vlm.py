@@ -19,6 +19,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoModelForCausalLM, AutoTokenizer, LogitsProcessorList, PreTrainedModel
 
 from models.codec import ImageCodec
+from models.identity import require_files
 from models.sampling import AllowedTokens, SeededSampling
 from models.tokens import CodePair, Codes, CodeTriplet, Task, TokenLayout, TokenSequence
 from schemas.errors import ModelError
@@ -50,9 +51,7 @@ class TokenVLM:
     @classmethod
     def load(cls, folder: Path, dtype: torch.dtype = torch.float32) -> Self:
         """The model in `folder`; raises ModelError naming what is missing. safetensors only, no code."""
-        for name in ("config.json", "model.safetensors", "tokenizer.json", "codec/config.json"):
-            if not (folder / name).is_file():
-                raise ModelError(f"{folder} is no unified model: {name} is missing; see docs/ARCHITECTURE.md")
+        require_files(folder)
         options = {"local_files_only": True, "trust_remote_code": False}
         network = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, use_safetensors=True, **options)
         first_code_id = getattr(network.config, "first_code_id", None)
