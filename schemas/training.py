@@ -50,7 +50,7 @@ class TrainConfig(Config):
     """Samples a step, over all workers."""
     micro_batch: Positive | None = None
     """Samples that a worker computes at once; by default its whole part of the batch."""
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0)] = 0
     optimization: Optimization = Optimization()
     engine: Engine = Engine()
     log_every: Positive = 20

@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from models.token_vlm import TokenVLM
-from models.tokens import Codes, CodeTriplet
+from models.tokens import Codes, CodeTriplet, TokenSequence
 from schemas.errors import DatasetError
 from storage.shards import scan
 from training.objective import TokenBatch, image_weights
@@ -35,9 +35,8 @@ class SampleOrder:
     def __init__(self, num_samples: int, batch: int, seed: int) -> None:
         self.num_samples = num_samples
         self.batch = batch
-        self._permutation = lru_cache(maxsize=2)(
-            lambda epoch: np.random.Generator(np.random.Philox(key=[seed, epoch])).permutation(num_samples)
-        )
+        self.seed = seed
+        self._permutation = lru_cache(maxsize=2)(self._permute)
 
     def positions(self, step: int) -> range:
         """The positions in the endless sequence that the global batch of `step` takes."""
@@ -47,6 +46,9 @@ class SampleOrder:
         """The index of the sample at a position."""
         epoch, place = divmod(position, self.num_samples)
         return int(self._permutation(epoch)[place])
+
+    def _permute(self, epoch: int) -> NDArray[np.int64]:
+        return np.random.Generator(np.random.Philox(key=[self.seed, epoch])).permutation(self.num_samples)
 
 
 def rank_part(positions: range, rank: int, world_size: int, micro_batch: int) -> list[range]:
@@ -144,7 +146,7 @@ class TripletBatches:
             weights_BT[row, : len(sequence.ids)] = torch.from_numpy(sequence.weights)
         return TokenBatch(ids_BT, weights_BT)
 
-    def _sequence(self, sample: int):
+    def _sequence(self, sample: int) -> TokenSequence:
         rows = self.triplets
         triplet = CodeTriplet(
             rows.source_NL[sample], rows.target_NL[sample], self._actions[self._action_N[sample]]

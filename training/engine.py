@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -21,6 +21,8 @@ from transformers import get_cosine_schedule_with_warmup
 from schemas.training import Engine, Optimization
 
 logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
+# Its shared-memory all-reduce serves inference; building it takes a compiler and most of a minute.
+deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
 
 
 class Batch(Protocol):
@@ -56,7 +58,7 @@ class DeepSpeedEngine:
             betas=optimization.betas,
             fused=True,
         )
-        schedule = get_cosine_schedule_with_warmup(optimizer, optimization.warmup_steps, steps)
+        schedule: Any = get_cosine_schedule_with_warmup(optimizer, optimization.warmup_steps, steps)
         self._engine: Any = deepspeed.initialize(
             model=module,
             optimizer=optimizer,
@@ -129,7 +131,7 @@ class DeepSpeedEngine:
         assert path is not None, folder
 
     @contextlib.contextmanager
-    def gathered(self) -> Iterator[nn.Module]:
+    def gathered(self) -> Generator[nn.Module]:
         """The module with all of its weights in this process, as ZeRO-3 doesn't keep them."""
         module: nn.Module = self._engine.module.eval()
         if self.zero_stage < 3:

@@ -12,12 +12,10 @@ from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import torch
 from PIL import Image
 from torch import Tensor
 
-from schemas.config import Positive
 from storage.shards import scan
 
 
@@ -33,17 +31,17 @@ class PixelBatch(NamedTuple):
         return float(len(self.pixels_B3HW))
 
 
-def read_images(datasets: Sequence[str]) -> pa.ChunkedArray:
+def read_images(datasets: Sequence[str]) -> pa.Array:
     """The stored bytes of every source and target, each distinct frame once, in order."""
-    columns = [scan(dataset, ["source", "target"]).to_table() for dataset in datasets]
-    frames = [pc.struct_field(table[name], "bytes") for table in columns for name in table.column_names]
-    return pa.chunked_array([chunk for frame in frames for chunk in frame.chunks], pa.binary()).unique()
+    tables = [scan(dataset, ["source", "target"]).to_table() for dataset in datasets]
+    chunks = [chunk for table in tables for column in table.columns for chunk in column.chunks]
+    return pa.chunked_array([chunk.field("bytes") for chunk in chunks], pa.binary()).unique()
 
 
 class ImageBatches:
     """Random square crops of stored images, flipped half of the time, at the codec's resolution."""
 
-    def __init__(self, images: pa.Array, resolution: Positive, crop_scale: float | None, seed: int) -> None:
+    def __init__(self, images: pa.Array, resolution: int, crop_scale: float | None, seed: int) -> None:
         self.images = images
         self.resolution = resolution
         self.crop_scale = crop_scale
@@ -71,5 +69,7 @@ class ImageBatches:
             left, top = random.uniform(0, image.width - side), random.uniform(0, image.height - side)
             flip = random.random() < 0.5
         box = (left, top, left + side, top + side)
-        view = image.convert("RGB").resize((self.resolution,) * 2, Image.Resampling.BICUBIC, box=box)
+        view = image.convert("RGB").resize(
+            (self.resolution, self.resolution), Image.Resampling.BICUBIC, box=box
+        )
         return np.asarray(view)[:, ::-1].copy() if flip else np.asarray(view)

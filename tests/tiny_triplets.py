@@ -1,0 +1,51 @@
+"""A labelled dataset for training: random codes, an action that they tell, small real images."""
+
+import io
+
+import numpy as np
+import pyarrow as pa
+from PIL import Image
+
+from schemas.clips import Clip, WorkUnit, stable_id
+from schemas.dataset import triplet_schema
+from schemas.outcomes import ClipOutcome, Status
+from storage.run import Run, bind, plan_digest, write_plan
+from storage.shards import write_unit
+
+ACTIONS = ("move the red ball left", "move the red ball right")
+
+
+def write_triplets(folder: str, num: int, codec_id: str, num_codes: int = 16, side: int = 4) -> None:
+    """`num` triplets in one unit; a target's first code is odd where the ball moves right."""
+    clip = Clip(stable_id(folder), folder)
+    unit = WorkUnit(stable_id("unit", num), (clip,))
+    random = np.random.default_rng(num)
+    rows = [_row(clip, index, random, num_codes, side * side) for index in range(num)]
+    bind(folder, Run("0", {}, {}, codec_id, (side, side), plan_digest([clip])))
+    write_plan(folder, [unit])
+    table = pa.Table.from_pylist(rows, triplet_schema(codec_id, (side, side)))
+    write_unit(folder, unit, table, [ClipOutcome(clip.clip_id, Status.KEPT, num)])
+
+
+def _row(clip: Clip, index: int, random: np.random.Generator, num_codes: int, length: int) -> dict:
+    target = random.integers(0, num_codes, length)
+    return {
+        "triplet_id": stable_id(clip.clip_id, index),
+        "clip_id": clip.clip_id,
+        "video": clip.uri,
+        "source": {"bytes": _image(random), "path": None},
+        "target": {"bytes": _image(random), "path": None},
+        "source_time_s": float(index),
+        "target_time_s": index + 0.5,
+        "action": ACTIONS[target[0] % 2],
+        "importance": random.random(length).astype(np.float16),
+        "source_codes": random.integers(0, num_codes, length).astype(np.uint16),
+        "target_codes": target.astype(np.uint16),
+    }
+
+
+def _image(random: np.random.Generator) -> bytes:
+    buffer = io.BytesIO()
+    blocks = random.integers(0, 256, (3, 4, 3), dtype=np.uint8)
+    Image.fromarray(blocks).resize((40, 48)).save(buffer, "JPEG")
+    return buffer.getvalue()

@@ -1,0 +1,76 @@
+import numpy as np
+import pytest
+import torch
+
+from models.tokens import CodeTriplet
+from schemas.errors import DatasetError
+from tests import tiny_dataset
+from tests.tiny_triplets import write_triplets
+from tests.tiny_vlm import tiny_vlm
+from training.batches import LENGTH_STEP, SampleOrder, TripletBatches, rank_part, read_triplets
+from training.objective import image_weights
+
+
+def indices(order: SampleOrder, steps: range) -> list[int]:
+    return [order.sample(position) for step in steps for position in order.positions(step)]
+
+
+def test_an_epoch_is_every_sample_once():
+    order = SampleOrder(10, batch=5, seed=3)
+    first, second = indices(order, range(2)), indices(order, range(2, 4))
+    assert sorted(first) == sorted(second) == list(range(10))
+    assert first != second
+
+
+def test_order_depends_on_seed_and_step_alone():
+    order = SampleOrder(10, batch=4, seed=3)
+    forwards = [indices(order, range(step, step + 1)) for step in range(9)]
+    again = SampleOrder(10, batch=4, seed=3)
+    assert [indices(again, range(step, step + 1)) for step in reversed(range(9))] == forwards[::-1]
+    assert indices(SampleOrder(10, batch=4, seed=4), range(9)) != indices(order, range(9))
+
+
+@pytest.mark.parametrize(("world_size", "micro_batch"), [(1, 8), (2, 4), (2, 2), (4, 1)])
+def test_ranks_and_micro_batches_share_out_the_global_batch(world_size: int, micro_batch: int):
+    parts = [rank_part(range(16, 24), rank, world_size, micro_batch) for rank in range(world_size)]
+    assert [position for rank in parts for part in rank for position in part] == list(range(16, 24))
+    assert {len(part) for rank in parts for part in rank} == {micro_batch}
+
+
+def test_a_batch_is_the_models_sequences_padded_on_the_right(dataset: str):
+    vlm = tiny_vlm()
+    triplets = read_triplets([dataset])
+    batches = TripletBatches(triplets, vlm, context_weight=0.5, floor=0.1)
+    batch = batches.batch([5, 2], [0, 1])
+    assert batch.ids_BT.shape[1] % LENGTH_STEP == 0
+    for row, sample in enumerate([5, 2]):
+        triplet = CodeTriplet(
+            triplets.source_NL[sample], triplets.target_NL[sample], triplets.actions[sample].as_py()
+        )
+        weights = image_weights(triplets.importance_NL[sample], 0.1)
+        sequence = vlm.sequence("dynamics", triplet, weights, 0.5)
+        length = len(sequence.ids)
+        np.testing.assert_array_equal(batch.ids_BT[row, :length], sequence.ids)
+        np.testing.assert_array_equal(batch.weights_BT[row, :length], sequence.weights)
+        assert not batch.weights_BT[row, length:].any()
+    assert batch.total_weight == pytest.approx(float(batch.weights_BT.sum()))
+    assert batch.ids_BT.dtype == torch.int64
+
+
+def test_datasets_follow_one_another(dataset: str, tmp_path):
+    write_triplets(str(tmp_path), 3, tiny_vlm().codec.id)
+    both = read_triplets([dataset, str(tmp_path)])
+    assert len(both) == len(read_triplets([dataset])) + 3
+    np.testing.assert_array_equal(both.target_NL[-3:], read_triplets([str(tmp_path)]).target_NL)
+
+
+def test_codes_of_two_codecs_are_refused(dataset: str, tmp_path):
+    write_triplets(str(tmp_path), 3, "another")
+    with pytest.raises(DatasetError, match="another"):
+        read_triplets([dataset, str(tmp_path)])
+
+
+def test_codes_of_another_codec_than_the_models_are_refused(tmp_path):
+    tiny_dataset.build(str(tmp_path), [2])
+    with pytest.raises(DatasetError, match="codec-of-tests"):
+        TripletBatches(read_triplets([str(tmp_path)]), tiny_vlm(), 0.0, 0.0)

@@ -1,0 +1,69 @@
+from pathlib import Path
+
+import pytest
+
+from training import checkpoints
+
+
+def write(folder: Path, step: int, keep: int = 2) -> Path:
+    written = checkpoints.aside(folder, step, "attempt")
+    (written / "state").mkdir(parents=True)
+    (written / "state" / "weights").write_text(f"weights of {step}")
+    checkpoints.publish(folder, step, written, keep)
+    return checkpoints.named(folder, step)
+
+
+def test_the_newest_is_taken(tmp_path: Path):
+    write(tmp_path, 90)
+    path = write(tmp_path, 1000)
+    assert checkpoints.newest(tmp_path, print) == (1000, path)
+
+
+def test_without_any_there_is_none(tmp_path: Path):
+    assert checkpoints.newest(tmp_path / "absent", print) is None
+
+
+def test_what_is_not_published_is_not_seen(tmp_path: Path):
+    path = write(tmp_path, 1)
+    (checkpoints.aside(tmp_path, 2, "killed") / "state").mkdir(parents=True)
+    assert checkpoints.newest(tmp_path, print) == (1, path)
+
+
+def damage(path: Path) -> None:
+    (path / "state" / "weights").write_text("weights of 3")
+
+
+def truncate(path: Path) -> None:
+    (path / checkpoints.MARKER).write_text("{")
+
+
+def lose(path: Path) -> None:
+    (path / "state" / "weights").unlink()
+
+
+def unseal(path: Path) -> None:
+    (path / checkpoints.MARKER).unlink()
+
+
+@pytest.mark.parametrize("harm", [damage, truncate, lose, unseal])
+def test_one_that_does_not_verify_is_left_out_and_said(tmp_path: Path, harm):
+    older = write(tmp_path, 1)
+    harm(write(tmp_path, 2))
+    said: list[str] = []
+    assert checkpoints.newest(tmp_path, said.append) == (1, older)
+    assert len(said) == 1
+    assert "step-00000002 is left out" in said[0]
+
+
+def test_only_the_last_ones_are_kept(tmp_path: Path):
+    (checkpoints.aside(tmp_path, 2, "killed") / "state").mkdir(parents=True)
+    for step in (1, 2, 3):
+        write(tmp_path, step)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-00000002", "step-00000003"]
+
+
+def test_a_damaged_one_of_the_same_step_is_replaced(tmp_path: Path):
+    damage(write(tmp_path, 2))
+    assert checkpoints.newest(tmp_path, lambda _: None) is None
+    path = write(tmp_path, 2)
+    assert checkpoints.newest(tmp_path, print) == (2, path)

@@ -1,0 +1,139 @@
+"""What is trained: the module, its data and how the result is written, for each kind of training.
+
+Knows models and datasets; nothing of steps, ranks or checkpoints.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from peft import LoraConfig, get_peft_model
+from safetensors import safe_open
+from torch import nn
+
+from models.codec import ImageCodec
+from models.fresh import new_codec, new_token_vlm, new_tokenizer
+from models.registry import load_model
+from models.token_vlm import TokenVLM
+from schemas.training import CodecTraining, DynamicsTraining, Lora, TrainConfig
+from training.batches import Batches, PackedTriplets, TripletBatches, read_triplets
+from training.codec_objective import CodecObjective
+from training.images import ImageBatches, read_images
+from training.objective import TokenObjective
+
+LORA_TARGETS = r"^(?!.*(vision|visual|vqmodel)).*\.layers\.\d+\.(self_attn|mlp)\.(q|k|v|o|gate|up|down)_proj$"
+"""The language model's projections alone; `all-linear` leaks into vision parts."""
+
+
+class Job(Protocol):
+    """What is trained: a module, its data, and how the result is written."""
+
+    @property
+    def module(self) -> nn.Module:
+        """Maps a batch to sums over its weighted parts, `loss` among them."""
+        ...
+
+    batches: Batches
+    held_out: Batches | None
+
+    def export(self, folder: Path) -> None:
+        """Write the result; called with all weights in this process."""
+        ...
+
+
+class CodecJob:
+    """An image codec, on the images of datasets."""
+
+    def __init__(self, config: CodecTraining) -> None:
+        new = config.model
+        self.codec = (
+            ImageCodec.load(Path(config.init))
+            if config.init
+            else new_codec(new.resolution, new.patch, new.channels, new.num_codes, new.dims)
+        )
+        self.module = CodecObjective(self.codec.network, config)
+        resolution = self.codec.resolution
+        self.batches: Batches = ImageBatches(
+            read_images(config.data), resolution, config.crop_scale, config.seed
+        )
+        self.held_out: Batches | None = (
+            ImageBatches(read_images(config.held_out), resolution, None, config.seed)
+            if config.held_out
+            else None
+        )
+
+    def export(self, folder: Path) -> None:
+        """A VQModel folder that `ImageCodec.load` opens."""
+        with torch.no_grad():
+            ImageCodec(self.module.export()).save(folder)
+
+
+class DynamicsJob:
+    """A unified model on the dynamics task, on the codes of datasets."""
+
+    def __init__(self, config: DynamicsTraining) -> None:
+        triplets = read_triplets(config.data)
+        self.vlm = _start(config, triplets)
+        if not torch.cuda.is_available():
+            # torch's fused attention takes four times as long backwards in bf16 on a CPU.
+            self.vlm.network.set_attn_implementation("eager")
+        if config.compile:
+            self.vlm.network.base_model.compile(dynamic=False)
+        self.lora = config.lora is not None
+        if config.lora:
+            self.vlm.network = _with_adapters(self.vlm.network, config.lora)
+        self.module = TokenObjective(self.vlm.network)
+        weighing = (config.context_weight, config.importance_floor)
+        self.batches: Batches = TripletBatches(triplets, self.vlm, *weighing)
+        self.held_out: Batches | None = (
+            TripletBatches(read_triplets(config.held_out), self.vlm, 0.0, config.importance_floor)
+            if config.held_out
+            else None
+        )
+
+    def export(self, folder: Path) -> None:
+        """A folder that `load_model` opens; with LoRA, merged, and the adapter alone in `adapter/`."""
+        if self.lora:
+            adapted: Any = self.vlm.network
+            adapted.save_pretrained(folder / "adapter")
+            self.vlm.network = adapted.merge_and_unload()
+        self.vlm.save(folder)
+
+
+def _start(config: DynamicsTraining, triplets: PackedTriplets) -> TokenVLM:
+    if config.init:
+        return load_model(config.init)
+    assert config.model is not None
+    new = config.model
+    tokenizer = new_tokenizer(triplets.actions.dictionary.to_pylist(), new.vocabulary)
+    return new_token_vlm(ImageCodec.load(Path(new.codec)), tokenizer, new.hidden, new.layers, new.heads)
+
+
+def _with_adapters(network: Any, lora: Lora) -> Any:
+    return get_peft_model(
+        network,
+        LoraConfig(
+            r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=LORA_TARGETS
+        ),
+    )
+
+
+def make_job(config: TrainConfig) -> Job:
+    """The job of a configuration; new weights are drawn from its seed."""
+    torch.manual_seed(config.seed)
+    if isinstance(config, CodecTraining):
+        return CodecJob(config)
+    assert isinstance(config, DynamicsTraining)
+    return DynamicsJob(config)
+
+
+def assert_full(folder: Path) -> None:
+    """Every tensor of every safetensors file has elements: ZeRO-3 has saved empty ones."""
+    files = list(folder.rglob("*.safetensors"))
+    assert files, folder
+    for path in files:
+        with safe_open(path, "pt") as tensors:
+            empty = [name for name in tensors.keys() if 0 in tensors.get_slice(name).get_shape()]  # noqa: SIM118
+        assert not empty, f"{path} has empty tensors: {empty}"
