@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from storage.audit import CheckResult, DatasetStatus
 
 NUM_CLIPS = 40
+SEED = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +32,7 @@ class DemoResult:
     report: Path
 
 
-def run_demo(out: Path, num_clips: int = NUM_CLIPS, seed: int = 0) -> DemoResult:
+def run_demo(out: Path, num_clips: int = NUM_CLIPS, dynamics: str = "embedded") -> DemoResult:
     """Clips and their truth go to `out`, the dataset to `out/dataset`, the page to `out/report.html`."""
     from cluster.label import run_label
     from evaluation.clips import write_clips
@@ -41,10 +42,10 @@ def run_demo(out: Path, num_clips: int = NUM_CLIPS, seed: int = 0) -> DemoResult
     from storage.audit import check
 
     with counted("drawing clips") as progress:
-        write_clips(out, num_clips, "test", seed, progress=progress)
+        write_clips(out, num_clips, "test", SEED, progress=progress)
     dataset, report = str(out / "dataset"), out / "report.html"
     with stdout_for_results():
-        status = run_label(str(out / "clips"), dataset, LabelConfig(), Resources())
+        status = run_label(str(out / "clips"), dataset, LabelConfig(dynamics=dynamics), Resources())
     write_report(dataset, report)
     predictions, shown = compare(dataset, out)
     return DemoResult(status, check(dataset), shown, score(predictions), report)

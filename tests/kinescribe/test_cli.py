@@ -3,6 +3,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import pyarrow as pa
@@ -13,8 +14,10 @@ from schemas.clips import Clip, WorkUnit
 from schemas.dataset import triplet_schema
 from schemas.outcomes import ClipOutcome, DropReason, RejectCode, Status
 from schemas.version import VERSION
+from storage.audit import status
 from storage.run import Run, bind, plan_digest, write_plan
 from storage.shards import unit_uri, write_unit
+from tests.tiny_vlm import tiny_vlm
 
 HEAVY = ("av", "datasets", "deepspeed", "polars", "pyarrow", "pydantic", "ray", "torch", "transformers")
 
@@ -161,3 +164,18 @@ def test_interrupting_a_command_exits_with_130_and_no_traceback(tmp_path: Path):
 
 def test_an_unknown_option_exits_with_2():
     assert exit_code("status", "x", "--jsno") == 2
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_label_prints_one_json_object_on_stdout_and_nothing_else(tmp_path: Path):
+    tiny_vlm().save(tmp_path / "model")
+    dataset = str(tmp_path / "dataset")
+    for arguments in (
+        ["simulate", "clips", "--out", str(tmp_path), "--num", "1"],
+        ["label", str(tmp_path / "clips"), "--out", dataset, "--dynamics", str(tmp_path / "model"), "--json"],
+    ):
+        command = [sys.executable, "-m", "kinescribe", *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == asdict(status(dataset))
+    assert "1/1 clips" in done.stderr
