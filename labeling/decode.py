@@ -33,7 +33,8 @@ CONTAINERS = (
 )
 """Formats that hold their own bytes. Playlists (HLS, DASH, concat, SDP …) name other files and hosts."""
 OPTIONS = {"protocol_whitelist": "file", "format_whitelist": CONTAINERS}
-PLAYLISTS = (b"#EXTM3U", b"ffconcat", b"<?xml", b"<MPD", b"v=0\r", b"v=0\n", b"[playlist]")
+DECODER_ERRORS = (av.error.FFmpegError, MemoryError)
+PLAYLISTS = (b"#EXTM3U", b"ffconcat", b"<MPD", b"v=0\r", b"v=0\n", b"[playlist]")
 """How playlists begin; FFmpeg recognises them by their content, whatever the file is called."""
 
 
@@ -66,10 +67,9 @@ class Frame:
             # Exact halving is the one area reduction that OpenCV does in SIMD: a tenth of the general one.
             half = (image.shape[1] // 2, image.shape[0] // 2)
             image = cv2.resize(image[: 2 * half[1], : 2 * half[0]], half, interpolation=cv2.INTER_AREA)
-        small = np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR))
-        if small.dtype == np.uint16:
-            small = small >> self.picture.format.components[0].bits - 8
-        return small.astype(np.uint8, copy=False)
+        small = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
+        # Deeper planes hold their value in the low bits of 16.
+        return np.right_shift(small, self.picture.format.components[0].bits - 8).astype(np.uint8, copy=False)
 
     def rgb(self, max_side: int) -> NDArray[np.uint8]:
         """RGB (height, width, 3) turned upright, its longer side at most `max_side`, never enlarged."""
@@ -93,8 +93,8 @@ class Video:
         self._container = container
         self._stream = stream
         # Some streams start hours into their clock; players and cutters count from the start.
-        self._start_s = (container.start_time or 0) / av.time_base
-        self._tick_s = Fraction(stream.time_base or Fraction(1, av.time_base))
+        self._start_s = Fraction(container.start_time or 0, av.time_base)
+        self._tick_s = stream.time_base or Fraction(1, av.time_base)
         self.num_decoded = 0
 
     @property
@@ -109,7 +109,7 @@ class Video:
         Raises Rejected where the decoder meets an error: what follows one is concealment, not video.
         """
         index, last_s = 0, -math.inf
-        with _rejecting():
+        try:
             for time_s, picture in self._timed(start_s or 0.0):
                 if time_s <= last_s or time_s < (start_s or -math.inf):
                     continue
@@ -117,6 +117,8 @@ class Video:
                     return
                 yield Frame(index, time_s, picture)
                 index, last_s = index + 1, time_s
+        except DECODER_ERRORS as error:
+            raise _rejected(error, f" after {self.num_decoded} frames") from error
 
     def _timed(self, start_s: float) -> Iterator[tuple[float, VideoFrame]]:
         clock = _Clock()
@@ -124,26 +126,31 @@ class Video:
             self.num_decoded += 1
             ticks = clock.presented(picture.pts, picture.dts)
             if ticks is not None:
-                yield float(ticks * self._tick_s) - self._start_s, picture
-
-    def _is_at(self, picture: VideoFrame, start_s: float) -> bool:
-        """Whether a picture is presented no later than the start of the window."""
-        ticks = _Clock().presented(picture.pts, picture.dts)
-        return ticks is not None and float(ticks * self._tick_s) - self._start_s <= start_s
+                yield float(ticks * self._tick_s - self._start_s), picture
 
     def _pictures(self, start_s: float) -> Iterator[VideoFrame]:
         """Pictures from the last entry point before `start_s`, or from the first where none is found."""
         if start_s > 0:
-            with contextlib.suppress(av.error.FFmpegError):
-                self._container.seek(round((start_s + self._start_s) * av.time_base))
-                decoded = self._container.decode(self._stream)
-                first = next(decoded, None)
-                if first is not None and self._is_at(first, start_s):
-                    yield first
-                    yield from decoded
-                    return
+            first, rest = self._seek(start_s)
+            if first is not None:
+                yield first
+                yield from rest
+                return
             self._container.seek(0)
         yield from self._container.decode(self._stream)
+
+    def _seek(self, start_s: float) -> tuple[VideoFrame | None, Iterator[VideoFrame]]:
+        """The first picture after a seek and those after it; no first one where it came too late."""
+        rest = self._container.decode(self._stream)
+        try:
+            self._container.seek(round((start_s + self._start_s) * av.time_base))
+            first = next(rest, None)
+        except av.error.FFmpegError:
+            return None, rest
+        ticks = first and _Clock().presented(first.pts, first.dts)
+        if ticks is None or ticks * self._tick_s - self._start_s > start_s:
+            return None, rest
+        return first, rest
 
 
 class _Clock:
@@ -178,7 +185,11 @@ def open_video(path: Path) -> Generator[Video]:
     av.logging.set_level(None)
     if _is_playlist(path):
         raise Rejected(RejectCode.FORBIDDEN, "a playlist, which would have other files read")
-    with _rejecting(), av.open(f"file:{path.absolute()}", options=OPTIONS) as container:
+    try:
+        container = av.open(f"file:{path.absolute()}", options=OPTIONS, metadata_errors="replace")
+    except DECODER_ERRORS as error:
+        raise _rejected(error) from error
+    with container:
         stream = container.streams.best("video")
         if stream is None or stream.disposition & Disposition.attached_pic:
             raise Rejected(RejectCode.NO_VIDEO, f"a {container.format.name} file without a video stream")
@@ -190,20 +201,18 @@ def open_video(path: Path) -> Generator[Video]:
 
 def _is_playlist(path: Path) -> bool:
     with path.open("rb") as file:
-        return file.read(4096).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(PLAYLISTS)
+        start = file.read(4096).lstrip(b"\xef\xbb\xbf \t\r\n")
+    return start.startswith(PLAYLISTS) or (start.startswith(b"<?xml") and b"<MPD" in start)
 
 
-@contextlib.contextmanager
-def _rejecting() -> Generator[None]:
-    try:
-        yield
-    except MemoryError as error:
-        raise Rejected(RejectCode.OUT_OF_MEMORY, str(error)) from error
-    except av.error.FFmpegError as error:
-        raise Rejected(RejectCode.UNREADABLE, error.strerror or type(error).__name__) from error
+def _rejected(error: Exception, where: str = "") -> Rejected:
+    is_memory = isinstance(error, MemoryError)
+    code = RejectCode.OUT_OF_MEMORY if is_memory else RejectCode.UNREADABLE
+    reason = error.strerror if isinstance(error, av.error.FFmpegError) else None
+    return Rejected(code, f"{reason or type(error).__name__}{where}")
 
 
-def _luma(picture: VideoFrame) -> NDArray[np.uint8] | NDArray[np.uint16]:
+def _luma(picture: VideoFrame) -> NDArray[np.integer]:
     """The full-size brightness, without a copy where the pixel format has a plane of it."""
     kind = picture.format
     if not kind.is_planar or kind.is_rgb or kind.is_big_endian or kind.components[0].bits > 16:

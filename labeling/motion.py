@@ -25,6 +25,8 @@ ALIKE = 0.9
 """Frames that correlate this much pixel by pixel are no shot boundary, and need no closer look."""
 NOISE_VARIANCE = 9.0
 """Grey levels squared: below this, structure may as well be noise."""
+CHANGE_VARIANCE = 16.0
+"""Grey levels squared: a difference that varies less from pixel to pixel may be noise."""
 NUM_BEFORE, NUM_AFTER = 3, 2
 """Frames around one that decide whether it starts a shot, is a flash, or is part of fast motion."""
 
@@ -59,8 +61,12 @@ def grey_size(width: int, height: int, side: int) -> tuple[int, int]:
 
 
 def pair_motion(source: Grey, target: Grey) -> float:
-    """Mean flow magnitude from source to target, in pixels at 128 on the longer side."""
-    return _magnitude(_flow(source, target, cv2.DISOPTICAL_FLOW_PRESET_MEDIUM))
+    """Mean flow magnitude from source to target, in pixels at 128 on the longer side.
+
+    Where the picture has not changed nothing has moved: on smooth surfaces the flow follows the noise.
+    """
+    lengths = _magnitude(_flow(source, target, cv2.DISOPTICAL_FLOW_PRESET_MEDIUM))
+    return float((lengths * _has_changed(source, target)[2::4, 2::4]).mean())
 
 
 def measure(samples: Iterable[Sample[Item]], cut_threshold: float) -> Iterator[Measured[Item]]:
@@ -74,7 +80,8 @@ def measure(samples: Iterable[Sample[Item]], cut_threshold: float) -> Iterator[M
         motion = 0.0
         if change == "motion" and before:
             num_frames = sample.index - before[-1].index
-            motion = _magnitude(_flow(before[-1].grey, sample.grey)) / num_frames
+            previous = before[-1].grey
+            motion = float(_magnitude(_flow(previous, sample.grey)).mean()) / num_frames
         yield Measured(sample, motion, change == "cut")
 
 
@@ -152,8 +159,14 @@ def _flow(source: Grey, target: Grey, preset: int = cv2.DISOPTICAL_FLOW_PRESET_U
     return np.asarray(flow_HW2, np.float32)
 
 
-def _magnitude(flow_HW2: Flow) -> float:
-    """Mean length of the flow, in pixels of a frame with 128 on its longer side."""
-    # DIS finds the flow on a grid of four pixels and interpolates.
-    grid = flow_HW2[2::4, 2::4]
-    return float(np.hypot(grid[..., 0], grid[..., 1]).mean()) * PAIR_SIDE / max(flow_HW2.shape)
+def _has_changed(source: Grey, target: Grey) -> NDArray[np.bool_]:
+    """Where the picture is another one, by more than noise and a change of light."""
+    difference = np.subtract(target, source, dtype=np.float32)
+    variance = _local_mean(difference * difference) - _local_mean(difference) ** 2
+    return variance > CHANGE_VARIANCE
+
+
+def _magnitude(flow_HW2: Flow) -> NDArray[np.float32]:
+    """Length of the flow in pixels of a frame with 128 on its longer side, at every fourth pixel."""
+    grid = flow_HW2[2::4, 2::4]  # DIS finds it on such a grid and interpolates the rest
+    return np.hypot(grid[..., 0], grid[..., 1]) * (PAIR_SIDE / max(flow_HW2.shape))

@@ -97,7 +97,12 @@ def frame_pairs(job: Job) -> Reply:
     return Reply(frames=frames if pairs else (), pairs=tuple(pairs), pair_drops=dict(drops))
 
 
-def key_frames(frames: Iterable[Frame], keyframes: KeyFrames, image: StoredImage) -> list[Candidate]:
+def key_frames(
+    frames: Iterable[Frame],
+    keyframes: KeyFrames,
+    image: StoredImage,
+    max_held_bytes: int = MAX_HELD_BYTES,
+) -> list[Candidate]:
     """The key frames in time order, stored, holding no more than the frames still in question."""
     candidates = Candidates(keyframes)
     held: dict[int, Candidate] = {}
@@ -109,7 +114,7 @@ def key_frames(frames: Iterable[Frame], keyframes: KeyFrames, image: StoredImage
         held[index] = Candidate(frame.time_s, shot, frame)
         if len(held) % SAMPLES_PER_INTERVAL == 0:
             held = {one: held[one] for one in sorted(candidates.left(index + 1))}
-            _relieve(held, image)
+            _relieve(held.values(), image, max_held_bytes)
     chosen = [held[one] for one in sorted(candidates.left(None))]
     for one in chosen:
         one.store(image)
@@ -147,11 +152,12 @@ def _sampled(frames: Iterable[Frame], min_interval: int) -> Iterator[Sample[Fram
         last = frame
 
 
-def _relieve(held: dict[int, Candidate], image: StoredImage) -> None:
+def _relieve(held: Iterable[Candidate], image: StoredImage, max_held_bytes: int) -> None:
     """Store the oldest candidates until the decoded ones fit into memory."""
-    num_bytes = sum(one.held_bytes for one in held.values())
-    for one in held.values():
-        if num_bytes <= MAX_HELD_BYTES:
+    decoded = [one for one in held if one.frame]
+    num_bytes = sum(one.held_bytes for one in decoded)
+    for one in decoded:
+        if num_bytes <= max_held_bytes:
             return
         num_bytes -= one.held_bytes
         one.store(image)

@@ -41,8 +41,9 @@ class KeyFrames(Config):
 
     max_keyframes: Annotated[int, Field(ge=2)] = 6
     min_interval: Positive = 20
-    min_motion: Annotated[float, Field(ge=0)] = 0.5
-    """Pairs with less motion than this are dropped as static; pixels at 128 on the longer side."""
+    min_motion: Annotated[float, Field(ge=0)] = 0.1
+    """Pairs with less motion than this are dropped as static: mean flow over the parts of the picture
+    that changed, in pixels at 128 on the longer side. A person moving in a wide shot has about 0.12."""
     cut_threshold: Annotated[float, Field(gt=0, lt=1)] = 0.25
     """A shot starts where this much more of the picture is new than in the frames around it."""
 

@@ -1,0 +1,99 @@
+"""Small video files for tests. Every frame shows its number, so that a test can tell which one it got."""
+
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+Image = NDArray[np.uint8]
+WIDTH, HEIGHT = 160, 120
+NUM_BITS = 8
+CLOCK = 90_000
+
+
+def texture(seed: int, width: int = 4 * WIDTH, height: int = 2 * HEIGHT) -> Image:
+    """Soft coloured blobs, rich enough for motion to show."""
+    random = np.random.default_rng(seed)
+    coarse = random.integers(0, 256, (height // 8, width // 8, 3), np.uint8)
+    return np.asarray(cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC), np.uint8)
+
+
+def numbered(image: Image, number: int) -> Image:
+    """The image with the number in binary along its upper edge, in squares that survive compression."""
+    image = image.copy()
+    side = image.shape[1] // NUM_BITS
+    for bit in range(NUM_BITS):
+        image[:12, bit * side : (bit + 1) * side] = 255 * (number >> bit & 1)
+    return image
+
+
+def number_of(image: Image) -> int:
+    """The number along the upper edge of an image of any size."""
+    height, width = image.shape[:2]
+    row = image[max(1, height // 24)].reshape(width, -1).mean(axis=1)
+    centres = [int((bit + 0.5) * width / NUM_BITS) for bit in range(NUM_BITS)]
+    return sum(int(row[x] > 127) << bit for bit, x in enumerate(centres))
+
+
+def pan(num_frames: int, step: float = 1.5, seed: int = 0, first: int = 0) -> list[Image]:
+    """A camera that moves to the right by `step` pixels a frame; numbers count from `first`."""
+    wide = texture(seed)
+    return [
+        numbered(wide[:HEIGHT, (x := round(index * step)) : x + WIDTH], first + index)
+        for index in range(num_frames)
+    ]
+
+
+def still(num_frames: int, noise: float = 0.0, seed: int = 0) -> list[Image]:
+    """The same view in every frame, with fresh noise of that standard deviation, without numbers."""
+    random = np.random.default_rng(seed)
+    view = texture(seed)[:HEIGHT, :WIDTH].astype(np.float64)
+    return [
+        np.clip(view + random.normal(0, noise, view.shape), 0, 255).astype(np.uint8)
+        for _ in range(num_frames)
+    ]
+
+
+def write_video(
+    path: Path,
+    frames: Sequence[Image],
+    *,
+    times_s: Sequence[float] | None = None,
+    codec: str = "libx264",
+    pixels: str = "yuv420p",
+    rotation: int = 0,
+    options: dict[str, str] | None = None,
+) -> Path:
+    """Encode the frames, at 30 a second unless their times are given. The suffix names the container."""
+    times_s = times_s or [index / 30 for index in range(len(frames))]
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=30, options=options or {})
+        stream.height, stream.width = frames[0].shape[:2]
+        stream.pix_fmt = pixels
+        if path.suffix in (".mp4", ".mkv"):
+            stream.time_base = stream.codec_context.time_base = Fraction(1, CLOCK)
+        ticks_per_s = CLOCK if path.suffix in (".mp4", ".mkv") else 30
+        if rotation:
+            stream.set_display_rotation(rotation)
+        for image, time_s in zip(frames, times_s, strict=True):
+            picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
+            picture.pts, picture.time_base = round(time_s * ticks_per_s), Fraction(1, ticks_per_s)
+            container.mux(stream.encode(picture))
+        container.mux(stream.encode(None))
+    return path
+
+
+def write_audio(path: Path) -> Path:
+    """A file with a second of silence and no picture."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("aac", rate=44_100)
+        for index in range(40):
+            sound = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), "fltp", "mono")
+            sound.sample_rate, sound.pts = 44_100, index * 1024
+            container.mux(stream.encode(sound))
+        container.mux(stream.encode(None))
+    return path
