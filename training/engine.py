@@ -171,10 +171,11 @@ def _multiplies_bf16() -> bool:
 
 def _decay_groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    return [
+    groups = [
         {"params": [p for p in trained if p.ndim >= 2], "weight_decay": weight_decay},
         {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
     ]
+    return [group for group in groups if group["params"]]
 
 
 def _add(totals: dict[str, Tensor], sums: Mapping[str, Tensor]) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Self
 
 from torch.utils.tensorboard import SummaryWriter
 
@@ -23,16 +24,18 @@ class MetricsLog:
         self._file = path.open("a", buffering=1)
         self._board = SummaryWriter(str(out / "tensorboard"), purge_step=start + 1)
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+        self._board.close()
+
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
         """Log a step's metrics."""
         self._file.write(json.dumps({"step": step, **metrics}) + "\n")
         for name, value in metrics.items():
             self._board.add_scalar(name, value, step)
-
-    def close(self) -> None:
-        """Flush and close both."""
-        self._file.close()
-        self._board.close()
 
 
 def read_lines(path: Path) -> list[dict[str, float]]:

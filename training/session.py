@@ -6,6 +6,7 @@ else opened. Knows nothing of Ray.
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import uuid
 from collections.abc import Callable, Mapping, Sequence
@@ -48,21 +49,11 @@ class TrainSession:
     def run(self) -> None:
         """Resume or begin, train to the last step, write the export."""
         start = self._resume()
-        if self.engine.rank == 0:
-            self.log = MetricsLog(self.out, start)
-        config = self.config
-        schedule = Schedule(
-            steps=config.steps,
-            batch=config.batch,
-            seed=config.seed,
-            log_every=config.log_every,
-            evaluate_every=config.evaluate_every,
-            checkpoint_every=config.checkpoint_every,
-        )
         hooks = Hooks(self._report, self._checkpoint, self._evaluate)
-        train(self.engine, self._batches, schedule, hooks, start)
-        if self.log:
-            self.log.close()
+        with contextlib.ExitStack() as stack:
+            if self.engine.rank == 0:
+                self.log = stack.enter_context(MetricsLog(self.out, start))
+            train(self.engine, self._batches, _schedule(self.config), hooks, start)
         self._export()
 
     def _resume(self) -> int:
@@ -113,3 +104,14 @@ class TrainSession:
             shutil.rmtree(self.out / "export", ignore_errors=True)
             written.rename(self.out / "export")
         self.engine.barrier()
+
+
+def _schedule(config: TrainConfig) -> Schedule:
+    return Schedule(
+        steps=config.steps,
+        batch=config.batch,
+        seed=config.seed,
+        log_every=config.log_every,
+        evaluate_every=config.evaluate_every,
+        checkpoint_every=config.checkpoint_every,
+    )

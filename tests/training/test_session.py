@@ -1,0 +1,157 @@
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from models.codec import ImageCodec
+from models.registry import load_model
+from schemas.errors import DatasetError
+from schemas.training import DynamicsTraining, TrainConfig
+from tests.tiny_triplets import write_triplets
+from training.metrics import read_lines
+from training.session import TrainSession
+
+ROOT = Path(__file__).parents[2]
+
+
+def run(config: TrainConfig) -> list[dict[str, float]]:
+    """Train in this process; returns the curve."""
+    TrainSession(config, lambda _: None).run()
+    return curve(config)
+
+
+def run_processes(folder: Path, *configs: DynamicsTraining, last_step: int = -1) -> list[int]:
+    """Train one configuration after the other, in a process for each worker; returns exit codes."""
+    folder.mkdir()
+    files = [folder / f"{index}.json" for index in range(len(configs))]
+    for file, config in zip(files, configs, strict=True):
+        file.write_text(config.model_dump_json())
+    command = [sys.executable, "-m", "tests.training_process", str(last_step)]
+    processes = [
+        subprocess.Popen([*command, str(rank), str(folder / "store"), *map(str, files)], cwd=ROOT)
+        for rank in range(configs[0].engine.workers)
+    ]
+    return [process.wait() for process in processes]
+
+
+def curve(config: TrainConfig) -> list[dict[str, float]]:
+    """What was measured at each step, but for the time it took."""
+    lines = read_lines(Path(config.out) / "metrics.jsonl")
+    return [{name: value for name, value in line.items() if name != "samples_per_s"} for line in lines]
+
+
+@pytest.mark.usefixtures("process_group")
+class TestOneProcess:
+    def test_dynamics_learns_and_its_export_opens(self, dynamics, dataset, model_folder):
+        config = dynamics(steps=60, held_out=[dataset], evaluate_every=60, log_every=20, checkpoint_every=20)
+        reports: list[dict[str, float]] = []
+        TrainSession(config, lambda metrics: reports.append(dict(metrics))).run()
+        losses = [line["loss"] for line in curve(config) if "loss" in line]
+        assert losses[-1] < losses[0] - 0.5
+        assert reports[0]["step"] == 20
+        assert reports[0]["steps"] == 60
+        assert 0 < reports[-1]["held_out_loss"] < losses[0]
+        export = load_model(str(Path(config.out) / "export"))
+        assert export.fingerprint != load_model(str(model_folder)).fingerprint
+        assert export.codec.id == load_model(str(model_folder)).codec.id
+
+    def test_the_codec_learns_and_its_export_opens(self, codec, dataset):
+        config = codec(steps=20, held_out=[dataset], evaluate_every=20, checkpoint_every=10)
+        lines = run(config)
+        assert lines[-2]["loss"] < lines[0]["loss"]
+        assert {"held_out_loss", "held_out_psnr", "held_out_perplexity"} < lines[-1].keys()
+        assert ImageCodec.load(Path(config.out) / "export").num_codes == 12
+
+    def test_a_codec_that_is_trained_further_keeps_its_codes(self, codec, tmp_path):
+        first = codec(steps=4)
+        run(first)
+        export = Path(first.out) / "export"
+        again = codec(
+            steps=1, init=str(export), out=str(tmp_path / "more"), optimization={"learning_rate": 1e-9}
+        )
+        run(again)
+        old, new = (ImageCodec.load(folder).network for folder in (export, Path(again.out) / "export"))
+        moved = (new.quantize.embedding.weight - old.quantize.embedding.weight).abs().max()
+        assert moved < old.quantize.embedding.weight.abs().max() / 2
+
+    def test_a_new_model_speaks_the_datasets_words(self, dynamics, dataset, model_folder):
+        model = {"codec": str(model_folder / "codec"), "hidden": 16, "layers": 1, "heads": 2}
+        config = dynamics(init=None, model=model, steps=2, compile=False)
+        run(config)
+        layout = load_model(str(Path(config.out) / "export")).layout
+        assert len(layout.text("move the red ball left")) == 6
+
+    def test_adapters_are_trained_alone_and_exported_merged(self, dynamics, model_folder):
+        config = dynamics(lora={"rank": 2, "alpha": 4, "dropout": 0.1})
+        run(config)
+        export = Path(config.out) / "export"
+        adapter = load_file(export / "adapter" / "adapter_model.safetensors")
+        assert all(".lora_" in name for name in adapter)
+        old, new = (load_file(folder / "model.safetensors") for folder in (model_folder, export))
+        changed = {name for name in old if not torch.equal(old[name], new[name])}
+        assert changed == {name for name in old if "_proj" in name}
+
+    @pytest.mark.parametrize("stage", [1, 3])
+    def test_sharded_weights_are_exported_whole(self, dynamics, tmp_path, stage):
+        plain, sharded = dynamics(), dynamics(out=str(tmp_path / "sharded"), engine={"zero_stage": stage})
+        expected = run(plain)
+        assert [line["loss"] for line in run(sharded)] == pytest.approx(
+            [line["loss"] for line in expected], rel=1e-2
+        )
+        ours, theirs = (load_file(Path(c.out) / "export" / "model.safetensors") for c in (plain, sharded))
+        assert {name: t.shape for name, t in ours.items()} == {name: t.shape for name, t in theirs.items()}
+
+    def test_random_dropout_is_drawn_again_after_a_resume(self, dynamics, tmp_path):
+        lora = {"rank": 2, "alpha": 4, "dropout": 0.5}
+        whole = run(dynamics(lora=lora))
+        half = dynamics(lora=lora, out=str(tmp_path / "half"))
+        run(half)
+        for late in (Path(half.out) / "checkpoints").glob("step-00000006"):
+            (late / "COMPLETE").unlink()
+        assert run(half) == whole
+
+    def test_codes_of_another_codec_are_refused(self, dynamics, tmp_path):
+        write_triplets(str(tmp_path / "other"), 3, "another")
+        with pytest.raises(DatasetError, match="another"):
+            run(dynamics(data=[str(tmp_path / "other")]))
+
+    def test_a_finished_run_takes_no_step(self, dynamics):
+        config = dynamics()
+        before = run(config)
+        reports: list[object] = []
+        TrainSession(config, reports.append).run()
+        assert reports == []
+        assert curve(config) == before
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("process_group")
+def test_a_killed_run_goes_on_as_if_nothing_had_happened(dynamics, tmp_path):
+    whole, killed = dynamics(), dynamics(out=str(tmp_path / "killed"))
+    assert run_processes(tmp_path / "first", killed, last_step=5) == [-signal.SIGKILL]
+    assert not (Path(killed.out) / "export").exists()
+    assert run_processes(tmp_path / "second", killed) == [0]
+    assert curve(killed) == run(whole)
+    ours, theirs = (load_file(Path(c.out) / "export" / "model.safetensors") for c in (whole, killed))
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("process_group")
+def test_two_workers_train_as_one_does_whole_or_sharded(dynamics, tmp_path):
+    one = dynamics(engine={"precision": "fp32"}, micro_batch=2)
+    both = [
+        dynamics(
+            out=str(tmp_path / f"stage{stage}"),
+            engine={"precision": "fp32", "workers": 2, "zero_stage": stage},
+        )
+        for stage in (0, 3)
+    ]
+    assert run_processes(tmp_path / "processes", *both) == [0, 0]
+    expected = [line["loss"] for line in run(one)]
+    for config in both:
+        assert [line["loss"] for line in curve(config)] == pytest.approx(expected, rel=1e-4)

@@ -1,0 +1,35 @@
+"""A rank of trainings as a process of its own: `python -m tests.training_process STEP RANK STORE CONFIG…`.
+
+It kills itself with SIGKILL when step STEP is reported.
+"""
+
+import os
+import signal
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+
+from schemas.training import DynamicsTraining
+from training.session import TrainSession
+
+
+def main(last_step: str, rank: str, store: str, *config_files: str) -> None:
+    def report(metrics: Mapping[str, float]) -> None:
+        if metrics["step"] == int(last_step):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    configs = [DynamicsTraining.model_validate_json(Path(file).read_text()) for file in config_files]
+    workers = configs[0].engine.workers
+    torch.set_num_threads(1)
+    os.environ["LOCAL_RANK"] = rank
+    dist.init_process_group("gloo", store=dist.FileStore(store, workers), rank=int(rank), world_size=workers)
+    for config in configs:
+        TrainSession(config, report).run()
+    dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
