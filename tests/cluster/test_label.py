@@ -1,3 +1,4 @@
+import io
 import signal
 import subprocess
 import sys
@@ -7,15 +8,17 @@ from pathlib import Path
 
 import psutil
 import pytest
+from PIL import Image
 
 from actors.write import Receipt
 from cluster.label import FEWEST_CLIPS_TO_JUDGE, RESUME, Sessions, run_label, too_many_rejects
 from schemas.config import LabelConfig, Resources
 from schemas.errors import InputError, ModelError
-from schemas.outcomes import RejectCode, Status
+from schemas.outcomes import DropReason, RejectCode, Status
 from storage.audit import check
-from storage.shards import committed_units, read_footer, unit_uri
+from storage.shards import committed_units, read_footer, scan, unit_uri
 from tests.fake_clips import FakeExtractor
+from tests.videos import HEIGHT, WIDTH, pan, still, write_video
 
 ROOT = Path(__file__).parents[2]
 FAKES = Sessions(make_extractor=FakeExtractor)
@@ -96,6 +99,34 @@ def test_each_clip_ends_as_it_must_and_harms_no_other(ray_here, clips_folder, mo
 
 
 @pytest.mark.ray
+def test_real_videos_become_a_dataset(ray_here, model_folder, tmp_path):
+    videos, out = tmp_path / "pan left", str(tmp_path / "out")
+    videos.mkdir()
+    write_video(videos / "moving.mp4", pan(50))
+    write_video(videos / "still.mp4", still(50))
+    (videos / "broken.mp4").write_bytes(b"no video")
+    (videos / "outside.mp4").symlink_to("/etc/hostname")
+    config = LabelConfig(dynamics=model_folder)
+    label(str(tmp_path), out, config, sessions=Sessions())
+
+    ends = outcomes(out)
+    assert {name: end.reason for name, end in ends.items()} == {
+        "moving": None,
+        "still": DropReason.STATIC,
+        "broken": RejectCode.UNREADABLE,
+        "outside": RejectCode.FORBIDDEN,
+    }
+    rows = scan(out).to_table().to_pylist()
+    assert len(rows) == ends["moving"].num_triplets > 0
+    for row in rows:
+        assert row["action_class"] == "pan left"
+        assert 0 <= row["source_time_s"] < row["target_time_s"]
+        assert len(row["importance"]) == len(row["source_codes"]) == 16
+        assert Image.open(io.BytesIO(row["target"]["bytes"])).size == (WIDTH, HEIGHT)
+    assert check(out).problems == []
+
+
+@pytest.mark.ray
 def test_too_many_rejects_end_the_run_and_a_higher_rate_goes_on(
     ray_here, clips_folder, model_folder, tmp_path
 ):
@@ -131,35 +162,45 @@ def undisturbed(ray_here, model_folder, tmp_path_factory):
     return str(source), config, digests(str(folder / "out"))
 
 
-def start_driver(source, out, model):
-    command = [sys.executable, "-c", DRIVER, source, out, model]
-    return subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True)
+@pytest.fixture
+def start_driver(tmp_path):
+    """Starts a run in a process of its own; its stderr goes to a file."""
+    drivers = []
+
+    def start(source, model):
+        out, log = str(tmp_path / "out"), tmp_path / "stderr"
+        command = [sys.executable, "-c", DRIVER, source, out, model]
+        with log.open("wb") as stderr:
+            driver = subprocess.Popen(command, cwd=ROOT, stderr=stderr, start_new_session=True)
+        drivers.append(driver)
+        return driver, out, log
+
+    yield start
+    for driver in drivers:
+        driver.kill()
+        driver.wait()
 
 
-def wait_for_units(out, count, driver):
-    deadline = time.monotonic() + 120
+def wait_for_units(driver, out, log, count):
     while len(committed_units(out)) < count:
-        assert driver.poll() is None, driver.stderr.read()
-        assert time.monotonic() < deadline
+        assert driver.poll() is None, log.read_text()
         time.sleep(0.05)
 
 
 def ray_processes(driver):
-    """The processes of the driver's own Ray."""
+    """The processes of the driver's Ray but its agents, which see only after a minute that it is gone."""
     children = psutil.Process(driver.pid).children(recursive=True)
-    return [child for child in children if child.is_running()]
+    return [child for child in children if "agent" not in " ".join(child.cmdline()).lower()]
 
 
 @pytest.mark.ray
-def test_a_run_whose_driver_was_killed_gives_the_rows_of_one_that_was_not(undisturbed, tmp_path):
+def test_a_run_whose_driver_was_killed_gives_the_rows_of_one_that_was_not(undisturbed, start_driver):
     source, config, expected = undisturbed
-    out = str(tmp_path / "out")
-    driver = start_driver(source, out, config.dynamics)
-    wait_for_units(out, 2, driver)
+    driver, out, log = start_driver(source, config.dynamics)
+    wait_for_units(driver, out, log, 2)
     started = ray_processes(driver)
     driver.kill()
     driver.wait()
-    driver.stderr.close()
     assert started
     assert psutil.wait_procs(started, timeout=60)[1] == []
 
@@ -174,17 +215,15 @@ def test_a_run_whose_driver_was_killed_gives_the_rows_of_one_that_was_not(undist
 
 
 @pytest.mark.ray
-def test_ctrl_c_stops_cleanly_and_says_how_to_resume(undisturbed, tmp_path):
+def test_ctrl_c_stops_cleanly_and_says_how_to_resume(undisturbed, start_driver):
     source, config, expected = undisturbed
-    out = str(tmp_path / "out")
-    driver = start_driver(source, out, config.dynamics)
-    wait_for_units(out, 1, driver)
+    driver, out, log = start_driver(source, config.dynamics)
+    wait_for_units(driver, out, log, 1)
     started = ray_processes(driver)
     driver.send_signal(signal.SIGINT)
-    _, stderr = driver.communicate(timeout=60)
-    assert driver.returncode != 0
-    assert RESUME in stderr
-    assert psutil.wait_procs(started, timeout=30)[1] == []
+    assert driver.wait(timeout=60) != 0
+    assert RESUME in log.read_text()
+    assert psutil.wait_procs(started, timeout=60)[1] == []
     assert digests(out).items() <= expected.items()
 
 
