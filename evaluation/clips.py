@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import av
+import cv2
 from numpy.random import Generator
 
 from evaluation.changes import CLASSES, Change, between, draw_change, draw_scene
@@ -150,7 +151,7 @@ def _encode(path: Path, frames: Iterator[Image], fps: int, side: int, crf: int) 
         stream.time_base = Fraction(1, fps)
         stream.codec_context.thread_count = 1
         for index, image in enumerate(frames):
-            frame = av.VideoFrame.from_ndarray(image, "rgb24")
+            frame = av.VideoFrame.from_ndarray(cv2.cvtColor(image, cv2.COLOR_RGB2YUV_I420), "yuv420p")
             frame.pts = index
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
