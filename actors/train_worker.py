@@ -15,8 +15,10 @@ from schemas.training import TrainConfig
 
 
 def train_worker(arguments: Mapping[str, Any]) -> None:
-    """Run this worker's part of `arguments["config"]`; metrics, or the error that the
-    user can mend, go to `arguments["reports"]`."""
+    """Run this worker's part of `config` on `threads` threads.
+
+    What it measures, and an error that the user can mend, go to `reports`.
+    """
     import torch
 
     from training.session import TrainSession

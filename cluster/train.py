@@ -5,10 +5,11 @@ Knows Ray Train; nothing of models or of what a step is.
 
 from __future__ import annotations
 
+import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
@@ -28,6 +29,7 @@ from storage.shards import scan
 
 Progress = Callable[[Mapping[str, float]], None]
 POLL_S = 0.5
+STEP = ("step", "steps")
 
 
 def run_train(config: TrainConfig, progress: Progress | None = None) -> Path:
@@ -47,15 +49,9 @@ def run_train(config: TrainConfig, progress: Progress | None = None) -> Path:
 
 
 def print_progress(metrics: Mapping[str, float]) -> None:
-    """A line of step, metrics and time left."""
-    print(progress_line(metrics), flush=True)
-
-
-def progress_line(metrics: Mapping[str, float]) -> str:
-    """`step 40/100, loss 1.23, 31.0 samples/s, 124 s left`."""
-    shown = dict(metrics)
-    parts = [f"step {shown.pop('step'):.0f}/{shown.pop('steps'):.0f}"]
-    return ", ".join(parts + [f"{name} {value:.5g}" for name, value in shown.items()])
+    """A line on stderr, as stdout is for results: `step 40/100: loss 1.23, samples_per_s 31, left_s 124`."""
+    measured = ", ".join(f"{name} {value:.4g}" for name, value in metrics.items() if name not in STEP)
+    print(f"step {metrics['step']}/{metrics['steps']}: {measured}", file=sys.stderr, flush=True)
 
 
 def _identity(config: TrainConfig) -> Run:
@@ -87,41 +83,32 @@ def _fit(config: TrainConfig, cluster: ClusterResources, progress: Progress) -> 
             failure_config=FailureConfig(max_failures=config.engine.max_failures),
         ),
     )
-    with _passing_on(reports, progress):
+    with _passed_on(reports, progress):
         trainer.fit()
 
 
-class _passing_on:
-    """Calls `progress` with every report, from a thread, until the block ends and the queue is empty.
+@contextmanager
+def _passed_on(reports: Queue, progress: Progress) -> Iterator[None]:
+    """Call `progress` with every report from a thread; raise the user's error that a worker reported."""
+    over, errors = threading.Event(), list[UserError]()
 
-    Raises the error that a worker reported, once the block has ended.
-    """
-
-    def __init__(self, reports: Queue, progress: Progress) -> None:
-        self.reports = reports
-        self.progress = progress
-        self.over = threading.Event()
-        self.error: UserError | None = None
-        self.thread = threading.Thread(target=self._run, daemon=True)
-
-    def __enter__(self) -> None:
-        self.thread.start()
-
-    def __exit__(self, *_: Any) -> None:
-        self.over.set()
-        self.thread.join()
-        if self.error:
-            raise self.error
-
-    def _run(self) -> None:
-        while True:
+    def pass_on() -> None:
+        while not (over.is_set() and reports.empty()):
             try:
-                report = self.reports.get(timeout=POLL_S)
+                report = reports.get(timeout=POLL_S)
             except Empty:
-                if self.over.is_set():
-                    return
                 continue
             if isinstance(report, UserError):
-                self.error = report
+                errors.append(report)
             else:
-                self.progress(report)
+                progress(report)
+
+    thread = threading.Thread(target=pass_on, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+    if errors:
+        raise errors[0]

@@ -22,7 +22,7 @@ from training.loop import Hooks, Schedule, train
 from training.metrics import MetricsLog
 
 Report = Callable[[Mapping[str, float]], None]
-"""Gets `step`, `steps` and whatever was measured; called on the first rank."""
+"""Gets `step`, `steps` and what was measured, with `left_s` where speed was; called on the first rank."""
 
 
 class TrainSession:
@@ -80,9 +80,13 @@ class TrainSession:
         return self.engine.reduce(self.engine.evaluate([held_out.batch(part, part) for part in parts]))
 
     def _report(self, step: int, metrics: dict[str, float]) -> None:
-        if self.log:
-            self.log.write(step, metrics)
-            self.report({"step": step, "steps": self.config.steps, **metrics})
+        if self.log is None:
+            return
+        self.log.write(step, metrics)
+        config = self.config
+        if "samples_per_s" in metrics:
+            metrics["left_s"] = (config.steps - step) * config.batch / metrics["samples_per_s"]
+        self.report({"step": step, "steps": config.steps, **metrics})
 
     def _checkpoint(self, step: int) -> None:
         folder = self.out / "checkpoints"
