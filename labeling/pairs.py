@@ -19,7 +19,7 @@ from labeling.keyframes import Candidates
 from labeling.messages import Job, Reply
 from labeling.motion import GREY_SIDE, PAIR_SIDE, Grey, Sample, grey_size, measure, pair_motion
 from labeling.probe import check_duration, check_file, check_header, check_pixels
-from labeling.sandbox import serve
+from labeling.sandbox import memory_is_exhausted, serve
 from schemas.clips import FramePair, KeyFrame
 from schemas.config import KeyFrames, Limits, StoredImage
 from schemas.outcomes import DropReason, RejectCode, Rejected
@@ -64,10 +64,16 @@ def answer(request: bytes) -> bytes:
     job = Job.model_validate_json(request)
     try:
         reply = duration(job) if job.task == "duration" else frame_pairs(job)
-    except Rejected as rejected:
-        reply = Reply(reject=rejected.code, message=rejected.message)
-    except MemoryError:
-        reply = Reply(reject=RejectCode.OUT_OF_MEMORY, message=f"more than {job.limits.memory_bytes} bytes")
+    except Rejected as error:
+        reply = Reply(reject=error.code, message=error.message)
+        if error.code is RejectCode.UNREADABLE and memory_is_exhausted():
+            reply = Reply(reject=RejectCode.OUT_OF_MEMORY, message=f"near the limit, {error.message}")
+    except MemoryError as error:
+        reply = Reply(reject=RejectCode.OUT_OF_MEMORY, message=str(error))
+    except cv2.error as error:
+        if error.code != cv2.Error.StsNoMem:
+            raise
+        reply = Reply(reject=RejectCode.OUT_OF_MEMORY, message=error.err)
     return reply.model_dump_json().encode()
 
 

@@ -11,6 +11,7 @@ import ctypes
 import json
 import math
 import os
+import re
 import resource
 import select
 import signal
@@ -30,6 +31,8 @@ START_TIMEOUT_S = 120.0
 MAX_MESSAGE_BYTES = 1 << 30
 MAX_OPEN_FILES = 64
 MAX_FILE_BYTES = 16 << 20
+NEAR_LIMIT_BYTES = 64 << 20
+"""As much as one frame of the largest size that is decoded by default."""
 ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH", "TMPDIR")
 PR_SET_PDEATHSIG = 1
 _LENGTH = struct.Struct("<Q")
@@ -140,6 +143,19 @@ def serve(answer: Callable[[bytes], bytes]) -> None:
             return
         _limit_processor(limits["deadline_s"])
         _send(replies, answer(request))
+
+
+def memory_is_exhausted() -> bool:
+    """Whether this process came so near its limit that what failed in it may have failed for want of memory.
+
+    Decoders report a failed allocation as damaged data.
+    """
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if sys.platform != "linux" or limit == resource.RLIM_INFINITY:
+        return False
+    peak = re.search(r"VmPeak:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    assert peak
+    return limit - 1024 * int(peak[1]) < NEAR_LIMIT_BYTES
 
 
 def _exchange(process: subprocess.Popen[bytes], message: bytes, timeout_s: float) -> bytes:

@@ -1,0 +1,171 @@
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from labeling.extract import PairExtractor
+from schemas.clips import Clip, ExtractedClip
+from schemas.config import KeyFrames, Limits, StoredImage
+from schemas.outcomes import DropReason, RejectCode, Status
+from tests.videos import pan, still, write_audio, write_video
+
+# Decodes by the name of the file; whatever it is not told to do to itself, it does as the real one.
+DECODER = """
+import os, signal, time
+from pathlib import Path
+from labeling.messages import Job
+from labeling.pairs import answer
+from labeling.sandbox import serve
+
+def fake(request):
+    name = Path(Job.model_validate_json(request).path).stem
+    if name == "hangs":
+        time.sleep(600)
+    if name == "crashes":
+        os.kill(os.getpid(), signal.SIGSEGV)
+    if name == "eats":
+        raise MemoryError("std::bad_alloc")
+    if name == "babbles":
+        return b"\\x80\\x04N."
+    return answer(request)
+
+serve(fake)
+"""
+
+
+def extractor(**changes: object) -> PairExtractor:
+    limits = Limits.model_validate({"deadline_s": 60.0, **changes})
+    return PairExtractor(limits, KeyFrames(), StoredImage())
+
+
+@pytest.fixture(scope="module")
+def real() -> Iterator[PairExtractor]:
+    one = extractor()
+    yield one
+    one.close()
+
+
+@pytest.fixture
+def fake(tmp_path: Path) -> Iterator[PairExtractor]:
+    program = tmp_path / "decoder.py"
+    program.write_text(DECODER)
+    limits = Limits(deadline_s=5.0)
+    one = PairExtractor(limits, KeyFrames(), StoredImage(), decoder=(sys.executable, str(program)))
+    yield one
+    one.close()
+
+
+def clip(path: Path, **window: float) -> Clip:
+    return Clip(path.stem, str(path), "panning", **window)
+
+
+def reject_of(extracted: ExtractedClip) -> RejectCode:
+    assert extracted.outcome is not None
+    assert extracted.outcome.status is Status.REJECTED, extracted.outcome
+    assert isinstance(extracted.outcome.reason, RejectCode)
+    assert (extracted.frames, extracted.pairs) == ((), ())
+    return extracted.outcome.reason
+
+
+def test_a_clip_becomes_frames_and_pairs(tmp_path: Path, real: PairExtractor):
+    one = clip(write_video(tmp_path / "clip.mp4", pan(70)))
+    extracted = real.extract(one)
+    assert extracted.clip == one
+    assert extracted.outcome is None
+    assert [(pair.source, pair.target) for pair in extracted.pairs] == [(0, 1), (1, 2)]
+    assert all(frame.image.startswith(b"\xff\xd8") for frame in extracted.frames)
+
+
+def test_a_file_url_and_a_window_are_read_too(tmp_path: Path, real: PairExtractor):
+    path = write_video(tmp_path / "clip.mp4", pan(120))
+    extracted = real.extract(Clip("window", f"file://{path}", start_s=1.0, end_s=2.0))
+    assert all(1.0 <= frame.time_s < 2.0 for frame in extracted.frames)
+
+
+def test_a_clip_without_a_good_pair_is_dropped_with_its_reason(tmp_path: Path, real: PairExtractor):
+    static = real.extract(clip(write_video(tmp_path / "wall.mp4", still(60)))).outcome
+    assert static is not None
+    assert (static.status, static.reason) == (Status.DROPPED, DropReason.STATIC)
+    assert static.pair_drops == {"static": 2}
+    brief = real.extract(clip(write_video(tmp_path / "brief.mp4", pan(10)))).outcome
+    assert brief is not None
+    assert (brief.status, brief.reason) == (Status.DROPPED, DropReason.FEW_KEYFRAMES)
+
+
+def test_each_bad_file_is_one_reject_with_its_code(tmp_path: Path, real: PairExtractor):
+    (tmp_path / "empty.mp4").touch()
+    (tmp_path / "page.mp4").write_text("<html><body>404</body></html>")
+    (tmp_path / "list.mp4").write_text("#EXTM3U\n#EXTINF:9,\nhttp://localhost/secret.ts\n")
+    os.mkfifo(tmp_path / "pipe.mp4")
+    write_audio(tmp_path / "song.mp4")
+    write_video(tmp_path / "photo.mp4", pan(1))
+    expected = {
+        "empty.mp4": RejectCode.UNREADABLE,
+        "page.mp4": RejectCode.UNREADABLE,
+        "list.mp4": RejectCode.FORBIDDEN,
+        "pipe.mp4": RejectCode.UNREADABLE,
+        "song.mp4": RejectCode.NO_VIDEO,
+        "photo.mp4": RejectCode.TOO_SHORT,
+        "nowhere.mp4": RejectCode.MISSING,
+        "no\x00name.mp4": RejectCode.MISSING,
+    }
+    assert {name: reject_of(real.extract(clip(tmp_path / name))) for name in expected} == expected
+
+
+def test_a_huge_picture_is_refused_by_its_header(tmp_path: Path):
+    one = extractor(max_pixels=100)
+    try:
+        assert (
+            reject_of(one.extract(clip(write_video(tmp_path / "huge.mp4", pan(3))))) == RejectCode.TOO_LARGE
+        )
+    finally:
+        one.close()
+
+
+def test_a_clip_that_must_not_be_read_never_is():
+    def refuse(uri: str) -> str | None:
+        return f"{uri} leaves the input"
+
+    one = PairExtractor(Limits(), KeyFrames(), StoredImage(), refuse, decoder=("no such program",))
+    extracted = one.extract(Clip("secret", "/etc/passwd"))
+    assert reject_of(extracted) == RejectCode.FORBIDDEN
+    assert extracted.outcome is not None
+    assert extracted.outcome.message == "/etc/passwd leaves the input"
+
+
+def test_an_address_of_no_store_is_a_reject(real: PairExtractor):
+    assert reject_of(real.extract(Clip("shell", "pipe://cat /etc/passwd"))) == RejectCode.UNREADABLE
+
+
+@pytest.mark.parametrize(
+    ("name", "code"),
+    [
+        ("hangs", RejectCode.TIMEOUT),
+        ("crashes", RejectCode.CRASHED),
+        ("eats", RejectCode.OUT_OF_MEMORY),
+        ("babbles", RejectCode.CRASHED),
+    ],
+)
+def test_a_decoder_that_fails_costs_one_clip(
+    tmp_path: Path, fake: PairExtractor, name: str, code: RejectCode
+):
+    good = write_video(tmp_path / "good.mp4", pan(45))
+    assert reject_of(fake.extract(clip(tmp_path / f"{name}.mp4"))) == code
+    assert fake.extract(clip(good)).outcome is None
+
+
+def test_a_decompression_bomb_stays_within_its_memory(tmp_path: Path):
+    large = pan(1)[0].repeat(20, 0).repeat(20, 1)
+    path = write_video(tmp_path / "bomb.mkv", [large] * 6, options={"preset": "ultrafast"})
+    one = extractor(memory_bytes=64 << 20)
+    try:
+        assert reject_of(one.extract(clip(path))) == RejectCode.OUT_OF_MEMORY
+    finally:
+        one.close()
+
+
+def test_a_duration_is_told_where_there_is_one(tmp_path: Path, real: PairExtractor):
+    assert real.duration_s(clip(write_video(tmp_path / "c.mp4", pan(60)))) == pytest.approx(2, abs=0.05)
+    assert real.duration_s(clip(tmp_path / "nowhere.mp4")) is None

@@ -1,0 +1,168 @@
+"""Real processes that hang, crash, print and eat memory."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from labeling.sandbox import Sandbox
+from schemas.outcomes import RejectCode, Rejected
+
+PROGRAM = """
+import ctypes, os, resource, signal, sys, time
+from labeling.sandbox import serve
+
+def spin():  # as decord's get_batch does: for ever, and holding the interpreter's lock
+    ctypes.PyDLL(None).pause()
+
+def answer(request):
+    name, _, rest = request.partition(b" ")
+    if name == b"hang":
+        spin()
+    if name == b"crash":
+        ctypes.string_at(0)
+    if name == b"kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if name == b"raise":
+        raise ValueError("bad luck")
+    if name == b"eat":
+        try:
+            return str(len(bytearray(1 << 40))).encode()
+        except MemoryError:
+            return b"too much"
+    if name == b"print":
+        print("chatter"); os.write(1, b"chatter"); sys.stdin.read()
+    if name == b"environment":
+        return " ".join(sorted(os.environ)).encode()
+    if name == b"limits":
+        kinds = (resource.RLIMIT_CORE, resource.RLIMIT_NOFILE)
+        return str([resource.getrlimit(kind)[0] for kind in kinds]).encode()
+    if name == b"pid":
+        return str(os.getpid()).encode()
+    return rest
+
+serve(answer)
+"""
+
+
+@pytest.fixture
+def command(tmp_path: Path) -> list[str]:
+    program = tmp_path / "program.py"
+    program.write_text(PROGRAM)
+    return [sys.executable, str(program)]
+
+
+@pytest.fixture
+def sandbox(command: list[str]) -> Iterator[Sandbox]:
+    one = Sandbox(command, deadline_s=30.0, memory_bytes=1 << 30)
+    yield one
+    one.close()
+
+
+def reject_of(sandbox: Sandbox, request: bytes) -> Rejected:
+    with pytest.raises(Rejected) as caught:
+        sandbox.call(request)
+    return caught.value
+
+
+def is_gone(pid: int) -> bool:
+    """Whether no such process runs; one that only waits to be reaped doesn't."""
+    for _ in range(200):
+        try:
+            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        except FileNotFoundError:
+            return True
+        if state == "Z":
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def test_bytes_of_any_length_come_back(sandbox: Sandbox):
+    for size in (0, 1, 3_000_000):
+        assert sandbox.call(b"echo " + b"\x00" * size) == b"\x00" * size
+
+
+def test_one_process_serves_many_requests(sandbox: Sandbox):
+    assert sandbox.call(b"pid") == sandbox.call(b"pid")
+
+
+def test_what_hangs_is_ended_at_its_deadline_and_the_next_goes_on(command: list[str]):
+    sandbox = Sandbox(command, deadline_s=0.5, memory_bytes=1 << 30)
+    pid = int(sandbox.call(b"pid"))
+    began = time.monotonic()
+    assert reject_of(sandbox, b"hang").code == RejectCode.TIMEOUT
+    assert time.monotonic() - began < 20
+    assert is_gone(pid)
+    assert sandbox.call(b"echo next") == b"next"
+    sandbox.close()
+
+
+def test_a_crash_is_told_with_its_signal_and_the_next_goes_on(sandbox: Sandbox):
+    rejected = reject_of(sandbox, b"crash")
+    assert rejected.code == RejectCode.CRASHED
+    assert "SIGSEGV" in rejected.message
+    assert sandbox.call(b"echo next") == b"next"
+
+
+def test_an_exception_is_told_with_its_words(sandbox: Sandbox):
+    rejected = reject_of(sandbox, b"raise")
+    assert (rejected.code, rejected.message) == (RejectCode.CRASHED, "exit status 1: ValueError: bad luck")
+
+
+def test_what_the_system_kills_was_out_of_memory(sandbox: Sandbox):
+    assert reject_of(sandbox, b"kill").code == RejectCode.OUT_OF_MEMORY
+
+
+def test_memory_is_limited(sandbox: Sandbox):
+    assert sandbox.call(b"eat") == b"too much"
+
+
+def test_what_a_decoder_prints_is_no_message(sandbox: Sandbox):
+    assert sandbox.call(b"print and answer") == b"and answer"
+
+
+def test_the_process_sees_no_keys(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    assert b"AWS_SECRET_ACCESS_KEY" not in sandbox.call(b"environment").split()
+
+
+def test_no_core_is_dumped_and_few_files_are_open(sandbox: Sandbox):
+    assert sandbox.call(b"limits") == b"[0, 64]"
+
+
+def test_a_process_that_died_between_requests_is_replaced(sandbox: Sandbox):
+    os.kill(int(sandbox.call(b"pid")), signal.SIGKILL)
+    time.sleep(0.2)
+    assert sandbox.call(b"echo next") == b"next"
+
+
+def test_a_program_that_cannot_start_is_our_fault_not_the_clips():
+    with pytest.raises(RuntimeError, match=r"does not start: .*no_such_module"):
+        Sandbox([sys.executable, "-m", "no_such_module"], 1.0, 1 << 30).call(b"")
+
+
+def test_closing_ends_the_process(command: list[str]):
+    sandbox = Sandbox(command, 30.0, 1 << 30)
+    pid = int(sandbox.call(b"pid"))
+    sandbox.close()
+    sandbox.close()
+    assert is_gone(pid)
+
+
+def test_the_process_dies_with_its_parent(command: list[str]):
+    parent = f"""
+import os, threading, time
+from labeling.sandbox import Sandbox
+sandbox = Sandbox({command!r}, 600.0, 1 << 30)
+print(sandbox.call(b"pid").decode(), flush=True)
+threading.Timer(1.0, os._exit, [0]).start()
+sandbox.call(b"hang")
+"""
+    run = subprocess.run([sys.executable, "-c", parent], capture_output=True, text=True, check=True)
+    assert is_gone(int(run.stdout))
