@@ -3,7 +3,7 @@ PYTHON ?= python3
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 PIP := .venv/bin/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: setup demo test test-slow check bench clean
+.PHONY: setup demo test test-slow check bench embedded clean
 .DEFAULT_GOAL := test
 
 setup: .venv/installed
@@ -34,6 +34,21 @@ check: setup
 
 bench: setup
 	for benchmark in benchmarks/*.py; do python $$benchmark || exit 1; done
+
+# The recipe of the weights in models/embedded; its card says what they reached and where.
+WORLD := out/embedded
+embedded: setup
+	kinescribe simulate triplets --num 65536 --seed 100 --out $(WORLD)/pictures
+	kinescribe simulate triplets --num 2048 --seed 100 --split test --out $(WORLD)/test-pictures
+	kinescribe train codec --config configs/embedded-codec.yaml --out $(WORLD)/codec \
+		--data $(WORLD)/pictures --set 'held_out=[$(WORLD)/test-pictures]'
+	for seed in 1 2; do kinescribe simulate triplets --num 131072 --seed $$seed \
+		--codec $(WORLD)/codec/export --out $(WORLD)/triplets-$$seed; done
+	kinescribe simulate triplets --num 2048 --seed 9 --split test --codec $(WORLD)/codec/export --out $(WORLD)/test
+	kinescribe train dynamics --config configs/embedded-dynamics.yaml --out $(WORLD)/dynamics \
+		--data $(WORLD)/triplets-1 --data $(WORLD)/triplets-2 --set 'held_out=[$(WORLD)/test]' \
+		--set model.codec=$(WORLD)/codec/export
+	kinescribe evaluate dynamics $(WORLD)/test --dynamics $(WORLD)/dynamics/export
 
 clean:
 	rm -rf .venv build dist *.egg-info out
