@@ -44,7 +44,8 @@ def ray_cluster() -> Iterator[ClusterResources]:
         _ensure_token()
         folder = tempfile.mkdtemp(prefix="kinescribe-", dir=_socket_folder())
         try:
-            with _connected(include_dashboard=False, _temp_dir=folder):
+            # Ray opens its own folder to everybody; the one around it stays closed.
+            with _connected(include_dashboard=False, _temp_dir=f"{folder}/r"):
                 yield _resources()
         finally:
             shutil.rmtree(folder, ignore_errors=True)
@@ -84,7 +85,7 @@ def _descriptor_silenced(descriptor: int) -> Iterator[None]:
 
 def _socket_folder() -> str:
     folder = os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()
-    return folder if len(folder) + len("/kinescribe-xxxxxxxx") <= LONGEST_SOCKET_FOLDER else "/tmp"
+    return folder if len(folder) + len("/kinescribe-xxxxxxxx/r") <= LONGEST_SOCKET_FOLDER else "/tmp"
 
 
 def _resources() -> ClusterResources:
