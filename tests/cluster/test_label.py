@@ -127,9 +127,7 @@ def test_real_videos_become_a_dataset(ray_here, model_folder, tmp_path):
 
 
 @pytest.mark.ray
-def test_too_many_rejects_end_the_run_and_a_higher_rate_goes_on(
-    ray_here, clips_folder, model_folder, tmp_path
-):
+def test_too_many_rejects_end_the_run_with_the_reasons(ray_here, clips_folder, model_folder, tmp_path):
     source = clips_folder(*(f"bad{index}" for index in range(40)))
     out = str(tmp_path / "out")
     config = LabelConfig(dynamics=model_folder, clips_per_unit=5)
@@ -137,7 +135,6 @@ def test_too_many_rejects_end_the_run_and_a_higher_rate_goes_on(
         label(source, out, config)
     assert "unreadable            20" in str(error.value)
     assert 4 <= len(committed_units(out)) < 8
-    assert label(source, out, config.model_copy(update={"max_reject_rate": 1.0})).rejected == 40
 
 
 def test_what_is_wrong_with_the_whole_run_is_refused_before_ray_starts(clips_folder, model_folder, tmp_path):
@@ -215,6 +212,7 @@ def test_a_run_whose_driver_was_killed_gives_the_rows_of_one_that_was_not(undist
 
 
 @pytest.mark.ray
+@pytest.mark.slow
 def test_ctrl_c_stops_cleanly_and_says_how_to_resume(undisturbed, start_driver):
     source, config, expected = undisturbed
     driver, out, log = start_driver(source, config.dynamics)
