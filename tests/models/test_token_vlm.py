@@ -76,11 +76,12 @@ def test_a_sample_depends_on_its_seed_and_not_on_its_batch(vlm: TokenVLM):
 
 def test_imagined_targets_are_codes_that_differ_and_come_back_with_their_seed(vlm: TokenVLM):
     source = pairs(vlm, 1)[0].source_codes
-    first = vlm.imagine(source, "pan left", num_samples=3, seed=1)
+    # Hot, since the fixture's network all but repeats a code that it has drawn.
+    first = vlm.imagine(source, "pan left", num_samples=3, seed=1, temperature=20.0)
     assert first.shape == (3, math.prod(vlm.codec.grid))
     assert first.max() < vlm.codec.num_codes
     assert len({tuple(sample) for sample in first.tolist()}) == 3
-    assert (first == vlm.imagine(source, "pan left", num_samples=3, seed=1)).all()
+    assert (first == vlm.imagine(source, "pan left", num_samples=3, seed=1, temperature=20.0)).all()
 
 
 def test_a_saved_model_scores_alike_under_the_same_fingerprint(vlm: TokenVLM, tmp_path: Path):
