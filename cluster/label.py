@@ -92,6 +92,9 @@ def run_label(
     job = Job(input, out, config, resources, sessions)
     units = _bind_units(job)
     committed = committed_units(out)
+    if not committed:
+        # Before the first row, or `load_dataset` of a run that died would take the plan for rows.
+        write_card(out)
     pending = [unit for unit in units if unit.unit_id not in committed]
     if pending:
         total = sum(len(unit.clips) for unit in units)
