@@ -9,6 +9,7 @@ import logging
 import os
 import secrets
 import shutil
+import socket
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from typing import Any
 import ray
 
 from cluster.resources import ClusterResources
+from schemas.errors import ConfigError
 
 QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "namespace": "kinescribe"}
 DEFAULTS = {
@@ -26,6 +28,7 @@ DEFAULTS = {
     # Ray's C++ half writes to the driver's stderr past every Python logger, in the middle of the progress.
     "RAY_BACKEND_LOG_LEVEL": "fatal",
 }
+ANSWER_TIMEOUT_S = 10.0
 LONGEST_SOCKET_FOLDER = 40
 """A Unix socket's path has at most 107 bytes, of which Ray's own part takes up to 66."""
 
@@ -38,6 +41,7 @@ def ray_cluster() -> Iterator[ClusterResources]:
     if ray.is_initialized():
         yield _resources()
     elif address := os.environ.get("RAY_ADDRESS"):
+        _reach(address)
         with _connected(address=address):
             yield _resources()
     else:
@@ -53,12 +57,34 @@ def ray_cluster() -> Iterator[ClusterResources]:
 
 @contextmanager
 def _connected(**options: Any) -> Iterator[None]:
-    with _descriptor_silenced(2):
-        ray.init(**QUIET, **options)
+    try:
+        with _descriptor_silenced(2):
+            ray.init(**QUIET, **options)
+    except ConnectionError as error:
+        raise _no_answer(options["address"], error) from error
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _reach(address: str) -> None:
+    """Ray itself would ask an address where nobody listens for ever. Raises ConfigError."""
+    host, _, port = address.rpartition(":")
+    if "://" in address or not port.isdigit():
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWER_TIMEOUT_S).close()
+    except OSError as error:
+        raise _no_answer(address, error) from error
+
+
+def _no_answer(address: str, error: OSError) -> ConfigError:
+    return ConfigError(
+        f"RAY_ADDRESS={address}: no cluster of Ray answers ({error}); check the address, and where the "
+        "cluster asks for a token set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH; without RAY_ADDRESS "
+        "the run starts a Ray of its own on this machine"
+    )
 
 
 def _ensure_token() -> None:

@@ -151,7 +151,8 @@ def _encode(path: Path, frames: Iterator[Image], fps: int, side: int, crf: int) 
         stream.time_base = Fraction(1, fps)
         stream.codec_context.thread_count = 1
         for index, image in enumerate(frames):
-            frame = av.VideoFrame.from_ndarray(cv2.cvtColor(image, cv2.COLOR_RGB2YUV_I420), "yuv420p")
+            planes = np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2YUV_I420), np.uint8)
+            frame = av.VideoFrame.from_ndarray(planes, "yuv420p")
             frame.pts = index
             container.mux(stream.encode(frame))
         container.mux(stream.encode())

@@ -38,6 +38,14 @@ def test_the_cluster_of_ray_address_is_joined_and_left_running(ray_here):
     assert ray.cluster_resources()["CPU"] == ray_here.cpus
 
 
+def test_an_address_where_nobody_listens_is_an_error_of_the_user():
+    environment = {**os.environ, "RAY_ADDRESS": "127.0.0.1:1"}
+    guest = subprocess.run(
+        [sys.executable, "-c", GUEST], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=200
+    )
+    assert "ConfigError: RAY_ADDRESS=127.0.0.1:1: no cluster of Ray answers" in guest.stderr
+
+
 @pytest.mark.ray
 def test_a_caller_without_the_token_is_turned_away(ray_here):
     with grpc.insecure_channel(ray.get_runtime_context().gcs_address) as channel:
