@@ -7,6 +7,7 @@ inside `labeling.sandbox`: a decoder may crash, spin or eat memory.
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ import cv2
 import numpy as np
 from av.container import InputContainer
 from av.stream import Disposition
+from av.video.format import VideoFormat
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
@@ -62,14 +64,21 @@ class Frame:
 
     def luma(self, width: int, height: int) -> NDArray[np.uint8]:
         """The brightness shrunk to (height, width), not turned upright."""
-        image = _luma(self.picture)
+        layout = _luma_layout(self.picture.format.name)
+        image = _luma(
+            self.picture if layout.has_plane else self.picture.reformat(format="gray"), layout.depth
+        )
         while image.shape[0] >= 2 * height and image.shape[1] >= 2 * width:
             # Exact halving is the one area reduction that OpenCV does in SIMD: a tenth of the general one.
             half = (image.shape[1] // 2, image.shape[0] // 2)
             image = cv2.resize(image[: 2 * half[1], : 2 * half[0]], half, interpolation=cv2.INTER_AREA)
         small = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
         # Deeper planes hold their value in the low bits of 16.
-        return np.right_shift(small, self.picture.format.components[0].bits - 8).astype(np.uint8, copy=False)
+        return (
+            small.astype(np.uint8, copy=False)
+            if layout.depth == 8
+            else np.right_shift(small, layout.depth - 8).astype(np.uint8)
+        )
 
     def rgb(self, max_side: int) -> NDArray[np.uint8]:
         """RGB (height, width, 3) turned upright, its longer side at most `max_side`, never enlarged."""
@@ -93,8 +102,9 @@ class Video:
         self._container = container
         self._stream = stream
         # Some streams start hours into their clock; players and cutters count from the start.
-        self._start_s = Fraction(container.start_time or 0, av.time_base)
-        self._tick_s = stream.time_base or Fraction(1, av.time_base)
+        self._start_s = (container.start_time or 0) / av.time_base
+        tick_s = stream.time_base or Fraction(1, av.time_base)
+        self._num_tick_s, self._den_tick_s = tick_s.numerator, tick_s.denominator
         self.num_decoded = 0
 
     @property
@@ -126,7 +136,11 @@ class Video:
             self.num_decoded += 1
             ticks = clock.presented(picture.pts, picture.dts)
             if ticks is not None:
-                yield float(ticks * self._tick_s - self._start_s), picture
+                yield self._time_s(ticks), picture
+
+    def _time_s(self, ticks: int) -> float:
+        """Seconds after the file's start; rounded to what timestamps can tell, so that none is -0.0."""
+        return round(ticks * self._num_tick_s / self._den_tick_s - self._start_s, 9) + 0.0
 
     def _pictures(self, start_s: float) -> Iterator[VideoFrame]:
         """Pictures from the last entry point before `start_s`, or from the first where none is found."""
@@ -148,7 +162,7 @@ class Video:
         except av.error.FFmpegError:
             return None, rest
         ticks = first and _Clock().presented(first.pts, first.dts)
-        if ticks is None or ticks * self._tick_s - self._start_s > start_s:
+        if ticks is None or self._time_s(ticks) > start_s:
             return None, rest
         return first, rest
 
@@ -212,11 +226,25 @@ def _rejected(error: Exception, where: str = "") -> Rejected:
     return Rejected(code, f"{reason or type(error).__name__}{where}")
 
 
-def _luma(picture: VideoFrame) -> NDArray[np.integer]:
-    """The full-size brightness, without a copy where the pixel format has a plane of it."""
-    kind = picture.format
-    if not kind.is_planar or kind.is_rgb or kind.is_big_endian or kind.components[0].bits > 16:
-        picture = picture.reformat(format="gray")
-    depth = np.uint8 if picture.format.components[0].bits == 8 else np.uint16
+@dataclass(frozen=True, slots=True)
+class _LumaLayout:
+    """Whether frames of a pixel format have a plane of brightness, and its bits a pixel."""
+
+    has_plane: bool
+    depth: int
+
+
+@functools.cache
+def _luma_layout(pixel_format: str) -> _LumaLayout:
+    kind = VideoFormat(pixel_format)
+    depth = kind.components[0].bits
+    if not kind.is_planar or kind.is_rgb or kind.is_big_endian or depth > 16:
+        return _LumaLayout(has_plane=False, depth=8)
+    return _LumaLayout(has_plane=True, depth=depth)
+
+
+def _luma(picture: VideoFrame, depth: int) -> NDArray[np.integer]:
+    """The first plane of a picture, without a copy."""
     plane = cast("memoryview", picture.planes[0])  # it has the buffer protocol, its stub doesn't
-    return np.frombuffer(plane, depth).reshape(picture.height, -1)[:, : picture.width]
+    pixels = np.frombuffer(plane, np.uint8 if depth == 8 else np.uint16)
+    return pixels.reshape(picture.height, -1)[:, : picture.width]

@@ -5,6 +5,7 @@ Knows nothing of files, decoders or key frames.
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -75,14 +76,15 @@ def measure(samples: Iterable[Sample[Item]], cut_threshold: float) -> Iterator[M
     The first sample of a shot and a flash have no motion: something else was shown, nothing moved.
     """
     for before, sample, after in _surroundings(samples):
-        greys = [one.grey for one in (sample, *after)]
-        change = _change([one.grey for one in before], greys, cut_threshold)
-        motion = 0.0
-        if change == "motion" and before:
-            num_frames = sample.index - before[-1].index
-            previous = before[-1].grey
-            motion = float(_magnitude(_flow(previous, sample.grey)).mean()) / num_frames
-        yield Measured(sample, motion, change == "cut")
+        if not before:
+            yield Measured(sample, 0.0, is_cut=False)
+            continue
+        previous = before[-1]
+        flow_HW2 = _flow(previous.grey, sample.grey)
+        greys = [one.grey for one in (*before, sample, *after)]
+        change = _change(greys, len(before), flow_HW2, cut_threshold)
+        motion = float(np.mean(_magnitude(flow_HW2))) / (sample.index - previous.index)
+        yield Measured(sample, motion if change == "motion" else 0.0, change == "cut")
 
 
 def _surroundings(
@@ -102,15 +104,16 @@ def _surroundings(
             yield before, sample, [one for one in around[NUM_BEFORE + 1 :] if one]
 
 
-def _change(before: Sequence[Grey], after: Sequence[Grey], threshold: float) -> Change:
-    """What lies between the last frame of `before` and the first of `after`.
+def _change(greys: Sequence[Grey], position: int, flow_HW2: Flow, threshold: float) -> Change:
+    """What lies between the frame at `position` and the one before it, from which `flow_HW2` leads here.
 
     Where a large share of the picture has no counterpart, that is a cut if it stands out from the steps
     around it and no frame before resembles one after; a flash if one does; otherwise fast motion.
     """
-    if not before or _difference(before[-1], after[0]) < 1 - ALIKE:
+    before, after = greys[:position], greys[position:]
+    if _difference(before[-1], after[0]) < 1 - ALIKE:
         return "motion"
-    unmatched = _unmatched(before[-1], after[0])
+    unmatched = _unmatched(before[-1], after[0], flow_HW2)
     if unmatched < threshold:
         return "motion"
     if any(_unmatched(old, new) < threshold for old in before for new in after):
@@ -127,13 +130,13 @@ def _difference(source: Grey, target: Grey) -> float:
     return squared / (2 * spread**2 + NOISE_VARIANCE)
 
 
-def _unmatched(source: Grey, target: Grey) -> float:
+def _unmatched(source: Grey, target: Grey, flow_HW2: Flow | None = None) -> float:
     """The share of the source's picture that has no counterpart where the flow leads.
 
     Patches are compared by local correlation, so that a change of light is none, and flat ones match.
     """
+    flow_HW2 = _flow(source, target) if flow_HW2 is None else flow_HW2
     x_HW, y_HW = np.meshgrid(*(np.arange(size, dtype=np.float32) for size in source.shape[::-1]))
-    flow_HW2 = _flow(source, target)
     moved = cv2.remap(
         target,
         x_HW + flow_HW2[..., 0],
@@ -155,8 +158,12 @@ def _local_mean(image: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def _flow(source: Grey, target: Grey, preset: int = cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST) -> Flow:
     nothing_to_start_from = cast("Flow", None)
-    flow_HW2 = cv2.DISOpticalFlow.create(preset).calc(source, target, nothing_to_start_from)
-    return np.asarray(flow_HW2, np.float32)
+    return np.asarray(_estimator(preset).calc(source, target, nothing_to_start_from), np.float32)
+
+
+@functools.cache
+def _estimator(preset: int) -> cv2.DISOpticalFlow:
+    return cv2.DISOpticalFlow.create(preset)
 
 
 def _has_changed(source: Grey, target: Grey) -> NDArray[np.bool_]:
