@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
@@ -39,13 +40,28 @@ def run_train(config: TrainConfig, progress: Progress | None = None) -> Path:
     """
     if not uri.is_local(config.out):
         raise ConfigError(f"out must be a local or shared folder, got {config.out}; upload the export after")
-    config = config.model_copy(update={"out": str(uri.local_path(config.out).absolute())})
-    bind(config.out, _identity(config))
+    run, config = _identity(config), absolute(config)
+    bind(config.out, run)
     export = Path(config.out, "export")
     if not export.is_dir():
         with ray_cluster() as cluster:
             _fit(config, cluster, progress or print_progress)
     return export
+
+
+def absolute(config: TrainConfig) -> TrainConfig:
+    """The configuration with every local path absolute: Ray Train's workers run in another folder."""
+    changes: dict[str, Any] = {
+        "out": uri.absolute(config.out),
+        "data": tuple(map(uri.absolute, config.data)),
+        "held_out": tuple(map(uri.absolute, config.held_out)),
+    }
+    init = getattr(config, "init", None)
+    if init and init != "embedded":
+        changes["init"] = uri.absolute(init)
+    if isinstance(config, DynamicsTraining) and config.model:
+        changes["model"] = config.model.model_copy(update={"codec": uri.absolute(config.model.codec)})
+    return config.model_copy(update=changes)
 
 
 def print_progress(metrics: Mapping[str, float]) -> None:

@@ -90,9 +90,9 @@ def _object_change(rng: Generator, scene: Scene, thing: Thing, action_class: str
             return Change(Action("remove", *name), scene, replace(scene, things=rest))
         case "resize":
             factor = rng.uniform(1.3, 2.0)
-            grow = thing.radius < 0.1 or (thing.radius < 0.16 and rng.random() < 0.5)
+            grow = thing.radius < 0.17 or (thing.radius < 0.23 and rng.random() < 0.5)
             radius = thing.radius * factor if grow else thing.radius / factor
-            if not 0.075 <= radius <= 0.26:
+            if not 0.13 <= radius <= 0.34:
                 return None
             return _replaced(
                 scene, thing, replace(thing, radius=radius), Action("grow" if grow else "shrink", *name)
@@ -124,7 +124,7 @@ def _camera_change(rng: Generator, scene: Scene, verb: str) -> Change | None:
         # The camera rolls left (anticlockwise), so the picture turns clockwise: positive in image axes.
         degrees = rng.uniform(9, 32)
         moved = replace(camera, roll=camera.roll + (degrees if direction == "left" else -degrees))
-    inside = abs(moved.x - 0.5) < 0.6 and abs(moved.y - 0.5) < 0.6 and 0.62 < moved.zoom < 1.9
+    inside = abs(moved.x - 0.5) < 0.6 and abs(moved.y - 0.5) < 0.6 and 0.7 < moved.zoom < 1.7
     if not inside or abs(moved.roll) > 50:
         return None
     return Change(Action(verb, direction=direction), scene, replace(scene, camera=moved))
@@ -143,7 +143,7 @@ def _draw_thing(rng: Generator, scene: Scene) -> Thing | None:
     for _ in range(20):
         shape, colour = str(rng.choice(SHAPES)), str(rng.choice(COLOURS))
         camera = scene.camera
-        radius = rng.uniform(0.1, 0.18)
+        radius = rng.uniform(0.16, 0.23)
         x, y = (rng.uniform(0.1, 0.9, 2) - 0.5) / camera.zoom + (camera.x, camera.y)
         thing = Thing(shape, colour, float(x), float(y), float(radius), float(rng.uniform(-12, 12)))
         free = not any(_touch(thing, other) for other in scene.things)
@@ -160,4 +160,4 @@ def _inside(thing: Thing, camera: Camera) -> bool:
     """Whether the camera sees (nearly) the whole object, whatever its roll, and large enough."""
     reach = 0.5 / camera.zoom - 0.75 * thing.radius
     size = thing.radius * camera.zoom
-    return 0.065 < size < 0.32 and abs(thing.x - camera.x) < reach and abs(thing.y - camera.y) < reach
+    return 0.13 < size < 0.36 and abs(thing.x - camera.x) < reach and abs(thing.y - camera.y) < reach

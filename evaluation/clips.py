@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import av
 import cv2
+import numpy as np
 from numpy.random import Generator
 
 from evaluation.changes import CLASSES, Change, between, draw_change, draw_scene

@@ -44,7 +44,7 @@ def draw_recording(rng: Generator) -> Recording:
     return Recording(
         shake=rough * rng.uniform(0, 0.006),
         light=rough * rng.uniform(0, 0.07),
-        noise=rng.uniform(0, 2) + rough * rng.uniform(0, 7),
+        noise=rng.uniform(0, 2) + rough * rng.uniform(0, 5),
         jpeg_quality=int(rng.integers(60, 98)),
     )
 

@@ -118,10 +118,10 @@ def _backdrop(seed: int, side: int) -> Image:
     """
     rng = np.random.default_rng([seed, 7])
     full = round(side * (1 + 2 * _MARGIN))
-    base = rng.uniform(60, 165, 3)
+    base = rng.uniform(60, 150) + rng.normal(0, 12, 3)
     image = np.empty((full, full, 3), np.float32)
     image[:] = base
-    for cells, strength in ((4, 30), (10, 24), (26, 18), (60, 10)):
+    for cells, strength in ((4, 30), (10, 24), (26, 10), (60, 5)):
         grey = rng.normal(0, 1, (cells, cells, 1)) + 0.35 * rng.normal(0, 1, (cells, cells, 3))
         layer = cv2.resize(grey.astype(np.float32), (full, full), interpolation=cv2.INTER_CUBIC)
         image += strength * rng.uniform(0.4, 1.0) * layer

@@ -70,6 +70,11 @@ class TokenLayout:
         images = [self.image(pair.source_codes), self.image(pair.target_codes)]
         return np.concatenate([self._bos, *images, [self._id(ACTION)]])
 
+    @property
+    def image_starts(self) -> tuple[int, int]:
+        """Where the codes of source and target begin in `describe_prompt`."""
+        return 2, self.codes_per_image + 3
+
     def imagine_prompt(self, source_codes: Codes, action: str) -> NDArray[np.int64]:
         """What the world model is given: the source image and the action."""
         text = self.text(action)[:-1]

@@ -121,9 +121,9 @@ class NewDecoder(Config):
 
     codec: str
     vocabulary: Positive = 512
-    hidden: Positive = 256
+    hidden: Positive = 192
     layers: Positive = 6
-    heads: Positive = 8
+    heads: Positive = 6
 
 
 class Lora(Config):
@@ -146,19 +146,11 @@ class DynamicsTraining(TrainConfig):
     """Weight of an auxiliary loss on the target image's tokens."""
     importance_floor: Share = 0.0
     """The least weight of an image token, where an image's tokens weigh 1 on average."""
-    compile: bool = False
-    """Compile the network: on a CPU 1.4 times the speed after some minutes; needs a C++ compiler."""
 
     @model_validator(mode="after")
     def _one_start(self) -> Self:
         if (self.init is None) == (self.model is None):
             raise ValueError("give either init (a model to fine-tune) or model (a new one), not both")
-        return self
-
-    @model_validator(mode="after")
-    def _compiles_whole_layers(self) -> Self:
-        if self.compile and self.engine.zero_stage == 3:
-            raise ValueError("compile needs engine.zero_stage 2 or less: stage 3 takes the layers apart")
         return self
 
 

@@ -65,6 +65,11 @@ def local_path(uri: str) -> Path:
     return Path(uri.removeprefix("file://"))
 
 
+def absolute(uri: str) -> str:
+    """The URI as it is understood in any working folder."""
+    return str(local_path(uri).absolute()) if is_local(uri) else uri
+
+
 def join(base: str, *parts: str) -> str:
     """A URI below `base`."""
     return "/".join([base.rstrip("/"), *parts])

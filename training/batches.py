@@ -25,8 +25,6 @@ from storage.shards import scan
 from training.objective import TokenBatch, image_weights
 
 COLUMNS = ("source_codes", "target_codes", "action", "importance")
-LENGTH_STEP = 8
-"""Batches are padded to a multiple of this, so that few shapes occur: compiled code is made for each."""
 
 
 class SampleOrder:
@@ -138,8 +136,7 @@ class TripletBatches:
     def batch(self, samples: Sequence[int], positions: Sequence[int]) -> TokenBatch:
         """Sequences of the samples, padded on the right; nothing about them is random."""
         sequences = [self._sequence(sample) for sample in samples]
-        longest = max(len(sequence.ids) for sequence in sequences)
-        shape = (len(sequences), -(-longest // LENGTH_STEP) * LENGTH_STEP)
+        shape = (len(sequences), max(len(sequence.ids) for sequence in sequences))
         ids_BT, weights_BT = torch.zeros(shape, dtype=torch.int64), torch.zeros(shape)
         for row, sequence in enumerate(sequences):
             ids_BT[row, : len(sequence.ids)] = torch.from_numpy(sequence.ids)

@@ -76,11 +76,6 @@ class DynamicsJob:
     def __init__(self, config: DynamicsTraining) -> None:
         triplets = read_triplets(config.data)
         self.vlm = _start(config, triplets)
-        if not torch.cuda.is_available():
-            # torch's fused attention takes four times as long backwards in bf16 on a CPU.
-            self.vlm.network.set_attn_implementation("eager")
-        if config.compile:
-            self.vlm.network.base_model.compile(dynamic=False)
         self.lora = config.lora is not None
         if config.lora:
             self.vlm.network = _with_adapters(self.vlm.network, config.lora)

@@ -6,7 +6,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from cluster.train import print_progress, run_train
+from cluster.train import absolute, print_progress, run_train
 from models.registry import load_model
 from schemas.errors import ConfigError, DatasetError
 from schemas.training import DynamicsTraining, Engine
@@ -80,6 +80,17 @@ def test_an_object_store_is_no_folder_to_train_in(config):
 def test_progress_is_a_line_with_the_time_left(capsys):
     print_progress({"step": 20, "steps": 100, "loss": 1.25, "left_s": 64.0})
     assert capsys.readouterr().err == "step 20/100: loss 1.25, left_s 64\n"
+
+
+def test_workers_in_another_folder_find_every_path(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    given = {"data": ["triplets", "s3://bucket/more"], "held_out": ["test"], "out": "run", "steps": 1}
+    found = absolute(DynamicsTraining.model_validate(given | {"model": {"codec": "codec"}}))
+    assert found.data == (str(tmp_path / "triplets"), "s3://bucket/more")
+    assert (found.out, found.held_out) == (str(tmp_path / "run"), (str(tmp_path / "test"),))
+    assert found.model
+    assert found.model.codec == str(tmp_path / "codec")
+    assert absolute(DynamicsTraining.model_validate(given | {"init": "embedded"})).init == "embedded"
 
 
 def test_folders_of_runs_are_absolute(config, tmp_path, monkeypatch):

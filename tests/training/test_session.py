@@ -80,7 +80,7 @@ class TestOneProcess:
 
     def test_a_new_model_speaks_the_datasets_words(self, dynamics, dataset, model_folder):
         model = {"codec": str(model_folder / "codec"), "hidden": 16, "layers": 1, "heads": 2}
-        config = dynamics(init=None, model=model, steps=2, compile=False)
+        config = dynamics(init=None, model=model, steps=2)
         run(config)
         layout = load_model(str(Path(config.out) / "export")).layout
         assert len(layout.text("move the red ball left")) == 6
