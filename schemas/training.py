@@ -16,9 +16,11 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class Optimization(Config):
-    """AdamW under a cosine schedule with warm-up (METHOD §3)."""
+    """AdamW under a cosine schedule with warm-up (METHOD §3), or Muon with AdamW for what is no matrix."""
 
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    muon_learning_rate: Annotated[float, Field(gt=0)] | None = None
+    """Of the layers' matrices under Muon (Jordan 2024); None leaves them to AdamW."""
     warmup_steps: Annotated[int, Field(ge=0)] = 200
     weight_decay: Annotated[float, Field(ge=0)] = 0.05
     """On matrices; gains, biases and other vectors are not decayed."""

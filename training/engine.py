@@ -52,24 +52,21 @@ class DeepSpeedEngine:
         self.bf16 = engine.precision == "bf16" or (engine.precision == "auto" and _multiplies_bf16())
         self.accumulation = accumulation
         self.zero_stage = engine.zero_stage
-        optimizer = torch.optim.AdamW(
-            _decay_groups(module, optimization.weight_decay),
-            lr=optimization.learning_rate,
-            betas=optimization.betas,
-            fused=True,
-        )
-        schedule: Any = get_cosine_schedule_with_warmup(optimizer, optimization.warmup_steps, steps)
+        optimizer, settings = _optimizer(module, optimization)
         self._engine: Any = deepspeed.initialize(
             model=module,
-            optimizer=optimizer,
-            lr_scheduler=schedule,
+            **optimizer,
+            lr_scheduler=lambda optimizer: get_cosine_schedule_with_warmup(
+                optimizer, optimization.warmup_steps, steps
+            ),
             dist_init_required=False,
             config={
                 "train_micro_batch_size_per_gpu": micro_batch,
                 "gradient_accumulation_steps": accumulation,
                 "gradient_clipping": optimization.clip_norm,
-                "zero_optimization": {"stage": engine.zero_stage},
+                "zero_optimization": {"stage": engine.zero_stage, "reduce_scatter": not settings},
                 "steps_per_print": 1 << 62,
+                **settings,
             },
         )[0]
 
@@ -167,6 +164,17 @@ def _multiplies_bf16() -> bool:
         return torch.cuda.is_bf16_supported()
     # Processors with avx512_bf16 but no matrix unit multiply bf16 at half the speed of float32.
     return bool(torch.cpu.get_capabilities().get("amx_bf16"))
+
+
+def _optimizer(module: nn.Module, optimization: Optimization) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What `deepspeed.initialize` takes for the optimizer, as arguments and as configuration."""
+    groups = _decay_groups(module, optimization.weight_decay)
+    adam = {"lr": optimization.learning_rate, "betas": optimization.betas}
+    if optimization.muon_learning_rate is None:
+        return {"optimizer": torch.optim.AdamW(groups, fused=True, **adam)}, {}
+    # DeepSpeed's Muon takes every matrix that is no embedding and no output head; Adam has the rest.
+    muon = {"muon_lr": optimization.muon_learning_rate, "ns_method": "standard", "torch_adam": True}
+    return {"model_parameters": groups}, {"optimizer": {"type": "Muon", "params": {**adam, **muon}}}
 
 
 def _decay_groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:

@@ -32,6 +32,19 @@ class Regression(nn.Module):
         return {"loss": (batch.weights * error.square()).sum()}
 
 
+class Map(nn.Module):
+    """To a turned copy of the input."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.layer = nn.Linear(3, 3)
+
+    def forward(self, batch: Points) -> dict[str, Tensor]:
+        error = self.layer(batch.inputs) - batch.inputs.roll(1, 1)
+        return {"loss": (batch.weights * error.square().sum(1)).sum()}
+
+
 def points(num: int, seed: int) -> Points:
     generator = torch.Generator().manual_seed(seed)
     return Points(torch.randn(num, 3, generator=generator), torch.rand(num, generator=generator))
@@ -41,9 +54,15 @@ def cut(batch: Points, size: int) -> list[Points]:
     return [Points(*pair) for pair in zip(batch.inputs.split(size), batch.weights.split(size), strict=True)]
 
 
-def make(stage: int = 0, accumulation: int = 1, steps: int = 8) -> DeepSpeedEngine:
+def make(
+    stage: int = 0,
+    accumulation: int = 1,
+    optimization: Optimization = OPTIMIZATION,
+    module: nn.Module | None = None,
+) -> DeepSpeedEngine:
     engine = Engine(zero_stage=stage, precision="fp32")
-    return DeepSpeedEngine(Regression(), OPTIMIZATION, engine, steps, 8 // accumulation, accumulation)
+    micro_batch = 8 // accumulation
+    return DeepSpeedEngine(module or Regression(), optimization, engine, 8, micro_batch, accumulation)
 
 
 def weights(engine: DeepSpeedEngine) -> Tensor:
@@ -97,6 +116,22 @@ def test_a_loaded_state_goes_on_exactly(stage: int, tmp_path):
     for step in range(3, 6):
         assert resumed.step([points(8, step)]) == whole.step([points(8, step)])
     torch.testing.assert_close(weights(resumed), weights(whole), rtol=0, atol=0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", [0, 1, 2])
+def test_muon_moves_a_matrix_alike_in_every_direction_and_goes_on_exactly(stage: int, tmp_path):
+    optimization = OPTIMIZATION.model_copy(update={"muon_learning_rate": 0.1, "weight_decay": 0.0})
+    whole, resumed = (make(stage, optimization=optimization, module=Map()) for _ in range(2))
+    whole.step([points(8, 0)])  # at a rate of 0
+    before = weights(whole)[:9].view(3, 3)
+    whole.step([points(8, 1)])
+    moved = torch.linalg.svdvals(weights(whole)[:9].view(3, 3) - before) / 0.05
+    assert 0.5 < moved.min() < moved.max() < 1.5
+    whole.save(tmp_path)
+    resumed.load(tmp_path)
+    for step in range(2, 5):
+        assert resumed.step([points(8, step)]) == whole.step([points(8, step)])
 
 
 def test_the_rate_warms_up_and_follows_a_cosine():
