@@ -38,7 +38,7 @@ bench: setup
 # The recipe of the weights in models/embedded; its card says what they reached and where.
 WORLD := out/embedded
 embedded: setup
-	kinescribe simulate triplets --num 65536 --seed 100 --out $(WORLD)/pictures
+	kinescribe simulate triplets --num 32768 --seed 100 --out $(WORLD)/pictures
 	kinescribe simulate triplets --num 2048 --seed 100 --split test --out $(WORLD)/test-pictures
 	kinescribe train codec --config configs/embedded-codec.yaml --out $(WORLD)/codec \
 		--data $(WORLD)/pictures --set 'held_out=[$(WORLD)/test-pictures]'

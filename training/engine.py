@@ -169,7 +169,7 @@ def _multiplies_bf16() -> bool:
 def _optimizer(module: nn.Module, optimization: Optimization) -> tuple[dict[str, Any], dict[str, Any]]:
     """What `deepspeed.initialize` takes for the optimizer, as arguments and as configuration."""
     groups = _decay_groups(module, optimization.weight_decay)
-    adam = {"lr": optimization.learning_rate, "betas": optimization.betas}
+    adam: dict[str, Any] = {"lr": optimization.learning_rate, "betas": optimization.betas}
     if optimization.muon_learning_rate is None:
         return {"optimizer": torch.optim.AdamW(groups, fused=True, **adam)}, {}
     # DeepSpeed's Muon takes every matrix that is no embedding and no output head; Adam has the rest.
