@@ -77,6 +77,15 @@ class TrainConfig(Config):
                 raise ValueError(f"{name} must be a multiple of log_every = {self.log_every}, got {value}")
         return self
 
+    @model_validator(mode="after")
+    def _muon_sees_whole_gradients(self) -> Self:
+        if self.optimization.muon_learning_rate is not None and self.engine.zero_stage:
+            # DeepSpeed's other stages clip what Muon has made orthogonal, which shrinks every step.
+            raise ValueError(
+                f"optimization.muon_learning_rate needs engine.zero_stage 0, got {self.engine.zero_stage}"
+            )
+        return self
+
     @property
     def rank_micro_batch(self) -> int:
         """Samples that one worker computes at once."""

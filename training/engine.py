@@ -64,7 +64,7 @@ class DeepSpeedEngine:
                 "train_micro_batch_size_per_gpu": micro_batch,
                 "gradient_accumulation_steps": accumulation,
                 "gradient_clipping": optimization.clip_norm,
-                "zero_optimization": {"stage": engine.zero_stage, "reduce_scatter": not settings},
+                "zero_optimization": {"stage": engine.zero_stage},
                 "steps_per_print": 1 << 62,
                 **settings,
             },

@@ -1,0 +1,26 @@
+import pytest
+
+from schemas.config import load_config
+from schemas.errors import ConfigError
+from schemas.training import CodecTraining, DynamicsTraining, TrainConfig
+
+GIVEN = ["data=[triplets]", "out=run", "steps=100"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "message"),
+    [
+        (CodecTraining, ["batch=10", "micro_batch=4"], "batch must be a multiple of"),
+        (CodecTraining, ["log_every=20", "checkpoint_every=50"], "checkpoint_every must be a multiple of"),
+        (DynamicsTraining, [], "give either init"),
+        (DynamicsTraining, ["init=embedded", "model.codec=codec"], "give either init"),
+        (
+            DynamicsTraining,
+            ["init=embedded", "optimization.muon_learning_rate=0.01", "engine.zero_stage=1"],
+            "muon_learning_rate needs engine.zero_stage 0, got 1",
+        ),
+    ],
+)
+def test_what_cannot_be_trained_is_refused(kind: type[TrainConfig], options: list[str], message: str):
+    with pytest.raises(ConfigError, match=message):
+        load_config(kind, None, [*GIVEN, *options])
