@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Generator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -53,12 +54,15 @@ class DeepSpeedEngine:
         self.accumulation = accumulation
         self.zero_stage = engine.zero_stage
         optimizer, settings = _optimizer(module, optimization)
+        schedule: Any = partial(
+            get_cosine_schedule_with_warmup,
+            num_warmup_steps=optimization.warmup_steps,
+            num_training_steps=steps,
+        )
         self._engine: Any = deepspeed.initialize(
             model=module,
             **optimizer,
-            lr_scheduler=lambda optimizer: get_cosine_schedule_with_warmup(
-                optimizer, optimization.warmup_steps, steps
-            ),
+            lr_scheduler=schedule,
             dist_init_required=False,
             config={
                 "train_micro_batch_size_per_gpu": micro_batch,
