@@ -61,4 +61,5 @@ def test_its_folder_is_closed_to_others_and_short_enough_for_sockets(ray_here, r
     assert {stat.S_IMODE(session.stat().st_mode) for session in sessions} == {0o700}
     sockets = [path for session in sessions for path in session.rglob("*") if path.is_socket()]
     assert sockets
-    assert max(len(str(path)) for path in sockets) < 100
+    # What a Unix socket allows; the numbers of processes in the names differ in length.
+    assert max(len(str(path)) for path in sockets) <= 107
