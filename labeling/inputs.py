@@ -78,7 +78,7 @@ def forbidden(uri: str, root: str) -> str | None:
 def _absolute(uri: str) -> str:
     if re.search(PASSWORD, uri):
         raise InputError("the input's URL holds a password; give it by the store's environment variables")
-    return str(files.local_path(uri).absolute()) if files.is_local(uri) else uri
+    return files.absolute(uri)
 
 
 def _is_glob(uri: str) -> bool:

@@ -30,7 +30,7 @@ SCALE = 0.25
 """Standard deviation of an image token's embedding: at the usual 0.02 Adam undoes it within some steps."""
 COORDINATES = 4
 """Row, column, their square sum, and which image."""
-COORDINATE = 1.5
+COORDINATE_SCALE = 1.5
 """How strongly an embedding says its coordinates, in standard deviations of the whole."""
 LOOK_SHARE = 1.4
 """Of an embedding's variance, where both halves together have 2."""
@@ -87,7 +87,7 @@ def _embed_places(places_TD: Tensor, layout: TokenLayout, grid: tuple[int, int])
     waves = [wave for phase in phases for wave in (phase.sin(), phase.cos())]
     y_L, x_L = (2 * c / (side - 1) - 1 for c, side in zip((rows_L, columns_L), grid, strict=True))
     square_L = y_L**2 + x_L**2
-    coordinates = torch.stack([y_L, x_L, square_L - square_L.mean()], dim=1) * COORDINATE
+    coordinates = torch.stack([y_L, x_L, square_L - square_L.mean()], dim=1) * COORDINATE_SCALE
     place_LP = torch.cat(
         [*(wave * ((1.9 - LOOK_SHARE) / 2 * half / num_waves) ** 0.5 for wave in waves), coordinates], dim=1
     )
@@ -97,7 +97,7 @@ def _embed_places(places_TD: Tensor, layout: TokenLayout, grid: tuple[int, int])
         image_LD = places_TD[start : start + layout.codes_per_image]
         image_LD.zero_()
         image_LD[:, : first + 3] = place_LP * SCALE
-        image_LD[:, first + 3] = sign * COORDINATE * SCALE
+        image_LD[:, first + 3] = sign * COORDINATE_SCALE * SCALE
     return first
 
 
@@ -113,13 +113,13 @@ def _begin(attention: Any, index: int, match: Match, directions_CH: Tensor, firs
     for coordinate in range(2):
         key[channels + coordinate, first + coordinate] = (
             2 * match.distance * cells**2 * temperature
-        ) ** 0.5 / COORDINATE
+        ) ** 0.5 / COORDINATE_SCALE
     attention.q_proj.weight[rows] = key
     key[channels + 2, first + 2] = key[channels + 3, first + 3] = 1
     attention.k_proj.weight[rows] = key
     bias = torch.zeros(width)
-    bias[channels + 2] = -match.distance * cells**2 * temperature / COORDINATE
-    bias[channels + 3] = TOWARDS_SOURCE * temperature / COORDINATE
+    bias[channels + 2] = -match.distance * cells**2 * temperature / COORDINATE_SCALE
+    bias[channels + 3] = TOWARDS_SOURCE * temperature / COORDINATE_SCALE
     attention.q_proj.bias[rows] = bias
     if match.look:  # it carries the coordinates of what it finds
         values = attention.v_proj.weight[rows]
