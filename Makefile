@@ -48,7 +48,12 @@ embedded: setup
 	kinescribe train dynamics --config configs/embedded-dynamics.yaml --out $(WORLD)/dynamics \
 		--data $(WORLD)/triplets-1 --data $(WORLD)/triplets-2 --set 'held_out=[$(WORLD)/test]' \
 		--set model.codec=$(WORLD)/codec/export
-	kinescribe evaluate dynamics $(WORLD)/test --dynamics $(WORLD)/dynamics/export
+	for seed in 3 4; do kinescribe simulate triplets --num 163840 --seed $$seed --camera-weight 0.6 \
+		--codec $(WORLD)/codec/export --out $(WORLD)/triplets-$$seed; done
+	kinescribe train dynamics --config configs/embedded-objects.yaml --out $(WORLD)/objects \
+		--data $(WORLD)/triplets-3 --data $(WORLD)/triplets-4 --set 'held_out=[$(WORLD)/test]' \
+		--set init=$(WORLD)/dynamics/export
+	kinescribe evaluate dynamics $(WORLD)/test --dynamics $(WORLD)/objects/export
 
 clean:
 	rm -rf .venv build dist *.egg-info out

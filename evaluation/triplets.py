@@ -6,7 +6,7 @@ inverse with the frames swapped. Draws of another split or seed are disjoint by 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Literal, NamedTuple
 
 import cv2
@@ -15,6 +15,7 @@ import pyarrow as pa
 from numpy.random import Generator
 from PIL import Image as PILImage
 
+from evaluation.actions import CAMERA
 from evaluation.changes import Change, draw_change, draw_scene
 from evaluation.distractors import compressed, decompressed, disturbances, draw_recording, record
 from evaluation.scene import Image
@@ -28,17 +29,9 @@ from storage.shards import committed_units, write_unit
 
 Split = Literal["train", "test"]
 _SPLITS: dict[Split, int] = {"train": 1, "test": 2}
-_CLASS_WEIGHTS = {
-    "move": 5,
-    "add": 3,
-    "resize": 3,
-    "turn": 2,
-    "paint": 2,
-    "pan": 2,
-    "tilt": 2,
-    "zoom": 2,
-    "roll": 2,
-}
+_OBJECT_WEIGHTS = {"move": 5.0, "add": 3.0, "resize": 3.0, "turn": 2.0, "paint": 2.0}
+CAMERA_WEIGHT = 2.0
+"""Of each of the four motions, beside those above."""
 CHANGES_PER_CHAIN = 8
 CHAINS_PER_UNIT = 64
 TRIPLETS_PER_UNIT = 2 * CHANGES_PER_CHAIN * CHAINS_PER_UNIT
@@ -57,14 +50,20 @@ def split_rng(split: Split, seed: int, index: int) -> Generator:
     return np.random.default_rng([_SPLITS[split], seed, index])
 
 
-def draw_chain(rng: Generator, num_changes: int = CHANGES_PER_CHAIN) -> Chain:
-    """A scene and what was done to it, recorded under one set of distractors."""
+def draw_chain(
+    rng: Generator, num_changes: int = CHANGES_PER_CHAIN, camera_weight: float = CAMERA_WEIGHT
+) -> Chain:
+    """A scene and what was done to it, recorded under one set of distractors.
+
+    `camera_weight` is how often a motion of the camera is tried, where moving an object is 5.
+    """
     recording = draw_recording(rng)
     scene = draw_scene(rng)
     changes: list[Change] = []
-    names, weights = list(_CLASS_WEIGHTS), np.array(list(_CLASS_WEIGHTS.values()), float)
+    weights = _OBJECT_WEIGHTS | dict.fromkeys(CAMERA, camera_weight)
+    names, odds = list(weights), np.array(list(weights.values()))
     while len(changes) < num_changes:
-        change = draw_change(rng, scene, str(rng.choice(names, p=weights / weights.sum())))
+        change = draw_change(rng, scene, str(rng.choice(names, p=odds / odds.sum())))
         if change is not None:
             changes.append(change)
             scene = change.after
@@ -83,6 +82,7 @@ def write_triplets(
     seed: int,
     codec: ImageCodec | None,
     side: int = 64,
+    camera_weight: float = CAMERA_WEIGHT,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> None:
     """Write at least `num_triplets` to the dataset folder, whole units at a time; run again to resume.
@@ -92,7 +92,8 @@ def write_triplets(
     """
     num_units = -(-num_triplets // TRIPLETS_PER_UNIT)
     codec_id, grid = (codec.id, codec.grid) if codec else ("none", (0, 0))
-    config = {"world": "simulated", "split": split, "seed": seed, "units": num_units, "side": side}
+    config: dict[str, Any] = {"world": "simulated", "split": split, "seed": seed, "units": num_units}
+    config |= {"side": side, "camera_weight": camera_weight}
     units = [_unit(split, seed, index) for index in range(num_units)]
     digest = plan_digest(clip for unit in units for clip in unit.clips)
     bind(dataset, Run(VERSION, config, {}, codec_id, grid, digest))
@@ -100,7 +101,11 @@ def write_triplets(
     done = committed_units(dataset)
     for index, unit in enumerate(units):
         if unit.unit_id not in done:
-            table = _unit_table(unit, split, seed, index, codec, side)
+            rngs = (
+                split_rng(split, seed, index * CHAINS_PER_UNIT + place) for place in range(CHAINS_PER_UNIT)
+            )
+            chains = (draw_chain(rng, camera_weight=camera_weight) for rng in rngs)
+            table = _unit_table(unit, chains, codec, side)
             outcomes = [ClipOutcome(c.clip_id, Status.KEPT, 2 * CHANGES_PER_CHAIN) for c in unit.clips]
             write_unit(dataset, unit, table, outcomes)
         progress(index + 1, num_units)
@@ -112,12 +117,9 @@ def _unit(split: Split, seed: int, index: int) -> WorkUnit:
     return WorkUnit(stable_id("simulated", *uris), tuple(Clip(stable_id(uri), uri) for uri in uris))
 
 
-def _unit_table(
-    unit: WorkUnit, split: Split, seed: int, index: int, codec: ImageCodec | None, side: int
-) -> pa.Table:
+def _unit_table(unit: WorkUnit, chains: Iterable[Chain], codec: ImageCodec | None, side: int) -> pa.Table:
     rows: list[dict[str, Any]] = []
-    for offset, clip in enumerate(unit.clips):
-        chain = draw_chain(split_rng(split, seed, index * CHAINS_PER_UNIT + offset))
+    for clip, chain in zip(unit.clips, chains, strict=True):
         rows += _chain_rows(clip, chain, codec, side)
     codec_id, grid = (codec.id, codec.grid) if codec else ("none", (0, 0))
     return pa.Table.from_pylist(rows, triplet_schema(codec_id, grid))

@@ -182,6 +182,10 @@ def simulate_triplets(
     codec: Annotated[
         Path | None, typer.Option(help="Folder of a codec; without one, codes and importance stay empty.")
     ] = None,
+    camera_weight: Annotated[
+        float,
+        typer.Option(min=0, help="How often each camera motion is tried, where moving an object is 5."),
+    ] = 2.0,
 ) -> None:
     """Write labelled triplets to train a codec or a dynamics model on."""
     from evaluation.triplets import write_triplets
@@ -189,7 +193,7 @@ def simulate_triplets(
 
     with counted("units") as progress:
         loaded = ImageCodec.load(codec) if codec else None
-        write_triplets(out, num, split, seed, loaded, progress=progress)
+        write_triplets(out, num, split, seed, loaded, camera_weight=camera_weight, progress=progress)
     print(out)
 
 

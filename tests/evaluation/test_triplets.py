@@ -75,3 +75,11 @@ def test_a_chain_has_a_frame_before_and_after_each_change():
     chain = draw_chain(np.random.default_rng(0), num_changes=3)
     assert (len(chain.frames), len(chain.changes)) == (4, 3)
     assert [a.after for a in chain.changes[:-1]] == [b.before for b in chain.changes[1:]]
+
+
+def test_camera_weight_says_how_often_the_camera_moves():
+    rng = np.random.default_rng(0)
+    still = draw_chain(rng, num_changes=30, camera_weight=0.0)
+    moving = draw_chain(rng, num_changes=30, camera_weight=50.0)
+    assert not any(change.action.is_camera for change in still.changes)
+    assert sum(change.action.is_camera for change in moving.changes) > 20
