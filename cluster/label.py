@@ -122,8 +122,8 @@ def _bind_units(job: Job) -> list[WorkUnit]:
         version=VERSION,
         config=config.model_dump(mode="json"),
         models={"dynamics": model.fingerprint},
-        codec_id=model.codec_id,
-        grid=model.grid,
+        codec_id=model.codec.id,
+        grid=model.codec.grid,
         plan=plan_digest(clips),
     )
     bind(job.out, run)

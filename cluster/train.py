@@ -22,7 +22,7 @@ from cluster.resources import ClusterResources
 from models.identity import identify
 from schemas.clips import stable_id
 from schemas.errors import ConfigError, UserError
-from schemas.training import DynamicsTraining, TrainConfig
+from schemas.training import TokenTraining, TrainConfig
 from schemas.version import VERSION
 from storage import uri
 from storage.run import Run, bind
@@ -59,7 +59,7 @@ def absolute(config: TrainConfig) -> TrainConfig:
     init = getattr(config, "init", None)
     if init and init != "embedded":
         changes["init"] = uri.absolute(init)
-    if isinstance(config, DynamicsTraining) and config.model:
+    if isinstance(config, TokenTraining) and config.model:
         changes["model"] = config.model.model_copy(update={"codec": uri.absolute(config.model.codec)})
     return config.model_copy(update=changes)
 
@@ -75,7 +75,7 @@ def _identity(config: TrainConfig) -> Run:
     values = config.model_dump(mode="json", exclude={"out", "data", "held_out"})
     objects = [sorted(Path(file).name for file in scan(dataset).files) for dataset in config.data]
     models: dict[str, str] = {}
-    if isinstance(config, DynamicsTraining) and config.init:
+    if isinstance(config, TokenTraining) and config.init:
         models["init"] = identify(config.init).fingerprint
     return Run(VERSION, values, models, codec_id="none", grid=(0, 0), plan=stable_id(*objects))
 

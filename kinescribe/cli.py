@@ -127,17 +127,26 @@ def check(dataset: Dataset, as_json: Json = False) -> None:
 
 @app.command()
 def train(
-    task: Annotated[Literal["codec", "dynamics"], typer.Argument(help="What to train.")],
+    task: Annotated[Literal["codec", "dynamics", "world"], typer.Argument(help="What to train.")],
     data: Annotated[list[str] | None, typer.Option(help="Folder or URL of a dataset; repeatable.")] = None,
     out: Annotated[str | None, typer.Option(help="Folder of the run; run again to resume.")] = None,
     config: ConfigFile = None,
     overrides: Overrides = None,
+    mix: Annotated[
+        str | None,
+        typer.Option(metavar="supervised=S,labelled=L", help="Shares of a world model's samples."),
+    ] = None,
+    weights: Annotated[
+        Literal["l2", "none"] | None, typer.Option(help="Of a world model's target tokens.")
+    ] = None,
 ) -> None:
-    """Train the codec or the dynamics model on datasets, with Ray Train and DeepSpeed."""
+    """Train a codec, a dynamics model or a world model on datasets, with Ray Train and DeepSpeed."""
     from schemas.config import load_config
     from schemas.training import TRAININGS
 
-    settings = load_config(TRAININGS[task], _read(config), [*(overrides or []), *_given(data=data, out=out)])
+    shares = [f"mix.{share.strip()}" for share in mix.split(",")] if mix else []
+    given = [*_given(data=data, out=out, weights=weights), *shares]
+    settings = load_config(TRAININGS[task], _read(config), [*(overrides or []), *given])
     from cluster.train import run_train
 
     with stdout_for_results():

@@ -84,7 +84,9 @@ def new_token_vlm(
             f"head needs {head_dim} and the whole {4 * dims}: take a larger hidden or fewer heads"
         )
     first_code_id = len(tokenizer)
-    layout = TokenLayout(tokenizer, first_code_id, codec.num_codes, codec.grid[0] * codec.grid[1])
+    layout = TokenLayout(
+        tokenizer, first_code_id, codec.num_codes, codec.grid[0] * codec.grid[1], aligned=True
+    )
     config = OPTConfig(
         vocab_size=first_code_id + codec.num_codes,
         hidden_size=hidden,

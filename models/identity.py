@@ -18,12 +18,22 @@ from safetensors.numpy import load_file
 from schemas.errors import ModelError
 
 EMBEDDED = Path(__file__).parent / "embedded"
-CODEC_WEIGHTS = "codec/diffusion_pytorch_model.safetensors"
-CODEC_CONFIG = "codec/config.json"
+CODEC = "codec"
+CODEC_WEIGHTS = "diffusion_pytorch_model.safetensors"
 WEIGHTS = "model.safetensors"
-FILES = ("config.json", WEIGHTS, "tokenizer.json", CODEC_CONFIG, CODEC_WEIGHTS)
+FILES = ("config.json", WEIGHTS, "tokenizer.json", f"{CODEC}/config.json", f"{CODEC}/{CODEC_WEIGHTS}")
 """Without these a folder is no unified model."""
 CHUNK_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class CodecIdentity:
+    """How codes are to be read."""
+
+    id: str
+    """Hash of what decides the codes."""
+    grid: tuple[int, int]
+    num_codes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +42,7 @@ class ModelIdentity:
 
     fingerprint: str
     """Hash of every file of the folder that can change a label."""
-    codec_id: str
-    grid: tuple[int, int]
+    codec: CodecIdentity
 
 
 def model_folder(name: str) -> Path:
@@ -56,14 +65,22 @@ def identify(name: str) -> ModelIdentity:
     folder = model_folder(name)
     require_files(folder)
     try:
-        config = json.loads((folder / CODEC_CONFIG).read_text())
-        tensors = load_file(folder / CODEC_WEIGHTS)
         with safe_open(folder / WEIGHTS, "numpy"):  # reads the header, and compares it with the size
             pass
-        codec = codec_id(config["sample_size"], tensors.items()), codec_grid(config)
-    except (SafetensorError, ValueError, KeyError) as error:
-        raise ModelError(f"the model in {folder} is damaged: {error!r}; restore it") from error
-    return ModelIdentity(_digest(folder), *codec)
+    except SafetensorError as error:
+        raise ModelError(f"{folder / WEIGHTS} is damaged: {error}; restore it") from error
+    return ModelIdentity(_digest(folder), identify_codec(folder / CODEC))
+
+
+def identify_codec(folder: Path) -> CodecIdentity:
+    """The identity of the codec in `folder`. Raises ModelError where it is damaged."""
+    try:
+        config = json.loads((folder / "config.json").read_text())
+        tensors = load_file(folder / CODEC_WEIGHTS)
+        id_ = codec_id(config["sample_size"], tensors.items())
+        return CodecIdentity(id_, codec_grid(config), config["num_vq_embeddings"])
+    except (SafetensorError, ValueError, KeyError, OSError) as error:
+        raise ModelError(f"the codec in {folder} is damaged: {error!r}; restore it") from error
 
 
 def codec_grid(config: Mapping[str, Any]) -> tuple[int, int]:

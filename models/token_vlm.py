@@ -7,7 +7,9 @@ of training beyond the likelihoods that training weighs. Shapes: B sequences, T 
 from __future__ import annotations
 
 import hashlib
+import shutil
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self
 
@@ -16,13 +18,22 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch.nn.utils.rnn import pad_sequence
-from transformers import AutoModelForCausalLM, AutoTokenizer, LogitsProcessorList, PreTrainedModel
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    DynamicCache,
+    LogitsProcessorList,
+    PreTrainedModel,
+)
 
 from models.codec import ImageCodec
-from models.identity import require_files
+from models.identity import CODEC, identify_codec, require_files
 from models.sampling import AllowedTokens, SeededSampling
 from models.tokens import CodePair, Codes, CodeTriplet, Task, TokenLayout, TokenSequence
 from schemas.errors import ModelError
+
+LEARNED_POSITIONS = ("opt",)
+"""Model types whose positions are learned one by one, so that places in an image have to be aligned."""
 
 
 class Description(NamedTuple):
@@ -42,10 +53,11 @@ class TokenVLM:
     config.json says at which token id the codes start (`first_code_id`).
     """
 
-    def __init__(self, network: PreTrainedModel, layout: TokenLayout, codec: ImageCodec) -> None:
+    def __init__(self, network: PreTrainedModel, layout: TokenLayout, codec: ImageCodec | Path) -> None:
+        """`codec` may be its folder: who works on codes alone then never loads it."""
         self.network = network.eval()
         self.layout = layout
-        self.codec = codec
+        self._codec = codec
         self._fingerprint: str | None = None
 
     @classmethod
@@ -59,23 +71,44 @@ class TokenVLM:
             raise ModelError(
                 f"{folder}/config.json lacks first_code_id, the token id of image code 0; add it"
             )
-        codec = ImageCodec.load(folder / "codec")
         tokenizer = AutoTokenizer.from_pretrained(folder, **options)
-        length = codec.grid[0] * codec.grid[1]
-        return cls(network, TokenLayout(tokenizer, first_code_id, codec.num_codes, length), codec)
+        codec = identify_codec(folder / CODEC)
+        layout = TokenLayout(
+            tokenizer,
+            first_code_id,
+            codec.num_codes,
+            codec.grid[0] * codec.grid[1],
+            aligned=network.config.model_type in LEARNED_POSITIONS,
+        )
+        return cls(network, layout, folder / CODEC)
 
     def save(self, folder: Path) -> None:
         """Write network, tokenizer and codec as `load` reads them."""
         self.network.config.first_code_id = self.layout.first_code_id
         self.network.save_pretrained(folder)
         self.layout.tokenizer.save_pretrained(folder)
-        self.codec.save(folder / "codec")
+        if isinstance(self._codec, Path):
+            shutil.copytree(self._codec, folder / CODEC, dirs_exist_ok=True)
+        else:
+            self._codec.save(folder / CODEC)
+
+    @property
+    def codec(self) -> ImageCodec:
+        """The codec, loaded when it is first asked for."""
+        if isinstance(self._codec, Path):
+            self._codec = ImageCodec.load(self._codec)
+        return self._codec
+
+    @cached_property
+    def codec_id(self) -> str:
+        """See `ImageCodec.id`; does not load the codec."""
+        return identify_codec(self._codec).id if isinstance(self._codec, Path) else self._codec.id
 
     @property
     def fingerprint(self) -> str:
         """Hash of the weights, the vocabulary and the codec: what decides the labels."""
         if self._fingerprint is None:
-            digest = hashlib.blake2b(self.codec.id.encode(), digest_size=8)
+            digest = hashlib.blake2b(self.codec_id.encode(), digest_size=8)
             digest.update(self.layout.tokenizer.backend_tokenizer.to_str().encode())
             for name, tensor in sorted(self.network.state_dict().items()):
                 digest.update(name.encode() + tensor.cpu().float().numpy().tobytes())
@@ -83,14 +116,10 @@ class TokenVLM:
         return self._fingerprint
 
     def sequence(
-        self,
-        task: Task,
-        triplet: CodeTriplet,
-        importance: NDArray[np.float32] | None = None,
-        context_weight: float = 0.0,
+        self, task: Task, triplet: CodeTriplet, importance: NDArray[np.float32] | None = None
     ) -> TokenSequence:
         """See `TokenLayout.sequence`."""
-        return self.layout.sequence(task, triplet, importance, context_weight)
+        return self.layout.sequence(task, triplet, importance)
 
     @torch.inference_mode()
     def describe(
@@ -116,20 +145,26 @@ class TokenVLM:
         return [self._description(*row) for row in zip(ids_BT.tolist(), logprobs_BT.tolist(), strict=True)]
 
     @torch.inference_mode()
-    def score(self, triplets: Sequence[CodeTriplet]) -> list[float]:
-        """log p(action | source, target) of each triplet, summed over the action's tokens."""
-        sequences = [self.sequence("dynamics", triplet) for triplet in triplets]
-        ids_BT = _pad([sequence.ids for sequence in sequences]).to(self.network.device)
-        weights_BT = _pad([sequence.weights for sequence in sequences]).to(self.network.device)
-        keep = ids_BT.shape[1] - min(int(np.argmax(sequence.weights > 0)) for sequence in sequences)
-        return (self.logprobs(ids_BT, keep) * weights_BT[:, -keep:]).sum(-1).tolist()
+    def score(self, triplets: Sequence[CodeTriplet], task: Task = "dynamics") -> list[float]:
+        """log p of each triplet's completion, summed over its tokens.
 
-    def logprobs(self, ids_BT: torch.Tensor, keep: int) -> torch.Tensor:
+        The dynamics task gives log p(action | source, target), the world task log p(target | source, action).
+        """
+        sequences = [self.sequence(task, triplet) for triplet in triplets]
+        ids_BT, positions_BT, weights_BT = (
+            _pad(column).to(self.network.device) for column in zip(*sequences, strict=True)
+        )
+        keep = ids_BT.shape[1] - min(int(np.argmax(sequence.weights > 0)) for sequence in sequences)
+        return (self._logprobs(ids_BT, positions_BT, keep) * weights_BT[:, -keep:]).sum(-1).tolist()
+
+    def _logprobs(self, ids_BT: torch.Tensor, positions_BT: torch.Tensor, keep: int) -> torch.Tensor:
         """log p of each sequence's last `keep` tokens given those before, float32 of shape (B, keep).
 
         Sequences are padded on the right, where a causal model needs no mask.
         """
-        logits_BKV = self.network(input_ids=ids_BT, logits_to_keep=keep + 1, use_cache=False).logits[:, :-1]
+        logits_BKV = self.network(
+            input_ids=ids_BT, position_ids=positions_BT, logits_to_keep=keep + 1, use_cache=False
+        ).logits[:, :-1]
         targets = ids_BT[:, -keep:].flatten()
         losses = F.cross_entropy(logits_BKV.float().flatten(0, 1), targets, reduction="none")
         return -losses.view(len(ids_BT), keep)
@@ -138,22 +173,40 @@ class TokenVLM:
     def imagine(
         self, source_codes: Codes, action: str, num_samples: int, seed: int, temperature: float = 1.0
     ) -> NDArray[np.uint16]:
-        """Codes of shape (num_samples, L) of imagined targets (forward dynamics).
+        """Codes of shape (num_samples, L) of imagined targets (forward dynamics, METHOD §3).
 
-        Only image tokens can be drawn; the samples share the prompt's prefill.
+        Only image tokens can be drawn; the samples share the prompt's prefill. Sample i is the same whatever
+        `num_samples` is.
         """
-        prompt_1T = self._tensor(self.layout.imagine_prompt(source_codes, action)[None])
+        prompt = self.layout.imagine_prompt(source_codes, action)
+        prompt_1T, positions_1T = self._tensor(prompt[None]), self._positions(len(prompt))
         first = self.layout.first_code_id
         seeds = [seed * 1_000_003 + index for index in range(num_samples)]
         processors = LogitsProcessorList(
             [AllowedTokens(first, first + self.layout.num_codes), SeededSampling(seeds, temperature)]
         )
-        prompts_BT = prompt_1T.expand(num_samples, -1)
-        ids_BT, _ = self._generate(prompts_BT, self.layout.codes_per_image, processors)
+        cache = DynamicCache(config=self.network.config)
+        self.network(
+            input_ids=prompt_1T[:, :-1],
+            position_ids=positions_1T[:, :-1],
+            past_key_values=cache,
+            logits_to_keep=1,
+        )
+        cache.batch_repeat_interleave(num_samples)
+        ids_BT, _ = self._generate(
+            prompt_1T.expand(num_samples, -1),
+            self.layout.codes_per_image,
+            processors,
+            position_ids=positions_1T.expand(num_samples, -1),
+            past_key_values=cache,
+        )
         return (ids_BT - first).cpu().numpy().astype(np.uint16)
 
+    def _positions(self, num_tokens: int) -> torch.Tensor:
+        return self._tensor(self.layout.imagine_positions(num_tokens)[None])
+
     def _generate(
-        self, prompts_BT: torch.Tensor, max_new_tokens: int, processors: LogitsProcessorList
+        self, prompts_BT: torch.Tensor, max_new_tokens: int, processors: LogitsProcessorList, **given: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """New token ids (B, T), padded after the end, and the raw logits (B, T, V) that gave them."""
         output = self.network.generate(  # pyright: ignore[reportCallIssue]
@@ -166,6 +219,7 @@ class TokenVLM:
             eos_token_id=self.layout.tokenizer.eos_token_id,
             return_dict_in_generate=True,
             output_logits=True,
+            **given,
         )
         return output.sequences[:, prompts_BT.shape[1] :], torch.stack(output.logits, 1)
 

@@ -37,23 +37,29 @@ class CodeTriplet(NamedTuple):
 
 
 class TokenSequence(NamedTuple):
-    """Token ids and the weight of each as a prediction, both of shape (T,).
+    """Token ids, the position of each, and its weight as a prediction, all of shape (T,).
 
     Weight 0 marks what is given (the prompt).
     """
 
     ids: NDArray[np.int64]
+    positions: NDArray[np.int64]
     weights: NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class TokenLayout:
-    """Builds sequences for one tokenizer and one codec; image code c has the id `first_code_id + c`."""
+    """Builds sequences for one tokenizer and one codec; image code c has the id `first_code_id + c`.
+
+    With `aligned` positions both tasks give the two images the same ones, those of the dynamics prompt: what
+    a network with learned positions knows of an image's places then serves both. Else positions count up.
+    """
 
     tokenizer: PreTrainedTokenizerFast
     first_code_id: int
     num_codes: int
     codes_per_image: int
+    aligned: bool = False
 
     def text(self, action: str) -> NDArray[np.int64]:
         """The action's tokens, closed by the end-of-sequence token."""
@@ -81,30 +87,35 @@ class TokenLayout:
         parts = [self._bos, self.image(source_codes), [self._id(ACTION)], text, [self._id(IMAGE)]]
         return np.concatenate(parts).astype(np.int64)
 
+    def imagine_positions(self, num_tokens: int) -> NDArray[np.int64]:
+        """Positions of a prompt of `imagine_prompt`, of that length; the target's tokens count on."""
+        if not self.aligned:
+            return np.arange(num_tokens)
+        source, target = self.image_starts
+        text = target + self.codes_per_image + np.arange(num_tokens - self.codes_per_image - 3)
+        return np.concatenate([np.arange(source + self.codes_per_image), text, [target - 1]])
+
     def sequence(
-        self,
-        task: Task,
-        triplet: CodeTriplet,
-        importance: NDArray[np.float32] | None = None,
-        context_weight: float = 0.0,
+        self, task: Task, triplet: CodeTriplet, importance: NDArray[np.float32] | None = None
     ) -> TokenSequence:
         """The whole sequence of a triplet with per-token weights.
 
-        Weights are 1 on text and `importance` of shape (L,) (1 where None) on the target's tokens of
-        a world sequence. `context_weight` adds an auxiliary next-token loss on the target's tokens of
-        a dynamics sequence, in proportion to `importance`.
+        Weights are 1 on the text of a dynamics sequence, and `importance` of shape (L,) (1 where None) on the
+        target's tokens of a world sequence.
         """
-        image_weights = np.ones(self.codes_per_image, np.float32) if importance is None else importance
         if task == "dynamics":
             prompt, completion = self.describe_prompt(triplet), self.text(triplet.action)
-            weights = np.zeros(len(prompt) + len(completion), np.float32)
-            weights[len(prompt) - 1 - self.codes_per_image : len(prompt) - 1] = context_weight * image_weights
-            weights[len(prompt) :] = 1
+            positions, weights = np.arange(len(prompt)), np.ones(len(completion), np.float32)
         else:
             prompt = self.imagine_prompt(triplet.source_codes, triplet.action)
             completion = self.image(triplet.target_codes)[1:]
-            weights = np.concatenate([np.zeros(len(prompt), np.float32), image_weights])
-        return TokenSequence(np.concatenate([prompt, completion]), weights.astype(np.float32))
+            positions = self.imagine_positions(len(prompt))
+            weights = np.ones(len(completion), np.float32) if importance is None else importance
+        return TokenSequence(
+            np.concatenate([prompt, completion]),
+            np.concatenate([positions, positions[-1] + 1 + np.arange(len(completion))]),
+            np.concatenate([np.zeros(len(prompt), np.float32), weights]).astype(np.float32),
+        )
 
     @property
     def _bos(self) -> NDArray[np.int64]:

@@ -1,4 +1,4 @@
-"""Configuration of the two trainings, the codec's and the dynamics model's.
+"""Configuration of the trainings: the codec's, the dynamics model's, the world model's.
 
 What the weights depend on is here, and so is how the work is spread: a run's folder is bound to all of
 it, because a resumed run must continue the one that was interrupted.
@@ -40,7 +40,7 @@ class Engine(Config):
 
 
 class TrainConfig(Config):
-    """What both trainings share. `out` is the folder of the run's state and of its export."""
+    """What all trainings share. `out` is the folder of the run's state and of its export."""
 
     data: Annotated[tuple[str, ...], Field(min_length=1)]
     out: str
@@ -145,18 +145,13 @@ class Lora(Config):
     dropout: Share = 0.05
 
 
-class DynamicsTraining(TrainConfig):
-    """`kinescribe train dynamics`: codes and actions in, a TokenVLM out."""
+class TokenTraining(TrainConfig):
+    """What the two fine-tunes of a unified model share: codes and actions in, a TokenVLM out."""
 
-    task: Literal["dynamics"] = "dynamics"
     init: str | None = None
     """The model to fine-tune, a name for `models.registry`; or else give `model`."""
     model: NewDecoder | None = None
     lora: Lora | None = None
-    context_weight: Annotated[float, Field(ge=0)] = 0.0
-    """Weight of an auxiliary loss on the target image's tokens."""
-    importance_floor: Share = 0.0
-    """The least weight of an image token, where an image's tokens weigh 1 on average."""
 
     @model_validator(mode="after")
     def _one_start(self) -> Self:
@@ -165,4 +160,44 @@ class DynamicsTraining(TrainConfig):
         return self
 
 
-TRAININGS: dict[str, type[TrainConfig]] = {"codec": CodecTraining, "dynamics": DynamicsTraining}
+class DynamicsTraining(TokenTraining):
+    """`kinescribe train dynamics`: p(action | source, target)."""
+
+    task: Literal["dynamics"] = "dynamics"
+
+
+class Mix(Config):
+    """Shares of a world model's samples: rows whose action was given, and rows that a model labelled."""
+
+    supervised: Share
+    labelled: Share
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> Self:
+        if abs(self.supervised + self.labelled - 1) > 1e-6:
+            raise ValueError(
+                f"the shares must sum to 1, got {self.supervised} + {self.labelled}; "
+                "e.g. supervised=0.5,labelled=0.5"
+            )
+        return self
+
+
+class WorldTraining(TokenTraining):
+    """`kinescribe train world`: p(target | source, action), weighted by importance (METHOD §3)."""
+
+    task: Literal["world"] = "world"
+    weights: Literal["l2", "none"] = "l2"
+    """Of the target's tokens: the recognition model's squared L2 distances, or 1."""
+    importance_floor: Share = 0.0
+    """The least weight of a token, where an image's tokens weigh 1 on average."""
+    select: str | None = None
+    """A selection that `kinescribe curate` wrote; datasets that it doesn't name are taken whole."""
+    mix: Mix | None = None
+    """None takes every row alike."""
+
+
+TRAININGS: dict[str, type[TrainConfig]] = {
+    "codec": CodecTraining,
+    "dynamics": DynamicsTraining,
+    "world": WorldTraining,
+}

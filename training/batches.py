@@ -8,6 +8,7 @@ Shapes: N triplets, L tokens of an image, B sequences, T tokens.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -17,14 +18,18 @@ import numpy as np
 import pyarrow as pa
 import torch
 from numpy.typing import NDArray
+from torch.nn.utils.rnn import pad_sequence
 
 from models.token_vlm import TokenVLM
-from models.tokens import Codes, CodeTriplet, TokenSequence
+from models.tokens import Codes, CodeTriplet, Task, TokenSequence
 from schemas.errors import DatasetError
 from storage.shards import scan
 from training.objective import TokenBatch, image_weights
 
-COLUMNS = ("source_codes", "target_codes", "action", "importance")
+COLUMNS = ("source_codes", "target_codes", "action", "action_logprob", "importance")
+
+
+Indices = NDArray[np.int64]
 
 
 class SampleOrder:
@@ -49,6 +54,29 @@ class SampleOrder:
         return np.random.Generator(np.random.Philox(key=[self.seed, epoch])).permutation(self.num_samples)
 
 
+class MixedOrder:
+    """Samples of two groups, each in a `SampleOrder` of its own; shares of the first, evenly spread.
+
+    A group is the indices of its samples. Small groups are repeated, epoch after epoch, as the shares ask.
+    """
+
+    def __init__(self, groups: tuple[Indices, Indices], first_share: float, batch: int, seed: int) -> None:
+        self.groups = groups
+        self.first_share = first_share
+        self.orders = [SampleOrder(len(group), batch, seed + index) for index, group in enumerate(groups)]
+
+    def positions(self, step: int) -> range:
+        """See `SampleOrder.positions`."""
+        return self.orders[0].positions(step)
+
+    def sample(self, position: int) -> int:
+        """The index of the sample at a position."""
+        num_first = math.floor(position * self.first_share)
+        is_first = math.floor((position + 1) * self.first_share) > num_first
+        group, place = (0, num_first) if is_first else (1, position - num_first)
+        return int(self.groups[group][self.orders[group].sample(place)])
+
+
 def rank_part(positions: range, rank: int, world_size: int, micro_batch: int) -> list[range]:
     """A rank's part of a global batch, cut into micro-batches."""
     size = len(positions) // world_size
@@ -58,12 +86,14 @@ def rank_part(positions: range, rank: int, world_size: int, micro_batch: int) ->
 
 @dataclass(frozen=True)
 class PackedTriplets:
-    """The columns that training a dynamics model reads, packed."""
+    """The columns that training a unified model reads, packed."""
 
     source_NL: Codes
     target_NL: Codes
     importance_NL: NDArray[np.float16]
     actions: pa.DictionaryArray
+    given_N: NDArray[np.bool_]
+    """Whether the action came with the data; else a dynamics model wrote it."""
     codec_id: str
 
     def __len__(self) -> int:
@@ -86,6 +116,7 @@ def read_triplets(datasets: Sequence[str]) -> PackedTriplets:
         _packed(table, "target_codes"),
         _packed(table, "importance"),
         table["action"].combine_chunks().dictionary_encode(),
+        table["action_logprob"].is_null().to_numpy(),
         codec_ids[0],
     )
 
@@ -115,17 +146,20 @@ class Batches(Protocol):
 
 
 class TripletBatches:
-    """Token batches of the dynamics task."""
+    """Token batches of one task.
 
-    def __init__(self, triplets: PackedTriplets, vlm: TokenVLM, context_weight: float, floor: float) -> None:
-        if triplets.codec_id != vlm.codec.id:
+    Targets of the world task are weighed by importance with a floor; where `floor` is None, all alike.
+    """
+
+    def __init__(self, triplets: PackedTriplets, vlm: TokenVLM, task: Task, floor: float | None) -> None:
+        if triplets.codec_id != vlm.codec_id:
             raise DatasetError(
-                f"the dataset's codes are of codec {triplets.codec_id}, the model's codec is {vlm.codec.id}; "
+                f"the dataset's codes are of codec {triplets.codec_id}, the model's codec is {vlm.codec_id}; "
                 "label the dataset with this model's codec"
             )
         self.triplets = triplets
         self.vlm = vlm
-        self.context_weight = context_weight
+        self.task: Task = task
         self.floor = floor
         self._actions: list[str] = triplets.actions.dictionary.to_pylist()
         self._action_N: NDArray[np.int32] = triplets.actions.indices.to_numpy()
@@ -135,18 +169,17 @@ class TripletBatches:
 
     def batch(self, samples: Sequence[int], positions: Sequence[int]) -> TokenBatch:
         """Sequences of the samples, padded on the right; nothing about them is random."""
-        sequences = [self._sequence(sample) for sample in samples]
-        shape = (len(sequences), max(len(sequence.ids) for sequence in sequences))
-        ids_BT, weights_BT = torch.zeros(shape, dtype=torch.int64), torch.zeros(shape)
-        for row, sequence in enumerate(sequences):
-            ids_BT[row, : len(sequence.ids)] = torch.from_numpy(sequence.ids)
-            weights_BT[row, : len(sequence.ids)] = torch.from_numpy(sequence.weights)
-        return TokenBatch(ids_BT, weights_BT)
+        columns = zip(*map(self._sequence, samples), strict=True)
+        return TokenBatch(*(_padded(column) for column in columns))
 
     def _sequence(self, sample: int) -> TokenSequence:
         rows = self.triplets
         triplet = CodeTriplet(
             rows.source_NL[sample], rows.target_NL[sample], self._actions[self._action_N[sample]]
         )
-        weights = image_weights(rows.importance_NL[sample], self.floor)
-        return self.vlm.sequence("dynamics", triplet, weights, self.context_weight)
+        weights = None if self.floor is None else image_weights(rows.importance_NL[sample], self.floor)
+        return self.vlm.sequence(self.task, triplet, weights)
+
+
+def _padded(rows: Sequence[NDArray[Any]]) -> torch.Tensor:
+    return pad_sequence([torch.from_numpy(row) for row in rows], batch_first=True)

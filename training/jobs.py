@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from peft import LoraConfig, get_peft_model
 from safetensors import safe_open
@@ -17,8 +18,16 @@ from models.codec import ImageCodec
 from models.fresh import new_codec, new_token_vlm, new_tokenizer
 from models.registry import load_model
 from models.token_vlm import TokenVLM
-from schemas.training import CodecTraining, DynamicsTraining, Lora, TrainConfig
-from training.batches import Batches, PackedTriplets, TripletBatches, read_triplets
+from schemas.errors import ConfigError
+from schemas.training import CodecTraining, Lora, Mix, TokenTraining, TrainConfig, WorldTraining
+from training.batches import (
+    Batches,
+    MixedOrder,
+    PackedTriplets,
+    SampleOrder,
+    TripletBatches,
+    read_triplets,
+)
 from training.codec_objective import CodecObjective
 from training.images import ImageBatches, read_images
 from training.objective import TokenObjective
@@ -37,6 +46,7 @@ class Job(Protocol):
 
     batches: Batches
     held_out: Batches | None
+    order: SampleOrder | MixedOrder
 
     def export(self, folder: Path) -> None:
         """Write the result; called with all weights in this process."""
@@ -58,6 +68,7 @@ class CodecJob:
         self.batches: Batches = ImageBatches(
             read_images(config.data), resolution, config.crop_scale, config.seed
         )
+        self.order: SampleOrder | MixedOrder = SampleOrder(len(self.batches), config.batch, config.seed)
         self.held_out: Batches | None = (
             ImageBatches(read_images(config.held_out), resolution, None, config.seed)
             if config.held_out
@@ -70,22 +81,23 @@ class CodecJob:
             ImageCodec(self.module.export()).save(folder)
 
 
-class DynamicsJob:
-    """A unified model on the dynamics task, on the codes of datasets."""
+class TokenJob:
+    """A unified model on one of its two tasks, on the codes of datasets; no image is encoded or decoded."""
 
-    def __init__(self, config: DynamicsTraining) -> None:
+    def __init__(self, config: TokenTraining) -> None:
+        world = config if isinstance(config, WorldTraining) else None
         triplets = read_triplets(config.data)
         self.vlm = _start(config, triplets)
         self.lora = config.lora is not None
         if config.lora:
             self.vlm.network = _with_adapters(self.vlm.network, config.lora)
         self.module = TokenObjective(self.vlm.network)
-        weighing = (config.context_weight, config.importance_floor)
-        self.batches: Batches = TripletBatches(triplets, self.vlm, *weighing)
+        task = "world" if world else "dynamics"
+        floor = world.importance_floor if world and world.weights == "l2" else None
+        self.batches: Batches = TripletBatches(triplets, self.vlm, task, floor)
+        self.order = _order(triplets, config, world.mix if world else None)
         self.held_out: Batches | None = (
-            TripletBatches(read_triplets(config.held_out), self.vlm, 0.0, config.importance_floor)
-            if config.held_out
-            else None
+            TripletBatches(read_triplets(config.held_out), self.vlm, task, floor) if config.held_out else None
         )
 
     def export(self, folder: Path) -> None:
@@ -97,7 +109,20 @@ class DynamicsJob:
         self.vlm.save(folder)
 
 
-def _start(config: DynamicsTraining, triplets: PackedTriplets) -> TokenVLM:
+def _order(triplets: PackedTriplets, config: TokenTraining, mix: Mix | None) -> SampleOrder | MixedOrder:
+    if mix is None:
+        return SampleOrder(len(triplets), config.batch, config.seed)
+    shares = {"supervised": mix.supervised, "labelled": mix.labelled}
+    groups = np.flatnonzero(triplets.given_N), np.flatnonzero(~triplets.given_N)
+    for (name, share), group in zip(shares.items(), groups, strict=True):
+        if share and not len(group):
+            raise ConfigError(
+                f"mix.{name} is {share}, but the data has no {name} triplets; add some, or set 0"
+            )
+    return MixedOrder(groups, mix.supervised, config.batch, config.seed)
+
+
+def _start(config: TokenTraining, triplets: PackedTriplets) -> TokenVLM:
     if config.init:
         return load_model(config.init)
     assert config.model is not None
@@ -120,8 +145,8 @@ def make_job(config: TrainConfig) -> Job:
     torch.manual_seed(config.seed)
     if isinstance(config, CodecTraining):
         return CodecJob(config)
-    assert isinstance(config, DynamicsTraining)
-    return DynamicsJob(config)
+    assert isinstance(config, TokenTraining)
+    return TokenJob(config)
 
 
 def assert_full(folder: Path) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -19,6 +18,8 @@ class TokenBatch(NamedTuple):
     """Sequences padded on the right, with the weight of each token as a prediction."""
 
     ids_BT: Tensor
+    """int64."""
+    positions_BT: Tensor
     """int64."""
     weights_BT: Tensor
     """float32, 0 on the prompt and on padding."""
@@ -64,7 +65,7 @@ class TokenObjective(nn.Module):
         columns_K = weights_BK.any(0).nonzero()[:, 0]
         logits_BKV = self.network(
             input_ids=batch.ids_BT,
-            position_ids=torch.arange(batch.ids_BT.shape[1], device=batch.ids_BT.device)[None],
+            position_ids=batch.positions_BT,
             logits_to_keep=columns_K,
             use_cache=False,
         ).logits

@@ -15,7 +15,7 @@ from typing import Any
 
 from schemas.training import TrainConfig
 from training import checkpoints
-from training.batches import SampleOrder, rank_part
+from training.batches import rank_part
 from training.engine import DeepSpeedEngine
 from training.jobs import assert_full, make_job
 from training.loop import Hooks, Schedule, train
@@ -42,7 +42,6 @@ class TrainSession:
             config.rank_micro_batch,
             per_rank // config.rank_micro_batch,
         )
-        self.order = SampleOrder(len(self.job.batches), config.batch, config.seed)
         self.attempt = self.engine.agree(uuid.uuid4().hex)
         self.log: MetricsLog | None = None
 
@@ -65,9 +64,9 @@ class TrainSession:
         return step
 
     def _batches(self, step: int) -> Sequence[Any]:
-        positions = self.order.positions(step)
+        positions = self.job.order.positions(step)
         parts = rank_part(positions, self.engine.rank, self.engine.world_size, self.config.rank_micro_batch)
-        return [self.job.batches.batch([self.order.sample(p) for p in part], part) for part in parts]
+        return [self.job.batches.batch([self.job.order.sample(p) for p in part], part) for part in parts]
 
     def _evaluate(self) -> dict[str, float]:
         held_out = self.job.held_out

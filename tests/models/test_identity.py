@@ -1,7 +1,7 @@
 import pytest
 
 from models.codec import ImageCodec
-from models.identity import FILES, WEIGHTS, identify
+from models.identity import FILES, WEIGHTS, CodecIdentity, identify
 from schemas.errors import ModelError
 from tests.tiny_vlm import tiny_vlm
 
@@ -15,7 +15,7 @@ def folder(tmp_path):
 def test_the_files_tell_what_the_loaded_codec_does(folder):
     codec = ImageCodec.load(folder / "codec")
     identity = identify(str(folder))
-    assert (identity.codec_id, identity.grid) == (codec.id, codec.grid)
+    assert identity.codec == CodecIdentity(codec.id, codec.grid, codec.num_codes)
 
 
 def test_other_weights_are_another_model(folder):

@@ -84,6 +84,32 @@ def test_imagined_targets_are_codes_that_differ_and_come_back_with_their_seed(vl
     assert (first == vlm.imagine(source, "pan left", num_samples=3, seed=1, temperature=20.0)).all()
 
 
+def test_a_cold_sample_is_the_likeliest_code_at_each_place_of_the_world_sequence(vlm: TokenVLM):
+    source = pairs(vlm, 1)[0].source_codes
+    sample = vlm.imagine(source, "pan left", num_samples=2, seed=1, temperature=1e-6)[1]
+    sequence = vlm.sequence("world", CodeTriplet(source, sample, "pan left"))
+    ids_1T, positions_1T = (torch.from_numpy(row)[None] for row in (sequence.ids, sequence.positions))
+    with torch.no_grad():
+        logits_TV = vlm.network(ids_1T, position_ids=positions_1T).logits[0, -len(sample) - 1 : -1]
+    assert logits_TV[:, vlm.layout.first_code_id :].argmax(-1).tolist() == sample.tolist()
+
+
+def test_a_sample_is_the_same_however_many_are_drawn_beside_it(vlm: TokenVLM):
+    source = pairs(vlm, 1)[0].source_codes
+    two, five = (vlm.imagine(source, "pan left", num, seed=3, temperature=20.0) for num in (2, 5))
+    assert (two == five[:2]).all()
+
+
+def test_the_world_task_scores_the_targets_tokens(vlm: TokenVLM):
+    batch = triplets(vlm, 3)
+    length = math.prod(vlm.codec.grid)
+    scores = vlm.score(batch, "world")
+    assert scores == pytest.approx([vlm.score([triplet], "world")[0] for triplet in batch], abs=1e-3)
+    assert all(-length * math.log(32) * 3 < score < 0 for score in scores)
+    swapped = CodeTriplet(batch[0].source_codes, batch[1].target_codes, batch[0].action)
+    assert vlm.score([swapped], "world")[0] != pytest.approx(scores[0])
+
+
 def test_a_saved_model_scores_alike_under_the_same_fingerprint(vlm: TokenVLM, tmp_path: Path):
     vlm.save(tmp_path)
     loaded = TokenVLM.load(tmp_path)

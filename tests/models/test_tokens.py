@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -45,11 +47,26 @@ def test_world_weighs_the_targets_tokens_by_importance(layout: TokenLayout):
     assert sequence.weights.tolist() == [0] * (len(sequence.ids) - LENGTH) + importance.tolist()
 
 
-def test_context_weight_falls_on_the_targets_tokens_of_a_dynamics_sequence(layout: TokenLayout):
-    weights = layout.sequence("dynamics", TRIPLET, np.array([1, 2, 3, 4], np.float32), context_weight=0.5)
-    chosen = (weights.weights > 0) & (weights.ids >= layout.first_code_id)
-    assert named(layout, weights.ids[chosen]) == ["c4", "c5", "c6", "c7"]
-    assert weights.weights[chosen].tolist() == [0.5, 1.0, 1.5, 2.0]
+def test_positions_count_up(layout: TokenLayout):
+    for task in ("dynamics", "world"):
+        sequence = layout.sequence(task, TRIPLET)
+        assert sequence.positions.tolist() == list(range(len(sequence.ids)))
+
+
+def test_aligned_positions_put_both_images_where_the_dynamics_prompt_has_them(layout: TokenLayout):
+    aligned = replace(layout, aligned=True)
+    dynamics, world = (aligned.sequence(task, TRIPLET) for task in ("dynamics", "world"))
+    first = layout.first_code_id
+    places = [
+        {int(id_): int(place) for id_, place in zip(s.ids, s.positions, strict=True) if id_ >= first}
+        for s in (dynamics, world)
+    ]
+    assert places[0] == places[1]
+    assert dynamics.positions.tolist() == list(range(len(dynamics.ids)))
+    assert len(set(world.positions.tolist())) == len(world.ids)
+    words = [layout.tokenizer.convert_tokens_to_ids("<action>"), *layout.text("pan left")[:-1]]
+    starts = [s.positions[np.isin(s.ids, words)].tolist() for s in (dynamics, world)]
+    assert starts[0] == starts[1]
 
 
 def test_codes_of_another_length_are_a_bug(layout: TokenLayout):

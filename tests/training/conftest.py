@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from schemas.training import CodecTraining, DynamicsTraining
+from schemas.training import CodecTraining, DynamicsTraining, WorldTraining
 from tests.tiny_triplets import write_triplets
 from tests.tiny_vlm import tiny_vlm
 
@@ -50,6 +50,17 @@ def dynamics(dataset, model_folder, tmp_path):
     def make(**changes) -> DynamicsTraining:
         given = {"data": [dataset], "out": str(tmp_path / "out"), "init": str(model_folder)}
         return DynamicsTraining.model_validate(SMALL | given | changes)
+
+    return make
+
+
+@pytest.fixture
+def world(dataset, model_folder, tmp_path):
+    """As `dynamics`, for WorldTraining."""
+
+    def make(**changes) -> WorldTraining:
+        given = {"data": [dataset], "out": str(tmp_path / "out"), "init": str(model_folder)}
+        return WorldTraining.model_validate(SMALL | given | changes)
 
     return make
 

@@ -2,16 +2,16 @@ import numpy as np
 import pytest
 import torch
 
-from models.tokens import CodeTriplet
+from models.tokens import CodeTriplet, Task
 from schemas.errors import DatasetError
 from tests import tiny_dataset
 from tests.tiny_triplets import write_triplets
 from tests.tiny_vlm import tiny_vlm
-from training.batches import SampleOrder, TripletBatches, rank_part, read_triplets
+from training.batches import MixedOrder, SampleOrder, TripletBatches, rank_part, read_triplets
 from training.objective import image_weights
 
 
-def indices(order: SampleOrder, steps: range) -> list[int]:
+def indices(order: SampleOrder | MixedOrder, steps: range) -> list[int]:
     return [order.sample(position) for step in steps for position in order.positions(step)]
 
 
@@ -30,6 +30,16 @@ def test_order_depends_on_seed_and_step_alone():
     assert indices(SampleOrder(10, batch=4, seed=4), range(9)) != indices(order, range(9))
 
 
+def test_a_mix_has_its_shares_in_every_stretch_and_every_epoch_of_each_group():
+    groups = np.arange(3), np.arange(10, 20)
+    drawn = indices(MixedOrder(groups, 0.25, batch=4, seed=3), range(10))
+    first = [sample for sample in drawn if sample < 10]
+    assert [sum(sample < 10 for sample in drawn[i : i + 4]) for i in range(0, 40, 4)] == [1] * 10
+    assert [sorted(first[i : i + 3]) for i in (0, 3, 6)] == [[0, 1, 2]] * 3
+    second = [sample for sample in drawn if sample >= 10]
+    assert [sorted(second[i : i + 10]) for i in (0, 10, 20)] == [list(range(10, 20))] * 3
+
+
 @pytest.mark.parametrize(("world_size", "micro_batch"), [(1, 8), (2, 4), (2, 2), (4, 1)])
 def test_ranks_and_micro_batches_share_out_the_global_batch(world_size: int, micro_batch: int):
     parts = [rank_part(range(16, 24), rank, world_size, micro_batch) for rank in range(world_size)]
@@ -37,19 +47,20 @@ def test_ranks_and_micro_batches_share_out_the_global_batch(world_size: int, mic
     assert {len(part) for rank in parts for part in rank} == {micro_batch}
 
 
-def test_a_batch_is_the_models_sequences_padded_on_the_right(dataset: str):
+@pytest.mark.parametrize(("task", "floor"), [("dynamics", None), ("world", 0.1), ("world", None)])
+def test_a_batch_is_the_models_sequences_padded_on_the_right(dataset: str, task: Task, floor: float | None):
     vlm = tiny_vlm()
     triplets = read_triplets([dataset])
-    batches = TripletBatches(triplets, vlm, context_weight=0.5, floor=0.1)
-    batch = batches.batch([5, 2], [0, 1])
+    batch = TripletBatches(triplets, vlm, task, floor).batch([5, 2], [0, 1])
     for row, sample in enumerate([5, 2]):
         triplet = CodeTriplet(
             triplets.source_NL[sample], triplets.target_NL[sample], triplets.actions[sample].as_py()
         )
-        weights = image_weights(triplets.importance_NL[sample], 0.1)
-        sequence = vlm.sequence("dynamics", triplet, weights, 0.5)
+        weights = None if floor is None else image_weights(triplets.importance_NL[sample], floor)
+        sequence = vlm.sequence(task, triplet, weights)
         length = len(sequence.ids)
         np.testing.assert_array_equal(batch.ids_BT[row, :length], sequence.ids)
+        np.testing.assert_array_equal(batch.positions_BT[row, :length], sequence.positions)
         np.testing.assert_array_equal(batch.weights_BT[row, :length], sequence.weights)
         assert not batch.weights_BT[row, length:].any()
     assert batch.total_weight == pytest.approx(float(batch.weights_BT.sum()))
@@ -72,4 +83,4 @@ def test_codes_of_two_codecs_are_refused(dataset: str, tmp_path):
 def test_codes_of_another_codec_than_the_models_are_refused(tmp_path):
     tiny_dataset.build(str(tmp_path), [2])
     with pytest.raises(DatasetError, match="codec-of-tests"):
-        TripletBatches(read_triplets([str(tmp_path)]), tiny_vlm(), 0.0, 0.0)
+        TripletBatches(read_triplets([str(tmp_path)]), tiny_vlm(), "dynamics", None)

@@ -15,7 +15,7 @@ def random_batch(vocabulary: int, seed: int = 0) -> TokenBatch:
     weights = torch.rand(3, 20, generator=generator) * 2
     weights[:, :9] = 0
     weights[1, 14:] = 0
-    return TokenBatch(ids, weights)
+    return TokenBatch(ids, torch.arange(20).expand(3, -1), weights)
 
 
 def by_hand(network: torch.nn.Module, batch: TokenBatch) -> float:
@@ -49,7 +49,7 @@ def test_weights_of_one_give_plain_cross_entropy():
 def test_padding_on_the_right_changes_nothing():
     objective = TokenObjective(tiny_vlm().network)
     batch = random_batch(28)
-    padded = TokenBatch(F.pad(batch.ids_BT, (0, 5)), F.pad(batch.weights_BT, (0, 5)))
+    padded = TokenBatch(*(F.pad(tensor, (0, 5)) for tensor in batch))
     torch.testing.assert_close(objective(padded), objective(batch))
 
 

@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 
 from models.codec import ImageCodec
 from models.registry import load_model
-from schemas.errors import DatasetError
+from schemas.errors import ConfigError, DatasetError
 from schemas.training import DynamicsTraining, TrainConfig
 from tests.tiny_triplets import write_triplets
 from training.metrics import read_lines
@@ -58,6 +58,27 @@ class TestOneProcess:
         export = load_model(str(Path(config.out) / "export"))
         assert export.fingerprint != load_model(str(model_folder)).fingerprint
         assert export.codec.id == load_model(str(model_folder)).codec.id
+
+    @pytest.mark.parametrize("weights", ["l2", "none"])
+    def test_the_world_model_learns_and_its_export_opens(self, world, weights):
+        config = world(steps=60, log_every=20, checkpoint_every=20, evaluate_every=60, weights=weights)
+        losses = [line["loss"] for line in run(config)]
+        assert losses[-1] < losses[0] - 0.3
+        assert load_model(str(Path(config.out) / "export")).layout.num_codes == 16
+
+    def test_a_mix_of_what_the_data_lacks_is_refused(self, world):
+        with pytest.raises(ConfigError, match=r"mix.labelled is 0.5.*no labelled"):
+            TrainSession(world(mix={"supervised": 0.5, "labelled": 0.5}), lambda _: None)
+        TrainSession(world(mix={"supervised": 1.0, "labelled": 0.0}), lambda _: None)
+
+    def test_training_on_codes_loads_no_codec(self, world, dynamics, monkeypatch):
+        def refuse(folder):
+            raise AssertionError(f"loaded {folder}")
+
+        monkeypatch.setattr(ImageCodec, "load", refuse)
+        run(world(steps=2))
+        monkeypatch.undo()
+        assert load_model(str(Path(world().out) / "export")).codec.grid == (4, 4)
 
     def test_the_codec_learns_and_its_export_opens(self, codec, dataset):
         config = codec(steps=20, held_out=[dataset], evaluate_every=20, checkpoint_every=10)
