@@ -1,8 +1,8 @@
 """Labelled pairs/s through Ray against the same session objects in plain processes; one line of JSON.
 
-In turns, both decode, label and commit the same simulated clips with as many processes of each kind, and are
-timed from their first committed unit to their last, so that what starts up doesn't count. The model's
-own speed, on key frames that are extracted already, comes beside.
+In turns, both decode, label and commit the same simulated clips with as many processes of each kind: first
+few clips, then many. The rate is that of the further ones, so that what starts up and fills up doesn't count.
+The model's own speed, on key frames that are extracted already, comes beside.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ import platform
 import statistics
 import tempfile
 import time
+from collections.abc import Callable
 from multiprocessing.queues import Queue
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from actors.write import Receipt, receipt_of
 from cluster.label import run_label
@@ -34,52 +35,59 @@ from storage.shards import write_unit
 RESOURCES = Resources()
 
 
-class Times:
-    """When each unit was committed, and with how many pairs; a `Progress` that shows nothing."""
-
-    def __init__(self) -> None:
-        self.commits: list[tuple[float, int]] = []
+class Silent:
+    """A `Progress` that shows nothing."""
 
     def start(self, total: int, done: int) -> None: ...
     def note(self, text: str) -> None: ...
     def stop(self) -> None: ...
-
-    def update(self, receipt: Receipt) -> None:
-        self.commits.append((time.perf_counter(), receipt.triplets))
-
-    @property
-    def pairs_per_s(self) -> float:
-        """Pairs committed after the first unit was, over the time that they took."""
-        (first, _), *later = self.commits
-        return sum(pairs for _, pairs in later) / (later[-1][0] - first)
+    def update(self, receipt: Receipt) -> None: ...
 
 
-def through_ray(clips: str, out: str, config: LabelConfig) -> float:
-    times = Times()
-    run_label(clips, out, config, RESOURCES, times)
-    return times.pairs_per_s
+class Corpus(NamedTuple):
+    """A folder of clips, and its units."""
+
+    folder: str
+    units: list[WorkUnit]
 
 
-def through_processes(units: list[WorkUnit], out: str, config: LabelConfig, plan: PoolPlan) -> float:
+def draw(folder: Path, num_clips: int, config: LabelConfig) -> Corpus:
+    write_clips(folder, num_clips, "test", 0)
+    source = str(folder / "clips")
+    return Corpus(source, plan_units(list_clips(source, config.limits), config.clips_per_unit, "benchmark"))
+
+
+def further_pairs_per_s(few: Corpus, many: Corpus, label: Callable[[Corpus], int]) -> float:
+    """The rate of what `many` has more than `few`; `label` returns the number of pairs."""
+    started = time.perf_counter()
+    num_few = label(few)
+    between = time.perf_counter()
+    num_many = label(many)
+    return (num_many - num_few) / (time.perf_counter() - between - (between - started))
+
+
+def through_ray(corpus: Corpus, out: str, config: LabelConfig) -> int:
+    return run_label(corpus.folder, f"{out}-{len(corpus.units)}", config, RESOURCES, Silent()).triplets
+
+
+def through_processes(corpus: Corpus, out: str, config: LabelConfig, plan: PoolPlan) -> int:
     context = multiprocessing.get_context("spawn")
     to_decode, to_label, receipts = context.Queue(), context.Queue(maxsize=4), context.Queue()
     decoders = [
         context.Process(target=decode, args=(config, to_decode, to_label)) for _ in range(plan.decode.workers)
     ]
-    arguments = (config, plan.label.threads, out, to_label, receipts)
+    arguments = (config, plan.label.threads, f"{out}-{len(corpus.units)}", to_label, receipts)
     labellers = [context.Process(target=label, args=arguments) for _ in range(plan.label.workers)]
     for process in [*decoders, *labellers]:
         process.start()
-    for unit in [*units, *[None] * len(decoders)]:
+    for unit in [*corpus.units, *[None] * len(decoders)]:
         to_decode.put(unit)
-    times = Times()
-    for _ in units:
-        times.update(receipts.get())
+    num_pairs = sum(receipts.get().triplets for _ in corpus.units)
     for _ in labellers:
         to_label.put(None)
     for process in [*decoders, *labellers]:
         process.join()
-    return times.pairs_per_s
+    return num_pairs
 
 
 def decode(config: LabelConfig, units: Queue[Any], extracted: Queue[Any]) -> None:
@@ -125,29 +133,31 @@ def model_alone(units: list[WorkUnit], config: LabelConfig, threads: int) -> flo
 
 
 def measure(folder: Path, num_clips: int, rounds: int, config: LabelConfig) -> dict[str, float]:
-    write_clips(folder, num_clips, "test", 0)
-    source = str(folder / "clips")
-    units = plan_units(list_clips(source, config.limits), config.clips_per_unit, "benchmark")
+    few, many = (draw(folder / str(num), num, config) for num in (num_clips // 4, num_clips))
     ray_rates, plain_rates = [], []
     with ray_cluster() as cluster:
-        plan = plan_pools(cluster, RESOURCES, len(units))
+        plan = plan_pools(cluster, RESOURCES, len(many.units))
         for turn in range(rounds):
-            ray_rates.append(through_ray(source, str(folder / f"ray{turn}"), config))
-            plain_rates.append(through_processes(units, str(folder / f"plain{turn}"), config, plan))
+            out = str(folder / f"ray{turn}")
+            ray_rates.append(further_pairs_per_s(few, many, lambda c, o=out: through_ray(c, o, config)))
+            out = str(folder / f"plain{turn}")
+            plain_rates.append(
+                further_pairs_per_s(few, many, lambda c, o=out: through_processes(c, o, config, plan))
+            )
     ratios = [one / other for one, other in zip(ray_rates, plain_rates, strict=True)]
     return {
         "ray_pairs_per_s": round(statistics.median(ray_rates), 2),
         "plain_pairs_per_s": round(statistics.median(plain_rates), 2),
         "ratio": round(statistics.median(ratios), 3),
-        "model_pairs_per_s": round(model_alone(units, config, os.cpu_count() or 1), 2),
+        "model_pairs_per_s": round(model_alone(few.units, config, os.cpu_count() or 1), 2),
     }
 
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--model", default="embedded", help="'embedded' or the path of a model's folder")
-    options.add_argument("--clips", type=int, default=48)
-    options.add_argument("--rounds", type=int, default=3)
+    options.add_argument("--clips", type=int, default=128)
+    options.add_argument("--rounds", type=int, default=2)
     chosen = options.parse_args()
     config = LabelConfig(dynamics=chosen.model, clips_per_unit=4)
     with tempfile.TemporaryDirectory() as folder:
