@@ -10,9 +10,10 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -120,6 +121,37 @@ def scan(dataset: str, columns: Sequence[str] | None = None) -> pads.Dataset:
         return rows
     fields = [rows.schema.field(name) for name in columns]
     return rows.replace_schema(pa.schema(fields, rows.schema.metadata))
+
+
+def whole_units(rows: pads.Dataset, num_rows: int) -> Iterator[tuple[list[str], pa.Table]]:
+    """The rows of a scan in order, in parts of whole units: as many as have `num_rows` together.
+
+    With each part come the ids of its units; its column `unit_id` says which row is of which.
+    """
+    # A footer that is kept for each of a million units is what would fill the memory.
+    batches = rows.scanner(cache_metadata=False).scan_batches()
+    units: list[str] = []
+    part: list[pa.Table] = []
+    size = 0
+    for path, members in groupby(batches, key=_path):
+        units.append(path.rpartition("/")[2].removesuffix(".parquet"))
+        part.append(pa.Table.from_batches([batch.record_batch for batch in members]))
+        size += part[-1].num_rows
+        if size >= num_rows:
+            yield units, _joined(units, part)
+            units, part, size = [], [], 0
+    if units:
+        yield units, _joined(units, part)
+
+
+def _path(batch: Any) -> str:
+    return batch.fragment.path
+
+
+def _joined(units: Sequence[str], tables: Sequence[pa.Table]) -> pa.Table:
+    places = np.repeat(np.arange(len(units), dtype=np.int32), [table.num_rows for table in tables])
+    unit_ids = pa.DictionaryArray.from_arrays(pa.array(places), pa.array(units))
+    return pa.concat_tables(tables).append_column("unit_id", unit_ids)
 
 
 def rows_digest(rows: pa.Table) -> str:

@@ -16,7 +16,7 @@ from schemas.errors import DatasetError
 from schemas.outcomes import ClipOutcome, DropReason, RejectCode, Status
 from storage import uri
 from storage.run import bind, write_plan
-from storage.shards import committed_units, read_footer, rows_digest, scan, unit_uri, write_unit
+from storage.shards import committed_units, read_footer, rows_digest, scan, unit_uri, whole_units, write_unit
 from tests.tiny_dataset import SCHEMA, build, clip, image, outcome, row, run_of, table
 
 A, B = clip("a"), clip("b")
@@ -157,6 +157,19 @@ def test_a_scan_of_a_run_that_committed_nothing_is_refused(tmp_path: Path):
     build(str(tmp_path), [2, 1], pending=1)
     with pytest.raises(DatasetError, match="no committed unit yet"):
         scan(str(tmp_path))
+
+
+def test_a_scan_comes_in_parts_of_whole_units_that_say_which_row_is_of_which(tmp_path: Path):
+    units = build(str(tmp_path), [2, 1, 2, DropReason.STATIC, DropReason.STATIC, 1], clips_per_unit=1)
+    rows = scan(str(tmp_path), ["clip_id"])
+    parts = list(whole_units(rows, 3))
+    assert [ids for ids, _ in parts] == [[unit.unit_id for unit in some] for some in (units[:2], units[2:])]
+    assert [len(table) for _, table in parts] == [3, 3]
+    whole = pa.concat_tables(
+        [table.cast(pa.schema({"clip_id": "string", "unit_id": "string"})) for _, table in parts]
+    )
+    unit_of = {clip.clip_id: unit.unit_id for unit in units for clip in unit.clips}
+    assert [unit_of[row["clip_id"]] for row in whole.to_pylist()] == whole["unit_id"].to_pylist()
 
 
 def test_polars_and_pyarrow_read_the_same_rows(tmp_path: Path):
