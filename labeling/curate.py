@@ -18,9 +18,9 @@ from schemas.config import CurateConfig
 from schemas.errors import DatasetError
 from storage.run import read_plan_columns, read_run
 from storage.selection import SELECTION_SCHEMA, Selection, write_selection
-from storage.shards import scan, whole_units
+from storage.shards import scan, unit_ids, whole_units
 
-ROWS_PER_PART = 1 << 21
+ROWS_PER_PART = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +56,8 @@ def curate(
     chosen = choose(_scored_parts(sources, config, counts, progress), config.by, config.top_k)
     if chosen.is_empty():
         raise DatasetError(f"no triplet is left to choose; loosen the filters that dropped {dict(counts)}")
-    texts = pl.col("dataset", "unit_id").cast(pl.String)
-    rows = chosen.with_columns(texts).select(SELECTION_SCHEMA.names).to_arrow().cast(SELECTION_SCHEMA)
+    named = chosen.with_columns(pl.col("dataset").cast(pl.String), unit_id=unit_ids(chosen["object"]))
+    rows = named.select(SELECTION_SCHEMA.names).to_arrow().cast(SELECTION_SCHEMA)
     write_selection(out, Selection(rows, config.model_dump(), tuple(sorted(sources))))
     sizes = chosen.group_by(config.by).len()["len"].sort()
     return Curated(
@@ -168,14 +168,14 @@ def _scored_parts(
     done, total = 0, sum(len(rows.files) for rows in scans.values())
     fingerprints = pl.Enum(sorted(sources))
     for fingerprint, rows in scans.items():
-        for units, table in whole_units(rows, ROWS_PER_PART):
-            part = _scored(pl.DataFrame(table), sources[fingerprint], config.score)
+        for part in whole_units(rows, ROWS_PER_PART):
             counts["seen"] += len(part)
-            kept = _filtered(part, config, counts)
+            kept = _filtered(_scored(part, sources[fingerprint], config.score), config, counts)
             dataset = pl.lit(fingerprint, dtype=fingerprints)
-            yield kept.select(*{"unit_id", "triplet_id", "score", "action_class", config.by}, dataset=dataset)
-            done += len(units)
+            yield kept.select(*{"object", "triplet_id", "score", "action_class", config.by}, dataset=dataset)
+            done += part["object"].n_unique()
             progress(done, total)
+    progress(total, total)  # units without rows came with no part
 
 
 def _scored(rows: pl.DataFrame, dataset: str, score: str) -> pl.DataFrame:

@@ -121,9 +121,7 @@ def _share(dataset: str, clips: Sequence[Clip], sources: list[str], digest: str)
 def _clip_counts(dataset: str, chosen: pl.DataFrame) -> dict[str, int]:
     """How many triplets of each clip are chosen. Raises DatasetError where the dataset lacks one."""
     parts = whole_units(scan(dataset, ["triplet_id", "clip_id"]), ROWS_PER_PART)
-    found = pl.concat(
-        pl.DataFrame(table).drop("unit_id").join(chosen, on="triplet_id", how="semi") for _, table in parts
-    )
+    found = pl.concat(part.drop("object").join(chosen, on="triplet_id", how="semi") for part in parts)
     missing = chosen.join(found, on="triplet_id", how="anti")
     if len(missing):
         raise DatasetError(

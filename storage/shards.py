@@ -13,13 +13,14 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from itertools import groupby
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as pads
+import pyarrow.fs
 import pyarrow.parquet as pq
 
 from schemas.clips import WorkUnit
@@ -123,35 +124,47 @@ def scan(dataset: str, columns: Sequence[str] | None = None) -> pads.Dataset:
     return rows.replace_schema(pa.schema(fields, rows.schema.metadata))
 
 
-def whole_units(rows: pads.Dataset, num_rows: int) -> Iterator[tuple[list[str], pa.Table]]:
-    """The rows of a scan in order, in parts of whole units: as many as have `num_rows` together.
+def whole_units(rows: pads.Dataset, num_rows: int) -> Iterator[pl.DataFrame]:
+    """The rows of a scan in order, in parts of whole units: as many as have more than `num_rows` together.
 
-    With each part come the ids of its units; its column `unit_id` says which row is of which.
+    The column `object` says where each row's unit is; `unit_ids` makes ids of it.
     """
-    # A footer that is kept for each of a million units is what would fill the memory.
-    batches = rows.scanner(cache_metadata=False).scan_batches()
-    units: list[str] = []
-    part: list[pa.Table] = []
+    held: list[pl.DataFrame] = []
     size = 0
-    for path, members in groupby(batches, key=_path):
-        units.append(path.rpartition("/")[2].removesuffix(".parquet"))
-        part.append(pa.Table.from_batches([batch.record_batch for batch in members]))
-        size += part[-1].num_rows
-        if size >= num_rows:
-            yield units, _joined(units, part)
-            units, part, size = [], [], 0
-    if units:
-        yield units, _joined(units, part)
+    for batch in _local_batches(rows) if _is_local(rows) else _batches(rows):
+        held.append(batch)
+        size += len(batch)
+        if size > num_rows:
+            part = pl.concat(held)
+            # More rows of the last unit may be to come.
+            is_last = pl.col("object") == part["object"][-1]
+            held = [part.filter(is_last)]
+            size = len(held[0])
+            if size < len(part):
+                yield part.filter(~is_last)
+    if held:
+        yield pl.concat(held)
 
 
-def _path(batch: Any) -> str:
-    return batch.fragment.path
+def unit_ids(objects: pl.Series) -> pl.Series:
+    """The ids of the units that these objects are."""
+    return objects.str.extract(r"([^/]+)\.parquet$")
 
 
-def _joined(units: Sequence[str], tables: Sequence[pa.Table]) -> pa.Table:
-    places = np.repeat(np.arange(len(units), dtype=np.int32), [table.num_rows for table in tables])
-    unit_ids = pa.DictionaryArray.from_arrays(pa.array(places), pa.array(units))
-    return pa.concat_tables(tables).append_column("unit_id", unit_ids)
+def _is_local(rows: pads.Dataset) -> bool:
+    return isinstance(rows.filesystem, pyarrow.fs.LocalFileSystem)
+
+
+def _local_batches(rows: pads.Dataset) -> Iterator[pl.DataFrame]:
+    """As below, by polars, which opens a small file in a quarter of the time."""
+    lazy = pl.scan_parquet(rows.files, glob=False, include_file_paths="object")
+    yield from lazy.select(*rows.schema.names, "object").collect_batches(maintain_order=True)
+
+
+def _batches(rows: pads.Dataset) -> Iterator[pl.DataFrame]:
+    # A footer that is kept for each of a million units is what would fill the memory.
+    for batch in rows.scanner(cache_metadata=False).scan_batches():
+        yield pl.DataFrame(pa.table(batch.record_batch)).with_columns(object=pl.lit(batch.fragment.path))
 
 
 def rows_digest(rows: pa.Table) -> str:

@@ -206,7 +206,7 @@ def test_a_foreign_file_and_a_pending_unit_are_no_rows(tmp_path: Path):
         [str(tmp_path / "x")], str(tmp_path / "out"), CurateConfig(top_k=9), lambda *at: seen.append(at)
     )
     assert (result.seen, result.chosen) == (3, 3)
-    assert seen == [(1, 1)]
+    assert seen[-1] == (1, 1)
 
 
 def test_one_dataset_given_twice_is_refused(tmp_path: Path):
