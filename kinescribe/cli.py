@@ -126,6 +126,47 @@ def check(dataset: Dataset, as_json: Json = False) -> None:
 
 
 @app.command()
+def curate(
+    datasets: Annotated[list[str], typer.Argument(metavar="DATASET...", help="Labelled datasets.")],
+    top_k: Annotated[int, typer.Option(help="How many triplets to choose.")],
+    out: Annotated[str, typer.Option(help="The selection, a Parquet file to write.")],
+    by: Annotated[
+        Literal["action_class", "video", "clip_id", "action"], typer.Option(help="What takes turns.")
+    ] = "action_class",
+    score: Annotated[
+        Literal["mean", "sum"], typer.Option(help="Log-probability per token, or of the whole action.")
+    ] = "mean",
+    min_score: Annotated[float | None, typer.Option(help="Drop what scores less.")] = None,
+    min_motion: Annotated[float | None, typer.Option(help="Drop what moves less.")] = None,
+    max_motion: Annotated[float | None, typer.Option(help="Drop what moves more.")] = None,
+    duplicates: Annotated[
+        Literal["keep", "drop"], typer.Option(help="Of the same action within a clip, all or the best.")
+    ] = "keep",
+    materialize: Annotated[
+        str | None, typer.Option(help="Write the chosen triplets as a dataset too; run again to resume.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Choose the likeliest triplets, the same number of each class, and write down which."""
+    from schemas.config import CurateConfig, load_config
+
+    given = _given(top_k=top_k, by=by, score=score, min_score=min_score, duplicates=duplicates)
+    settings = load_config(CurateConfig, None, given + _given(min_motion=min_motion, max_motion=max_motion))
+    from labeling.curate import curate as choose
+
+    with counted("units") as progress:
+        result = choose(datasets, out, settings, progress)
+    if materialize is not None:
+        from labeling.materialize import write_chosen
+
+        with counted("units written") as progress:
+            write_chosen(datasets, out, materialize, progress)
+    print_result(result, as_json)
+    if result.missing:
+        print(f"there are only {result.chosen:,} to choose from: all were taken", file=sys.stderr)
+
+
+@app.command()
 def train(
     task: Annotated[Literal["codec", "dynamics", "world"], typer.Argument(help="What to train.")],
     data: Annotated[list[str] | None, typer.Option(help="Folder or URL of a dataset; repeatable.")] = None,

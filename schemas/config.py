@@ -86,6 +86,29 @@ class LabelConfig(Config):
         return self
 
 
+class CurateConfig(Config):
+    """`kinescribe curate`: which triplets are chosen (METHOD §2). The filters come first, in this order."""
+
+    top_k: Positive
+    by: Literal["action_class", "video", "clip_id", "action"] = "action_class"
+    """What the classes are that take turns; rows without one are a class of their own."""
+    score: Literal["mean", "sum"] = "mean"
+    """The action's log-probability, per token or of the whole sentence."""
+    min_score: float | None = None
+    min_motion: float | None = None
+    max_motion: float | None = None
+    """Motion is that of `KeyFrames.min_motion`; with a bound on it, rows without motion are dropped."""
+    duplicates: Literal["keep", "drop"] = "keep"
+    """`drop` leaves of the same action within a clip only the one with the best score."""
+
+    @model_validator(mode="after")
+    def _motion_is_a_range(self) -> Self:
+        low, high = self.min_motion, self.max_motion
+        if low is not None and high is not None and low > high:
+            raise ValueError(f"min_motion must be at most max_motion, got {low} and {high}")
+        return self
+
+
 class Resources(Config):
     """What changes only how fast a job runs; None lets the planner decide from the cluster."""
 

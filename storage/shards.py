@@ -10,15 +10,17 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as pads
+import pyarrow.fs
 import pyarrow.parquet as pq
 
 from schemas.clips import WorkUnit
@@ -120,6 +122,49 @@ def scan(dataset: str, columns: Sequence[str] | None = None) -> pads.Dataset:
         return rows
     fields = [rows.schema.field(name) for name in columns]
     return rows.replace_schema(pa.schema(fields, rows.schema.metadata))
+
+
+def whole_units(rows: pads.Dataset, num_rows: int) -> Iterator[pl.DataFrame]:
+    """The rows of a scan in order, in parts of whole units: as many as have more than `num_rows` together.
+
+    The column `object` says where each row's unit is; `unit_ids` makes ids of it.
+    """
+    held: list[pl.DataFrame] = []
+    size = 0
+    for batch in _local_batches(rows) if _is_local(rows) else _batches(rows):
+        held.append(batch)
+        size += len(batch)
+        if size > num_rows:
+            part = pl.concat(held)
+            # More rows of the last unit may be to come.
+            is_last = pl.col("object") == part["object"][-1]
+            held = [part.filter(is_last)]
+            size = len(held[0])
+            if size < len(part):
+                yield part.filter(~is_last)
+    if held:
+        yield pl.concat(held)
+
+
+def unit_ids(objects: pl.Series) -> pl.Series:
+    """The ids of the units that these objects are."""
+    return objects.str.extract(r"([^/]+)\.parquet$")
+
+
+def _is_local(rows: pads.Dataset) -> bool:
+    return isinstance(rows.filesystem, pyarrow.fs.LocalFileSystem)
+
+
+def _local_batches(rows: pads.Dataset) -> Iterator[pl.DataFrame]:
+    """As below, by polars, which opens a small file in a quarter of the time."""
+    lazy = pl.scan_parquet(rows.files, glob=False, include_file_paths="object")
+    yield from lazy.select(*rows.schema.names, "object").collect_batches(maintain_order=True)
+
+
+def _batches(rows: pads.Dataset) -> Iterator[pl.DataFrame]:
+    # A footer that is kept for each of a million units is what would fill the memory.
+    for batch in rows.scanner(cache_metadata=False).scan_batches():
+        yield pl.DataFrame(pa.table(batch.record_batch)).with_columns(object=pl.lit(batch.fragment.path))
 
 
 def rows_digest(rows: pa.Table) -> str:

@@ -16,7 +16,9 @@ from schemas.outcomes import ClipOutcome, DropReason, RejectCode, Status
 from schemas.version import VERSION
 from storage.audit import status
 from storage.run import Run, bind, plan_digest, write_plan
+from storage.selection import read_selection
 from storage.shards import unit_uri, write_unit
+from tests.tiny_dataset import build
 from tests.tiny_vlm import tiny_vlm
 
 HEAVY = ("av", "datasets", "deepspeed", "polars", "pyarrow", "pydantic", "ray", "torch", "transformers")
@@ -99,6 +101,52 @@ def test_check_exits_with_1_and_names_what_is_wrong(dataset: str, capsys: pytest
     assert any("u0" in problem for problem in result["problems"])
 
 
+@pytest.fixture
+def labelled(tmp_path: Path) -> str:
+    """Three triplets of one class."""
+    build(str(tmp_path / "labelled"), [2, 1])
+    return str(tmp_path / "labelled")
+
+
+def test_curate_prints_counts_and_writes_a_selection_and_a_dataset(
+    labelled: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    out, best = str(tmp_path / "selection.parquet"), str(tmp_path / "best")
+    arguments = [
+        "curate",
+        labelled,
+        "--top-k",
+        "2",
+        "--min-score",
+        "-0.2",
+        "--out",
+        out,
+        "--materialize",
+        best,
+    ]
+    assert exit_code(*arguments, "--json") == 0
+    shown = capsys.readouterr()
+    assert json.loads(shown.out) == {
+        "seen": 3,
+        "dropped": {"min_score": 1},
+        "chosen": 2,
+        "missing": 0,
+        "classes": 1,
+        "per_class": {"fewest": 2, "median": 2, "most": 2},
+    }
+    assert read_selection(out).rows["score"].to_pylist() == [0, 0]
+    assert (status(best).clips, status(best).triplets) == (2, 2)
+    assert exit_code(*arguments) == 0
+    assert "min_score" in capsys.readouterr().out
+
+
+def test_curate_says_where_there_are_too_few(
+    labelled: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    assert exit_code("curate", labelled, "--top-k", "9", "--out", str(tmp_path / "selection.parquet")) == 0
+    assert "only 3 to choose from: all were taken" in capsys.readouterr().err
+
+
 def test_report_prints_where_the_page_is(dataset: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     page = tmp_path / "pages" / "report.html"
     assert exit_code("report", dataset, "--out", str(page)) == 0
@@ -126,6 +174,7 @@ def test_simulated_clips_lie_in_folders_of_their_class(tmp_path: Path, capsys: p
         ),
         (["label", "x", "--out", "y", "--set", "keyframe=0"], ["keyframe", "no such key"]),
         (["label", "x", "--out", "y", "--micro-batch", "0"], ["micro_batch", "got 0"]),
+        (["curate", "x", "--top-k", "0", "--out", "x"], ["top_k", "got 0"]),
         (["train", "codec", "--set", "steps=1"], ["data", "out"]),
     ],
 )

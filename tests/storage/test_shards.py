@@ -16,7 +16,16 @@ from schemas.errors import DatasetError
 from schemas.outcomes import ClipOutcome, DropReason, RejectCode, Status
 from storage import uri
 from storage.run import bind, write_plan
-from storage.shards import committed_units, read_footer, rows_digest, scan, unit_uri, write_unit
+from storage.shards import (
+    committed_units,
+    read_footer,
+    rows_digest,
+    scan,
+    unit_ids,
+    unit_uri,
+    whole_units,
+    write_unit,
+)
 from tests.tiny_dataset import SCHEMA, build, clip, image, outcome, row, run_of, table
 
 A, B = clip("a"), clip("b")
@@ -157,6 +166,22 @@ def test_a_scan_of_a_run_that_committed_nothing_is_refused(tmp_path: Path):
     build(str(tmp_path), [2, 1], pending=1)
     with pytest.raises(DatasetError, match="no committed unit yet"):
         scan(str(tmp_path))
+
+
+@pytest.mark.parametrize("place", ["local", "store"])
+def test_a_scan_comes_in_parts_of_whole_units(place: str, tmp_path: Path, bucket: str):
+    dataset = str(tmp_path) if place == "local" else uri.join(bucket, "dataset")
+    units = build(dataset, [2, 1, 2, DropReason.STATIC, DropReason.STATIC, 1], clips_per_unit=1)
+    parts = list(whole_units(scan(dataset, ["clip_id"]), 2))
+    assert [len(part) for part in parts] == [2, 1, 3]
+    found = pl.concat(parts)
+    assert found["clip_id"].to_list() == [units[i].clips[0].clip_id for i in (0, 0, 1, 2, 2, 5)]
+    assert unit_ids(found["object"]).to_list() == [units[i].unit_id for i in (0, 0, 1, 2, 2, 5)]
+
+
+def test_a_unit_larger_than_a_part_stays_whole(tmp_path: Path):
+    build(str(tmp_path), [1, 9, 1], clips_per_unit=1)
+    assert [len(part) for part in whole_units(scan(str(tmp_path), ["clip_id"]), 3)] == [1, 9, 1]
 
 
 def test_polars_and_pyarrow_read_the_same_rows(tmp_path: Path):

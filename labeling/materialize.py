@@ -1,0 +1,145 @@
+"""Writes the triplets of a selection as a dataset of their own, which knows nothing of what was left out.
+
+The plan is that of the datasets without the clips of which nothing was chosen, in units of about a
+thousand triplets. Copies rows as they are; knows no scores.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from schemas.clips import Clip, WorkUnit, stable_id
+from schemas.dataset import triplet_schema
+from schemas.errors import DatasetError
+from schemas.outcomes import ClipOutcome, Status
+from schemas.version import VERSION
+from storage import uri
+from storage.card import write_card
+from storage.run import Run, bind, plan_digest, read_plan, read_run, write_plan
+from storage.selection import read_selection
+from storage.shards import committed_units, scan, unit_uri, whole_units, write_unit
+
+TRIPLETS_PER_UNIT = 1024
+ROWS_PER_PART = 1 << 20
+
+
+class _Share(NamedTuple):
+    """A unit to write, and from which units of which dataset its rows come."""
+
+    unit: WorkUnit
+    dataset: str
+    sources: list[str]
+
+
+def write_chosen(
+    datasets: Sequence[str],
+    selection: str,
+    out: str,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> None:
+    """Write the rows that a selection names to the dataset folder `out`; run again to resume.
+
+    Raises DatasetError where the datasets lack a chosen triplet, or hold codes of different codecs.
+    """
+    chosen = read_selection(selection)
+    runs = dict(sorted(((dataset, read_run(dataset)) for dataset in datasets), key=_fingerprint))
+    codec = _same_codec({dataset: run["identity"] for dataset, run in runs.items()})
+    rows = pl.DataFrame(chosen.rows)
+    parts = {dataset: rows.filter(pl.col("dataset") == run["fingerprint"]) for dataset, run in runs.items()}
+    shares = [share for dataset in runs for share in _shares(dataset, parts[dataset], chosen.digest)]
+    schema = triplet_schema(*codec)
+    plan = plan_digest(clip for share in shares for clip in share.unit.clips)
+    config = {"curate": chosen.options, "selection": chosen.digest}
+    bind(out, Run(VERSION, config, _models(run["identity"] for run in runs.values()), *codec, plan))
+    write_plan(out, [share.unit for share in shares])
+    done = committed_units(out)
+    for index, share in enumerate(shares):
+        if share.unit.unit_id not in done:
+            _write(out, share, parts[share.dataset], schema)
+        progress(index + 1, len(shares))
+    write_card(out)
+
+
+def _fingerprint(run: tuple[str, Mapping[str, Any]]) -> str:
+    return run[1]["fingerprint"]
+
+
+def _same_codec(identities: Mapping[str, Mapping[str, Any]]) -> tuple[str, tuple[int, int]]:
+    """The codec and its grid. Raises DatasetError where the datasets have different ones."""
+    codecs = {dataset: (run["codec.id"], tuple(run["codec.grid"])) for dataset, run in identities.items()}
+    (first, codec), *others = codecs.items()
+    for dataset, other in others:
+        if other != codec:
+            raise DatasetError(
+                f"{first} holds codes of {codec} and {dataset} of {other}, which are no one dataset; "
+                "curate each on its own"
+            )
+    return codec
+
+
+def _models(identities: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """The fingerprints of the models by role; of several where the datasets differ."""
+    roles: dict[str, set[str]] = {}
+    for identity in identities:
+        for key, value in identity.items():
+            if key.startswith("models."):
+                roles.setdefault(key.removeprefix("models."), set()).add(value)
+    return {role: ", ".join(sorted(fingerprints)) for role, fingerprints in roles.items()}
+
+
+def _shares(dataset: str, chosen: pl.DataFrame, digest: str) -> Iterator[_Share]:
+    """Units of about `TRIPLETS_PER_UNIT`, each of the chosen clips of whole units of the dataset."""
+    if chosen.is_empty():
+        return
+    counts = _clip_counts(dataset, chosen)
+    clips: list[Clip] = []
+    sources: list[str] = []
+    for unit in read_plan(dataset):
+        found = [clip for clip in unit.clips if clip.clip_id in counts]
+        if found:
+            clips += found
+            sources.append(unit.unit_id)
+        if sum(counts[clip.clip_id] for clip in clips) >= TRIPLETS_PER_UNIT:
+            yield _share(dataset, clips, sources, digest)
+            clips, sources = [], []
+    if clips:
+        yield _share(dataset, clips, sources, digest)
+
+
+def _share(dataset: str, clips: Sequence[Clip], sources: list[str], digest: str) -> _Share:
+    unit_id = stable_id(digest, *(clip.clip_id for clip in clips))
+    return _Share(WorkUnit(unit_id, tuple(clips)), dataset, sources)
+
+
+def _clip_counts(dataset: str, chosen: pl.DataFrame) -> dict[str, int]:
+    """How many triplets of each clip are chosen. Raises DatasetError where the dataset lacks one."""
+    parts = whole_units(scan(dataset, ["triplet_id", "clip_id"]), ROWS_PER_PART)
+    found = pl.concat(part.drop("object").join(chosen, on="triplet_id", how="semi") for part in parts)
+    missing = chosen.join(found, on="triplet_id", how="anti")
+    if len(missing):
+        raise DatasetError(
+            f"{dataset} lacks {len(missing)} triplets that are chosen, first {missing['triplet_id'][0]}; "
+            "curate it again"
+        )
+    return dict(found.group_by("clip_id").len().iter_rows())
+
+
+def _write(out: str, share: _Share, chosen: pl.DataFrame, schema: pa.Schema) -> None:
+    ids = chosen.filter(pl.col("unit_id").is_in(share.sources))["triplet_id"].to_arrow().cast(pa.string())
+    units = uri.concurrently(_read_unit, (unit_uri(share.dataset, unit) for unit in share.sources))
+    rows = [unit.filter(pc.field("triplet_id").isin(ids)).cast(schema) for unit in units]
+    table = pa.concat_tables(rows)
+    counts = Counter(table["clip_id"].to_pylist())
+    ends = [ClipOutcome(clip.clip_id, Status.KEPT, counts[clip.clip_id]) for clip in share.unit.clips]
+    write_unit(out, share.unit, table, ends)
+
+
+def _read_unit(object_uri: str) -> pa.Table:
+    return pq.read_table(pa.BufferReader(uri.read_bytes(object_uri)))

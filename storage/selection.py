@@ -1,0 +1,84 @@
+"""A selection: the triplets of one or more datasets that were chosen, in order, as one small Parquet file.
+
+It names rows, by the fingerprint of their dataset's run and the id of their unit, and holds none. Knows
+neither how they were chosen nor what for.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from schemas.clips import stable_id
+from schemas.errors import DatasetError
+from storage import uri
+from storage.shards import rows_digest
+
+SELECTION_KEY = b"kinescribe.selection"
+SELECTION_SCHEMA = pa.schema(
+    [
+        pa.field("dataset", pa.string(), nullable=False),
+        pa.field("unit_id", pa.string(), nullable=False),
+        pa.field("triplet_id", pa.string(), nullable=False),
+        pa.field("score", pa.float64(), nullable=False),
+        pa.field("action_class", pa.string()),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Rows in `SELECTION_SCHEMA`, the best first, and the options by which they were chosen.
+
+    `datasets` are the fingerprints of all runs that were chosen from, in the order of the alphabet.
+    """
+
+    rows: pa.Table
+    options: Mapping[str, Any]
+    datasets: tuple[str, ...]
+
+    @property
+    def digest(self) -> str:
+        """A hash of everything that the selection says."""
+        return stable_id(self._description(), rows_digest(self.rows))
+
+    def _description(self) -> str:
+        return json.dumps({"options": self.options, "datasets": self.datasets}, sort_keys=True)
+
+    def to_parquet(self) -> bytes:
+        """The selection as the bytes of its file."""
+        sink = pa.BufferOutputStream()
+        described = self.rows.replace_schema_metadata({SELECTION_KEY: self._description()})
+        pq.write_table(described, sink, compression="zstd")
+        return sink.getvalue().to_pybytes()
+
+
+def write_selection(target: str, selection: Selection) -> None:
+    """Publish a selection in one step. Raises DatasetError where another file has that name."""
+    try:
+        is_new = uri.create(target, selection.to_parquet())
+    except OSError as error:
+        raise DatasetError(f"{target} cannot be written: {error}; choose another place") from error
+    if not is_new and read_selection(target).digest != selection.digest:
+        raise DatasetError(f"{target} is another selection; choose another name, or remove it")
+
+
+def read_selection(source: str) -> Selection:
+    """The selection in a file. Raises DatasetError where it is none."""
+    remedy = "name a file that `kinescribe curate` wrote"
+    try:
+        table = pq.read_table(pa.BufferReader(uri.read_bytes(source)))
+        described = json.loads((table.schema.metadata or {})[SELECTION_KEY])
+        rows = table.replace_schema_metadata()
+        if not rows.schema.equals(SELECTION_SCHEMA):
+            raise DatasetError(f"{source} has the columns {rows.column_names}, not a selection's; {remedy}")
+        return Selection(rows, described["options"], tuple(described["datasets"]))
+    except OSError as error:
+        raise DatasetError(f"{source} cannot be read: {error}; {remedy}") from error
+    except (pa.ArrowException, json.JSONDecodeError, KeyError, TypeError) as error:
+        raise DatasetError(f"{source} is not a selection ({error!r}); {remedy}") from error

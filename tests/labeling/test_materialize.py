@@ -1,0 +1,93 @@
+from dataclasses import replace
+from pathlib import Path
+
+import datasets
+import pytest
+
+from labeling import materialize
+from labeling.curate import curate
+from labeling.materialize import write_chosen
+from schemas.config import CurateConfig
+from schemas.errors import DatasetError
+from schemas.outcomes import DropReason
+from storage.audit import check
+from storage.run import bind, read_run, write_plan
+from storage.selection import read_selection, write_selection
+from storage.shards import scan
+from tests.tiny_dataset import build, clip, run_of
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> str:
+    folder = str(tmp_path / "dataset")
+    build(folder, [3, DropReason.STATIC, 1, 2, 2])
+    return folder
+
+
+@pytest.fixture
+def selection(dataset: str, tmp_path: Path) -> str:
+    """Four of the dataset's eight rows, from all of its four clips that have any."""
+    path = str(tmp_path / "selection.parquet")
+    curate([dataset], path, CurateConfig(top_k=4))
+    return path
+
+
+def test_the_chosen_rows_are_a_dataset_that_passes_the_audit(dataset: str, selection: str, tmp_path: Path):
+    out = str(tmp_path / "out")
+    write_chosen([dataset], selection, out)
+    assert check(out).problems == []
+    chosen = read_selection(selection).rows["triplet_id"].to_pylist()
+    expected = [row for row in scan(dataset).to_table().to_pylist() if row["triplet_id"] in chosen]
+    assert scan(out).to_table().to_pylist() == expected
+    assert len(expected) == 4
+
+
+def test_datasets_opens_it(dataset: str, selection: str, tmp_path: Path):
+    write_chosen([dataset], selection, str(tmp_path / "out"))
+    rows = datasets.load_dataset(str(tmp_path / "out"), split="train", cache_dir=str(tmp_path / "cache"))
+    assert len(rows) == 4
+    assert rows[0]["source"].size == (16, 12)
+
+
+def test_it_says_what_it_was_made_of(dataset: str, selection: str, tmp_path: Path):
+    write_chosen([dataset], selection, str(tmp_path / "out"))
+    identity = read_run(str(tmp_path / "out"))["identity"]
+    assert identity["config.selection"] == read_selection(selection).digest
+    assert identity["config.curate.top_k"] == 4
+    assert identity["models.dynamics"] == "weights-of-tests"
+
+
+def test_it_goes_on_where_it_was_stopped_and_another_selection_is_refused(
+    dataset: str, selection: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(materialize, "TRIPLETS_PER_UNIT", 1)
+    out = tmp_path / "out"
+    write_chosen([dataset], selection, str(out))
+    first, *others = sorted((out / "data").iterdir())
+    assert others
+    first.unlink()
+    before = {path: path.stat().st_mtime_ns for path in others}
+    write_chosen([dataset], selection, str(out))
+    assert check(str(out)).problems == []
+    assert before == {path: path.stat().st_mtime_ns for path in others}
+    curate([dataset], str(tmp_path / "other"), CurateConfig(top_k=2))
+    with pytest.raises(DatasetError, match="belongs to another run"):
+        write_chosen([dataset], str(tmp_path / "other"), str(out))
+
+
+def test_a_dataset_that_lacks_a_chosen_triplet_is_refused(dataset: str, selection: str, tmp_path: Path):
+    found = read_selection(selection)
+    rows = found.rows.set_column(2, found.rows.schema.field(2), [["missing", "a", "b", "c"]])
+    write_selection(str(tmp_path / "other"), replace(found, rows=rows))
+    with pytest.raises(
+        DatasetError, match=r"lacks 4 triplets that are chosen, first missing; curate it again"
+    ):
+        write_chosen([dataset], str(tmp_path / "other"), str(tmp_path / "out"))
+
+
+def test_datasets_of_two_codecs_are_refused(dataset: str, selection: str, tmp_path: Path):
+    other = str(tmp_path / "x")
+    bind(other, replace(run_of([clip("x")]), codec_id="another-codec"))
+    write_plan(other, [])
+    with pytest.raises(DatasetError, match=r"another-codec.*curate each on its own"):
+        write_chosen([dataset, other], selection, str(tmp_path / "out"))

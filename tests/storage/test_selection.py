@@ -1,0 +1,80 @@
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from schemas.errors import DatasetError
+from storage import uri
+from storage.selection import SELECTION_KEY, SELECTION_SCHEMA, Selection, read_selection, write_selection
+
+ROWS = [
+    {"dataset": "d", "unit_id": "u", "triplet_id": "t1", "score": -0.5, "action_class": "jump"},
+    {"dataset": "d", "unit_id": "v", "triplet_id": "t0", "score": -1.5, "action_class": None},
+]
+SELECTION = Selection(pa.Table.from_pylist(ROWS, SELECTION_SCHEMA), {"top_k": 2}, ("d", "e"))
+
+
+def test_what_is_written_is_read(tmp_path: Path):
+    target = str(tmp_path / "selection.parquet")
+    write_selection(target, SELECTION)
+    assert read_selection(target) == SELECTION
+    assert read_selection(target).digest == SELECTION.digest
+
+
+def test_a_selection_lives_in_an_object_store_too(bucket: str):
+    target = uri.join(bucket, "selection.parquet")
+    write_selection(target, SELECTION)
+    assert read_selection(target) == SELECTION
+
+
+def test_the_same_selection_may_be_written_again_and_another_may_not(tmp_path: Path):
+    target = str(tmp_path / "selection.parquet")
+    write_selection(target, SELECTION)
+    write_selection(target, SELECTION)
+    for other in (
+        Selection(SELECTION.rows.slice(1), SELECTION.options, SELECTION.datasets),
+        Selection(SELECTION.rows, {"top_k": 3}, SELECTION.datasets),
+    ):
+        with pytest.raises(DatasetError, match="another selection"):
+            write_selection(target, other)
+    assert read_selection(target) == SELECTION
+
+
+def test_where_nothing_can_be_written_is_said(tmp_path: Path):
+    (tmp_path / "file").touch()
+    with pytest.raises(DatasetError, match="cannot be written"):
+        write_selection(str(tmp_path / "file" / "selection.parquet"), SELECTION)
+
+
+def with_metadata(text: bytes, rows: pa.Table = SELECTION.rows) -> bytes:
+    sink = pa.BufferOutputStream()
+    pq.write_table(rows.replace_schema_metadata({SELECTION_KEY: text}), sink)
+    return sink.getvalue().to_pybytes()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"no parquet at all",
+        SELECTION.to_parquet()[:-30],
+        SELECTION.to_parquet()[:100] + b"?" * 50 + SELECTION.to_parquet()[150:],
+        with_metadata(b"no JSON"),
+        with_metadata(b"[]"),
+        with_metadata(b'{"options": {}}'),
+        with_metadata(b'{"options": {}, "datasets": []}', SELECTION.rows.drop_columns("score")),
+    ],
+)
+def test_what_is_no_selection_is_refused_with_a_remedy(tmp_path: Path, content: bytes):
+    (tmp_path / "x.parquet").write_bytes(content)
+    with pytest.raises(DatasetError, match=r"x\.parquet.*name a file that `kinescribe curate` wrote"):
+        read_selection(str(tmp_path / "x.parquet"))
+
+
+def test_a_foreign_table_a_folder_and_nothing_are_refused(tmp_path: Path):
+    pq.write_table(SELECTION.rows, tmp_path / "foreign.parquet")
+    (tmp_path / "folder").mkdir()
+    for name in ("foreign.parquet", "folder", "nothing"):
+        with pytest.raises(DatasetError, match=f"{name}.*kinescribe curate"):
+            read_selection(str(tmp_path / name))
