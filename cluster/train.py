@@ -22,10 +22,11 @@ from cluster.resources import ClusterResources
 from models.identity import identify
 from schemas.clips import stable_id
 from schemas.errors import ConfigError, UserError
-from schemas.training import TokenTraining, TrainConfig
+from schemas.training import TokenTraining, TrainConfig, WorldTraining
 from schemas.version import VERSION
 from storage import uri
 from storage.run import Run, bind
+from storage.selection import read_selection
 from storage.shards import scan
 
 Progress = Callable[[Mapping[str, float]], None]
@@ -59,6 +60,8 @@ def absolute(config: TrainConfig) -> TrainConfig:
     init = getattr(config, "init", None)
     if init and init != "embedded":
         changes["init"] = uri.absolute(init)
+    if isinstance(config, WorldTraining) and config.select:
+        changes["select"] = uri.absolute(config.select)
     if isinstance(config, TokenTraining) and config.model:
         changes["model"] = config.model.model_copy(update={"codec": uri.absolute(config.model.codec)})
     return config.model_copy(update=changes)
@@ -72,7 +75,9 @@ def print_progress(metrics: Mapping[str, float]) -> None:
 
 def _identity(config: TrainConfig) -> Run:
     """What the weights are a function of; any change of it is another run."""
-    values = config.model_dump(mode="json", exclude={"out", "data", "held_out"})
+    values = config.model_dump(mode="json", exclude={"out", "data", "held_out", "select"})
+    if isinstance(config, WorldTraining) and config.select:
+        values["select"] = read_selection(config.select).digest
     objects = [sorted(Path(file).name for file in scan(dataset).files) for dataset in config.data]
     models: dict[str, str] = {}
     if isinstance(config, TokenTraining) and config.init:

@@ -173,6 +173,10 @@ def train(
     out: Annotated[str | None, typer.Option(help="Folder of the run; run again to resume.")] = None,
     config: ConfigFile = None,
     overrides: Overrides = None,
+    select: Annotated[
+        str | None,
+        typer.Option(help="A selection of `curate`, for a world model."),
+    ] = None,
     mix: Annotated[
         str | None,
         typer.Option(metavar="supervised=S,labelled=L", help="Shares of a world model's samples."),
@@ -186,7 +190,7 @@ def train(
     from schemas.training import TRAININGS
 
     shares = [f"mix.{share.strip()}" for share in mix.split(",")] if mix else []
-    given = [*_given(data=data, out=out, weights=weights), *shares]
+    given = [*_given(data=data, out=out, select=select, weights=weights), *shares]
     settings = load_config(TRAININGS[task], _read(config), [*(overrides or []), *given])
     from cluster.train import run_train
 

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 from numpy.typing import NDArray
 from torch.nn.utils.rnn import pad_sequence
@@ -23,7 +24,9 @@ from torch.nn.utils.rnn import pad_sequence
 from models.token_vlm import TokenVLM
 from models.tokens import Codes, CodeTriplet, Task, TokenSequence
 from schemas.errors import DatasetError
-from storage.shards import scan
+from storage.run import read_run
+from storage.selection import read_selection
+from storage.shards import committed_units, scan
 from training.objective import TokenBatch, image_weights
 
 COLUMNS = ("source_codes", "target_codes", "action", "action_logprob", "importance")
@@ -100,9 +103,13 @@ class PackedTriplets:
         return len(self.source_NL)
 
 
-def read_triplets(datasets: Sequence[str]) -> PackedTriplets:
-    """Every triplet of the datasets, in order. Raises DatasetError where their codecs differ."""
-    tables = [scan(dataset, COLUMNS).to_table() for dataset in datasets]
+def read_triplets(datasets: Sequence[str], select: str | None = None) -> PackedTriplets:
+    """Every triplet of the datasets, in order; of those that the selection `select` is of, the chosen ones.
+
+    Raises DatasetError where codecs differ, and where the selection is of what isn't there.
+    """
+    chosen = _chosen(datasets, select) if select else {}
+    tables = [_read(dataset, chosen.get(dataset)) for dataset in datasets]
     codec_ids = [_codec_id(dataset, table) for dataset, table in zip(datasets, tables, strict=True)]
     for dataset, codec_id in zip(datasets, codec_ids, strict=True):
         if codec_id != codec_ids[0]:
@@ -119,6 +126,33 @@ def read_triplets(datasets: Sequence[str]) -> PackedTriplets:
         table["action_logprob"].is_null().to_numpy(),
         codec_ids[0],
     )
+
+
+def _chosen(datasets: Sequence[str], select: str) -> dict[str, pa.Table]:
+    """The selection's rows by dataset."""
+    selection = read_selection(select)
+    by_run = {read_run(dataset)["fingerprint"]: dataset for dataset in datasets}
+    for run in selection.datasets:
+        if run not in by_run:
+            raise DatasetError(f"{select} is a selection of a dataset (run {run}) that isn't in data; add it")
+    rows = selection.rows
+    return {by_run[run]: rows.filter(pc.field("dataset") == run) for run in selection.datasets}
+
+
+def _read(dataset: str, chosen: pa.Table | None) -> pa.Table:
+    if chosen is None:
+        return scan(dataset, COLUMNS).to_table()
+    missing = sorted(set(chosen["unit_id"].to_pylist()) - committed_units(dataset))
+    if missing:
+        raise DatasetError(
+            f"the selection names {len(missing)} units that {dataset} lacks, first {missing[0]}; "
+            "curate it again"
+        )
+    ids = chosen["triplet_id"].combine_chunks()
+    table = scan(dataset, (*COLUMNS, "triplet_id")).to_table(filter=pc.field("triplet_id").isin(ids))
+    if len(table) != len(ids):
+        raise DatasetError(f"{dataset} lacks {len(ids) - len(table)} of its chosen triplets; curate it again")
+    return table.drop_columns("triplet_id")
 
 
 def _codec_id(dataset: str, table: pa.Table) -> str:

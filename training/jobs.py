@@ -86,7 +86,7 @@ class TokenJob:
 
     def __init__(self, config: TokenTraining) -> None:
         world = config if isinstance(config, WorldTraining) else None
-        triplets = read_triplets(config.data)
+        triplets = read_triplets(config.data, world.select if world else None)
         self.vlm = _start(config, triplets)
         self.lora = config.lora is not None
         if config.lora:

@@ -2,7 +2,7 @@ import pytest
 
 from schemas.config import load_config
 from schemas.errors import ConfigError
-from schemas.training import CodecTraining, DynamicsTraining, TrainConfig
+from schemas.training import CodecTraining, DynamicsTraining, TrainConfig, WorldTraining
 
 GIVEN = ["data=[triplets]", "out=run", "steps=100"]
 
@@ -13,6 +13,11 @@ GIVEN = ["data=[triplets]", "out=run", "steps=100"]
         (CodecTraining, ["batch=10", "micro_batch=4"], "batch must be a multiple of"),
         (CodecTraining, ["log_every=20", "checkpoint_every=50"], "checkpoint_every must be a multiple of"),
         (DynamicsTraining, [], "give either init"),
+        (
+            WorldTraining,
+            ["init=embedded", "mix.supervised=0.5", "mix.labelled=0.6"],
+            r"must sum to 1, got 0.5 \+ 0.6",
+        ),
         (DynamicsTraining, ["init=embedded", "model.codec=codec"], "give either init"),
         (
             DynamicsTraining,

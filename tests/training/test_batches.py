@@ -1,9 +1,15 @@
+from pathlib import Path
+
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 
 from models.tokens import CodeTriplet, Task
 from schemas.errors import DatasetError
+from storage.run import read_run
+from storage.selection import SELECTION_SCHEMA, Selection, write_selection
+from storage.shards import committed_units, scan
 from tests import tiny_dataset
 from tests.tiny_triplets import write_triplets
 from tests.tiny_vlm import tiny_vlm
@@ -72,6 +78,45 @@ def test_datasets_follow_one_another(dataset: str, tmp_path):
     both = read_triplets([dataset, str(tmp_path)])
     assert len(both) == len(read_triplets([dataset])) + 3
     np.testing.assert_array_equal(both.target_NL[-3:], read_triplets([str(tmp_path)]).target_NL)
+
+
+def select(folder: Path, run: str, unit_id: str, triplet_ids: list[str]) -> str:
+    rows = [
+        {"dataset": run, "unit_id": unit_id, "triplet_id": id_, "score": -1.0, "action_class": None}
+        for id_ in triplet_ids
+    ]
+    table = pa.Table.from_pylist(rows, SELECTION_SCHEMA)
+    write_selection(str(folder / "chosen.parquet"), Selection(table, {}, (run,)))
+    return str(folder / "chosen.parquet")
+
+
+def test_of_a_dataset_that_a_selection_names_the_chosen_triplets_are_read(dataset: str, tmp_path: Path):
+    other = str(tmp_path / "other")
+    write_triplets(other, 3, tiny_vlm().codec.id)
+    ids = scan(dataset, ["triplet_id"]).to_table()["triplet_id"].to_pylist()
+    unit = next(iter(committed_units(dataset)))
+    chosen = select(tmp_path, read_run(dataset)["fingerprint"], unit, [ids[9], ids[4]])
+    triplets = read_triplets([dataset, other], chosen)
+    whole = read_triplets([dataset])
+    np.testing.assert_array_equal(triplets.target_NL[:2], whole.target_NL[[4, 9]])
+    assert len(triplets) == 2 + 3
+
+
+@pytest.mark.parametrize(
+    ("run", "unit", "triplet", "message"),
+    [
+        ("another", None, None, "run another.*isn't in data"),
+        (None, "gone", None, "names 1 units that .* lacks, first gone"),
+        (None, None, "gone", "lacks 1 of its chosen triplets"),
+    ],
+)
+def test_a_selection_of_what_is_not_there_is_refused(dataset, tmp_path, run, unit, triplet, message):
+    ids = scan(dataset, ["triplet_id"]).to_table()["triplet_id"].to_pylist()
+    run = run or read_run(dataset)["fingerprint"]
+    unit = unit or next(iter(committed_units(dataset)))
+    chosen = select(tmp_path, run, unit, [triplet or ids[0]])
+    with pytest.raises(DatasetError, match=message):
+        read_triplets([dataset], chosen)
 
 
 def test_codes_of_two_codecs_are_refused(dataset: str, tmp_path):
