@@ -20,7 +20,7 @@ from storage.run import read_plan_columns, read_run
 from storage.selection import SELECTION_SCHEMA, Selection, write_selection
 from storage.shards import scan, unit_ids, whole_units
 
-ROWS_PER_PART = 1 << 20
+ROWS_PER_PART = 1 << 18
 
 
 @dataclass(frozen=True, slots=True)
