@@ -127,7 +127,7 @@ def check(dataset: Dataset, as_json: Json = False) -> None:
 
 @app.command()
 def curate(
-    datasets: Annotated[list[str], typer.Argument(metavar="DATASET...", help="Labelled datasets.")],
+    datasets: Annotated[list[str], typer.Argument(metavar="DATASET", help="Labelled datasets.")],
     top_k: Annotated[int, typer.Option(help="How many triplets to choose.")],
     out: Annotated[str, typer.Option(help="The selection, a Parquet file to write.")],
     by: Annotated[

@@ -20,7 +20,7 @@ from storage.run import read_plan_columns, read_run
 from storage.selection import SELECTION_SCHEMA, Selection, write_selection
 from storage.shards import scan, unit_ids, whole_units
 
-ROWS_PER_PART = 1 << 20
+ROWS_PER_PART = 1 << 18
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,14 +54,17 @@ def curate(
     sources = _distinct(datasets)
     counts: Counter[str] = Counter()
     chosen = choose(_scored_parts(sources, config, counts, progress), config.by, config.top_k)
+    seen = counts.pop("seen", 0)
     if chosen.is_empty():
-        raise DatasetError(f"no triplet is left to choose; loosen the filters that dropped {dict(counts)}")
+        raise DatasetError(
+            f"none of {seen:,} triplets is left to choose; loosen the filters, which dropped {dict(counts)}"
+        )
     named = chosen.with_columns(pl.col("dataset").cast(pl.String), unit_id=unit_ids(chosen["object"]))
     rows = named.select(SELECTION_SCHEMA.names).to_arrow().cast(SELECTION_SCHEMA)
     write_selection(out, Selection(rows, config.model_dump(), tuple(sorted(sources))))
     sizes = chosen.group_by(config.by).len()["len"].sort()
     return Curated(
-        seen=counts.pop("seen"),
+        seen=seen,
         dropped=dict(counts),
         chosen=len(chosen),
         missing=config.top_k - len(chosen),
@@ -75,11 +78,16 @@ def choose(parts: Iterable[pl.DataFrame], by: str, top_k: int) -> pl.DataFrame:
     pool: list[pl.DataFrame] = []
     bar: _Bar | None = None
     for part in parts:
-        pool.append(part if bar is None else bar.passed(part))
+        pool.append(_copied(part if bar is None else bar.passed(part)))
         if sum(map(len, pool)) >= 2 * top_k:
             chosen = round_robin(pl.concat(pool), by, top_k)
-            bar, pool = _Bar(chosen, by), [chosen.drop("round")]
+            bar, pool = _Bar(chosen, by), [_copied(chosen.drop("round"))]
     return round_robin(pl.concat(pool), by, top_k)
+
+
+def _copied(rows: pl.DataFrame) -> pl.DataFrame:
+    """The rows on their own: polars keeps all strings of a table in memory for the few that are left."""
+    return pl.DataFrame(rows.to_arrow(compat_level=pl.CompatLevel.oldest()))
 
 
 def round_robin(rows: pl.DataFrame, by: str, top_k: int) -> pl.DataFrame:

@@ -125,7 +125,7 @@ def scan(dataset: str, columns: Sequence[str] | None = None) -> pads.Dataset:
 
 
 def whole_units(rows: pads.Dataset, num_rows: int) -> Iterator[pl.DataFrame]:
-    """The rows of a scan in order, in parts of whole units: as many as have more than `num_rows` together.
+    """The rows of a scan in order, in parts of whole units, of about `num_rows` where no unit has more.
 
     The column `object` says where each row's unit is; `unit_ids` makes ids of it.
     """

@@ -65,6 +65,21 @@ def test_parts_give_what_the_whole_gives(rows: list[Row], top_k: int, cuts: list
     assert chosen["triplet_id"].to_list() == algorithm_1(rows, top_k)
 
 
+@pytest.mark.parametrize(
+    ("scores_of_b", "chosen"),
+    [
+        ((-2, -3), ["a0", "b0", "b1"]),  # b's second row beats a's in the last round
+        ((-9, -8), ["a0", "b1", "a1"]),  # b's second row beats its first
+        ((-2, -9), ["a0", "b0", "a1"]),
+    ],
+)
+def test_a_later_part_displaces_what_it_should(scores_of_b: tuple[float, float], chosen: list[str]):
+    first: list[Row] = [(f"a{index}", "a", score) for index, score in enumerate((-1, -5, -6, -7, -8))]
+    first.append(("b0", "b", scores_of_b[0]))
+    parts = [frame(first), frame([("b1", "b", scores_of_b[1])])]
+    assert choose(parts, "action_class", 3)["triplet_id"].to_list() == chosen
+
+
 @pytest.mark.parametrize("by", ["action_class", "triplet_id"])
 def test_many_rows_in_many_parts_give_what_the_whole_gives(by: str):
     source = random.Random(0)
@@ -77,6 +92,19 @@ def test_many_rows_in_many_parts_give_what_the_whole_gives(by: str):
     for top_k in (1, 30, 100, 1000):
         whole = round_robin(frame(rows), by, top_k)
         assert choose(parts, by, top_k)["triplet_id"].to_list() == whole["triplet_id"].to_list()
+
+
+def test_rows_that_are_not_chosen_leave_the_memory():
+    parts = [
+        pl.select(
+            triplet_id=pl.format("{}-{}", pl.lit("long" * 10), pl.int_range(10_000)),
+            action_class=pl.lit("a"),
+            score=pl.int_range(10_000) / 10_000 + part,
+        )
+        for part in range(20)
+    ]
+    chosen = choose(parts, "action_class", 5)["triplet_id"].to_arrow(compat_level=pl.CompatLevel.newest())
+    assert chosen.get_total_buffer_size() < 10_000
 
 
 def dataset(folder: Path, clips: dict[str, list[dict[str, Any]]], **config: Any) -> str:

@@ -173,15 +173,18 @@ def test_a_scan_comes_in_parts_of_whole_units(place: str, tmp_path: Path, bucket
     dataset = str(tmp_path) if place == "local" else uri.join(bucket, "dataset")
     units = build(dataset, [2, 1, 2, DropReason.STATIC, DropReason.STATIC, 1], clips_per_unit=1)
     parts = list(whole_units(scan(dataset, ["clip_id"]), 2))
-    assert [len(part) for part in parts] == [2, 1, 3]
+    assert len(parts) > 1
     found = pl.concat(parts)
+    assert sum(part["object"].n_unique() for part in parts) == found["object"].n_unique()
     assert found["clip_id"].to_list() == [units[i].clips[0].clip_id for i in (0, 0, 1, 2, 2, 5)]
     assert unit_ids(found["object"]).to_list() == [units[i].unit_id for i in (0, 0, 1, 2, 2, 5)]
 
 
 def test_a_unit_larger_than_a_part_stays_whole(tmp_path: Path):
     build(str(tmp_path), [1, 9, 1], clips_per_unit=1)
-    assert [len(part) for part in whole_units(scan(str(tmp_path), ["clip_id"]), 3)] == [1, 9, 1]
+    parts = list(whole_units(scan(str(tmp_path), ["clip_id"]), 3))
+    assert 9 in [len(part) for part in parts]
+    assert sum(map(len, parts)) == 11
 
 
 def test_polars_and_pyarrow_read_the_same_rows(tmp_path: Path):
