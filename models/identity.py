@@ -33,7 +33,6 @@ class CodecIdentity:
     id: str
     """Hash of what decides the codes."""
     grid: tuple[int, int]
-    num_codes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,12 +73,19 @@ def identify(name: str) -> ModelIdentity:
 
 def identify_codec(folder: Path) -> CodecIdentity:
     """The identity of the codec in `folder`. Raises ModelError where it is damaged."""
+    config = codec_config(folder)
     try:
-        config = json.loads((folder / "config.json").read_text())
         tensors = load_file(folder / CODEC_WEIGHTS)
-        id_ = codec_id(config["sample_size"], tensors.items())
-        return CodecIdentity(id_, codec_grid(config), config["num_vq_embeddings"])
-    except (SafetensorError, ValueError, KeyError, OSError) as error:
+        return CodecIdentity(codec_id(config["sample_size"], tensors.items()), codec_grid(config))
+    except (SafetensorError, KeyError, OSError) as error:
+        raise ModelError(f"the codec in {folder} is damaged: {error!r}; restore it") from error
+
+
+def codec_config(folder: Path) -> dict[str, Any]:
+    """What a codec's folder says of it, without a look at the weights. Raises ModelError where damaged."""
+    try:
+        return json.loads((folder / "config.json").read_text())
+    except (ValueError, OSError) as error:
         raise ModelError(f"the codec in {folder} is damaged: {error!r}; restore it") from error
 
 

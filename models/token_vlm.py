@@ -7,6 +7,7 @@ of training beyond the likelihoods that training weighs. Shapes: B sequences, T 
 from __future__ import annotations
 
 import hashlib
+import math
 import shutil
 from collections.abc import Sequence
 from functools import cached_property
@@ -27,7 +28,7 @@ from transformers import (
 )
 
 from models.codec import ImageCodec
-from models.identity import CODEC, identify_codec, require_files
+from models.identity import CODEC, codec_config, codec_grid, identify_codec, require_files
 from models.sampling import AllowedTokens, SeededSampling
 from models.tokens import CodePair, Codes, CodeTriplet, Task, TokenLayout, TokenSequence
 from schemas.errors import ModelError
@@ -72,12 +73,12 @@ class TokenVLM:
                 f"{folder}/config.json lacks first_code_id, the token id of image code 0; add it"
             )
         tokenizer = AutoTokenizer.from_pretrained(folder, **options)
-        codec = identify_codec(folder / CODEC)
+        codec = codec_config(folder / CODEC)
         layout = TokenLayout(
             tokenizer,
             first_code_id,
-            codec.num_codes,
-            codec.grid[0] * codec.grid[1],
+            codec["num_vq_embeddings"],
+            math.prod(codec_grid(codec)),
             aligned=network.config.model_type in LEARNED_POSITIONS,
         )
         return cls(network, layout, folder / CODEC)
@@ -179,7 +180,8 @@ class TokenVLM:
         `num_samples` is.
         """
         prompt = self.layout.imagine_prompt(source_codes, action)
-        prompt_1T, positions_1T = self._tensor(prompt[None]), self._positions(len(prompt))
+        positions = self.layout.imagine_positions(len(prompt))
+        prompt_1T, positions_1T = self._tensor(prompt[None]), self._tensor(positions[None])
         first = self.layout.first_code_id
         seeds = [seed * 1_000_003 + index for index in range(num_samples)]
         processors = LogitsProcessorList(
@@ -201,9 +203,6 @@ class TokenVLM:
             past_key_values=cache,
         )
         return (ids_BT - first).cpu().numpy().astype(np.uint16)
-
-    def _positions(self, num_tokens: int) -> torch.Tensor:
-        return self._tensor(self.layout.imagine_positions(num_tokens)[None])
 
     def _generate(
         self, prompts_BT: torch.Tensor, max_new_tokens: int, processors: LogitsProcessorList, **given: Any

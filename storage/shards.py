@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -109,9 +109,9 @@ def committed_units(dataset: str) -> set[str]:
     return {name.removesuffix(".parquet") for name in names if name.endswith(".parquet")}
 
 
-def scan(dataset: str, columns: Sequence[str] | None = None) -> pads.Dataset:
-    """The rows of the committed units of the plan, in the plan's order, lazily."""
-    committed = committed_units(dataset)
+def scan(dataset: str, columns: Sequence[str] | None = None, units: Set[str] | None = None) -> pads.Dataset:
+    """The rows of the committed units of the plan, or of some of them, in the plan's order, lazily."""
+    committed = committed_units(dataset) if units is None else units
     planned = dict.fromkeys(read_plan_columns(dataset, ["unit_id"])["unit_id"].to_pylist())
     objects = [unit_uri(dataset, unit) for unit in planned if unit in committed]
     if not objects:

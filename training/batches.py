@@ -109,6 +109,7 @@ def read_triplets(datasets: Sequence[str], select: str | None = None) -> PackedT
     Raises DatasetError where codecs differ, and where the selection is of what isn't there.
     """
     chosen = _chosen(datasets, select) if select else {}
+    datasets = [dataset for dataset in datasets if dataset not in chosen or len(chosen[dataset])]
     tables = [_read(dataset, chosen.get(dataset)) for dataset in datasets]
     codec_ids = [_codec_id(dataset, table) for dataset, table in zip(datasets, tables, strict=True)]
     for dataset, codec_id in zip(datasets, codec_ids, strict=True):
@@ -142,14 +143,14 @@ def _chosen(datasets: Sequence[str], select: str) -> dict[str, pa.Table]:
 def _read(dataset: str, chosen: pa.Table | None) -> pa.Table:
     if chosen is None:
         return scan(dataset, COLUMNS).to_table()
-    missing = sorted(set(chosen["unit_id"].to_pylist()) - committed_units(dataset))
-    if missing:
+    units = set(chosen["unit_id"].to_pylist())
+    if missing := sorted(units - committed_units(dataset)):
         raise DatasetError(
             f"the selection names {len(missing)} units that {dataset} lacks, first {missing[0]}; "
             "curate it again"
         )
     ids = chosen["triplet_id"].combine_chunks()
-    table = scan(dataset, (*COLUMNS, "triplet_id")).to_table(filter=pc.field("triplet_id").isin(ids))
+    table = scan(dataset, (*COLUMNS, "triplet_id"), units).to_table(filter=pc.field("triplet_id").isin(ids))
     if len(table) != len(ids):
         raise DatasetError(f"{dataset} lacks {len(ids) - len(table)} of its chosen triplets; curate it again")
     return table.drop_columns("triplet_id")

@@ -15,7 +15,7 @@ def folder(tmp_path):
 def test_the_files_tell_what_the_loaded_codec_does(folder):
     codec = ImageCodec.load(folder / "codec")
     identity = identify(str(folder))
-    assert identity.codec == CodecIdentity(codec.id, codec.grid, codec.num_codes)
+    assert identity.codec == CodecIdentity(codec.id, codec.grid)
 
 
 def test_other_weights_are_another_model(folder):

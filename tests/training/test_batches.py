@@ -102,6 +102,21 @@ def test_of_a_dataset_that_a_selection_names_the_chosen_triplets_are_read(datase
     assert len(triplets) == 2 + 3
 
 
+def test_units_of_which_nothing_is_chosen_are_not_opened(tmp_path: Path):
+    first, second = tiny_dataset.build(str(tmp_path / "x"), [1, 1], clips_per_unit=1)
+    triplet = scan(str(tmp_path / "x"), ["triplet_id"], {first.unit_id}).to_table()["triplet_id"][0].as_py()
+    (tmp_path / "x" / "data" / f"{second.unit_id}.parquet").write_bytes(b"damaged")
+    chosen = select(tmp_path, read_run(str(tmp_path / "x"))["fingerprint"], first.unit_id, [triplet])
+    assert len(read_triplets([str(tmp_path / "x")], chosen)) == 1
+
+
+def test_a_dataset_of_which_nothing_is_chosen_gives_nothing(dataset: str, tmp_path: Path):
+    other = str(tmp_path / "other")
+    write_triplets(other, 3, tiny_vlm().codec.id)
+    chosen = select(tmp_path, read_run(dataset)["fingerprint"], "none", [])
+    assert len(read_triplets([dataset, other], chosen)) == 3
+
+
 @pytest.mark.parametrize(
     ("run", "unit", "triplet", "message"),
     [

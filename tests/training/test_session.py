@@ -71,7 +71,7 @@ class TestOneProcess:
             TrainSession(world(mix={"supervised": 0.5, "labelled": 0.5}), lambda _: None)
         TrainSession(world(mix={"supervised": 1.0, "labelled": 0.0}), lambda _: None)
 
-    def test_training_on_codes_loads_no_codec(self, world, dynamics, monkeypatch):
+    def test_training_on_codes_loads_no_codec(self, world, monkeypatch):
         def refuse(folder):
             raise AssertionError(f"loaded {folder}")
 
