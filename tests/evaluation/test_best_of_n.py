@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
-from tiny_vlm import tiny_vlm
 
 from evaluation.best_of_n import Imagined, imagine_best
 from models.tokens import CodeTriplet
+from tests.tiny_vlm import tiny_vlm
 
 
 def test_the_best_is_the_sample_that_the_dynamics_model_finds_likeliest():
