@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import heapq
 import math
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
@@ -38,6 +39,10 @@ OPTIONS = {"protocol_whitelist": "file", "format_whitelist": CONTAINERS}
 DECODER_ERRORS = (av.error.FFmpegError, MemoryError)
 PLAYLISTS = (b"#EXTM3U", b"ffconcat", b"<MPD", b"v=0\r", b"v=0\n", b"[playlist]")
 """How playlists begin; FFmpeg recognises them by their content, whatever the file is called."""
+COUNTABLE = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"), ("h264", "hevc")
+"""Containers that state when each packet is shown, and codecs in which each packet is one frame."""
+NUM_BEFORE_SKIPPING = 16
+"""A clip as short as this is decoded whole: it has no frame to spare."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +111,7 @@ class Video:
         tick_s = stream.time_base or Fraction(1, av.time_base)
         self._num_tick_s, self._den_tick_s = tick_s.numerator, tick_s.denominator
         self.num_decoded = 0
+        self._count = _Count()
 
     @property
     def header(self) -> Header:
@@ -113,30 +119,48 @@ class Video:
         duration = self._container.duration
         return Header(self._stream.width, self._stream.height, duration / av.time_base if duration else None)
 
-    def frames(self, start_s: float | None = None, end_s: float | None = None) -> Iterator[Frame]:
+    def frames(
+        self, start_s: float | None = None, end_s: float | None = None, max_gap_s: float = 0.0
+    ) -> Iterator[Frame]:
         """The frames with start_s <= time < end_s in presentation order, numbered from 0.
 
-        Raises Rejected where the decoder meets an error: what follows one is concealment, not video.
+        Of frames to which no other refers, those may be left undecoded that lie within `max_gap_s` of their
+        neighbours; the numbers count them all the same. Raises Rejected where the decoder meets an error:
+        what follows one is concealment, not video.
         """
-        index, last_s = 0, -math.inf
+        index, last_s, first = -1, math.inf, None
+        counts = skips = max_gap_s > 0 and self._is_countable
         try:
-            for time_s, picture in self._timed(start_s or 0.0):
-                if time_s <= last_s or time_s < (start_s or -math.inf):
+            for time_s, number, picture in self._timed(start_s or 0.0):
+                if (index >= 0 and time_s <= last_s) or time_s < (start_s or -math.inf):
                     continue
                 if end_s is not None and time_s >= end_s:
                     return
+                first = number if first is None else first
+                index = max(index + 1, number - first if counts else 0)
+                skips = skips and time_s - last_s <= max_gap_s
+                self._skip(skips and index >= NUM_BEFORE_SKIPPING)
                 yield Frame(index, time_s, picture)
-                index, last_s = index + 1, time_s
+                last_s = time_s
         except DECODER_ERRORS as error:
             raise _rejected(error, f" after {self.num_decoded} frames") from error
 
-    def _timed(self, start_s: float) -> Iterator[tuple[float, VideoFrame]]:
+    @property
+    def _is_countable(self) -> bool:
+        containers, codecs = COUNTABLE
+        return self._container.format.name in containers and self._stream.codec_context.name in codecs
+
+    def _skip(self, skips: bool) -> None:
+        self._stream.codec_context.skip_frame = "NONREF" if skips else "DEFAULT"
+
+    def _timed(self, start_s: float) -> Iterator[tuple[float, int, VideoFrame]]:
+        """Each picture with its time and its number among those of the packets that were read."""
         clock = _Clock()
         for picture in self._pictures(start_s):
             self.num_decoded += 1
             ticks = clock.presented(picture.pts, picture.dts)
             if ticks is not None:
-                yield self._time_s(ticks), picture
+                yield self._time_s(ticks), self._count.before(ticks), picture
 
     def _time_s(self, ticks: int) -> float:
         """Seconds after the file's start; rounded to what timestamps can tell, so that none is -0.0."""
@@ -151,11 +175,17 @@ class Video:
                 yield from rest
                 return
             self._container.seek(0)
-        yield from self._container.decode(self._stream)
+        yield from self._decoded()
+
+    def _decoded(self) -> Iterator[VideoFrame]:
+        for packet in self._container.demux(self._stream):
+            if packet.pts is not None:
+                self._count.read(packet.pts)
+            yield from packet.decode()
 
     def _seek(self, start_s: float) -> tuple[VideoFrame | None, Iterator[VideoFrame]]:
         """The first picture after a seek and those after it; no first one where it came too late."""
-        rest = self._container.decode(self._stream)
+        rest = self._decoded()
         try:
             self._container.seek(round((start_s + self._start_s) * av.time_base))
             first = next(rest, None)
@@ -165,6 +195,23 @@ class Video:
         if ticks is None or self._time_s(ticks) > start_s:
             return None, rest
         return first, rest
+
+
+class _Count:
+    """How many packets are shown before a time, of those read so far: no later one is, if a frame came out."""
+
+    def __init__(self) -> None:
+        self._to_come: list[int] = []
+        self._passed = 0
+
+    def read(self, pts: int) -> None:
+        heapq.heappush(self._to_come, pts)
+
+    def before(self, pts: int) -> int:
+        while self._to_come and self._to_come[0] < pts:
+            heapq.heappop(self._to_come)
+            self._passed += 1
+        return self._passed
 
 
 class _Clock:

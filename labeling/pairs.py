@@ -89,7 +89,8 @@ def frame_pairs(job: Job) -> Reply:
     check_file(job.path)
     with open_video(job.path) as video:
         check_header(video.header, job.limits, job.start_s, job.end_s)
-        frames = _within(video, job.limits, job.start_s, job.end_s)
+        max_gap_s = MAX_SAMPLE_GAP_S if _stride(job.keyframes.min_interval) > 1 else 0.0
+        frames = _within(video, job.limits, job.start_s, job.end_s, max_gap_s)
         chosen = key_frames(frames, job.keyframes, job.image)
     drops: Counter[str] = Counter()
     pairs: list[FramePair] = []
@@ -127,10 +128,16 @@ def key_frames(
     return chosen
 
 
-def _within(video: Video, limits: Limits, start_s: float | None, end_s: float | None) -> Iterator[Frame]:
+def _stride(min_interval: int) -> int:
+    return max(1, min_interval // SAMPLES_PER_INTERVAL)
+
+
+def _within(
+    video: Video, limits: Limits, start_s: float | None, end_s: float | None, max_gap_s: float
+) -> Iterator[Frame]:
     """The window's frames; rejects what the header did not say, and what holds no two frames."""
     num_frames, first_s = 0, 0.0
-    for frame in video.frames(start_s, end_s):
+    for frame in video.frames(start_s, end_s, max_gap_s):
         first_s = first_s if num_frames else frame.time_s
         num_frames += 1
         check_pixels(frame.picture.width, frame.picture.height, limits)
@@ -146,7 +153,7 @@ def _within(video: Video, limits: Limits, start_s: float | None, end_s: float | 
 
 def _sampled(frames: Iterable[Frame], min_interval: int) -> Iterator[Sample[Frame]]:
     """The frames on which motion is measured, with their small grey images of one size."""
-    stride = max(1, min_interval // SAMPLES_PER_INTERVAL)
+    stride = _stride(min_interval)
     last: Frame | None = None
     size = (0, 0)
     for frame in frames:
