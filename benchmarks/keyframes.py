@@ -1,4 +1,6 @@
-"""Key-frame extraction against decoding alone and against dense flow at full size; one line of JSON.
+"""Key-frame extraction against decoding alone and against dense flow at full size, as JSON.
+
+Extraction can be faster than decoding alone, since it leaves frames undecoded that nothing refers to.
 
 All sides run on one core over the same clips, in turns, each timed by the processor time that it took: a
 busy machine then changes the figures little, and the ratios hardly. Clips are made here, unless paths of

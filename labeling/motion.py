@@ -136,11 +136,10 @@ def _unmatched(source: Grey, target: Grey, flow_HW2: Flow | None = None) -> floa
     Patches are compared by local correlation, so that a change of light is none, and flat ones match.
     """
     flow_HW2 = _flow(source, target) if flow_HW2 is None else flow_HW2
-    x_HW, y_HW = np.meshgrid(*(np.arange(size, dtype=np.float32) for size in source.shape[::-1]))
     moved = cv2.remap(
         target,
-        x_HW + flow_HW2[..., 0],
-        y_HW + flow_HW2[..., 1],
+        _places(source.shape) + flow_HW2,
+        cast("Flow", None),  # the map's two channels hold x and y
         cv2.INTER_LINEAR,
         borderMode=cv2.BORDER_REPLICATE,
     )
@@ -150,6 +149,12 @@ def _unmatched(source: Grey, target: Grey, flow_HW2: Flow | None = None) -> floa
     covariance = _local_mean(a * b) - mean_a * mean_b
     correlation = (covariance + NOISE_VARIANCE) / (variance + NOISE_VARIANCE)
     return float((correlation < 0.5).mean())
+
+
+@functools.lru_cache(maxsize=4)
+def _places(shape: tuple[int, int]) -> Flow:
+    """Each pixel's own (x, y), as (height, width, 2)."""
+    return np.stack(np.meshgrid(*(np.arange(size, dtype=np.float32) for size in shape[::-1])), -1)
 
 
 def _local_mean(image: NDArray[np.float32]) -> NDArray[np.float32]:

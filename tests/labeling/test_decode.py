@@ -11,9 +11,11 @@ from schemas.outcomes import RejectCode, Rejected
 from tests.videos import number_of, pan, still, write_audio, write_video
 
 
-def frames_of(path: Path, start_s: float | None = None, end_s: float | None = None) -> list[Frame]:
+def frames_of(
+    path: Path, start_s: float | None = None, end_s: float | None = None, max_gap_s: float = 0.0
+) -> list[Frame]:
     with open_video(path) as video:
-        return list(video.frames(start_s, end_s))
+        return list(video.frames(start_s, end_s, max_gap_s))
 
 
 def numbers(frames: list[Frame]) -> list[int]:
@@ -61,6 +63,46 @@ def test_a_window_is_sought_not_decoded_from_the_start(tmp_path: Path):
     with open_video(path) as video:
         assert numbers(list(video.frames(6.0, 6.2))) == list(range(180, 186))
         assert video.num_decoded < 20
+
+
+@pytest.mark.parametrize("codec", ["libx264", "libx265"])
+@pytest.mark.parametrize("suffix", ["mp4", "mkv"])
+def test_frames_left_undecoded_are_counted_and_change_no_other(tmp_path: Path, suffix: str, codec: str):
+    options = {"bf": "3", "x265-params": "log-level=none"}
+    path = write_video(tmp_path / f"clip.{suffix}", pan(90), codec=codec, options=options)
+    whole = frames_of(path)
+    part = frames_of(path, max_gap_s=0.1)
+    assert len(part) < 70
+    assert [frame.index for frame in part] == numbers(part)
+    assert np.diff([frame.time_s for frame in part]).max() <= 0.1
+    for frame in part:
+        assert frame.time_s == whole[frame.index].time_s
+        assert np.array_equal(frame.rgb(512), whole[frame.index].rgb(512))
+
+
+def test_a_window_counts_from_its_own_first_frame_also_where_some_stay_undecoded(tmp_path: Path):
+    path = write_video(tmp_path / "clip.mp4", pan(120), options={"g": "30", "bf": "3"})
+    window = frames_of(path, 1.5, 3.5, max_gap_s=0.1)
+    assert len(window) < 50
+    assert [frame.index for frame in window] == [number - 45 for number in numbers(window)]
+
+
+def test_everything_is_decoded_once_the_frames_left_out_leave_too_large_a_gap(tmp_path: Path):
+    options = {"bf": "8", "x264-params": "b-pyramid=none:b-adapt=0"}
+    part = frames_of(write_video(tmp_path / "clip.mp4", pan(120), options=options), max_gap_s=0.1)
+    gaps = np.diff([frame.index for frame in part])
+    assert (gaps > 3).sum() == 1
+    assert (gaps[gaps.argmax() + 1 :] == 1).all()
+
+
+def test_no_frame_of_a_short_clip_is_left_out(tmp_path: Path):
+    path = write_video(tmp_path / "clip.mp4", pan(16), options={"bf": "3"})
+    assert numbers(frames_of(path, max_gap_s=0.1)) == list(range(16))
+
+
+def test_every_frame_is_decoded_where_frames_cannot_be_counted_otherwise(tmp_path: Path):
+    path = write_video(tmp_path / "clip.ts", pan(60), options={"bf": "3"})
+    assert numbers(frames_of(path, max_gap_s=0.1)) == list(range(60))
 
 
 @pytest.mark.parametrize("rotation", [0, 90, 180, 270])
