@@ -198,7 +198,7 @@ class Video:
 
 
 class _Count:
-    """How many packets are shown before a time, of those read so far: no later one is, if a frame came out."""
+    """How many packets are shown before the frame that a decoder just put out; all of those were read."""
 
     def __init__(self) -> None:
         self._to_come: list[int] = []
