@@ -16,7 +16,7 @@ DECODER = """
 import os, signal, time
 from pathlib import Path
 from labeling.messages import Job
-from labeling.pairs import answer
+from labeling.answers import answer
 from labeling.sandbox import serve
 
 def fake(request):
