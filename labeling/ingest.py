@@ -120,7 +120,8 @@ def _bind_units(
 def _load_codec(folder: Path) -> ImageCodec:
     codec = ImageCodec.load(folder)
     if torch.cuda.is_available():
-        codec.network.cuda()
+        network: torch.nn.Module = codec.network
+        network.to("cuda")
     return codec
 
 
