@@ -120,8 +120,7 @@ def _bind_units(
 def _load_codec(folder: Path) -> ImageCodec:
     codec = ImageCodec.load(folder)
     if torch.cuda.is_available():
-        network: torch.nn.Module = codec.network
-        network.to("cuda")
+        torch.nn.Module.to(codec.network, "cuda")
     return codec
 
 

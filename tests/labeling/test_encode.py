@@ -31,13 +31,17 @@ def codec():
 
 
 def edit(name: str, source: bytes, target: bytes) -> ExtractedClip:
-    return ExtractedClip(clip(name), (KeyFrame(None, source), KeyFrame(None, target)), (FramePair(0, 1, 1.0),))
+    return ExtractedClip(
+        clip(name), (KeyFrame(None, source), KeyFrame(None, target)), (FramePair(0, 1, 1.0),)
+    )
 
 
 def test_an_image_that_clips_share_is_encoded_once(codec):
     one, two, three = (image("chain", index) for index in range(3))
     failures: dict[str, Failure] = {}
-    pairs = FrameEncoder(codec, MicroBatches(8)).encode([edit("a", one, two), edit("b", two, three)], failures)
+    pairs = FrameEncoder(codec, MicroBatches(8)).encode(
+        [edit("a", one, two), edit("b", two, three)], failures
+    )
     assert codec.calls == [3]
     np.testing.assert_array_equal(pairs[0].target.codes, pairs[1].source.codes)
     assert failures == {}
