@@ -38,8 +38,8 @@ log-probability, and for each of the {height}×{width} image tokens of the targe
 ## Licence
 
 The frames keep the licence of the videos or images they were taken from. The actions are subject to that of
-the model that wrote them, or of the data they came with. Set `license` in the header above once you have settled
-both.
+the model that wrote them, or of the data they came with. Set `license` in the header above once you have
+settled both.
 """
 
 

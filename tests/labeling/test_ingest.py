@@ -1,3 +1,4 @@
+import itertools
 import json
 import signal
 import subprocess
@@ -61,7 +62,7 @@ def aurora(folder: Path, items: list[dict[str, Any]]) -> str:
 def edits(folder: Path, num: int = 10) -> str:
     """A chain of edits: each item's output is the next one's input."""
     names = [save(folder, f"{index}.jpg", index) for index in range(num + 1)]
-    items = zip(names, names[1:], strict=False)
+    items = itertools.pairwise(names)
     return aurora(folder, [{"input": s, "output": t, "instruction": f"change {s}"} for s, t in items])
 
 
