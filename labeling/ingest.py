@@ -65,41 +65,37 @@ def run_ingest(
         # Before the first row, or `load_dataset` of a run that died would take the plan for rows.
         write_card(out)
     pending = [unit for unit in units if unit.unit_id not in committed]
+    done = len(given) - sum(len(unit.clips) for unit in pending)
+    progress(done, len(given))
     if pending:
         make = partial(EndsExtractor, config.limits, config.image, partial(given_forbidden, input))
-        annotator = GivenAnnotator(_load_codec(folder / CODEC))
-        total, done = Receipt(), len(given) - sum(len(unit.clips) for unit in pending)
+        annotator = GivenAnnotator(_load_codec(folder / CODEC), given)
         with _extracting(make, decode_workers or os.cpu_count() or 1) as extract:
-            for unit, extracted in _extracted(pending, given, extract):
+            extracted = _extracted(pending, given, extract)
+            for total in _written(out, extracted, annotator, config.max_reject_rate):
                 progress(done + total.clips, len(given))
-                if problem := too_many_rejects(total, config.max_reject_rate):
-                    raise InputError(problem)
-                table, outcomes = annotator.annotate(extracted, given)
-                write_unit(out, unit, table, outcomes)
-                total += receipt_of(outcomes)
-    progress(len(given), len(given))
     write_card(out)
     return status(out)
 
 
 class GivenAnnotator:
-    """A codec that makes rows of decoded triplets, with their actions as they were given."""
+    """A codec that makes rows of decoded triplets, with their actions as they were given, by clip id."""
 
-    def __init__(self, codec: ImageCodec) -> None:
+    def __init__(self, codec: ImageCodec, given: Mapping[str, GivenTriplet]) -> None:
+        self.given = given
         self.encoder = FrameEncoder(codec, MicroBatches(MICRO_BATCH))
         self.schema = triplet_schema(codec.id, codec.grid)
 
-    def annotate(
-        self, extracted: Sequence[ExtractedClip], given: Mapping[str, GivenTriplet]
-    ) -> tuple[pa.Table, list[ClipOutcome]]:
-        """Rows in `triplet_schema` and the outcome of every clip, both in order; `given` is by clip id.
+    def annotate(self, extracted: Sequence[ExtractedClip]) -> tuple[pa.Table, list[ClipOutcome]]:
+        """Rows in `triplet_schema` and the outcome of every clip, both in order.
 
         The likelihood columns are null: nothing wrote the action that could say how likely it is.
         """
         failures: dict[str, Failure] = {}
         pairs = self.encoder.encode([clip for clip in extracted if clip.outcome is None], failures)
+        actions = (self.given[pair.extracted.clip.clip_id].action for pair in pairs)
         rows = [
-            self.encoder.row(pair) | {"action": given[pair.extracted.clip.clip_id].action} for pair in pairs
+            self.encoder.row(pair) | {"action": action} for pair, action in zip(pairs, actions, strict=True)
         ]
         outcomes = [outcome_of(clip, failures.get(clip.clip.clip_id)) for clip in extracted]
         return pa.Table.from_pylist(rows, self.schema), outcomes
@@ -160,6 +156,23 @@ def _extracted(
             yield _settled(*ahead.popleft())
     while ahead:
         yield _settled(*ahead.popleft())
+
+
+def _written(
+    out: str,
+    extracted: Iterable[tuple[WorkUnit, list[ExtractedClip]]],
+    annotator: GivenAnnotator,
+    max_reject_rate: float,
+) -> Iterator[Receipt]:
+    """Commits each unit, and gives the sum of all so far. Raises InputError for too many rejects."""
+    total = Receipt()
+    for unit, clips in extracted:
+        if problem := too_many_rejects(total, max_reject_rate):
+            raise InputError(problem)
+        table, outcomes = annotator.annotate(clips)
+        write_unit(out, unit, table, outcomes)
+        total += receipt_of(outcomes)
+        yield total
 
 
 def _settled(
