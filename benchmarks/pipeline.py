@@ -20,7 +20,6 @@ from multiprocessing.queues import Queue
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from actors.write import Receipt, receipt_of
 from cluster.label import run_label
 from cluster.local import ray_cluster
 from cluster.resources import PoolPlan, plan_pools
@@ -30,6 +29,7 @@ from labeling.inputs import list_clips
 from labeling.units import plan_units
 from schemas.clips import WorkUnit
 from schemas.config import LabelConfig, Resources
+from schemas.outcomes import Receipt, receipt_of
 from storage.shards import write_unit
 
 RESOURCES = Resources()

@@ -21,7 +21,7 @@ from actors.attempts import RemoteAttempts
 from actors.decode import DecodeActor, Extractor, MakeExtractor
 from actors.label import LabelActor, LoadModel
 from actors.rows import pack, unpack
-from actors.write import Receipt, commit
+from actors.write import commit
 from cluster.local import ray_cluster
 from cluster.progress import Progress, open_progress
 from cluster.resources import Pool, PoolPlan, plan_pools
@@ -32,6 +32,7 @@ from models.identity import identify
 from schemas.clips import WorkUnit
 from schemas.config import LabelConfig, Resources
 from schemas.errors import InputError
+from schemas.outcomes import Receipt, too_many_rejects
 from schemas.version import VERSION
 from storage.audit import DatasetStatus, status
 from storage.card import write_card
@@ -41,7 +42,6 @@ from storage.shards import committed_units
 if TYPE_CHECKING:
     from models.token_vlm import TokenVLM
 
-FEWEST_CLIPS_TO_JUDGE = 20
 MOST_BLOCKS = 10_000
 """A block costs Ray Data about 10 ms a stage; more units than this share blocks."""
 RESUME = "stopped; run the same command again to resume"
@@ -177,15 +177,3 @@ def _silence_ray_data() -> None:
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     logging.getLogger("ray.data").setLevel(logging.ERROR)
-
-
-def too_many_rejects(total: Receipt, max_reject_rate: float) -> str | None:
-    """Why the run must end, or None; a share of very few clips says nothing."""
-    if total.clips < FEWEST_CLIPS_TO_JUDGE or total.rejected <= max_reject_rate * total.clips:
-        return None
-    table = "\n".join(f"  {reason:<16}{count:>8}" for reason, count in total.rejects.most_common())
-    return (
-        f"{total.rejected} of {total.clips} clips were rejected, more than max_reject_rate "
-        f"{max_reject_rate:g}:\n{table}\nmend the input, or raise max_reject_rate; what is labelled is "
-        "kept, and the same command goes on from there"
-    )

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
-from actors.write import Receipt
+from schemas.outcomes import Receipt
 
 LINE_INTERVAL_S = 5.0
 Clock = Callable[[], float]

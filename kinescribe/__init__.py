@@ -8,15 +8,17 @@ from schemas.version import VERSION
 if TYPE_CHECKING:
     from cluster.label import run_label as label
     from labeling.curate import curate
+    from labeling.ingest import run_ingest as ingest
     from models.registry import load_model
     from storage.audit import check, status
 
 __version__ = VERSION
-__all__ = ["check", "curate", "label", "load_model", "status"]
+__all__ = ["check", "curate", "ingest", "label", "load_model", "status"]
 
 _HOMES = {
     "check": ("storage.audit", "check"),
     "curate": ("labeling.curate", "curate"),
+    "ingest": ("labeling.ingest", "run_ingest"),
     "label": ("cluster.label", "run_label"),
     "load_model": ("models.registry", "load_model"),
     "status": ("storage.audit", "status"),

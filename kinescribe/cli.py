@@ -107,6 +107,29 @@ def label(
 
 
 @app.command()
+def ingest(
+    input: Annotated[str, typer.Argument(help="AURORA's JSON, or a table of narrated segments of videos.")],
+    out: Annotated[str, typer.Option(help="Folder or URL of the dataset; run again to resume.")],
+    config: ConfigFile = None,
+    overrides: Overrides = None,
+    dynamics: Annotated[
+        str | None, typer.Option(help="The model whose codec makes the codes: 'embedded' or its folder.")
+    ] = None,
+    decode_workers: Annotated[int | None, typer.Option(min=1, help="Most decoders at once.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Take in triplets whose action is given: a dataset like those of `label`, to train on."""
+    from schemas.config import IngestConfig, load_config
+
+    settings = load_config(IngestConfig, _read(config), [*(overrides or []), *_given(dynamics=dynamics)])
+    from labeling.ingest import run_ingest
+
+    with stdout_for_results(), counted("triplets") as progress:
+        result = run_ingest(input, out, settings, decode_workers, progress)
+    print_result(result, as_json)
+
+
+@app.command()
 def status(dataset: Dataset, as_json: Json = False) -> None:
     """Say how far a dataset is: clips kept, dropped, rejected and pending, with reasons."""
     from storage import audit

@@ -5,48 +5,20 @@ Works on a unit whose clips are decoded already; knows nothing of decoders, of s
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
 import pyarrow as pa
-import torch
-from numpy.typing import NDArray
-from PIL import Image
 
 from labeling.batches import Failure, MicroBatches
+from labeling.encode import EncodedPair, FrameEncoder, outcome_of
 from models.token_vlm import Description, TokenVLM
-from models.tokens import CodePair, Codes
-from schemas.clips import Clip, ExtractedClip, FramePair, WorkUnit, stable_id
+from models.tokens import CodePair
+from schemas.clips import ExtractedClip, WorkUnit, stable_id
 from schemas.config import Annotation
 from schemas.dataset import triplet_schema
-from schemas.outcomes import ClipOutcome, RejectCode, Status
-
-LARGEST_FLOAT16 = float(np.finfo(np.float16).max)
-
-
-class EncodedFrame(NamedTuple):
-    """A key frame as the codec sees it: codes of shape (L,), pre-quantised features of shape (L, C)."""
-
-    codes: Codes
-    features_LC: torch.Tensor
-
-
-class _Pair(NamedTuple):
-    """A pair of one clip with its two encoded frames."""
-
-    extracted: ExtractedClip
-    pair: FramePair
-    source: EncodedFrame
-    target: EncodedFrame
-
-    @property
-    def triplet_id(self) -> str:
-        frames = self.extracted.frames
-        times = (frames[self.pair.source].time_s, frames[self.pair.target].time_s)
-        return stable_id(self.extracted.clip.clip_id, *times)
+from schemas.outcomes import ClipOutcome
 
 
 class Annotator:
@@ -60,6 +32,7 @@ class Annotator:
         self.model = model
         self.annotation = annotation
         self.batches = MicroBatches(micro_batch)
+        self.encoder = FrameEncoder(model.codec, self.batches)
         self.schema = triplet_schema(model.codec.id, model.codec.grid)
 
     def annotate(
@@ -73,41 +46,13 @@ class Annotator:
             unit.unit_id
         )
         failures: dict[str, Failure] = {}
-        pairs = self._encode([clip for clip in extracted if clip.outcome is None], failures)
+        pairs = self.encoder.encode([clip for clip in extracted if clip.outcome is None], failures)
         rows = self._describe(pairs, failures)
         kept = [row for row in rows if row["clip_id"] not in failures]
-        outcomes = [_outcome(clip, failures.get(clip.clip.clip_id)) for clip in extracted]
+        outcomes = [outcome_of(clip, failures.get(clip.clip.clip_id)) for clip in extracted]
         return pa.Table.from_pylist(kept, self.schema), outcomes
 
-    def _encode(self, clips: Sequence[ExtractedClip], failures: dict[str, Failure]) -> list[_Pair]:
-        """The pairs of `clips` with every key frame encoded once, over all clips together."""
-        places = [
-            (clip, index)
-            for clip in clips
-            for index in sorted({end for pair in clip.pairs for end in (pair.source, pair.target)})
-        ]
-        results = self.batches.run([clip.frames[index].image for clip, index in places], self._encode_images)
-        frames: dict[tuple[str, int], EncodedFrame] = {}
-        for (clip, index), result in zip(places, results, strict=True):
-            if isinstance(result, Failure):
-                failures.setdefault(clip.clip.clip_id, result)
-            else:
-                frames[clip.clip.clip_id, index] = result
-        return [
-            _Pair(clip, pair, frames[clip.clip.clip_id, pair.source], frames[clip.clip.clip_id, pair.target])
-            for clip in clips
-            if clip.clip.clip_id not in failures
-            for pair in clip.pairs
-        ]
-
-    def _encode_images(self, images: Sequence[bytes]) -> list[EncodedFrame]:
-        codec = self.model.codec
-        pixels_B3HW = codec.preprocess([Image.open(io.BytesIO(image)) for image in images])
-        codes_BL, features_BLC = codec.encode(pixels_B3HW)
-        codes = codes_BL.cpu().numpy().astype(np.uint16)
-        return [EncodedFrame(*frame) for frame in zip(codes, features_BLC, strict=True)]
-
-    def _describe(self, pairs: Sequence[_Pair], failures: dict[str, Failure]) -> list[dict[str, Any]]:
+    def _describe(self, pairs: Sequence[EncodedPair], failures: dict[str, Failure]) -> list[dict[str, Any]]:
         rows: list[dict[str, Any]] = []
         for pair, result in zip(pairs, self.batches.run(pairs, self._describe_pairs), strict=True):
             if isinstance(result, Failure):
@@ -119,45 +64,15 @@ class Annotator:
                 rows.append(self._row(pair, result))
         return rows
 
-    def _describe_pairs(self, pairs: Sequence[_Pair]) -> list[Description]:
+    def _describe_pairs(self, pairs: Sequence[EncodedPair]) -> list[Description]:
         codes = [CodePair(pair.source.codes, pair.target.codes) for pair in pairs]
         seeds = [int(stable_id(self.annotation.seed, pair.triplet_id)[:15], 16) for pair in pairs]
         return self.model.describe(codes, self.annotation.max_new_tokens, self.annotation.temperature, seeds)
 
-    def _row(self, pair: _Pair, description: Description) -> dict[str, Any]:
-        clip: Clip = pair.extracted.clip
-        source, target = (pair.extracted.frames[index] for index in (pair.pair.source, pair.pair.target))
-        return {
-            "triplet_id": pair.triplet_id,
-            "clip_id": clip.clip_id,
-            "video": clip.uri,
-            "action_class": clip.action_class,
-            "source": {"bytes": source.image, "path": None},
-            "target": {"bytes": target.image, "path": None},
-            "source_time_s": source.time_s,
-            "target_time_s": target.time_s,
+    def _row(self, pair: EncodedPair, description: Description) -> dict[str, Any]:
+        return self.encoder.row(pair) | {
             "action": description.text,
             "action_logprob": description.logprob,
             "action_tokens": description.num_tokens,
             "finish_reason": description.finish_reason,
-            "importance": self._importance(pair),
-            "source_codes": pair.source.codes,
-            "target_codes": pair.target.codes,
-            "motion": pair.pair.motion,
         }
-
-    def _importance(self, pair: _Pair) -> NDArray[np.float16]:
-        """Weights of the target's tokens, shape (L,), row-major (METHOD §3)."""
-        source_1LC, target_1LC = pair.source.features_LC[None], pair.target.features_LC[None]
-        weights_L = self.model.codec.importance(source_1LC, target_1LC)[0]
-        return weights_L.clamp(max=LARGEST_FLOAT16).half().cpu().numpy()
-
-
-def _outcome(extracted: ExtractedClip, failure: Failure | None) -> ClipOutcome:
-    if extracted.outcome is not None:
-        return extracted.outcome
-    clip_id, drops = extracted.clip.clip_id, extracted.pair_drops
-    if failure is None:
-        return ClipOutcome(clip_id, Status.KEPT, len(extracted.pairs), pair_drops=drops)
-    code = RejectCode.MODEL_FAILED
-    return ClipOutcome(clip_id, Status.REJECTED, reason=code, message=failure.message, pair_drops=drops)

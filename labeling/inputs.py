@@ -7,6 +7,7 @@ of what is inside a video.
 
 from __future__ import annotations
 
+import os
 import posixpath
 import re
 from collections.abc import Callable, Iterator
@@ -39,7 +40,7 @@ def list_clips(
     another. Raises InputError where the input cannot be taken as a whole.
     """
     try:
-        clips = list(_clips(_absolute(input)))
+        clips = list(_clips(absolute_input(input)))
     except OSError as error:
         raise InputError(f"{input} cannot be listed: {error}; check its name and your permissions") from error
     if not clips:
@@ -49,7 +50,7 @@ def list_clips(
 
 def input_root(input: str) -> str:
     """The folder that clips of this input must not leave; for a single video, the video itself."""
-    input = _absolute(input)
+    input = absolute_input(input)
     if _is_glob(input):
         return files.glob_root(input)
     return posixpath.dirname(input) if _is_manifest(input) else input.rstrip("/")
@@ -60,22 +61,30 @@ def forbidden(uri: str, root: str) -> str | None:
 
     Only a manifest can name clips outside its folder: as a whole path, not by `..` or through a link.
     """
+    if "\0" in uri:
+        return "a name with a zero byte"
     if not files.is_supported(uri):
         return f"a chained URL, or none of {', '.join(files.SCHEMES)}"
     if files.is_local(uri) and not files.is_local(root):
         return "a local path in an input that is not local"
-    if not _is_below(uri, root):
+    if not is_below(uri, root):
         return None
-    if not _is_below(posixpath.normpath(uri), posixpath.normpath(root)):
+    if not is_below(posixpath.normpath(uri), posixpath.normpath(root)):
         return "a path that leaves the input by '..'"
     if files.is_local(uri):
-        path, top = files.local_path(uri).resolve(), files.local_path(root).resolve()
-        if not path.is_relative_to(top):
+        path, top = (os.path.realpath(files.local_path(one)) for one in (uri, root))
+        if not is_below(path, top):
             return "a link that leaves the input"
     return None
 
 
-def _absolute(uri: str) -> str:
+def outside(uri: str, root: str) -> str | None:
+    """Why a file must not be read where nothing but the folder `root` may be, None if it may."""
+    return forbidden(uri, root) or (None if is_below(uri, root) else "a path outside the input's folder")
+
+
+def absolute_input(uri: str) -> str:
+    """The input's name as it is understood in any working folder. Raises InputError for a password."""
     if re.search(PASSWORD, uri):
         raise InputError("the input's URL holds a password; give it by the store's environment variables")
     return files.absolute(uri)
@@ -89,7 +98,8 @@ def _is_manifest(uri: str) -> bool:
     return PurePosixPath(uri).suffix.lower() in MANIFESTS and files.is_file(uri)
 
 
-def _is_below(uri: str, root: str) -> bool:
+def is_below(uri: str, root: str) -> bool:
+    """Whether the URI, as it is written, is of the folder or file `root` or of what it holds."""
     return uri == root or uri.startswith(root.rstrip("/") + "/")
 
 
@@ -111,7 +121,7 @@ def _clips(input: str) -> Iterator[Clip]:
 
 def _is_taken(info: files.FileInfo, root: str) -> bool:
     """Whether a file of a folder is a clip: a video by its name, or a link that leads out of the folder."""
-    parts = PurePosixPath(_relative(info.uri, root)).parts
+    parts = PurePosixPath(relative_uri(info.uri, root)).parts
     if any(part.startswith(".") for part in parts):
         return False
     if PurePosixPath(parts[-1]).suffix.lower() in VIDEOS:
@@ -119,7 +129,7 @@ def _is_taken(info: files.FileInfo, root: str) -> bool:
     return info.size_bytes is None and forbidden(info.uri, root) is not None
 
 
-def _relative(uri: str, root: str) -> str:
+def relative_uri(uri: str, root: str) -> str:
     """The URI below the root, the bare name of a single file, the whole URI of one elsewhere."""
     if uri == root:
         return posixpath.basename(uri)
@@ -128,7 +138,7 @@ def _relative(uri: str, root: str) -> str:
 
 def _file_clips(found: list[files.FileInfo], root: str) -> Iterator[Clip]:
     for info in sorted(found, key=lambda info: info.uri):
-        relative = _relative(info.uri, root)
+        relative = relative_uri(info.uri, root)
         folder, separator, _ = relative.partition("/")
         is_one_down = bool(separator) and relative.count("/") == 1
         yield Clip(
@@ -141,10 +151,15 @@ def _file_clips(found: list[files.FileInfo], root: str) -> Iterator[Clip]:
 
 def _manifest_clips(manifest: str, root: str) -> Iterator[Clip]:
     for uri, action_class, start_s, end_s, clip_id in read_manifest(manifest).iter_rows():
-        uri = uri.removeprefix("file://")
-        absolute = uri if "://" in uri or uri.startswith("/") else files.join(root, uri)
-        relative = _relative(absolute, root)
+        absolute = uri_in(root, uri)
+        relative = relative_uri(absolute, root)
         yield Clip(clip_id or stable_id(relative, start_s, end_s), absolute, action_class, start_s, end_s)
+
+
+def uri_in(root: str, uri: str) -> str:
+    """A URI as a table in the folder `root` gives it, in full."""
+    uri = uri.removeprefix("file://")
+    return uri if "://" in uri or uri.startswith("/") else files.join(root, uri)
 
 
 def _windowed(

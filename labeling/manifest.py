@@ -1,13 +1,15 @@
 """Manifests: tables of clips in Parquet, CSV or JSON lines, checked whole before anything starts.
 
 Columns: `uri`, and optionally `action_class`, `start_s`, `end_s` (seconds of presentation time) and
-`id`. Knows nothing of where a URI leads.
+`id`. Other tables of videos have columns of their own beside these. Knows nothing of where a URI leads.
 """
 
 from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path, PurePosixPath
 
 import polars as pl
@@ -19,9 +21,8 @@ COLUMNS = ("uri", "action_class", "start_s", "end_s", "id")
 TIMES = ("start_s", "end_s")
 PASSWORD = r"://[^/@]*:[^/@]*@"
 
-Line = tuple[str, int]
-MANIFESTS: dict[str, Line] = {".csv": ("line", 2), ".jsonl": ("line", 1), ".parquet": ("row", 1)}
-"""The kinds of manifest; what a row is called in each, and the number of the first."""
+MANIFESTS = (".csv", ".jsonl", ".parquet")
+"""The kinds of manifest, by the end of their name."""
 
 
 def read_manifest(uri: str) -> pl.DataFrame:
@@ -30,26 +31,111 @@ def read_manifest(uri: str) -> pl.DataFrame:
     Raises InputError naming the line (the row, in Parquet) and the remedy.
     """
     with files.local_copy(uri) as path:
-        rows = _read(path, uri)
-    line = MANIFESTS[PurePosixPath(uri).suffix.lower()]
-    _refuse_columns(rows, uri)
-    rows = rows.with_columns(pl.lit(None).alias(name) for name in COLUMNS if name not in rows.columns)
-    checked = _typed(rows, uri, line).select(COLUMNS)
-    _refuse_rows(checked, uri, line)
-    return checked
+        manifest = Manifest(uri, path)
+        rows = manifest.rows(COLUMNS, required=("uri",))
+        given = rows["id"].is_not_null()
+        manifest.refuse(given & rows["id"].is_duplicated(), "id must be unique", rows["id"])
+        same = rows.select("uri", *TIMES).is_duplicated()
+        rule = "a video and window must be listed once, or each time with an id"
+        manifest.refuse(~given & same, rule, rows["uri"])
+    return rows
 
 
-def _read(path: Path, uri: str) -> pl.DataFrame:
-    kind = PurePosixPath(uri).suffix.lower()
-    try:
-        if kind == ".csv":
-            return pl.read_csv(path, infer_schema=False)
-        if kind == ".jsonl":
-            return pl.read_ndjson(path, infer_schema_length=None)
-        return pl.read_parquet(path)
-    except (pl.exceptions.PolarsError, OSError) as error:
-        where = _bad_csv_line(path) if kind == ".csv" else _bad_json_line(path) if kind == ".jsonl" else ""
-        raise InputError(f"manifest {uri} cannot be read: {where or error}") from error
+class Manifest:
+    """A table of videos that was given as `uri` and lies at `path`, and where in it something is wrong."""
+
+    def __init__(self, uri: str, path: Path) -> None:
+        self.uri = uri
+        self.path = path
+        self.kind = PurePosixPath(uri).suffix.lower()
+
+    def rows(self, columns: Sequence[str], required: Sequence[str]) -> pl.DataFrame:
+        """The rows in their order, with all of `columns`, null where not given.
+
+        Raises InputError where other columns are there or a required one isn't, and where a video, a
+        time or a type is wrong.
+        """
+        rows = self._read()
+        self._refuse_columns(rows, columns, required)
+        rows = rows.with_columns(pl.lit(None).alias(name) for name in columns if name not in rows.columns)
+        checked = self._typed(rows, columns).select(columns)
+        self._refuse_rows(checked)
+        return checked
+
+    def refuse(self, wrong: pl.Series, rule: str, values: pl.Series) -> None:
+        """Raises InputError with the rule and the place of the first row that is wrong, if one is."""
+        index = wrong.fill_null(False).arg_max()
+        if index is not None and wrong[index]:
+            raise InputError(f"manifest {self.uri}, {self._place(index)}: {rule}, got {values[index]!r}")
+
+    def _read(self) -> pl.DataFrame:
+        try:
+            if self.kind == ".csv":
+                return pl.read_csv(self.path, infer_schema=False)
+            if self.kind == ".jsonl":
+                return pl.read_ndjson(self.path, infer_schema_length=None)
+            return pl.read_parquet(self.path)
+        except (pl.exceptions.PolarsError, OSError) as error:
+            where = {".csv": _bad_csv_line, ".jsonl": _bad_json_line}.get(self.kind, _nowhere)(self.path)
+            raise InputError(f"manifest {self.uri} cannot be read: {where or error}") from error
+
+    def _place(self, index: int) -> str:
+        if self.kind == ".csv":
+            return f"line {_csv_line(self.path, index)}"
+        return f"line {index + 1}" if self.kind == ".jsonl" else f"row {index + 1}"
+
+    def _refuse_columns(self, rows: pl.DataFrame, columns: Sequence[str], required: Sequence[str]) -> None:
+        known = ", ".join(columns)
+        unknown = [name for name in rows.columns if name not in columns]
+        if unknown:
+            raise InputError(
+                f"manifest {self.uri}, line 1: unknown columns {', '.join(unknown)}; "
+                f"remove or rename them ({known})"
+            )
+        for name in required:
+            if name not in rows.columns:
+                raise InputError(
+                    f"manifest {self.uri}, line 1: there is no column {name}; name one of its columns {name}"
+                )
+
+    def _typed(self, rows: pl.DataFrame, columns: Sequence[str]) -> pl.DataFrame:
+        for name in columns:
+            kind, wanted = (pl.Float64, "a number of seconds") if name in TIMES else (pl.String, "text")
+            given = rows[name]
+            if (
+                given.dtype.is_nested()
+                or given.dtype.is_temporal()
+                or isinstance(given.dtype, pl.Boolean | pl.Binary)
+            ):
+                raise InputError(f"manifest {self.uri}: column {name} must hold {wanted}, got {given.dtype}")
+            rows = rows.with_columns(given.cast(kind, strict=False))
+            self.refuse(given.is_not_null() & rows[name].is_null(), f"{name} must be {wanted}", given)
+        return rows
+
+    def _refuse_rows(self, rows: pl.DataFrame) -> None:
+        video, start, end = rows["uri"], rows["start_s"], rows["end_s"]
+        self.refuse(video.fill_null("") == "", "uri must name a video", video)
+        self.refuse(
+            video.str.contains(PASSWORD),
+            "uri must hold no password; give it by the store's environment variables",
+            pl.Series(["***"] * len(rows)),
+        )
+        self.refuse(~(start.is_finite() & (start >= 0)), "start_s must be at least 0", start)
+        after = end.is_finite() & (end > start.fill_null(0))
+        self.refuse(~after, "end_s must be greater than start_s (0 if absent)", end)
+
+
+def _csv_line(path: Path, index: int) -> int:
+    """The line on which a row of a CSV file begins; values in quotes may hold line breaks."""
+    with path.open(encoding="utf-8", errors="replace", newline="") as lines:
+        table = csv.reader(lines)
+        for _ in islice(table, 1 + index):  # the header, and the rows before
+            pass
+        return table.line_num + 1
+
+
+def _nowhere(_path: Path) -> str:
+    return ""
 
 
 def _bad_json_line(path: Path) -> str:
@@ -65,65 +151,15 @@ def _bad_json_line(path: Path) -> str:
 
 def _bad_csv_line(path: Path) -> str:
     with path.open(encoding="utf-8", errors="replace", newline="") as lines:
-        table = csv.reader(lines)
-        width = len(next(table, []))
-        for row in table:
-            if len(row) > width:
-                return (
-                    f"line {table.line_num} has {len(row)} fields, the header {width}; quote commas in values"
-                )
+        table = csv.reader(lines, strict=True)
+        begin, width = 1, 0
+        try:
+            width = len(next(table, []))
+            begin = table.line_num + 1
+            for row in table:
+                if len(row) > width:
+                    return f"line {begin} has {len(row)} fields, the header {width}; quote commas in values"
+                begin = table.line_num + 1
+        except csv.Error as error:
+            return f"the row that begins on line {begin} is no CSV ({error}); close and double its quotes"
     return "" if width else "it is empty; its first line must name the columns"
-
-
-def _refuse_columns(rows: pl.DataFrame, uri: str) -> None:
-    known = ", ".join(COLUMNS)
-    unknown = [name for name in rows.columns if name not in COLUMNS]
-    if unknown:
-        raise InputError(
-            f"manifest {uri}, line 1: unknown columns {', '.join(unknown)}; remove or rename them ({known})"
-        )
-    if "uri" not in rows.columns:
-        raise InputError(f"manifest {uri}, line 1: there is no column uri; name one of its columns uri")
-
-
-def _typed(rows: pl.DataFrame, uri: str, line: Line) -> pl.DataFrame:
-    for name in COLUMNS:
-        kind, wanted = (pl.Float64, "a number of seconds") if name in TIMES else (pl.String, "text")
-        given = rows[name]
-        if (
-            given.dtype.is_nested()
-            or given.dtype.is_temporal()
-            or isinstance(given.dtype, pl.Boolean | pl.Binary)
-        ):
-            raise InputError(f"manifest {uri}: column {name} must hold {wanted}, got {given.dtype}")
-        rows = rows.with_columns(given.cast(kind, strict=False))
-        _refuse(given.is_not_null() & rows[name].is_null(), f"{name} must be {wanted}", given, uri, line)
-    return rows
-
-
-def _refuse_rows(rows: pl.DataFrame, uri: str, line: Line) -> None:
-    video, start, end = rows["uri"], rows["start_s"], rows["end_s"]
-    _refuse(video.fill_null("") == "", "uri must name a video", video, uri, line)
-    _refuse(
-        video.str.contains(PASSWORD),
-        "uri must hold no password; give it by the store's environment variables",
-        pl.Series(["***"] * len(rows)),
-        uri,
-        line,
-    )
-    _refuse(~(start.is_finite() & (start >= 0)), "start_s must be at least 0", start, uri, line)
-    after = end.is_finite() & (end > start.fill_null(0))
-    _refuse(~after, "end_s must be greater than start_s (0 if absent)", end, uri, line)
-    given = rows["id"].is_not_null()
-    _refuse(given & rows["id"].is_duplicated(), "id must be unique", rows["id"], uri, line)
-    same = rows.select("uri", *TIMES).is_duplicated()
-    _refuse(
-        ~given & same, "a video and window must be listed once, or each time with an id", video, uri, line
-    )
-
-
-def _refuse(wrong: pl.Series, rule: str, values: pl.Series, uri: str, line: Line) -> None:
-    index = wrong.fill_null(False).arg_max()
-    if index is not None and wrong[index]:
-        what, first = line
-        raise InputError(f"manifest {uri}, {what} {first + index}: {rule}, got {values[index]!r}")

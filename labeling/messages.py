@@ -12,21 +12,26 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from schemas.clips import FramePair, KeyFrame
-from schemas.config import KeyFrames, Limits, StoredImage
+from schemas.config import DecodeLimits, KeyFrames, StoredImage
 from schemas.outcomes import RejectCode
 
 
 class Job(BaseModel):
-    """A file, or the window [start_s, end_s) of one, to take frame pairs from or to measure."""
+    """A file, or the window [start_s, end_s) of one, and what to do with it.
+
+    Take frame pairs from it, or its first and last frame, or measure it; or take two still images, of
+    which `target` is the second. Only frame pairs are taken by `keyframes`.
+    """
 
     model_config = ConfigDict(frozen=True)
 
-    task: Literal["pairs", "duration"]
+    task: Literal["pairs", "duration", "ends", "stills"]
     path: Path
+    target: Path | None = None
     start_s: float | None = None
     end_s: float | None = None
-    limits: Limits
-    keyframes: KeyFrames
+    limits: DecodeLimits
+    keyframes: KeyFrames = KeyFrames()
     image: StoredImage
 
 

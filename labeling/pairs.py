@@ -1,7 +1,6 @@
 """Frame pairs from one video file: one pass of decoding, motion, key frames, stored images.
 
-Run as a module it is the process in which `labeling.extract` decodes. Knows nothing of stores, datasets or
-what a clip is called.
+Called inside the sandbox only. Knows nothing of stores, datasets or what a clip is called.
 """
 
 from __future__ import annotations
@@ -15,13 +14,13 @@ import cv2
 import numpy as np
 
 from labeling.decode import Frame, Video, open_video
+from labeling.images import small_grey, stored
 from labeling.keyframes import Candidates
 from labeling.messages import Job, Reply
-from labeling.motion import GREY_SIDE, PAIR_SIDE, Grey, Sample, grey_size, measure, pair_motion
+from labeling.motion import GREY_SIDE, Grey, Sample, grey_size, measure, pair_motion
 from labeling.probe import check_duration, check_file, check_header, check_pixels
-from labeling.sandbox import memory_is_exhausted, serve
 from schemas.clips import FramePair, KeyFrame
-from schemas.config import KeyFrames, Limits, StoredImage
+from schemas.config import DecodeLimits, KeyFrames, StoredImage
 from schemas.outcomes import DropReason, RejectCode, Rejected
 
 SAMPLES_PER_INTERVAL = 10
@@ -52,29 +51,8 @@ class Candidate:
         if self.frame is None:
             return
         rgb = self.frame.rgb(image.max_side)
-        size = grey_size(rgb.shape[1], rgb.shape[0], PAIR_SIDE)
-        grey = cv2.resize(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY), size, interpolation=cv2.INTER_AREA)
-        flags = [cv2.IMWRITE_JPEG_QUALITY, image.quality] if image.format == "jpeg" else []
-        _, encoded = cv2.imencode(f".{image.format}", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), flags)
-        self.image, self.grey, self.frame = encoded.tobytes(), np.asarray(grey, np.uint8), None
-
-
-def answer(request: bytes) -> bytes:
-    """Do a job as it came through the pipe; the reply is a reject where the file cannot be used."""
-    job = Job.model_validate_json(request)
-    try:
-        reply = duration(job) if job.task == "duration" else frame_pairs(job)
-    except Rejected as error:
-        reply = Reply(reject=error.code, message=error.message)
-        if error.code is RejectCode.UNREADABLE and memory_is_exhausted():
-            reply = Reply(reject=RejectCode.OUT_OF_MEMORY, message=f"near the limit, {error.message}")
-    except MemoryError as error:
-        reply = Reply(reject=RejectCode.OUT_OF_MEMORY, message=str(error))
-    except cv2.error as error:
-        if error.code != cv2.Error.StsNoMem:
-            raise
-        reply = Reply(reject=RejectCode.OUT_OF_MEMORY, message=error.err)
-    return reply.model_dump_json().encode()
+        grey = small_grey(rgb)
+        self.image, self.grey, self.frame = stored(rgb, image), grey, None
 
 
 def duration(job: Job) -> Reply:
@@ -90,7 +68,7 @@ def frame_pairs(job: Job) -> Reply:
     with open_video(job.path) as video:
         check_header(video.header, job.limits, job.start_s, job.end_s)
         max_gap_s = MAX_SAMPLE_GAP_S if _stride(job.keyframes.min_interval) > 1 else 0.0
-        frames = _within(video, job.limits, job.start_s, job.end_s, max_gap_s)
+        frames = within(video, job.limits, job.start_s, job.end_s, max_gap_s)
         chosen = key_frames(frames, job.keyframes, job.image)
     drops: Counter[str] = Counter()
     pairs: list[FramePair] = []
@@ -132,8 +110,8 @@ def _stride(min_interval: int) -> int:
     return max(1, min_interval // SAMPLES_PER_INTERVAL)
 
 
-def _within(
-    video: Video, limits: Limits, start_s: float | None, end_s: float | None, max_gap_s: float
+def within(
+    video: Video, limits: DecodeLimits, start_s: float | None, end_s: float | None, max_gap_s: float = 0.0
 ) -> Iterator[Frame]:
     """The window's frames; rejects what the header did not say, and what holds no two frames."""
     num_frames, first_s = 0, 0.0
@@ -186,7 +164,3 @@ def _pair(source: Candidate, target: Candidate, keyframes: KeyFrames) -> float |
     grey = cv2.resize(target.grey, source.grey.shape[::-1], interpolation=cv2.INTER_AREA)
     motion = pair_motion(source.grey, np.asarray(grey, np.uint8))
     return motion if motion >= keyframes.min_motion else DropReason.STATIC
-
-
-if __name__ == "__main__":
-    serve(answer)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from labeling.decode import Header
-from schemas.config import Limits
+from schemas.config import DecodeLimits
 from schemas.outcomes import RejectCode, Rejected
 
 
@@ -19,7 +19,7 @@ def check_file(path: Path) -> None:
         raise Rejected(RejectCode.UNREADABLE, "an empty file")
 
 
-def check_header(header: Header, limits: Limits, start_s: float | None, end_s: float | None) -> None:
+def check_header(header: Header, limits: DecodeLimits, start_s: float | None, end_s: float | None) -> None:
     """Raises Rejected where decoding the window [start_s, end_s) would pass the limits."""
     check_pixels(header.width, header.height, limits)
     ends = [end for end in (end_s, header.duration_s) if end is not None]
@@ -27,7 +27,7 @@ def check_header(header: Header, limits: Limits, start_s: float | None, end_s: f
         check_duration(min(ends) - (start_s or 0.0), limits)
 
 
-def check_pixels(width: int, height: int, limits: Limits) -> None:
+def check_pixels(width: int, height: int, limits: DecodeLimits) -> None:
     """Raises Rejected where a frame has too many pixels."""
     if width * height > limits.max_pixels:
         raise Rejected(
@@ -36,7 +36,7 @@ def check_pixels(width: int, height: int, limits: Limits) -> None:
         )
 
 
-def check_duration(duration_s: float, limits: Limits) -> None:
+def check_duration(duration_s: float, limits: DecodeLimits) -> None:
     """Raises Rejected where there are too many seconds to decode."""
     if duration_s > limits.max_duration_s:
         raise Rejected(

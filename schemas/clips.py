@@ -33,6 +33,18 @@ class Clip:
 
 
 @dataclass(frozen=True, slots=True)
+class GivenTriplet:
+    """A clip whose action is known, and the files to read it from.
+
+    One file is a video of which `clip` is a segment, two are its source and its target image.
+    """
+
+    clip: Clip
+    action: str
+    uris: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class WorkUnit:
     """A fixed, ordered list of clips that is decoded, labelled and committed as one."""
 
@@ -42,9 +54,12 @@ class WorkUnit:
 
 @dataclass(frozen=True, slots=True)
 class KeyFrame:
-    """A chosen frame: its presentation time and its image as stored in the dataset (JPEG or PNG)."""
+    """A chosen frame: its image as stored in the dataset (JPEG or PNG) and its presentation time.
 
-    time_s: float
+    A still image has no time.
+    """
+
+    time_s: float | None
     image: bytes
 
 

@@ -24,16 +24,21 @@ class Config(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Limits(Config):
+class DecodeLimits(Config):
     """What a clip may cost before it is rejected as too_large, timeout or out_of_memory."""
 
     max_pixels: Positive = 4096 * 4096
     max_duration_s: Seconds = 6 * 3600.0
-    window_s: Seconds = 60.0
-    """Videos longer than this are cut into windows of this length, each a clip of its own."""
     deadline_s: Seconds = 120.0
     """Wall time that decoding one clip may take."""
     memory_bytes: Positive = 4 << 30
+
+
+class Limits(DecodeLimits):
+    """The limits of clips that may be cut."""
+
+    window_s: Seconds = 60.0
+    """Videos longer than this are cut into windows of this length, each a clip of its own."""
 
 
 class KeyFrames(Config):
@@ -84,6 +89,17 @@ class LabelConfig(Config):
                 f"and {self.limits.max_duration_s}"
             )
         return self
+
+
+class IngestConfig(Config):
+    """`kinescribe ingest`: what rows with given actions depend on, beside input and codec."""
+
+    dynamics: str = "embedded"
+    """The model whose codec makes the codes."""
+    limits: DecodeLimits = DecodeLimits()
+    image: StoredImage = StoredImage()
+    triplets_per_unit: Positive = 64
+    max_reject_rate: Annotated[float, Field(ge=0, le=1)] = 0.5
 
 
 class CurateConfig(Config):

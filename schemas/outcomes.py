@@ -1,14 +1,17 @@
 """What became of a clip or a pair: kept, dropped with a reason, or rejected with a code.
 
-A *reject* is a clip that could not be used (a fault of the file, the machine or a model); a *drop*
+A *reject* is a clip that could not be used (a fault of the input, the machine or a model); a *drop*
 is one that could but should not be. Every clip of a run's manifest ends in exactly one outcome.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+
+FEWEST_CLIPS_TO_JUDGE = 20
 
 
 class RejectCode(StrEnum):
@@ -23,6 +26,7 @@ class RejectCode(StrEnum):
     OUT_OF_MEMORY = "out_of_memory"  # the decoder passed its memory limit
     MISSING = "missing"  # nothing at that URI
     FORBIDDEN = "forbidden"  # reading it would leave the input
+    NO_ACTION = "no_action"  # it came with an action that has no words
     MODEL_FAILED = "model_failed"  # a model raised on this clip's pair alone
 
 
@@ -72,3 +76,51 @@ class ClipOutcome:
     def __post_init__(self) -> None:
         assert (self.status is Status.KEPT) == (self.num_triplets > 0), self
         assert (self.status is Status.KEPT) == (self.reason is None), self
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What is told of a committed unit: clips by status, triplets, rejects by code."""
+
+    kept: int = 0
+    dropped: int = 0
+    rejected: int = 0
+    triplets: int = 0
+    rejects: Counter[str] = field(default_factory=Counter[str])
+
+    @property
+    def clips(self) -> int:
+        return self.kept + self.dropped + self.rejected
+
+    def __add__(self, other: Receipt) -> Receipt:
+        return Receipt(
+            self.kept + other.kept,
+            self.dropped + other.dropped,
+            self.rejected + other.rejected,
+            self.triplets + other.triplets,
+            self.rejects + other.rejects,
+        )
+
+
+def receipt_of(outcomes: Sequence[ClipOutcome]) -> Receipt:
+    """The outcomes of a unit's clips, counted."""
+    statuses = Counter(outcome.status for outcome in outcomes)
+    return Receipt(
+        statuses[Status.KEPT],
+        statuses[Status.DROPPED],
+        statuses[Status.REJECTED],
+        sum(outcome.num_triplets for outcome in outcomes),
+        Counter(str(outcome.reason) for outcome in outcomes if outcome.status is Status.REJECTED),
+    )
+
+
+def too_many_rejects(total: Receipt, max_reject_rate: float) -> str | None:
+    """Why the run must end, or None; a share of very few clips says nothing."""
+    if total.clips < FEWEST_CLIPS_TO_JUDGE or total.rejected <= max_reject_rate * total.clips:
+        return None
+    table = "\n".join(f"  {reason:<16}{count:>8}" for reason, count in total.rejects.most_common())
+    return (
+        f"{total.rejected} of {total.clips} clips were rejected, more than max_reject_rate "
+        f"{max_reject_rate:g}:\n{table}\nmend the input, or raise max_reject_rate; what is labelled is "
+        "kept, and the same command goes on from there"
+    )

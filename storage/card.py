@@ -19,8 +19,8 @@ from storage.run import read_run
 TEXT = """\
 # {title}
 
-Frame pairs from video with the action between them, written by Kinescribe {version}. The actions are a
-model's, not a person's.
+Pairs of frames with the action between them, written by Kinescribe {version}. An action with a
+log-probability is a model's, not a person's; one without came with the data.
 
 | clips | kept | dropped | rejected | pending | triplets |
 |---|---|---|---|---|---|
@@ -37,8 +37,9 @@ log-probability, and for each of the {height}×{width} image tokens of the targe
 
 ## Licence
 
-The frames keep the licence of the videos they were taken from, and the actions are subject to that of
-the model that wrote them. Set `license` in the header above once you have settled both.
+The frames keep the licence of the videos or images they were taken from. The actions are subject to that of
+the model that wrote them, or of the data they came with. Set `license` in the header above once you have
+settled both.
 """
 
 

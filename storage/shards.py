@@ -35,7 +35,7 @@ MAX_MESSAGE = 500
 """Characters of a clip's message that are kept: a decoder may complain without end."""
 TAIL_BYTES = 64 << 10
 """What is read first to find a footer; larger footers cost a second request."""
-REMEDY = "move it out of the folder and run `kinescribe label` again"
+REMEDY = "move it out of the folder and run the command that wrote it again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +115,7 @@ def scan(dataset: str, columns: Sequence[str] | None = None, units: Set[str] | N
     planned = dict.fromkeys(read_plan_columns(dataset, ["unit_id"])["unit_id"].to_pylist())
     objects = [unit_uri(dataset, unit) for unit in planned if unit in committed]
     if not objects:
-        raise DatasetError(f"{dataset} has no committed unit yet; run `kinescribe label` to the end")
+        raise DatasetError(f"{dataset} has no committed unit yet; run the command that writes it to the end")
     store, _ = uri.arrow_store(dataset)
     rows = pads.dataset([uri.arrow_store(item)[1] for item in objects], filesystem=store, format="parquet")
     if columns is None:

@@ -3,9 +3,10 @@ from collections import Counter
 import pytest
 
 from actors.rows import pack, unpack
-from actors.write import Receipt, commit
+from actors.write import commit
 from labeling.annotate import Annotator
 from schemas.config import Annotation
+from schemas.outcomes import Receipt
 from storage.shards import committed_units
 from tests.fake_clips import dropped, extracted, rejected, unit
 from tests.tiny_vlm import tiny_vlm
@@ -28,10 +29,3 @@ def test_a_committed_unit_gives_a_receipt_of_its_outcomes(tmp_path, row):
 def test_a_unit_that_was_committed_before_gives_the_same_receipt(tmp_path, row):
     first = commit(row, str(tmp_path))
     assert commit(row, str(tmp_path)) == first
-
-
-def test_receipts_add_up():
-    one = Receipt(1, 2, 3, 4, Counter(timeout=2, missing=1))
-    both = one + Receipt(1, 1, 1, 1, Counter(timeout=1))
-    assert both == Receipt(2, 3, 4, 5, Counter(timeout=3, missing=1))
-    assert both.clips == 9

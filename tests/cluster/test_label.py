@@ -3,18 +3,16 @@ import signal
 import subprocess
 import sys
 import time
-from collections import Counter
 from pathlib import Path
 
 import psutil
 import pytest
 from PIL import Image
 
-from actors.write import Receipt
-from cluster.label import FEWEST_CLIPS_TO_JUDGE, RESUME, Sessions, run_label, too_many_rejects
+from cluster.label import RESUME, Sessions, run_label
 from schemas.config import LabelConfig, Resources
 from schemas.errors import InputError, ModelError
-from schemas.outcomes import DropReason, RejectCode, Status
+from schemas.outcomes import DropReason, Receipt, RejectCode, Status
 from storage.audit import check
 from storage.shards import committed_units, read_footer, scan, unit_uri
 from tests.fake_clips import FakeExtractor
@@ -223,18 +221,3 @@ def test_ctrl_c_stops_cleanly_and_says_how_to_resume(undisturbed, start_driver):
     assert RESUME in log.read_text()
     assert psutil.wait_procs(started, timeout=60)[1] == []
     assert digests(out).items() <= expected.items()
-
-
-def rejected(count, kept=0):
-    return Receipt(kept=kept, rejected=count, rejects=Counter(unreadable=count))
-
-
-def test_a_few_rejects_say_nothing():
-    assert too_many_rejects(rejected(FEWEST_CLIPS_TO_JUDGE - 1), 0.5) is None
-    assert too_many_rejects(rejected(FEWEST_CLIPS_TO_JUDGE), 0.5) is not None
-
-
-def test_the_rate_itself_is_allowed():
-    assert too_many_rejects(rejected(50, kept=50), 0.5) is None
-    assert too_many_rejects(rejected(51, kept=49), 0.5) is not None
-    assert too_many_rejects(rejected(100), 1.0) is None

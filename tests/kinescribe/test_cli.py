@@ -228,3 +228,21 @@ def test_label_prints_one_json_object_on_stdout_and_nothing_else(tmp_path: Path)
         done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert json.loads(done.stdout) == asdict(status(dataset))
     assert "1/1 clips" in done.stderr
+
+
+def test_ingest_prints_one_json_object_on_stdout_and_nothing_else(tmp_path: Path):
+    tiny_vlm().save(tmp_path / "model")
+    item = {"input": "a.jpg", "output": "b.jpg", "instruction": "paint it"}
+    (tmp_path / "test.json").write_text(json.dumps([item]))
+    command = [sys.executable, "-m", "kinescribe", "ingest", str(tmp_path / "test.json"), "--json"]
+    command += [
+        "--out",
+        str(tmp_path / "out"),
+        "--dynamics",
+        str(tmp_path / "model"),
+        "--decode-workers",
+        "1",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    result = json.loads(done.stdout)
+    assert (result["clips"], result["reasons"]) == (1, {"missing": 1})

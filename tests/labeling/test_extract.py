@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from labeling.extract import PairExtractor
-from schemas.clips import Clip, ExtractedClip
-from schemas.config import KeyFrames, Limits, StoredImage
+from labeling.extract import EndsExtractor, PairExtractor
+from schemas.clips import Clip, ExtractedClip, GivenTriplet
+from schemas.config import DecodeLimits, KeyFrames, Limits, StoredImage
 from schemas.outcomes import DropReason, RejectCode, Status
 from tests.videos import pan, still, write_audio, write_video
 
@@ -16,7 +16,7 @@ DECODER = """
 import os, signal, time
 from pathlib import Path
 from labeling.messages import Job
-from labeling.pairs import answer
+from labeling.answers import answer
 from labeling.sandbox import serve
 
 def fake(request):
@@ -169,3 +169,29 @@ def test_a_decompression_bomb_stays_within_its_memory(tmp_path: Path):
 def test_a_duration_is_told_where_there_is_one(tmp_path: Path, real: PairExtractor):
     assert real.duration_s(clip(write_video(tmp_path / "c.mp4", pan(60)))) == pytest.approx(2, abs=0.05)
     assert real.duration_s(clip(tmp_path / "nowhere.mp4")) is None
+
+
+def test_a_given_triplet_becomes_one_pair(tmp_path: Path):
+    video = write_video(tmp_path / "clip.mp4", pan(70))
+    one = EndsExtractor(DecodeLimits(), StoredImage())
+    try:
+        extracted = one.extract(GivenTriplet(clip(video, start_s=0.5, end_s=1.5), "pan", (str(video),)))
+        assert extracted.outcome is None
+        assert [frame.time_s for frame in extracted.frames] == pytest.approx([15 / 30, 44 / 30])
+        assert [(pair.source, pair.target) for pair in extracted.pairs] == [(0, 1)]
+    finally:
+        one.close()
+
+
+def test_a_triplet_without_words_is_not_decoded():
+    one = EndsExtractor(DecodeLimits(), StoredImage(), decoder=("no such program",))
+    extracted = one.extract(GivenTriplet(Clip("silent", "a.mp4"), "", ("a.mp4",)))
+    assert reject_of(extracted) == RejectCode.NO_ACTION
+
+
+def test_both_images_of_a_triplet_are_asked_about():
+    one = EndsExtractor(
+        DecodeLimits(), StoredImage(), lambda uri: "no" if uri == "b.png" else None, ("no such program",)
+    )
+    extracted = one.extract(GivenTriplet(Clip("still", "a.png"), "paint it", ("a.png", "b.png")))
+    assert reject_of(extracted) == RejectCode.FORBIDDEN

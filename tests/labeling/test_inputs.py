@@ -229,11 +229,17 @@ def test_a_video_that_is_a_link_is_taken_where_it_is_named_itself(tmp_path: Path
         ("/in/a.mp4::b", "/in", "chained URL"),
         ("pipe://ls", "/in", "none of"),
         ("S3://b/a.mp4", "/in", "none of"),
+        ("/in/a\0.mp4", "/in", "zero byte"),
     ],
 )
 def test_what_may_be_read(clip: str, root: str, reason: str | None):
     found = forbidden(clip, root)
     assert found is None if reason is None else found is not None and reason in found
+
+
+def test_a_link_to_itself_leaves_nothing(tmp_path: Path):
+    (tmp_path / "loop.mp4").symlink_to("loop.mp4")
+    assert forbidden(str(tmp_path / "loop.mp4"), str(tmp_path)) is None
 
 
 def test_what_the_file_system_refuses_is_an_error_of_the_input():

@@ -49,6 +49,17 @@ def test_a_refusal_names_the_line(tmp_path: Path, suffix: str, first: str):
     assert f"{first}: end_s must be greater than start_s (0 if absent), got 0.5" in refusal(manifest)
 
 
+def test_the_line_is_right_after_values_that_hold_line_breaks(tmp_path: Path):
+    text = 'uri,action_class,end_s\na.mp4,"two\nlines",1\nb.mp4,"three\r\nmore\nlines",2\nc.mp4,run,-1\n'
+    (tmp_path / "m.csv").write_text(text, newline="")
+    assert "line 7: end_s must be greater than start_s" in refusal(str(tmp_path / "m.csv"))
+
+
+def test_a_quote_that_is_not_closed_is_found_where_its_row_begins(tmp_path: Path):
+    (tmp_path / "m.csv").write_text('uri,action_class\na.mp4,"two\nlines"\nb.mp4,"open\nc.mp4,run\n')
+    assert "the row that begins on line 4 is no CSV" in refusal(str(tmp_path / "m.csv"))
+
+
 @pytest.mark.parametrize(
     ("row", "rule"),
     [

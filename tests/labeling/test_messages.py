@@ -5,7 +5,7 @@ from pydantic import ValidationError
 
 from labeling.messages import Job, Reply
 from schemas.clips import FramePair, KeyFrame
-from schemas.config import KeyFrames, Limits, StoredImage
+from schemas.config import DecodeLimits, KeyFrames, StoredImage
 from schemas.outcomes import RejectCode
 
 
@@ -25,7 +25,7 @@ def test_a_job_survives_the_pipe():
         task="pairs",
         path=Path("/clips/ä b.mp4"),
         start_s=1.5,
-        limits=Limits(),
+        limits=DecodeLimits(),
         keyframes=KeyFrames(),
         image=StoredImage(),
     )

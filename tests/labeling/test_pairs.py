@@ -9,7 +9,7 @@ from PIL import Image as Pillow
 
 from labeling.decode import Frame
 from labeling.messages import Job, Reply
-from labeling.pairs import answer, frame_pairs, key_frames
+from labeling.pairs import duration, frame_pairs, key_frames
 from schemas.config import KeyFrames, Limits, StoredImage
 from schemas.outcomes import DropReason, RejectCode, Rejected
 from tests.videos import Image, number_of, pan, still, write_video
@@ -158,12 +158,7 @@ def test_a_file_that_is_longer_than_it_says_is_too_large(tmp_path: Path):
     assert code_of(job(path, limits=limits)) == RejectCode.TOO_LARGE
 
 
-def test_an_answer_carries_the_reject(tmp_path: Path):
-    reply = Reply.model_validate_json(answer(job(tmp_path / "none.mp4").model_dump_json().encode()))
-    assert (reply.reject, reply.message) == (RejectCode.MISSING, "no such file")
-
-
 def test_a_duration_is_what_the_header_says(tmp_path: Path):
     path = write_video(tmp_path / "clip.mp4", pan(60))
-    reply = Reply.model_validate_json(answer(job(path, task="duration").model_dump_json().encode()))
+    reply = duration(job(path, task="duration"))
     assert reply.duration_s == pytest.approx(2.0, abs=0.05)

@@ -1,8 +1,18 @@
 import pickle
+from collections import Counter
 
 import pytest
 
-from schemas.outcomes import ClipOutcome, DropReason, RejectCode, Rejected, Status
+from schemas.outcomes import (
+    FEWEST_CLIPS_TO_JUDGE,
+    ClipOutcome,
+    DropReason,
+    Receipt,
+    RejectCode,
+    Rejected,
+    Status,
+    too_many_rejects,
+)
 
 
 def test_a_reject_survives_the_way_between_processes():
@@ -31,3 +41,25 @@ def test_an_outcome_cannot_contradict_itself(status: Status, num_triplets: int, 
 
 def test_no_code_means_both_a_drop_and_a_reject():
     assert not set(map(str, RejectCode)) & set(map(str, DropReason))
+
+
+def test_receipts_add_up():
+    one = Receipt(1, 2, 3, 4, Counter(timeout=2, missing=1))
+    both = one + Receipt(1, 1, 1, 1, Counter(timeout=1))
+    assert both == Receipt(2, 3, 4, 5, Counter(timeout=3, missing=1))
+    assert both.clips == 9
+
+
+def rejected(count, kept=0):
+    return Receipt(kept=kept, rejected=count, rejects=Counter(unreadable=count))
+
+
+def test_a_few_rejects_say_nothing():
+    assert too_many_rejects(rejected(FEWEST_CLIPS_TO_JUDGE - 1), 0.5) is None
+    assert too_many_rejects(rejected(FEWEST_CLIPS_TO_JUDGE), 0.5) is not None
+
+
+def test_the_rate_itself_is_allowed():
+    assert too_many_rejects(rejected(50, kept=50), 0.5) is None
+    assert too_many_rejects(rejected(51, kept=49), 0.5) is not None
+    assert too_many_rejects(rejected(100), 1.0) is None

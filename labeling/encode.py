@@ -1,0 +1,119 @@
+"""Frame pairs as the codec sees them: codes of both frames, importance, and the columns that need no model.
+
+Knows nothing of how an action comes about: a dynamics model writes it, or it came with the data.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from labeling.batches import Failure, MicroBatches
+from models.codec import ImageCodec
+from models.tokens import Codes
+from schemas.clips import ExtractedClip, FramePair, stable_id
+from schemas.outcomes import ClipOutcome, RejectCode, Status
+
+LARGEST_FLOAT16 = float(np.finfo(np.float16).max)
+
+
+class EncodedFrame(NamedTuple):
+    """A key frame as the codec sees it: codes of shape (L,), pre-quantised features of shape (L, C)."""
+
+    codes: Codes
+    features_LC: torch.Tensor
+
+
+class EncodedPair(NamedTuple):
+    """A pair of one clip with its two encoded frames."""
+
+    extracted: ExtractedClip
+    pair: FramePair
+    source: EncodedFrame
+    target: EncodedFrame
+
+    @property
+    def triplet_id(self) -> str:
+        frames = self.extracted.frames
+        times = (frames[self.pair.source].time_s, frames[self.pair.target].time_s)
+        return stable_id(self.extracted.clip.clip_id, *times)
+
+
+class FrameEncoder:
+    """A codec, and what it says of the frames of a unit."""
+
+    def __init__(self, codec: ImageCodec, batches: MicroBatches) -> None:
+        self.codec = codec
+        self.batches = batches
+
+    def encode(self, clips: Sequence[ExtractedClip], failures: dict[str, Failure]) -> list[EncodedPair]:
+        """The pairs of `clips` with every frame encoded once, over all clips together.
+
+        The clips of a frame on which the codec raises are added to `failures`, by id.
+        """
+        wanted = [(clip, pair) for clip in clips for pair in clip.pairs]
+        # By its bytes: chains of edits share images across clips.
+        images = list(dict.fromkeys(image for clip, pair in wanted for image in _images(clip, pair)))
+        frames = dict(zip(images, self.batches.run(images, self._encode_images), strict=True))
+        pairs: list[EncodedPair] = []
+        for clip, pair in wanted:
+            source, target = (frames[image] for image in _images(clip, pair))
+            if isinstance(source, Failure):
+                failures.setdefault(clip.clip.clip_id, source)
+            elif isinstance(target, Failure):
+                failures.setdefault(clip.clip.clip_id, target)
+            else:
+                pairs.append(EncodedPair(clip, pair, source, target))
+        return [pair for pair in pairs if pair.extracted.clip.clip_id not in failures]
+
+    def row(self, pair: EncodedPair) -> dict[str, Any]:
+        """The columns of the pair's triplet that need no action."""
+        clip = pair.extracted.clip
+        source, target = (pair.extracted.frames[index] for index in (pair.pair.source, pair.pair.target))
+        return {
+            "triplet_id": pair.triplet_id,
+            "clip_id": clip.clip_id,
+            "video": clip.uri,
+            "action_class": clip.action_class,
+            "source": {"bytes": source.image, "path": None},
+            "target": {"bytes": target.image, "path": None},
+            "source_time_s": source.time_s,
+            "target_time_s": target.time_s,
+            "importance": self._importance(pair),
+            "source_codes": pair.source.codes,
+            "target_codes": pair.target.codes,
+            "motion": pair.pair.motion,
+        }
+
+    def _encode_images(self, images: Sequence[bytes]) -> list[EncodedFrame]:
+        pixels_B3HW = self.codec.preprocess([Image.open(io.BytesIO(image)) for image in images])
+        codes_BL, features_BLC = self.codec.encode(pixels_B3HW)
+        codes = codes_BL.cpu().numpy().astype(np.uint16)
+        return [EncodedFrame(*frame) for frame in zip(codes, features_BLC, strict=True)]
+
+    def _importance(self, pair: EncodedPair) -> NDArray[np.float16]:
+        """Weights of the target's tokens, shape (L,), row-major (METHOD §3)."""
+        source_1LC, target_1LC = pair.source.features_LC[None], pair.target.features_LC[None]
+        weights_L = self.codec.importance(source_1LC, target_1LC)[0]
+        return weights_L.clamp(max=LARGEST_FLOAT16).half().cpu().numpy()
+
+
+def _images(clip: ExtractedClip, pair: FramePair) -> tuple[bytes, bytes]:
+    return clip.frames[pair.source].image, clip.frames[pair.target].image
+
+
+def outcome_of(extracted: ExtractedClip, failure: Failure | None) -> ClipOutcome:
+    """How a clip ended: as its extraction did, rejected where a model failed on it, else kept."""
+    if extracted.outcome is not None:
+        return extracted.outcome
+    clip_id, drops = extracted.clip.clip_id, extracted.pair_drops
+    if failure is None:
+        return ClipOutcome(clip_id, Status.KEPT, len(extracted.pairs), pair_drops=drops)
+    code = RejectCode.MODEL_FAILED
+    return ClipOutcome(clip_id, Status.REJECTED, reason=code, message=failure.message, pair_drops=drops)

@@ -1,0 +1,181 @@
+"""`kinescribe ingest`: triplets whose action is given, as a dataset like those that `label` writes.
+
+Runs in this process, with decoders in processes of their own: there is no sentence to write, so that
+decoding and one codec are all the work, and a cluster would take longer to start than most inputs need.
+The units' objects hold the state, as in a labelling run. Knows no Ray.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from queue import SimpleQueue
+
+import pyarrow as pa
+import torch
+
+from labeling.batches import Failure, MicroBatches
+from labeling.encode import FrameEncoder, outcome_of
+from labeling.extract import EndsExtractor
+from labeling.supervised import given_forbidden, list_given
+from labeling.units import plan_units
+from models.codec import ImageCodec
+from models.identity import CODEC, CodecIdentity, identify_codec, model_folder, require_files
+from schemas.clips import ExtractedClip, GivenTriplet, WorkUnit
+from schemas.config import IngestConfig
+from schemas.dataset import triplet_schema
+from schemas.errors import InputError
+from schemas.outcomes import ClipOutcome, Receipt, receipt_of, too_many_rejects
+from schemas.version import VERSION
+from storage.audit import DatasetStatus, status
+from storage.card import write_card
+from storage.run import Run, bind, plan_digest, write_plan
+from storage.shards import committed_units, write_unit
+
+MICRO_BATCH = 32
+UNITS_AHEAD = 2
+"""Units that are decoded, or being decoded, while the codec is at another."""
+Extract = Callable[[GivenTriplet], Future[ExtractedClip]]
+
+
+def run_ingest(
+    input: str,
+    out: str,
+    config: IngestConfig,
+    decode_workers: int | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> DatasetStatus:
+    """Write the triplets of `input` to the dataset `out`; where it was begun before, what is left of them.
+
+    `decode_workers` is the number of decoding processes, by default one a core. Raises InputError,
+    ModelError or DatasetError before anything is decoded, and InputError with the table of reasons where
+    more than `config.max_reject_rate` of the triplets were rejected.
+    """
+    folder = model_folder(config.dynamics)
+    require_files(folder)
+    given = {triplet.clip.clip_id: triplet for triplet in list_given(input)}
+    units = _bind_units(out, given.values(), config, identify_codec(folder / CODEC))
+    committed = committed_units(out)
+    if not committed:
+        # Before the first row, or `load_dataset` of a run that died would take the plan for rows.
+        write_card(out)
+    pending = [unit for unit in units if unit.unit_id not in committed]
+    done = len(given) - sum(len(unit.clips) for unit in pending)
+    progress(done, len(given))
+    if pending:
+        make = partial(EndsExtractor, config.limits, config.image, partial(given_forbidden, input))
+        annotator = GivenAnnotator(_load_codec(folder / CODEC), given)
+        with _extracting(make, decode_workers or os.cpu_count() or 1) as extract:
+            extracted = _extracted(pending, given, extract)
+            for total in _written(out, extracted, annotator, config.max_reject_rate):
+                progress(done + total.clips, len(given))
+    write_card(out)
+    return status(out)
+
+
+class GivenAnnotator:
+    """A codec that makes rows of decoded triplets, with their actions as they were given, by clip id."""
+
+    def __init__(self, codec: ImageCodec, given: Mapping[str, GivenTriplet]) -> None:
+        self.given = given
+        self.encoder = FrameEncoder(codec, MicroBatches(MICRO_BATCH))
+        self.schema = triplet_schema(codec.id, codec.grid)
+
+    def annotate(self, extracted: Sequence[ExtractedClip]) -> tuple[pa.Table, list[ClipOutcome]]:
+        """Rows in `triplet_schema` and the outcome of every clip, both in order.
+
+        The likelihood columns are null: nothing wrote the action that could say how likely it is.
+        """
+        failures: dict[str, Failure] = {}
+        pairs = self.encoder.encode([clip for clip in extracted if clip.outcome is None], failures)
+        actions = (self.given[pair.extracted.clip.clip_id].action for pair in pairs)
+        rows = [
+            self.encoder.row(pair) | {"action": action} for pair, action in zip(pairs, actions, strict=True)
+        ]
+        outcomes = [outcome_of(clip, failures.get(clip.clip.clip_id)) for clip in extracted]
+        return pa.Table.from_pylist(rows, self.schema), outcomes
+
+
+def _bind_units(
+    out: str, given: Iterable[GivenTriplet], config: IngestConfig, codec: CodecIdentity
+) -> list[WorkUnit]:
+    """The units of this run, with the dataset bound to it."""
+    clips = [triplet.clip for triplet in given]
+    run = Run(VERSION, config.model_dump(mode="json"), {}, codec.id, codec.grid, plan_digest(clips))
+    bind(out, run)
+    units = plan_units(clips, config.triplets_per_unit, run.fingerprint)
+    write_plan(out, units)
+    return units
+
+
+def _load_codec(folder: Path) -> ImageCodec:
+    codec = ImageCodec.load(folder)
+    if torch.cuda.is_available():
+        torch.nn.Module.to(codec.network, "cuda")
+    return codec
+
+
+@contextmanager
+def _extracting(make: Callable[[], EndsExtractor], num: int) -> Generator[Extract]:
+    """A function that has a triplet extracted by one of `num` extractors, while others are at theirs."""
+    extractors = [make() for _ in range(num)]
+    idle: SimpleQueue[EndsExtractor] = SimpleQueue()
+    for extractor in extractors:
+        idle.put(extractor)
+
+    def extract(triplet: GivenTriplet) -> ExtractedClip:
+        extractor = idle.get()
+        try:
+            return extractor.extract(triplet)
+        finally:
+            idle.put(extractor)
+
+    threads = ThreadPoolExecutor(num)
+    try:
+        yield partial(threads.submit, extract)
+    finally:
+        threads.shutdown(wait=False, cancel_futures=True)
+        for extractor in extractors:
+            extractor.close()
+        threads.shutdown()
+
+
+def _extracted(
+    units: Iterable[WorkUnit], given: Mapping[str, GivenTriplet], extract: Extract
+) -> Iterator[tuple[WorkUnit, list[ExtractedClip]]]:
+    """The units in order with their clips extracted, few enough ahead for their images to fit in memory."""
+    ahead: deque[tuple[WorkUnit, list[Future[ExtractedClip]]]] = deque()
+    for unit in units:
+        ahead.append((unit, [extract(given[clip.clip_id]) for clip in unit.clips]))
+        if len(ahead) > UNITS_AHEAD:
+            yield _settled(*ahead.popleft())
+    while ahead:
+        yield _settled(*ahead.popleft())
+
+
+def _written(
+    out: str,
+    extracted: Iterable[tuple[WorkUnit, list[ExtractedClip]]],
+    annotator: GivenAnnotator,
+    max_reject_rate: float,
+) -> Iterator[Receipt]:
+    """Commits each unit, and gives the sum of all so far. Raises InputError for too many rejects."""
+    total = Receipt()
+    for unit, clips in extracted:
+        if problem := too_many_rejects(total, max_reject_rate):
+            raise InputError(problem)
+        table, outcomes = annotator.annotate(clips)
+        write_unit(out, unit, table, outcomes)
+        total += receipt_of(outcomes)
+        yield total
+
+
+def _settled(
+    unit: WorkUnit, extracted: Sequence[Future[ExtractedClip]]
+) -> tuple[WorkUnit, list[ExtractedClip]]:
+    return unit, [future.result() for future in extracted]

@@ -1,0 +1,123 @@
+"""Triplets whose action is given, as a list: AURORA's JSON, or a table of narrated segments of videos.
+
+What is wrong with the list as a whole is refused here, before anything starts; what is wrong with one
+triplet (a missing file, no words) is left to its extraction. Knows nothing of what is inside a file.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import PurePosixPath
+from typing import Any
+
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
+
+from labeling.inputs import absolute_input, forbidden, outside, relative_uri, uri_in
+from labeling.manifest import MANIFESTS, PASSWORD, Manifest
+from schemas.clips import Clip, GivenTriplet, stable_id
+from schemas.errors import InputError
+from storage import uri as files
+from storage.run import redact
+
+AURORA = ".json"
+SEGMENTS = ("uri", "action_class", "start_s", "end_s", "narration")
+"""The columns of a table of segments; times may be left out, where a whole file is one action."""
+
+
+class _Edit(BaseModel):
+    """An item of AURORA's JSON; it has other keys too, which differ from subset to subset."""
+
+    input: str = Field(min_length=1)
+    output: str = Field(min_length=1)
+    instruction: str | None = None
+    task: str | None = None
+
+
+def list_given(input: str) -> list[GivenTriplet]:
+    """The triplets of an input in its order. Raises InputError where it cannot be taken as a whole."""
+    input = absolute_input(input)
+    read = _segments if _kind(input) in MANIFESTS else _edits
+    try:
+        triplets = list(read(input))
+    except OSError as error:
+        raise InputError(f"{input} cannot be read: {error}; check its name and your permissions") from error
+    if not triplets:
+        raise InputError(f"{input} holds no triplet; give a file with some")
+    return triplets
+
+
+def given_forbidden(input: str, uri: str) -> str | None:
+    """Why a file that this input names must not be read, None if it may.
+
+    A table may name videos elsewhere, as a manifest may; images may only lie in the folder of their JSON.
+    """
+    root = _root(absolute_input(input))
+    return outside(uri, root) if _kind(input) == AURORA else forbidden(uri, root)
+
+
+def _kind(input: str) -> str:
+    kind = PurePosixPath(input).suffix.lower()
+    if kind not in (AURORA, *MANIFESTS):
+        raise InputError(
+            f"{input} is no list of triplets: give AURORA's {AURORA}, or a table of segments "
+            f"({', '.join(MANIFESTS)})"
+        )
+    return kind
+
+
+def _root(input: str) -> str:
+    return posixpath.dirname(input)
+
+
+def _edits(input: str) -> Iterator[GivenTriplet]:
+    root, seen = _root(input), Counter[Any]()
+    try:
+        edits = TypeAdapter(list[_Edit]).validate_json(files.read_bytes(input))
+    except ValidationError as error:
+        raise InputError(f"{input}{_explain(error)}") from error
+    for number, edit in enumerate(edits, 1):
+        uris = (uri_in(root, edit.input), uri_in(root, edit.output))
+        if any(re.search(PASSWORD, uri) for uri in uris):
+            raise InputError(f"{input}, item {number}: a path must hold no password; use a path below {root}")
+        yield _given(root, uris, edit.instruction, seen, edit.task)
+
+
+def _segments(input: str) -> Iterator[GivenTriplet]:
+    root, seen = _root(input), Counter[Any]()
+    with files.local_copy(input) as path:
+        rows = Manifest(input, path).rows(SEGMENTS, required=("uri", "narration"))
+    for uri, action_class, start_s, end_s, narration in rows.iter_rows():
+        yield _given(root, (uri_in(root, uri),), narration, seen, action_class, start_s, end_s)
+
+
+def _given(
+    root: str,
+    uris: tuple[str, ...],
+    words: str | None,
+    seen: Counter[Any],
+    action_class: str | None,
+    start_s: float | None = None,
+    end_s: float | None = None,
+) -> GivenTriplet:
+    action = " ".join((words or "").split())
+    relative = (relative_uri(uri, root) for uri in uris)
+    parts = (*relative, start_s, end_s, action_class, action)
+    # The same item may be listed twice; both are kept apart.
+    clip_id = stable_id(*parts, seen[parts])
+    seen[parts] += 1
+    return GivenTriplet(Clip(clip_id, redact(uris[0]), action_class, start_s, end_s), action, uris)
+
+
+def _explain(error: ValidationError) -> str:
+    """Where the first thing is wrong in AURORA's JSON, and what."""
+    first = error.errors(include_url=False)[0]
+    match first["loc"]:
+        case (int(index), str(key)):
+            return f", item {index + 1}: {key}: {first['msg']}"
+        case (int(index),):
+            return f", item {index + 1}: {first['msg']}; give an object with instruction, input and output"
+        case _:
+            return f": {first['msg']}; give a list of objects with instruction, input and output"

@@ -1,0 +1,65 @@
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from labeling.batches import Failure, MicroBatches
+from labeling.encode import FrameEncoder
+from schemas.clips import ExtractedClip, FramePair, KeyFrame
+from tests.fake_clips import clip, extracted, image
+from tests.tiny_vlm import tiny_vlm
+
+
+class CountingCodec:
+    """A codec that remembers how many images each call of the encoder had."""
+
+    def __init__(self, codec) -> None:
+        self.codec, self.calls = codec, []
+
+    def __getattr__(self, name):
+        return getattr(self.codec, name)
+
+    def encode(self, pixels_B3HW):
+        self.calls.append(len(pixels_B3HW))
+        return self.codec.encode(pixels_B3HW)
+
+
+@pytest.fixture
+def codec():
+    return CountingCodec(tiny_vlm().codec)
+
+
+def edit(name: str, source: bytes, target: bytes) -> ExtractedClip:
+    return ExtractedClip(
+        clip(name), (KeyFrame(None, source), KeyFrame(None, target)), (FramePair(0, 1, 1.0),)
+    )
+
+
+def test_an_image_that_clips_share_is_encoded_once(codec):
+    one, two, three = (image("chain", index) for index in range(3))
+    failures: dict[str, Failure] = {}
+    pairs = FrameEncoder(codec, MicroBatches(8)).encode(
+        [edit("a", one, two), edit("b", two, three)], failures
+    )
+    assert codec.calls == [3]
+    np.testing.assert_array_equal(pairs[0].target.codes, pairs[1].source.codes)
+    assert failures == {}
+
+
+def test_a_bad_image_fails_every_clip_that_shows_it_and_no_other(codec):
+    clips = [edit("a", image("a", 0), b"none"), edit("b", b"none", image("b", 0)), extracted("c")]
+    failures: dict[str, Failure] = {}
+    pairs = FrameEncoder(codec, MicroBatches(8)).encode(clips, failures)
+    assert set(failures) == {clip("a").clip_id, clip("b").clip_id}
+    assert {pair.extracted.clip.clip_id for pair in pairs} == {clip("c").clip_id}
+
+
+def test_a_still_has_no_time_and_an_id_all_the_same(codec):
+    encoder = FrameEncoder(codec, MicroBatches(8))
+    images = [image("chain", index) for index in range(3)]
+    pairs = encoder.encode([edit("a", *images[:2]), edit("b", *images[1:])], {})
+    rows = [encoder.row(pair) for pair in pairs]
+    assert [row["source_time_s"] for row in rows] == [None, None]
+    assert len({row["triplet_id"] for row in rows}) == 2
+    assert Image.open(io.BytesIO(rows[0]["target"]["bytes"])).size == (40, 32)
