@@ -7,16 +7,18 @@ from schemas.version import VERSION
 
 if TYPE_CHECKING:
     from cluster.label import run_label as label
+    from evaluation.imagine import imagine
     from labeling.curate import curate
     from models.registry import load_model
     from storage.audit import check, status
 
 __version__ = VERSION
-__all__ = ["check", "curate", "label", "load_model", "status"]
+__all__ = ["check", "curate", "imagine", "label", "load_model", "status"]
 
 _HOMES = {
     "check": ("storage.audit", "check"),
     "curate": ("labeling.curate", "curate"),
+    "imagine": ("evaluation.imagine", "imagine"),
     "label": ("cluster.label", "run_label"),
     "load_model": ("models.registry", "load_model"),
     "status": ("storage.audit", "status"),

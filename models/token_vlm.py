@@ -122,6 +122,12 @@ class TokenVLM:
         """See `TokenLayout.sequence`."""
         return self.layout.sequence(task, triplet, importance)
 
+    def takes(self, task: Task, action: str) -> bool:
+        """Whether the network has a position for every token of a triplet with this action."""
+        codes = np.zeros(self.layout.codes_per_image, np.uint16)
+        last = self.sequence(task, CodeTriplet(codes, codes, action)).positions.max()
+        return last < getattr(self.network.config, "max_position_embeddings", math.inf)
+
     @torch.inference_mode()
     def describe(
         self,
