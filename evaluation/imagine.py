@@ -11,24 +11,27 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import shorten
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 
 from evaluation.best_of_n import roll_out
 from evaluation.contact_sheet import Step, contact_sheet
+from evaluation.picture import read_picture
 from models.codec import to_images
 from models.identity import ModelIdentity, identify
 from models.registry import load_model
 from models.token_vlm import TokenVLM
 from models.tokens import Task
 from schemas.config import ImagineConfig
-from schemas.errors import ConfigError, InputError, ModelError
-from storage import uri
+from schemas.errors import ConfigError, ModelError
 
 RECORD, SHEET = "imagined.json", "sheet.png"
+SHOWN = 80
+"""Characters of an action in a message."""
 BEST = "best-{}.png"
 """Of each step, counted from 1."""
 
@@ -43,10 +46,11 @@ class Loaded(NamedTuple):
 
 @dataclass(frozen=True)
 class Imagination:
-    """What was imagined, step by step, and a record of how: everything that it takes to do it again."""
+    """What was imagined, step by step."""
 
     steps: list[Step]
     record: dict[str, Any]
+    """How: all that it takes to do it again, the scores, and the names of the files if they are written."""
 
 
 def imagine(
@@ -61,9 +65,9 @@ def imagine(
     folder, in place of an earlier imagination. `warn` hears of actions that a model has no words for.
     Raises InputError, ConfigError and ModelError, before anything is drawn.
     """
+    picture = read_picture(source)
     if out is not None:
         _claim(out)
-    picture = read_picture(source)
     models = _load(config)
     _check_actions(config.actions, models, warn)
     steps = _steps(picture, config, models["world"].model, models["dynamics"].model)
@@ -71,23 +75,6 @@ def imagine(
     if out is not None:
         _write(out, imagination)
     return imagination
-
-
-def read_picture(source: str) -> Image.Image:
-    """The image, turned as its EXIF data says, in RGB. Raises InputError where it is none."""
-    try:
-        if not uri.is_file(source):
-            raise InputError(f"source {source}: there is no such file; name an image")
-        with uri.local_copy(source) as path, warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path) as stored:
-                return ImageOps.exif_transpose(stored).convert("RGB")
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise InputError(f"source {source} is too large: {error}; scale it down") from error
-    except Image.UnidentifiedImageError as error:
-        raise InputError(f"source {source} is no image that Pillow reads; name a PNG or JPEG") from error
-    except (OSError, SyntaxError) as error:
-        raise InputError(f"source {source} cannot be read: {error}; name a whole image") from error
 
 
 def _load(config: ImagineConfig) -> dict[Task, Loaded]:
@@ -98,8 +85,6 @@ def _load(config: ImagineConfig) -> dict[Task, Loaded]:
         whose = (f"{task} model {name} has {identities[task].codec.id}" for task, name in names.items())
         raise ModelError(f"two codecs: {', '.join(whose)}; name two models of one codec")
     models = {name: load_model(name) for name in set(names.values())}
-    for model in models.values() if torch.cuda.is_available() else ():
-        model.network.to("cuda")  # pyright: ignore[reportArgumentType]
     return {task: Loaded(name, identities[task], models[name]) for task, name in names.items()}
 
 
@@ -107,16 +92,15 @@ def _check_actions(
     actions: Sequence[str], models: Mapping[Task, Loaded], warn: Callable[[str], object]
 ) -> None:
     for action in actions:
+        said = repr(shorten(action, SHOWN))
         for task, (name, _, model) in models.items():
             if not model.takes(task, action):
-                raise ConfigError(
-                    f"the action {action!r} is too long for {task} model {name}; say it shorter"
-                )
+                raise ConfigError(f"the action {said} is too long for {task} model {name}; say it shorter")
         strangers = {name for name, _, model in models.values() if not model.layout.knows_a_word(action)}
         if strangers:
             warn(
-                f"none of the words of {action!r} is in the vocabulary of {' or '.join(sorted(strangers))}, which "
-                "sees them in pieces: what comes out may mean nothing"
+                f"no word of {said} is in the vocabulary of {' or '.join(sorted(strangers))}, which sees "
+                "them in pieces: what comes out may mean nothing"
             )
 
 
