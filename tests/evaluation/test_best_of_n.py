@@ -30,4 +30,5 @@ def test_a_step_starts_from_the_best_of_the_one_before():
     for step, action, seed in zip(steps, actions, seeds, strict=True):
         alone = imagine_best(model, model, source, action, 4, seed, temperature=20.0)
         assert (step.codes_NL == alone.codes_NL).all()
+        assert step.scores_N.tolist() == pytest.approx(alone.scores_N.tolist())
         source = step.codes_NL[step.best]
