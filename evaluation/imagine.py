@@ -63,7 +63,8 @@ def imagine(
 
     With `out`, the best image of each step, a contact sheet of all and the record are written to that
     folder, in place of an earlier imagination. `warn` hears of actions that a model has no words for.
-    Raises InputError, ConfigError and ModelError, before anything is drawn.
+    Raises InputError, ConfigError and ModelError: before anything is drawn, but for a model that gives no
+    likelihoods.
     """
     picture = read_picture(source)
     if out is not None:
@@ -112,7 +113,7 @@ def _steps(picture: Image.Image, config: ImagineConfig, world: TokenVLM, dynamic
     source, steps = to_images(pixels_13HW)[0], list[Step]()
     for action, imagined in zip(config.actions, roll_out(world, dynamics, codes_L, *options), strict=True):
         if not np.isfinite(imagined.scores_N).all():
-            raise ModelError(f"dynamics model {config.dynamics} gives no finite likelihood of {action!r}")
+            raise ModelError(f"dynamics model {config.dynamics} gives no finite likelihood; restore it")
         samples = to_images(codec.decode(torch.from_numpy(imagined.codes_NL.astype(np.int64))))
         steps.append(Step(action, source, samples, imagined.scores_N.tolist(), imagined.best))
         source = samples[imagined.best]
