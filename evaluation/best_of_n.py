@@ -5,6 +5,7 @@ Works on codes alone; knows nothing of images or files.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -44,3 +45,19 @@ def imagine_best(
     codes_NL = world.imagine(source_codes, action, num_samples, seed, temperature)
     triplets = [CodeTriplet(source_codes, codes_L, action) for codes_L in codes_NL]
     return Imagined(codes_NL, np.asarray(dynamics.score(triplets), np.float64))
+
+
+def roll_out(
+    world: TokenVLM,
+    dynamics: TokenVLM,
+    source_codes: Codes,
+    actions: Sequence[str],
+    seeds: Sequence[int],
+    num_samples: int,
+    temperature: float = 1.0,
+) -> Iterator[Imagined]:
+    """One action after another, each with its seed: the best target of a step is the source of the next."""
+    for action, seed in zip(actions, seeds, strict=True):
+        imagined = imagine_best(world, dynamics, source_codes, action, num_samples, seed, temperature)
+        yield imagined
+        source_codes = imagined.codes_NL[imagined.best]

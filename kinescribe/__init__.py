@@ -7,17 +7,19 @@ from schemas.version import VERSION
 
 if TYPE_CHECKING:
     from cluster.label import run_label as label
+    from evaluation.imagine import imagine
     from labeling.curate import curate
     from labeling.ingest import run_ingest as ingest
     from models.registry import load_model
     from storage.audit import check, status
 
 __version__ = VERSION
-__all__ = ["check", "curate", "ingest", "label", "load_model", "status"]
+__all__ = ["check", "curate", "imagine", "ingest", "label", "load_model", "status"]
 
 _HOMES = {
     "check": ("storage.audit", "check"),
     "curate": ("labeling.curate", "curate"),
+    "imagine": ("evaluation.imagine", "imagine"),
     "ingest": ("labeling.ingest", "run_ingest"),
     "label": ("cluster.label", "run_label"),
     "load_model": ("models.registry", "load_model"),

@@ -15,7 +15,7 @@ from typing import Annotated, Literal
 import typer
 
 from kinescribe import __version__
-from kinescribe.display import counted, print_result, print_scores, stdout_for_results
+from kinescribe.display import counted, print_imagined, print_result, print_scores, stdout_for_results
 from schemas.errors import ConfigError, UserError
 
 app = typer.Typer(
@@ -220,6 +220,43 @@ def train(
     with stdout_for_results():
         export = run_train(settings)
     print(export)
+
+
+@app.command()
+def imagine(
+    world: Annotated[str, typer.Option(help="World model: a model's folder.")],
+    source: Annotated[str, typer.Option(help="Path or URL of the image to start from.")],
+    action: Annotated[str | None, typer.Option(help="What is done, in words.")] = None,
+    steps: Annotated[
+        str | None,
+        typer.Option(
+            metavar="'A; B; C'", help="Several actions: the best image of one is where the next starts."
+        ),
+    ] = None,
+    num: Annotated[int, typer.Option("-n", "--num", help="How many samples to choose from.")] = 8,
+    dynamics: Annotated[
+        str, typer.Option(help="Dynamics model that chooses: 'embedded' or a model's folder.")
+    ] = "embedded",
+    out: Annotated[
+        Path, typer.Option(help="Folder for the images; an earlier imagination there is replaced.")
+    ] = Path("out/imagined"),
+    seed: Seed = 0,
+    temperature: Annotated[float, typer.Option(help="Below 1, a model copies the source more.")] = 1.0,
+    as_json: Json = False,
+) -> None:
+    """Imagine what comes of an action: N images, of which the dynamics model chooses the best."""
+    from schemas.config import ImagineConfig, load_config
+
+    if (action is None) == (steps is None):
+        raise ConfigError("give one of --action, for one action, and --steps, for several")
+    actions = [action] if steps is None else steps.split(";")
+    given = _given(world=world, dynamics=dynamics, actions=actions, num_samples=num, seed=seed)
+    settings = load_config(ImagineConfig, None, given + _given(temperature=temperature))
+    from evaluation.imagine import imagine as draw
+
+    with stdout_for_results():
+        result = draw(source, settings, out, warn=lambda text: print(f"warning: {text}", file=sys.stderr))
+    print_imagined(result.record, out, as_json)
 
 
 @app.command()

@@ -11,9 +11,11 @@ import os
 import sys
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from _typeshed import DataclassInstance
 
     from evaluation.labels import LabelScores, Rate
@@ -57,6 +59,17 @@ def print_result(result: DataclassInstance, as_json: bool) -> None:
             _print_rows(name, value)
         else:
             print(f"{name:<24}{_text(value):>12}")
+
+
+def print_imagined(record: Mapping[str, Any], out: Path, as_json: bool) -> None:
+    """Print the record of an imagination that lies in `out`: of each step its best sample, and the sheet."""
+    if as_json:
+        print(json.dumps({"out": str(out), **record}))
+        return
+    for step in record["steps"]:
+        chosen = f"sample {step['best']} of {record['num_samples']}, log p {step['scores'][step['best']]:.2f}"
+        print(f"{step['action']}: {chosen}, {out / step['image']}")
+    print(f"look at {out / record['sheet']}")
 
 
 def print_scores(scores: LabelScores, as_json: bool, shown: Mapping[str, int] | None = None) -> None:

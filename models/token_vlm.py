@@ -122,6 +122,12 @@ class TokenVLM:
         """See `TokenLayout.sequence`."""
         return self.layout.sequence(task, triplet, importance)
 
+    def takes(self, task: Task, action: str) -> bool:
+        """Whether the network has a position for every token of a triplet with this action."""
+        codes = np.zeros(self.layout.codes_per_image, np.uint16)
+        last = self.sequence(task, CodeTriplet(codes, codes, action)).positions.max()
+        return last < getattr(self.network.config, "max_position_embeddings", math.inf)
+
     @torch.inference_mode()
     def describe(
         self,
@@ -141,7 +147,8 @@ class TokenVLM:
             assert seeds is not None
             assert len(seeds) == len(pairs)
             processors.append(SeededSampling(seeds, temperature))
-        ids_BT, logits_BTV = self._generate(prompts_BT, max_new_tokens, processors)
+        output = self._generate(prompts_BT, max_new_tokens, processors, output_logits=True)
+        ids_BT, logits_BTV = output.sequences[:, prompts_BT.shape[1] :], torch.stack(output.logits, 1)
         logprobs_BT = logits_BTV.float().log_softmax(-1).gather(-1, ids_BT[..., None])[..., 0]
         return [self._description(*row) for row in zip(ids_BT.tolist(), logprobs_BT.tolist(), strict=True)]
 
@@ -195,20 +202,20 @@ class TokenVLM:
             logits_to_keep=1,
         )
         cache.batch_repeat_interleave(num_samples)
-        ids_BT, _ = self._generate(
+        output = self._generate(
             prompt_1T.expand(num_samples, -1),
             self.layout.codes_per_image,
             processors,
             position_ids=positions_1T.expand(num_samples, -1),
             past_key_values=cache,
         )
-        return (ids_BT - first).cpu().numpy().astype(np.uint16)
+        return (output.sequences[:, len(prompt) :] - first).cpu().numpy().astype(np.uint16)
 
     def _generate(
         self, prompts_BT: torch.Tensor, max_new_tokens: int, processors: LogitsProcessorList, **given: Any
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """New token ids (B, T), padded after the end, and the raw logits (B, T, V) that gave them."""
-        output = self.network.generate(  # pyright: ignore[reportCallIssue]
+    ) -> Any:
+        """What transformers returns: its `sequences` are the prompts, what comes after, and padding."""
+        return self.network.generate(  # pyright: ignore[reportCallIssue]
             inputs=prompts_BT,
             attention_mask=torch.ones_like(prompts_BT),
             max_new_tokens=max_new_tokens,
@@ -217,10 +224,8 @@ class TokenVLM:
             pad_token_id=self.layout.tokenizer.pad_token_id,
             eos_token_id=self.layout.tokenizer.eos_token_id,
             return_dict_in_generate=True,
-            output_logits=True,
             **given,
         )
-        return output.sequences[:, prompts_BT.shape[1] :], torch.stack(output.logits, 1)
 
     def _description(self, ids: list[int], logprobs: list[float]) -> Description:
         end = self.layout.tokenizer.eos_token_id

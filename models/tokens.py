@@ -8,6 +8,7 @@ Knows the layout only: no network, no tensors. Both tasks share it (METHOD, Term
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -65,6 +66,12 @@ class TokenLayout:
         """The action's tokens, closed by the end-of-sequence token."""
         ids = self.tokenizer.encode(action, add_special_tokens=False)
         return np.asarray([*ids, self.tokenizer.eos_token_id], np.int64)
+
+    def knows_a_word(self, action: str) -> bool:
+        """Whether any word of the action is a token of its own; else the network sees them in pieces."""
+        # Most vocabularies have a word with the space before it, some the word alone.
+        ids = [self.text(f"{space}{word}")[:-1] for word in re.findall(r"\w+", action) for space in ("", " ")]
+        return any(len(one) == 1 and one[0] != self.tokenizer.unk_token_id for one in ids)
 
     def image(self, codes: Codes) -> NDArray[np.int64]:
         """`<image>` and the codes' token ids."""

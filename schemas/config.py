@@ -6,11 +6,12 @@ part of its fingerprint: what changes the rows is here, what only changes speed 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal, Self, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from schemas.errors import ConfigError
 
@@ -123,6 +124,28 @@ class CurateConfig(Config):
         if low is not None and high is not None and low > high:
             raise ValueError(f"min_motion must be at most max_motion, got {low} and {high}")
         return self
+
+
+def _in_words(action: str) -> str:
+    if not re.search(r"\w", action):
+        raise ValueError("an action says in words what is done")
+    return " ".join(action.split())
+
+
+class ImagineConfig(Config):
+    """`kinescribe imagine`: what comes of the actions, one after another (METHOD §3 and §4)."""
+
+    world: str
+    dynamics: str = "embedded"
+    actions: Annotated[tuple[Annotated[str, AfterValidator(_in_words)], ...], Field(min_length=1)]
+    num_samples: Positive = 8
+    seed: Annotated[int, Field(ge=0)] = 0
+    temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
+
+    @property
+    def seeds(self) -> range:
+        """One for each action."""
+        return range(self.seed, self.seed + len(self.actions))
 
 
 class Resources(Config):

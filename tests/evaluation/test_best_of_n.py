@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from evaluation.best_of_n import Imagined, imagine_best
+from evaluation.best_of_n import Imagined, imagine_best, roll_out
 from models.tokens import CodeTriplet
 from tests.tiny_vlm import tiny_vlm
 
@@ -20,3 +20,15 @@ def test_the_best_is_the_sample_that_the_dynamics_model_finds_likeliest():
 
 def test_equals_go_to_the_first():
     assert Imagined(np.zeros((3, 4), np.uint16), np.array([-2.0, -1.0, -1.0])).best == 1
+
+
+def test_a_step_starts_from_the_best_of_the_one_before():
+    model, actions, seeds = tiny_vlm(0), ["move left", "move right", "move left"], [5, 6, 7]
+    source = np.arange(16, dtype=np.uint16)
+    steps = list(roll_out(model, model, source, actions, seeds, 4, temperature=20.0))
+    assert len(steps) == 3
+    for step, action, seed in zip(steps, actions, seeds, strict=True):
+        alone = imagine_best(model, model, source, action, 4, seed, temperature=20.0)
+        assert (step.codes_NL == alone.codes_NL).all()
+        assert step.scores_N.tolist() == pytest.approx(alone.scores_N.tolist())
+        source = step.codes_NL[step.best]

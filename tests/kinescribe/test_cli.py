@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from PIL import Image
 
 from kinescribe.cli import main
 from schemas.clips import Clip, WorkUnit
@@ -21,6 +22,7 @@ from storage.shards import unit_uri, write_unit
 from tests.tiny_dataset import build
 from tests.tiny_vlm import tiny_vlm
 
+IMAGINE = ("imagine", "--world", "nowhere", "--source", "nowhere.png", "--out", "out/never")
 HEAVY = ("av", "datasets", "deepspeed", "polars", "pyarrow", "pydantic", "ray", "torch", "transformers")
 
 
@@ -147,6 +149,25 @@ def test_curate_says_where_there_are_too_few(
     assert "only 3 to choose from: all were taken" in capsys.readouterr().err
 
 
+def test_imagine_prints_the_record_on_stdout_and_warnings_on_stderr(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    tiny_vlm().save(tmp_path / "model")
+    Image.new("RGB", (32, 32)).save(tmp_path / "source.png")
+    out = tmp_path / "out"
+    arguments = ["imagine", "--source", str(tmp_path / "source.png"), "--steps", "move the ball left; dance"]
+    arguments += [f"--{task}={tmp_path / 'model'}" for task in ("world", "dynamics")]
+    assert exit_code(*arguments, "-n", "2", "--seed", "4", "--out", str(out), "--json") == 0
+    shown = capsys.readouterr()
+    record = json.loads(shown.out)
+    assert record == {"out": str(out), **json.loads((out / "imagined.json").read_text())}
+    assert [(step["action"], step["seed"]) for step in record["steps"]] == [
+        ("move the ball left", 4),
+        ("dance", 5),
+    ]
+    assert "warning: no word of 'dance'" in shown.err
+
+
 def test_report_prints_where_the_page_is(dataset: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     page = tmp_path / "pages" / "report.html"
     assert exit_code("report", dataset, "--out", str(page)) == 0
@@ -175,6 +196,13 @@ def test_simulated_clips_lie_in_folders_of_their_class(tmp_path: Path, capsys: p
         (["label", "x", "--out", "y", "--set", "keyframe=0"], ["keyframe", "no such key"]),
         (["label", "x", "--out", "y", "--micro-batch", "0"], ["micro_batch", "got 0"]),
         (["curate", "x", "--top-k", "0", "--out", "x"], ["top_k", "got 0"]),
+        (["imagine", "--world", "x", "--source", "y"], ["--action", "--steps"]),
+        ([*IMAGINE, "--action", "a", "--steps", "b"], ["--action", "--steps"]),
+        ([*IMAGINE, "--action", "a", "-n", "0"], ["num_samples", "got 0"]),
+        ([*IMAGINE, "--action", " ! "], ["actions.0", "in words", "got ' ! '"]),
+        ([*IMAGINE, "--steps", "pan left; ; pan right"], ["actions.1", "in words"]),
+        ([*IMAGINE, "--action", "a", "--temperature", "0"], ["temperature", "got 0"]),
+        ([*IMAGINE, "--action", "a"], ["nowhere.png", "no such file"]),
         (["train", "codec", "--set", "steps=1"], ["data", "out"]),
     ],
 )

@@ -7,7 +7,7 @@ import torch
 
 from models.fresh import new_codec, new_token_vlm, new_tokenizer
 from models.token_vlm import TokenVLM
-from models.tokens import CodePair, CodeTriplet
+from models.tokens import CodePair, CodeTriplet, Task
 from schemas.errors import ModelError
 
 SENTENCES = ["move the red ball left", "pan left", "make the blue box bigger"]
@@ -116,6 +116,15 @@ def test_a_saved_model_scores_alike_under_the_same_fingerprint(vlm: TokenVLM, tm
     for task in ("dynamics", "world"):
         assert loaded.score(triplets(vlm, 3), task) == vlm.score(triplets(vlm, 3), task)
     assert loaded.fingerprint == vlm.fingerprint
+
+
+@pytest.mark.parametrize("task", ["world", "dynamics"])
+def test_the_longest_action_that_is_taken_has_a_position_for_every_token(vlm: TokenVLM, task: Task):
+    longest = next(num for num in range(1, 100) if not vlm.takes(task, "left " * num)) - 1
+    pair = pairs(vlm, 1)[0]
+    assert math.isfinite(vlm.score([CodeTriplet(*pair, "left " * longest)], task)[0])
+    with pytest.raises(IndexError):
+        vlm.score([CodeTriplet(*pair, "left " * (longest + 1))], task)
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json", "codec/config.json"])

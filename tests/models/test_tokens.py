@@ -5,6 +5,7 @@ import pytest
 
 from models.fresh import new_tokenizer
 from models.tokens import CodeTriplet, TokenLayout
+from tests.tiny_vlm import tiny_vlm
 
 LENGTH = 4
 TRIPLET = CodeTriplet(np.arange(4, dtype=np.uint16), np.arange(4, 8, dtype=np.uint16), "pan left")
@@ -72,3 +73,15 @@ def test_aligned_positions_put_both_images_where_the_dynamics_prompt_has_them(la
 def test_codes_of_another_length_are_a_bug(layout: TokenLayout):
     with pytest.raises(AssertionError):
         layout.image(np.arange(3, dtype=np.uint16))
+
+
+def test_a_word_is_known_where_it_is_one_token(layout: TokenLayout):
+    assert layout.knows_a_word("walk left")
+    assert layout.knows_a_word("pan, please")
+    assert not layout.knows_a_word("walk the dog")
+    assert not layout.knows_a_word("spanned")
+
+
+def test_the_unknown_token_is_no_word():
+    assert tiny_vlm().layout.knows_a_word("move it")
+    assert not tiny_vlm().layout.knows_a_word("dance")

@@ -1,0 +1,80 @@
+import uuid
+from pathlib import Path
+
+import fsspec
+import numpy as np
+import pytest
+from PIL import ExifTags, Image
+
+from evaluation.picture import read_picture
+from schemas.errors import UserError
+
+
+def left_red(size: tuple[int, int] = (40, 20)) -> Image.Image:
+    """Red on the left half, black on the right."""
+    image = Image.new("RGB", size)
+    image.paste((255, 0, 0), (0, 0, size[0] // 2, size[1]))
+    return image
+
+
+def refusal(source: str) -> str:
+    with pytest.raises(UserError) as refused:
+        read_picture(source)
+    return str(refused.value)
+
+
+def test_a_picture_is_turned_as_its_camera_says(tmp_path: Path):
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6  # the first row is the right-hand side
+    left_red().save(tmp_path / "turned.png", exif=exif)
+    pixels = np.asarray(read_picture(str(tmp_path / "turned.png")))
+    assert pixels.shape == (40, 20, 3)
+    assert (pixels[:20] == (255, 0, 0)).all()
+    assert (pixels[20:] == 0).all()
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "I;16"])
+def test_every_kind_of_pixel_becomes_rgb(tmp_path: Path, mode: str):
+    Image.new(mode, (3, 2)).save(tmp_path / "image.png")
+    assert read_picture(str(tmp_path / "image.png")).mode == "RGB"
+
+
+def test_a_picture_may_lie_in_a_store():
+    source = f"memory://{uuid.uuid4().hex}.png"
+    with fsspec.open(source, "wb") as file:
+        left_red().save(file, "PNG")
+    assert read_picture(source).tobytes() == left_red().tobytes()
+
+
+def test_what_is_no_image_is_refused(tmp_path: Path):
+    text, script = tmp_path / "text.png", tmp_path / "script.eps"
+    text.write_text("not an image")
+    left_red().save(script, "EPS")
+    assert "is no image; name one of BMP" in refusal(str(text))
+    assert "is no image" in refusal(str(script))  # Pillow would have Ghostscript run it
+
+
+@pytest.mark.parametrize("format", ["PNG", "JPEG", "WEBP", "GIF", "BMP"])
+def test_an_image_that_ends_early_is_refused(tmp_path: Path, format: str):
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8))
+    image.save(tmp_path / "image", format)
+    whole = (tmp_path / "image").read_bytes()
+    (tmp_path / "image").write_bytes(whole[: len(whole) // 2])
+    assert "name an image that is whole" in refusal(str(tmp_path / "image"))
+
+
+@pytest.mark.parametrize("size", [(10_000, 9_000), (20_000, 9_000)])
+def test_a_decompression_bomb_is_refused(tmp_path: Path, size: tuple[int, int]):
+    Image.new("1", size).save(tmp_path / "bomb.png")
+    assert "too large" in refusal(str(tmp_path / "bomb.png"))
+
+
+def test_a_strip_is_refused(tmp_path: Path):
+    Image.new("1", (1, 101)).save(tmp_path / "strip.png")
+    assert "too narrow" in refusal(str(tmp_path / "strip.png"))
+
+
+def test_what_is_no_file_is_refused(tmp_path: Path):
+    for source in ("nowhere.png", str(tmp_path), "/dev/zero", ""):
+        assert "no such file" in refusal(source)
+    assert "https://host/image.png cannot be opened" in refusal("https://host/image.png")
