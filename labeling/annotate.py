@@ -18,7 +18,7 @@ from PIL import Image
 
 from labeling.batches import Failure, MicroBatches
 from models.token_vlm import Description, TokenVLM
-from models.tokens import CodePair, Codes
+from models.tokens import CodePair, Codes, CodeTriplet
 from schemas.clips import Clip, ExtractedClip, FramePair, WorkUnit, stable_id
 from schemas.config import Annotation
 from schemas.dataset import triplet_schema
@@ -47,6 +47,13 @@ class _Pair(NamedTuple):
         frames = self.extracted.frames
         times = (frames[self.pair.source].time_s, frames[self.pair.target].time_s)
         return stable_id(self.extracted.clip.clip_id, *times)
+
+
+class _Label(NamedTuple):
+    """What the model says of a pair; the contrast (`TokenVLM.contrast`) is None where it wasn't asked for."""
+
+    description: Description
+    contrast: float | None
 
 
 class Annotator:
@@ -112,19 +119,23 @@ class Annotator:
         for pair, result in zip(pairs, self.batches.run(pairs, self._describe_pairs), strict=True):
             if isinstance(result, Failure):
                 failures.setdefault(pair.extracted.clip.clip_id, result)
-            elif not math.isfinite(result.logprob):
-                failure = Failure(f"the likelihood of the action {result.text!r} is {result.logprob}")
+            elif failure := _not_finite(result):
                 failures.setdefault(pair.extracted.clip.clip_id, failure)
             else:
                 rows.append(self._row(pair, result))
         return rows
 
-    def _describe_pairs(self, pairs: Sequence[_Pair]) -> list[Description]:
+    def _describe_pairs(self, pairs: Sequence[_Pair]) -> list[_Label]:
         codes = [CodePair(pair.source.codes, pair.target.codes) for pair in pairs]
         seeds = [int(stable_id(self.annotation.seed, pair.triplet_id)[:15], 16) for pair in pairs]
-        return self.model.describe(codes, self.annotation.max_new_tokens, self.annotation.temperature, seeds)
+        said = self.model.describe(codes, self.annotation.max_new_tokens, self.annotation.temperature, seeds)
+        contrasts: list[float | None] = [None] * len(pairs)
+        if self.annotation.scores == "likelihood,contrast":
+            triplets = [CodeTriplet(*pair, one.text) for pair, one in zip(codes, said, strict=True)]
+            contrasts = [*self.model.contrast(triplets)]
+        return [_Label(*label) for label in zip(said, contrasts, strict=True)]
 
-    def _row(self, pair: _Pair, description: Description) -> dict[str, Any]:
+    def _row(self, pair: _Pair, label: _Label) -> dict[str, Any]:
         clip: Clip = pair.extracted.clip
         source, target = (pair.extracted.frames[index] for index in (pair.pair.source, pair.pair.target))
         return {
@@ -136,10 +147,11 @@ class Annotator:
             "target": {"bytes": target.image, "path": None},
             "source_time_s": source.time_s,
             "target_time_s": target.time_s,
-            "action": description.text,
-            "action_logprob": description.logprob,
-            "action_tokens": description.num_tokens,
-            "finish_reason": description.finish_reason,
+            "action": label.description.text,
+            "action_logprob": label.description.logprob,
+            "action_tokens": label.description.num_tokens,
+            "finish_reason": label.description.finish_reason,
+            "action_contrast": label.contrast,
             "importance": self._importance(pair),
             "source_codes": pair.source.codes,
             "target_codes": pair.target.codes,
@@ -151,6 +163,14 @@ class Annotator:
         source_1LC, target_1LC = pair.source.features_LC[None], pair.target.features_LC[None]
         weights_L = self.model.codec.importance(source_1LC, target_1LC)[0]
         return weights_L.clamp(max=LARGEST_FLOAT16).half().cpu().numpy()
+
+
+def _not_finite(label: _Label) -> Failure | None:
+    scores = {"likelihood": label.description.logprob, "contrast": label.contrast}
+    for name, value in scores.items():
+        if value is not None and not math.isfinite(value):
+            return Failure(f"the {name} of the action {label.description.text!r} is {value}")
+    return None
 
 
 def _outcome(extracted: ExtractedClip, failure: Failure | None) -> ClipOutcome:
