@@ -38,7 +38,7 @@ from storage.shards import scan
 BATCH = 64
 KEPT = {"best_25": 0.25, "best_50": 0.5, "best_75": 0.75}
 BASE = "likelihood/token"
-SEED = 9
+SEED = 5
 Vector = NDArray[np.float64]
 Item = TypeVar("Item")
 
@@ -191,8 +191,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--dynamics", default="embedded")
     parser.add_argument("--triplets", type=int, default=2048)
-    parser.add_argument("--noise", type=float, nargs="*", default=[0, 8, 16])
-    parser.add_argument("--clips", type=int, default=200)
+    parser.add_argument("--noise", type=float, nargs="*", default=[0, 48])
+    parser.add_argument("--clips", type=int, default=400)
     parser.add_argument("--samples", type=int, default=500, help="of the bootstrap")
     parser.add_argument("--folder", type=Path, help="where the draws are kept, to go on with")
     options = parser.parse_args()

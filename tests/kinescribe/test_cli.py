@@ -17,7 +17,7 @@ from schemas.version import VERSION
 from storage.audit import status
 from storage.run import Run, bind, plan_digest, write_plan
 from storage.selection import read_selection
-from storage.shards import unit_uri, write_unit
+from storage.shards import scan, unit_uri, write_unit
 from tests.tiny_dataset import build
 from tests.tiny_vlm import tiny_vlm
 
@@ -147,6 +147,15 @@ def test_curate_says_where_there_are_too_few(
     assert "only 3 to choose from: all were taken" in capsys.readouterr().err
 
 
+def test_curate_by_a_contrast_that_is_not_there_names_the_option_that_writes_it(
+    labelled: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    out = str(tmp_path / "selection.parquet")
+    assert exit_code("curate", labelled, "--top-k", "1", "--score", "contrast", "--out", out) == 2
+    assert "--scores likelihood,contrast" in capsys.readouterr().err
+    assert not Path(out).exists()
+
+
 def test_report_prints_where_the_page_is(dataset: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     page = tmp_path / "pages" / "report.html"
     assert exit_code("report", dataset, "--out", str(page)) == 0
@@ -220,11 +229,14 @@ def test_an_unknown_option_exits_with_2():
 def test_label_prints_one_json_object_on_stdout_and_nothing_else(tmp_path: Path):
     tiny_vlm().save(tmp_path / "model")
     dataset = str(tmp_path / "dataset")
+    options = ["--dynamics", str(tmp_path / "model"), "--scores", "likelihood,contrast", "--json"]
     for arguments in (
         ["simulate", "clips", "--out", str(tmp_path), "--num", "1"],
-        ["label", str(tmp_path / "clips"), "--out", dataset, "--dynamics", str(tmp_path / "model"), "--json"],
+        ["label", str(tmp_path / "clips"), "--out", dataset, *options],
     ):
         command = [sys.executable, "-m", "kinescribe", *arguments]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert json.loads(done.stdout) == asdict(status(dataset))
     assert "1/1 clips" in done.stderr
+    contrasts = scan(dataset, ["action_contrast"]).to_table()["action_contrast"]
+    assert len(contrasts) > contrasts.null_count == 0
