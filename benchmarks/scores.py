@@ -39,6 +39,8 @@ BATCH = 64
 KEPT = {"best_25": 0.25, "best_50": 0.5, "best_75": 0.75}
 BASE = "likelihood/token"
 SEED = 5
+FEWEST = 10
+"""Labels of a kind, right or wrong: with fewer, samples of the bootstrap have none."""
 Vector = NDArray[np.float64]
 Item = TypeVar("Item")
 
@@ -157,6 +159,10 @@ def with_intervals(
 
 def report(name: str, labels: Sequence[Label], model: TokenVLM, options: argparse.Namespace) -> None:
     right = [label.right for label in labels]
+    if min(sum(right), len(right) - sum(right)) < FEWEST:
+        raise SystemExit(
+            f"{name}: {sum(right)} of {len(right)} labels are right; draw more to tell them apart"
+        )
     line = {
         "benchmark": "scores",
         "machine": f"{platform.node()}, {platform.machine()}, {os.cpu_count()} cores",
