@@ -88,6 +88,10 @@ def label(
     dynamics: Annotated[
         str | None, typer.Option(help="Dynamics model: 'embedded' or a model's folder.")
     ] = None,
+    scores: Annotated[
+        Literal["likelihood", "likelihood,contrast"] | None,
+        typer.Option(help="What says how good an action is."),
+    ] = None,
     decode_workers: Annotated[int | None, typer.Option(help="Most decoders at once.")] = None,
     label_workers: Annotated[int | None, typer.Option(help="Most models at once.")] = None,
     micro_batch: Annotated[int | None, typer.Option(help="Pairs in one batch of the model.")] = None,
@@ -96,7 +100,8 @@ def label(
     """Label videos: key frames, pairs, the action between them and its likelihood."""
     from schemas.config import LabelConfig, Resources, load_config
 
-    settings = load_config(LabelConfig, _read(config), [*(overrides or []), *_given(dynamics=dynamics)])
+    given = _given(**{"dynamics": dynamics, "annotation.scores": scores})
+    settings = load_config(LabelConfig, _read(config), [*(overrides or []), *given])
     speed = _given(decode_workers=decode_workers, label_workers=label_workers, micro_batch=micro_batch)
     resources = load_config(Resources, None, speed)
     from cluster.label import run_label
@@ -157,7 +162,8 @@ def curate(
         Literal["action_class", "video", "clip_id", "action"], typer.Option(help="What takes turns.")
     ] = "action_class",
     score: Annotated[
-        Literal["mean", "sum"], typer.Option(help="Log-probability per token, or of the whole action.")
+        Literal["mean", "sum", "contrast"],
+        typer.Option(help="Log-probability per token or of the whole action, or its contrast."),
     ] = "mean",
     min_score: Annotated[float | None, typer.Option(help="Drop what scores less.")] = None,
     min_motion: Annotated[float | None, typer.Option(help="Drop what moves less.")] = None,

@@ -7,18 +7,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
 from labeling.batches import Failure, MicroBatches
 from labeling.encode import EncodedPair, FrameEncoder, outcome_of
 from models.token_vlm import Description, TokenVLM
-from models.tokens import CodePair
+from models.tokens import CodePair, CodeTriplet
 from schemas.clips import ExtractedClip, WorkUnit, stable_id
 from schemas.config import Annotation
 from schemas.dataset import triplet_schema
 from schemas.outcomes import ClipOutcome
+
+
+class _Label(NamedTuple):
+    """What the model says of a pair; the contrast (`TokenVLM.contrast`) is None where it wasn't asked for."""
+
+    description: Description
+    contrast: float | None
 
 
 class Annotator:
@@ -57,22 +64,35 @@ class Annotator:
         for pair, result in zip(pairs, self.batches.run(pairs, self._describe_pairs), strict=True):
             if isinstance(result, Failure):
                 failures.setdefault(pair.extracted.clip.clip_id, result)
-            elif not math.isfinite(result.logprob):
-                failure = Failure(f"the likelihood of the action {result.text!r} is {result.logprob}")
+            elif failure := _not_finite(result):
                 failures.setdefault(pair.extracted.clip.clip_id, failure)
             else:
                 rows.append(self._row(pair, result))
         return rows
 
-    def _describe_pairs(self, pairs: Sequence[EncodedPair]) -> list[Description]:
+    def _describe_pairs(self, pairs: Sequence[EncodedPair]) -> list[_Label]:
         codes = [CodePair(pair.source.codes, pair.target.codes) for pair in pairs]
         seeds = [int(stable_id(self.annotation.seed, pair.triplet_id)[:15], 16) for pair in pairs]
-        return self.model.describe(codes, self.annotation.max_new_tokens, self.annotation.temperature, seeds)
+        said = self.model.describe(codes, self.annotation.max_new_tokens, self.annotation.temperature, seeds)
+        contrasts: list[float | None] = [None] * len(pairs)
+        if self.annotation.scores == "likelihood,contrast":
+            triplets = [CodeTriplet(*pair, one.text) for pair, one in zip(codes, said, strict=True)]
+            contrasts = [*self.model.contrast(triplets)]
+        return [_Label(*label) for label in zip(said, contrasts, strict=True)]
 
-    def _row(self, pair: EncodedPair, description: Description) -> dict[str, Any]:
+    def _row(self, pair: EncodedPair, label: _Label) -> dict[str, Any]:
         return self.encoder.row(pair) | {
-            "action": description.text,
-            "action_logprob": description.logprob,
-            "action_tokens": description.num_tokens,
-            "finish_reason": description.finish_reason,
+            "action": label.description.text,
+            "action_logprob": label.description.logprob,
+            "action_tokens": label.description.num_tokens,
+            "finish_reason": label.description.finish_reason,
+            "action_contrast": label.contrast,
         }
+
+
+def _not_finite(label: _Label) -> Failure | None:
+    scores = {"likelihood": label.description.logprob, "contrast": label.contrast}
+    for name, value in scores.items():
+        if value is not None and not math.isfinite(value):
+            return Failure(f"the {name} of the action {label.description.text!r} is {value}")
+    return None

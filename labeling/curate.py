@@ -21,6 +21,10 @@ from storage.selection import SELECTION_SCHEMA, Selection, write_selection
 from storage.shards import scan, unit_ids, whole_units
 
 ROWS_PER_PART = 1 << 18
+REMEDIES = {
+    "action_logprob": "their action was given, so nothing says how good it is; train on that dataset as is",
+    "action_contrast": "label into another folder with --scores likelihood,contrast, or leave out --score",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +52,8 @@ def curate(
     """Choose from the committed units of the datasets, and write the selection, in the order of choice.
 
     The result depends on the rows alone, not on the order of datasets or units. Raises DatasetError
-    where two datasets share a clip, where a row has no likelihood (its action was given, so nothing
-    says how good it is), where no row is left to choose, and where `out` is something else.
+    where two datasets share a clip, where a row lacks the score (its action was given, or its contrast
+    wasn't asked for), where no row is left to choose, and where `out` is something else.
     """
     sources = _distinct(datasets)
     counts: Counter[str] = Counter()
@@ -168,6 +172,8 @@ def _scored_parts(
 ) -> Iterator[pl.DataFrame]:
     """The rows that pass the filters, with their score; counts those seen, and those dropped by each."""
     columns = {"triplet_id", "action_class", "action_logprob", "action_tokens", config.by}
+    if config.score == "contrast":
+        columns |= {"action_contrast"}
     if config.min_motion is not None or config.max_motion is not None:
         columns |= {"motion"}
     if config.duplicates == "drop":
@@ -188,13 +194,13 @@ def _scored_parts(
 
 def _scored(rows: pl.DataFrame, dataset: str, score: str) -> pl.DataFrame:
     """The rows with their score. Raises DatasetError where one has none."""
-    total = pl.col("action_logprob").cast(pl.Float64)
-    scored = rows.with_columns(score=total / pl.col("action_tokens") if score == "mean" else total)
+    column = "action_contrast" if score == "contrast" else "action_logprob"
+    total = pl.col(column).cast(pl.Float64)
+    scored = rows.with_columns(score=total if score == "sum" else total / pl.col("action_tokens"))
     unknown = scored.filter(~pl.col("score").is_finite().fill_null(value=False))
     if len(unknown):
         raise DatasetError(
-            f"{dataset} has triplets without action_logprob, first {unknown['triplet_id'][0]}: their action "
-            "was given, so nothing says how good it is; train on that dataset as it is"
+            f"{dataset} has triplets without {column}, first {unknown['triplet_id'][0]}: {REMEDIES[column]}"
         )
     return scored
 

@@ -165,6 +165,17 @@ class TokenVLM:
         keep = ids_BT.shape[1] - min(int(np.argmax(sequence.weights > 0)) for sequence in sequences)
         return (self._logprobs(ids_BT, positions_BT, keep) * weights_BT[:, -keep:]).sum(-1).tolist()
 
+    def contrast(self, triplets: Sequence[CodeTriplet]) -> list[float]:
+        """How much likelier each action is for its pair than for the likelier of two manipulated pairs.
+
+        log p(a | s, t) − max(log p(a | t, s), log p(a | s, s)), each summed over the action's tokens: one
+        pair is swapped, the other has the source copied (METHOD §5). An action that is its own inverse, as
+        turning, is as likely for the pair swapped, so that its contrast is about 0 even where it is right.
+        """
+        swapped = self.score([triplet.swapped for triplet in triplets])
+        copied = self.score([triplet.copied for triplet in triplets])
+        return np.subtract(self.score(triplets), np.maximum(swapped, copied)).tolist()
+
     def _logprobs(self, ids_BT: torch.Tensor, positions_BT: torch.Tensor, keep: int) -> torch.Tensor:
         """log p of each sequence's last `keep` tokens given those before, float32 of shape (B, keep).
 

@@ -36,6 +36,16 @@ class CodeTriplet(NamedTuple):
     target_codes: Codes
     action: str
 
+    @property
+    def swapped(self) -> CodeTriplet:
+        """A manipulated triplet of the paper: the same action from target to source."""
+        return CodeTriplet(self.target_codes, self.source_codes, self.action)
+
+    @property
+    def copied(self) -> CodeTriplet:
+        """A manipulated triplet of the paper: the same action where nothing changes."""
+        return CodeTriplet(self.source_codes, self.source_codes, self.action)
+
 
 class TokenSequence(NamedTuple):
     """Token ids, the position of each, and its weight as a prediction, all of shape (T,).

@@ -69,6 +69,9 @@ class Annotation(Config):
     temperature: Annotated[float, Field(ge=0)] = 0.0
     """0 is greedy; above 0, samples are drawn with a seed derived from the clip's id."""
     seed: int = 0
+    scores: Literal["likelihood", "likelihood,contrast"] = "likelihood"
+    """With contrast, three more passes over each pair say how much likelier its action is for it than for the
+    pair swapped and the source copied (`TokenVLM.contrast`)."""
 
 
 class LabelConfig(Config):
@@ -109,8 +112,8 @@ class CurateConfig(Config):
     top_k: Positive
     by: Literal["action_class", "video", "clip_id", "action"] = "action_class"
     """What the classes are that take turns; rows without one are a class of their own."""
-    score: Literal["mean", "sum"] = "mean"
-    """The action's log-probability, per token or of the whole sentence."""
+    score: Literal["mean", "sum", "contrast"] = "mean"
+    """The action's log-probability, per token or of the whole sentence, or its contrast per token."""
     min_score: float | None = None
     min_motion: float | None = None
     max_motion: float | None = None

@@ -27,6 +27,7 @@ FIELDS: tuple[pa.Field, ...] = (
     pa.field("action_logprob", pa.float32()),
     pa.field("action_tokens", pa.int32()),
     pa.field("finish_reason", pa.string()),
+    pa.field("action_contrast", pa.float32()),
     pa.field("importance", pa.list_(pa.float16())),
     pa.field("source_codes", pa.list_(pa.uint16())),
     pa.field("target_codes", pa.list_(pa.uint16())),

@@ -120,6 +120,11 @@ def scan(dataset: str, columns: Sequence[str] | None = None, units: Set[str] | N
     rows = pads.dataset([uri.arrow_store(item)[1] for item in objects], filesystem=store, format="parquet")
     if columns is None:
         return rows
+    if missing := set(columns) - set(rows.schema.names):
+        raise DatasetError(
+            f"{dataset} lacks {', '.join(sorted(missing))}: an earlier version made it; "
+            "make it again in another folder"
+        )
     fields = [rows.schema.field(name) for name in columns]
     return rows.replace_schema(pa.schema(fields, rows.schema.metadata))
 

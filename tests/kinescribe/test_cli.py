@@ -18,7 +18,7 @@ from schemas.version import VERSION
 from storage.audit import status
 from storage.run import Run, bind, plan_digest, write_plan
 from storage.selection import read_selection
-from storage.shards import unit_uri, write_unit
+from storage.shards import scan, unit_uri, write_unit
 from tests.tiny_dataset import build
 from tests.tiny_vlm import tiny_vlm
 
@@ -155,6 +155,7 @@ def test_imagine_prints_the_record_on_stdout_and_warnings_on_stderr(
     tiny_vlm().save(tmp_path / "model")
     Image.new("RGB", (32, 32)).save(tmp_path / "source.png")
     out = tmp_path / "out"
+    capsys.readouterr()  # what saving a model printed
     arguments = ["imagine", "--source", str(tmp_path / "source.png"), "--steps", "move the ball left; dance"]
     arguments += [f"--{task}={tmp_path / 'model'}" for task in ("world", "dynamics")]
     assert exit_code(*arguments, "-n", "2", "--seed", "4", "--out", str(out), "--json") == 0
@@ -166,6 +167,15 @@ def test_imagine_prints_the_record_on_stdout_and_warnings_on_stderr(
         ("dance", 5),
     ]
     assert "warning: no word of 'dance'" in shown.err
+
+
+def test_curate_by_a_contrast_that_is_not_there_names_the_option_that_writes_it(
+    labelled: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    out = str(tmp_path / "selection.parquet")
+    assert exit_code("curate", labelled, "--top-k", "1", "--score", "contrast", "--out", out) == 2
+    assert "--scores likelihood,contrast" in capsys.readouterr().err
+    assert not Path(out).exists()
 
 
 def test_report_prints_where_the_page_is(dataset: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
@@ -248,14 +258,17 @@ def test_an_unknown_option_exits_with_2():
 def test_label_prints_one_json_object_on_stdout_and_nothing_else(tmp_path: Path):
     tiny_vlm().save(tmp_path / "model")
     dataset = str(tmp_path / "dataset")
+    options = ["--dynamics", str(tmp_path / "model"), "--scores", "likelihood,contrast", "--json"]
     for arguments in (
         ["simulate", "clips", "--out", str(tmp_path), "--num", "1"],
-        ["label", str(tmp_path / "clips"), "--out", dataset, "--dynamics", str(tmp_path / "model"), "--json"],
+        ["label", str(tmp_path / "clips"), "--out", dataset, *options],
     ):
         command = [sys.executable, "-m", "kinescribe", *arguments]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert json.loads(done.stdout) == asdict(status(dataset))
     assert "1/1 clips" in done.stderr
+    contrasts = scan(dataset, ["action_contrast"]).to_table()["action_contrast"]
+    assert len(contrasts) > contrasts.null_count == 0
 
 
 def test_ingest_prints_one_json_object_on_stdout_and_nothing_else(tmp_path: Path):

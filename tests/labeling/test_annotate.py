@@ -16,6 +16,7 @@ from tests.fake_clips import dropped, extracted, image, rejected, unit
 from tests.tiny_vlm import tiny_vlm
 
 GREEDY = Annotation(max_new_tokens=6)
+CONTRASTED = Annotation(max_new_tokens=6, scores="likelihood,contrast")
 SAMPLED = Annotation(max_new_tokens=6, temperature=1.0, seed=7)
 
 
@@ -40,10 +41,16 @@ class CountingCodec:
 
 
 class FakeModel:
-    """Writes `left`; raises on pairs whose source has the codes `poison`, and notes its batches."""
+    """Writes `left`; raises on pairs whose source has the codes `poison`, and notes its batches.
 
-    def __init__(self, codec, poison=None, logprob: float = -1.5) -> None:
+    With contrast, it raises on those of `contrast_poison` only then.
+    """
+
+    def __init__(
+        self, codec, poison=None, logprob: float = -1.5, contrast: float = 0.5, contrast_poison=None
+    ) -> None:
         self.codec, self.poison, self.logprob = codec, poison, logprob
+        self.value, self.contrast_poison = contrast, contrast_poison
         self.batches = []
 
     def describe(self, pairs, max_new_tokens, temperature, seeds):
@@ -51,6 +58,14 @@ class FakeModel:
         if any(self.poison is not None and (pair.source_codes == self.poison).all() for pair in pairs):
             raise ZeroDivisionError("poison")
         return [Description("left", self.logprob, 2, "stop") for _ in pairs]
+
+    def contrast(self, triplets):
+        if any(
+            self.contrast_poison is not None and (triplet.source_codes == self.contrast_poison).all()
+            for triplet in triplets
+        ):
+            raise ZeroDivisionError("poison")
+        return [self.value for _ in triplets]
 
 
 def annotate(model, clips, annotation=GREEDY, micro_batch=8):
@@ -108,6 +123,17 @@ def test_the_log_probability_is_the_score_of_the_written_action(model):
         assert row["action_logprob"] == pytest.approx(
             model.score([CodeTriplet(*codes, row["action"])])[0], abs=1e-3
         )
+
+
+def test_contrast_is_written_where_it_is_asked_for(model):
+    clips = [extracted("a", 5), extracted("b", 3)]
+    plain, table = (annotate(model, clips, annotation)[0] for annotation in (GREEDY, CONTRASTED))
+    assert plain["action_contrast"].to_pylist() == [None] * 6
+    assert table.drop_columns("action_contrast") == plain.drop_columns("action_contrast")
+    rows = table.to_pylist()
+    codes = [[np.asarray(row[name], np.uint16) for name in ("source_codes", "target_codes")] for row in rows]
+    triplets = [CodeTriplet(*pair, row["action"]) for pair, row in zip(codes, rows, strict=True)]
+    np.testing.assert_allclose(table["action_contrast"], model.contrast(triplets), atol=1e-4)
 
 
 def test_importance_is_the_squared_feature_distance_on_the_codecs_grid(model):
@@ -185,10 +211,11 @@ def test_outcomes_follow_the_clips_and_pass_earlier_ends_on(model):
     assert table.num_rows == 2
 
 
-def test_a_pair_on_which_the_model_raises_rejects_its_clip_alone(model):
+@pytest.mark.parametrize("when", ["poison", "contrast_poison"])
+def test_a_pair_on_which_the_model_raises_rejects_its_clip_alone(model, when: str):
     clips = [extracted(name, 3) for name in "abc"]
-    fake = FakeModel(model.codec, poison=codes_of(model, image("b", 1)))
-    table, outcomes = annotate(fake, clips)
+    fake = FakeModel(model.codec, **{when: codes_of(model, image("b", 1))})
+    table, outcomes = annotate(fake, clips, CONTRASTED)
     assert [outcome.status for outcome in outcomes] == [Status.KEPT, Status.REJECTED, Status.KEPT]
     assert outcomes[1].reason is RejectCode.MODEL_FAILED
     assert "ZeroDivisionError: poison" in outcomes[1].message
@@ -205,6 +232,12 @@ def test_an_image_that_cannot_be_encoded_rejects_its_clip_alone(model):
     assert fake.batches == [2]
 
 
-def test_a_likelihood_that_is_no_number_rejects_the_clip(model):
-    _, outcomes = annotate(FakeModel(model.codec, logprob=float("nan")), [extracted("a")])
+@pytest.mark.parametrize(
+    ("score", "message"),
+    [("logprob", "the likelihood of the action 'left' is nan"), ("contrast", "the contrast of the action")],
+)
+def test_a_score_that_is_no_number_rejects_the_clip(model, score: str, message: str):
+    fake = FakeModel(model.codec, **{score: float("nan")})
+    _, outcomes = annotate(fake, [extracted("a")], CONTRASTED)
     assert outcomes[0].reason is RejectCode.MODEL_FAILED
+    assert message in outcomes[0].message

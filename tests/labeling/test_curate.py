@@ -177,6 +177,20 @@ def test_a_score_is_per_token_or_of_the_whole_action(tmp_path: Path):
     assert chosen_scores(run(tmp_path, source, top_k=1, score="sum")) == [-3.0]
 
 
+def test_contrast_is_per_token_and_likelihood_has_no_say(tmp_path: Path):
+    values = [(-0.1, 4, 2.0), (-9.0, 2, 3.0), (-5.0, 1, -1.0)]
+    names = ("action_logprob", "action_tokens", "action_contrast")
+    source = dataset(tmp_path / "x", {"a": [dict(zip(names, row, strict=True)) for row in values]})
+    chosen = run(tmp_path, source, top_k=3, score="contrast", min_score=-0.5)
+    assert chosen_scores(chosen) == [1.5, 0.5]
+
+
+def test_contrast_that_was_not_asked_for_is_refused_with_the_option_that_asks(tmp_path: Path):
+    source = dataset(tmp_path / "x", {"a": scored(-1)})
+    with pytest.raises(DatasetError, match=r"without action_contrast.*label .*--scores likelihood,contrast"):
+        run(tmp_path, source, top_k=1, score="contrast")
+
+
 @pytest.mark.parametrize("by", ["video", "clip_id"])
 def test_clips_may_take_turns_too(tmp_path: Path, by: str):
     source = dataset(tmp_path / "x", {"a": scored(-1, -2), "b": scored(-3)})

@@ -52,6 +52,30 @@ def test_a_score_is_the_sum_over_the_actions_tokens_in_float64(vlm: TokenVLM):
     assert vlm.score([triplet])[0] == pytest.approx(total, abs=1e-4)
 
 
+def test_a_contrast_is_the_score_less_that_of_the_likelier_manipulated_pair(vlm: TokenVLM):
+    likelier: set[str] = set()
+    for triplet, contrast in zip(triplets(vlm, 12), vlm.contrast(triplets(vlm, 12)), strict=True):
+        source, target, action = triplet
+        (own,) = vlm.score([triplet])
+        (swapped,) = vlm.score([CodeTriplet(target, source, action)])
+        (copied,) = vlm.score([CodeTriplet(source, source, action)])
+        assert contrast == pytest.approx(own - max(swapped, copied), abs=1e-4)
+        likelier.add("swapped" if swapped > copied else "copied")
+    assert likelier == {"swapped", "copied"}
+
+
+def test_a_copied_pair_has_no_contrast(vlm: TokenVLM):
+    copies = [triplet.copied for triplet in triplets(vlm, 3)]
+    assert vlm.contrast(copies) == pytest.approx([0, 0, 0], abs=1e-4)
+
+
+def test_an_action_has_contrast_on_a_pair_or_on_its_swap_but_not_on_both(vlm: TokenVLM):
+    there = vlm.contrast(triplets(vlm, 7))
+    back = vlm.contrast([triplet.swapped for triplet in triplets(vlm, 7)])
+    assert max(np.add(there, back)) < 1e-4
+    assert max(there) > 0
+
+
 def test_the_likelihood_of_a_description_is_its_score(vlm: TokenVLM):
     for pair, said in zip(pairs(vlm, 4), vlm.describe(pairs(vlm, 4), max_new_tokens=6), strict=True):
         if said.finish_reason == "stop":

@@ -30,6 +30,12 @@ def test_a_dynamics_sequence_is_both_images_then_the_action(layout: TokenLayout)
     assert named(layout, sequence.ids) == ["<bos>", *codes, "<action>", "pan", "left", "<eos>"]
 
 
+def test_a_manipulated_triplet_keeps_its_action():
+    source, target, action = TRIPLET
+    assert TRIPLET.swapped == (target, source, action)
+    assert TRIPLET.copied == (source, source, action)
+
+
 def test_a_world_sequence_is_the_source_the_action_then_the_target(layout: TokenLayout):
     sequence = layout.sequence("world", TRIPLET)
     source, target = ["<image>", "c0", "c1", "c2", "c3"], ["<image>", "c4", "c5", "c6", "c7"]

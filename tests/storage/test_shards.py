@@ -162,6 +162,15 @@ def test_a_scan_of_some_columns_reads_only_them(tmp_path: Path):
     assert rows.num_rows == 3
 
 
+def test_a_scan_for_a_column_that_an_earlier_version_did_not_write_is_refused(tmp_path: Path):
+    (unit,) = build(str(tmp_path), [1])
+    pq.write_table(
+        table([row(unit.clips[0], 0)]).drop_columns("motion"), unit_uri(str(tmp_path), unit.unit_id)
+    )
+    with pytest.raises(DatasetError, match="lacks motion: an earlier version made it"):
+        scan(str(tmp_path), ["action", "motion"])
+
+
 def test_a_scan_of_a_run_that_committed_nothing_is_refused(tmp_path: Path):
     build(str(tmp_path), [2, 1], pending=1)
     with pytest.raises(DatasetError, match="no committed unit yet"):
