@@ -14,7 +14,6 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from numpy.typing import NDArray
 
 from evaluation.actions import COLOURS, Action
 from evaluation.changes import ADDED_RADIUS
@@ -162,12 +161,15 @@ def _credit(asked: Action, done: Action) -> float:
 
 def _nearer(image: Image, a: _Fit, b: _Fit) -> _Fit:
     """The nearer of two outcomes, compared where the source shows something of both."""
-    if a.picture.visible is not None and b.picture.visible is not None:
-        mask = cv2.bitwise_and(a.picture.visible, b.picture.visible)
-    else:
-        mask = b.picture.visible if a.picture.visible is None else a.picture.visible
+    mask = _both(a.picture.visible, b.picture.visible)
     nearer = _distance(image, b.picture.image, mask) < _distance(image, a.picture.image, mask)
     return b if nearer else a
+
+
+def _both(a: Image | None, b: Image | None) -> Image | None:
+    if a is None or b is None:
+        return b if a is None else a
+    return np.minimum(a, b)
 
 
 def _distance(a: Image, b: Image, mask: Image | None) -> float:
