@@ -26,7 +26,7 @@ _LEVELS = 4
 _DISC_RADIUS = 0.15
 """Of an added object, for a first guess at its place."""
 HALF_RIGHT = 3.0
-FAITHFUL, FOREIGN = 18.0, 40.0
+FAITHFUL, FOREIGN = 20.0, 40.0
 """Root mean square error, of 255, up to which nothing counts as touched, and from which all does."""
 
 
@@ -65,7 +65,8 @@ class Judge:
 
     **Minimal editing.** The root mean square error against the nearest outcome of the asked action, where
     that one looks like the source, or anywhere in what the source shows of it if the camera moved: 10 up to
-    `FAITHFUL`, which a codec's own error stays below, 0 from `FOREIGN` on, which is that of another scene.
+    `FAITHFUL`, which the embedded codec's own error stays below in 19 pictures of 20, 0 from `FOREIGN` on,
+    which is that of another scene.
     """
 
     def __init__(self, scene: Scene) -> None:

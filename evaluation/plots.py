@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from evaluation.actions import VERBS
-from evaluation.labels import NO_SENTENCE, LabelScores
+from evaluation.labels import NO_SENTENCE, LabelScores, Rate
 from evaluation.preference import Preferences
 from evaluation.world import CODEC, COPY, MODEL, ORACLE, VERIFIED, BestOfN, WorldScores
 from schemas.errors import ConfigError
@@ -64,7 +64,7 @@ def plot_world(scores: WorldScores, path: Path) -> None:
     width = 0.27
     for place, (row, (label, colour)) in enumerate(_SHOWN.items()):
         means = [scores.scores[row][group].judge for group in groups]
-        axes.bar(
+        bars = axes.bar(
             np.arange(len(groups)) + (place - 1) * width,
             [mean.mean for mean in means],
             width,
@@ -73,8 +73,9 @@ def plot_world(scores: WorldScores, path: Path) -> None:
             label=label,
             color=colour,
         )
+        axes.bar_label(bars, fmt="%.1f", fontsize=6, padding=1)
     axes.set_xticks(range(len(groups)), groups)
-    axes.set(ylabel="judge", ylim=(0, 10.5))
+    axes.set(ylabel="judge", ylim=(0, 11))
     axes.legend(frameon=False, ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1.0))
     figure.savefig(path)
 
@@ -109,13 +110,22 @@ def plot_preferences(result: Preferences, path: Path) -> None:
     figure, (axes,) = _axes(1, width=7.0, height=2.8)
     rates = {way: rate for way, rate in result.likelier.items() if rate.total}
     shares = np.array([rate.share for rate in rates.values()])
-    errors = 1.96 * np.sqrt(shares * (1 - shares) / np.array([rate.total for rate in rates.values()]))
-    axes.barh(range(len(rates)), shares, xerr=errors, color=_BLUE, error_kw={"elinewidth": 0.8})
+    errors = np.abs(np.array([_interval(rate) for rate in rates.values()]).T - shares)
+    bars = axes.barh(range(len(rates)), shares, xerr=errors, color=_BLUE, error_kw={"elinewidth": 0.8})
+    axes.bar_label(bars, fmt=" %.3f", label_type="center", color="white")
     axes.axvline(0.5, color="black", linewidth=0.8, linestyle="--")
     axes.set_yticks(range(len(rates)), list(rates))
     axes.invert_yaxis()
     axes.set(xlim=(0, 1), xlabel=f"share of true triplets found likelier ({result.task})")
     figure.savefig(path)
+
+
+def _interval(rate: Rate) -> tuple[float, float]:
+    """Wilson's 95 % interval, which has a width at 0 and 1 too."""
+    z = 1.96
+    middle = (rate.hits + z * z / 2) / (rate.total + z * z)
+    half = z * (rate.total * rate.share * (1 - rate.share) + z * z / 4) ** 0.5 / (rate.total + z * z)
+    return middle - half, middle + half
 
 
 def _axes(num: int, width: float, height: float = 4.0) -> tuple[Any, Sequence[Axes]]:

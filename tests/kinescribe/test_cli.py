@@ -21,7 +21,18 @@ from storage.shards import unit_uri, write_unit
 from tests.tiny_dataset import build
 from tests.tiny_vlm import tiny_vlm
 
-HEAVY = ("av", "datasets", "deepspeed", "polars", "pyarrow", "pydantic", "ray", "torch", "transformers")
+HEAVY = (
+    "av",
+    "datasets",
+    "deepspeed",
+    "matplotlib",
+    "polars",
+    "pyarrow",
+    "pydantic",
+    "ray",
+    "torch",
+    "transformers",
+)
 
 
 @pytest.fixture
