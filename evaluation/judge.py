@@ -104,7 +104,7 @@ class Judge:
             if family.action not in best or gain > best[family.action].gain:
                 best[family.action] = _Fit(family, member, picture, gain)
         likeliest = sorted(best, key=lambda action: -best[action].gain)[:NUM_REFINED]
-        return {action: self._refined(image, best[action]) for action in (*likeliest, asked)}
+        return {action: self._refined(image, best[action]) for action in dict.fromkeys((*likeliest, asked))}
 
     def _added_members(self, image: Image) -> Iterator[tuple[Family, Parameters, Picture]]:
         """Each new object, in three sizes, where a disc of its colour explains the image best."""
@@ -183,9 +183,8 @@ def _colour_gains(image: Image, source: Image, radius: int) -> dict[str, NDArray
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1)).astype(np.float32)
     pixels = image.astype(np.float32)
     error_HW = np.square(pixels - source).sum(-1)
+    gains = {colour: error_HW - np.square(pixels - np.float32(RGB[colour])).sum(-1) for colour in COLOURS}
     return {
-        colour: cv2.filter2D(error_HW - np.square(pixels - rgb).sum(-1), -1, disc).astype(
-            np.float32, copy=False
-        )
-        for colour, rgb in ((colour, np.array(RGB[colour], np.float32)) for colour in COLOURS)
+        colour: cv2.filter2D(gain_HW, -1, disc).astype(np.float32, copy=False)
+        for colour, gain_HW in gains.items()
     }
