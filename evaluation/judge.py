@@ -183,8 +183,8 @@ def _colour_gains(image: Image, source: Image, radius: int) -> dict[str, NDArray
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1)).astype(np.float32)
     pixels = image.astype(np.float32)
     error_HW = np.square(pixels - source).sum(-1)
-    gains = {colour: error_HW - np.square(pixels - np.float32(RGB[colour])).sum(-1) for colour in COLOURS}
+    colours = {colour: np.array(RGB[colour], np.float32) for colour in COLOURS}
     return {
-        colour: cv2.filter2D(gain_HW, -1, disc).astype(np.float32, copy=False)
-        for colour, gain_HW in gains.items()
+        colour: np.asarray(cv2.filter2D(error_HW - np.square(pixels - rgb).sum(-1), -1, disc), np.float32)
+        for colour, rgb in colours.items()
     }

@@ -111,10 +111,9 @@ def plot_preferences(result: Preferences, path: Path) -> None:
     rates = {way: rate for way, rate in result.likelier.items() if rate.total}
     shares = np.array([rate.share for rate in rates.values()])
     errors = np.abs(np.array([_interval(rate) for rate in rates.values()]).T - shares)
-    bars = axes.barh(range(len(rates)), shares, xerr=errors, color=_BLUE, error_kw={"elinewidth": 0.8})
-    axes.bar_label(bars, fmt=" %.3f", label_type="center", color="white")
+    axes.barh(range(len(rates)), shares, xerr=errors, color=_BLUE, error_kw={"elinewidth": 0.8})
     axes.axvline(0.5, color="black", linewidth=0.8, linestyle="--")
-    axes.set_yticks(range(len(rates)), list(rates))
+    axes.set_yticks(range(len(rates)), [f"{way}  {rate.share:.3f}" for way, rate in rates.items()])
     axes.invert_yaxis()
     axes.set(xlim=(0, 1), xlabel=f"share of true triplets found likelier ({result.task})")
     figure.savefig(path)
