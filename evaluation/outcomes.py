@@ -71,7 +71,7 @@ class Picture(NamedTuple):
 
 def picture(scene: Scene) -> Image:
     """The scene, clean and steady, at the judge's size."""
-    return _shrunk(render(scene, _RENDER_SIDE))
+    return shrunk(render(scene, _RENDER_SIDE))
 
 
 class Stage:
@@ -93,7 +93,7 @@ class Stage:
         image = self._without(family.place).copy()
         if state is not None:
             draw_thing(image, state, self.scene.camera)
-        return Picture(_shrunk(image), None)
+        return Picture(shrunk(image), None)
 
     def _without(self, place: int | None) -> Image:
         if place not in self._rest:
@@ -226,5 +226,6 @@ def _turns(place: int, thing: Thing) -> Sequence[Family]:
     ]
 
 
-def _shrunk(image: Image) -> Image:
+def shrunk(image: Image) -> Image:
+    """A square image at the judge's size."""
     return cv2.resize(image, (SIDE, SIDE), interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -21,7 +20,7 @@ from evaluation.actions import Action
 from evaluation.best_of_n import Imagined, imagine_best
 from evaluation.changes import CLASSES, Change, draw_change, draw_scene
 from evaluation.judge import Judge, Verdict
-from evaluation.outcomes import SIDE, picture
+from evaluation.outcomes import picture, shrunk
 from evaluation.scene import Image
 from evaluation.triplets import split_rng
 from models.codec import ImageCodec, to_images
@@ -156,19 +155,14 @@ def _imagined(
 
 
 def _encoded(codec: ImageCodec, image: Image) -> Codes:
-    return (
-        codec.encode(codec.preprocess([PILImage.fromarray(image)]))
-        .codes_BL[0]
-        .cpu()
-        .numpy()
-        .astype(np.uint16)
-    )
+    pixels_B3HW = codec.preprocess([PILImage.fromarray(image)])
+    return codec.encode(pixels_B3HW).codes_BL[0].cpu().numpy().astype(np.uint16)
 
 
 def _decoded(codec: ImageCodec, codes_NL: NDArray[np.uint16]) -> list[Image]:
     """Images at the judge's size."""
     images = to_images(codec.decode(torch.from_numpy(codes_NL.astype(np.int64))))
-    return [cv2.resize(np.asarray(image), (SIDE, SIDE)).astype(np.uint8, copy=False) for image in images]
+    return [shrunk(np.asarray(image)) for image in images]
 
 
 def _judged(case: Case, image: Image) -> _Judged:
