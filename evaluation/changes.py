@@ -5,6 +5,7 @@ Every draw is a function of the generator that is passed in. Knows nothing of pi
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple, TypeVar
 
@@ -16,9 +17,22 @@ from evaluation.scene import Camera, Scene, Thing
 
 CLASSES = ("move", "add", "remove", "resize", "turn", "paint", "pan", "tilt", "zoom", "roll")
 """Action classes of clips; `resize` is grow and shrink."""
+VECTOR = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1)}
+SYMMETRY_DEG = {"box": 90.0, "triangle": 120.0, "cross": 90.0}
+
+# How much an action may do: lengths in units of the view's side, factors, degrees.
+MOVE = (0.15, 0.5)
+RESIZE = (1.3, 2.0)
+RESIZED_RADIUS = (0.13, 0.34)
+TURN = (0.28, 0.72)
+"""Shares of the angle at which the object looks as before."""
+ADDED_RADIUS = (0.16, 0.23)
+ADDED_ANGLE = (-12.0, 12.0)
+SHIFT = (0.1, 0.4)
+"""Of the camera, in panning and tilting."""
+ZOOM = (1.18, 1.7)
+ROLL = (9.0, 32.0)
 _STEP_VERBS = ("add", "remove", "paint")
-_SYMMETRY_DEG = {"box": 90.0, "triangle": 120.0, "cross": 90.0}
-_VECTOR = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1)}
 
 
 State = TypeVar("State", Thing, Camera)
@@ -81,18 +95,18 @@ def _object_change(rng: Generator, scene: Scene, thing: Thing, action_class: str
     match action_class:
         case "move":
             direction = str(rng.choice(DIRECTIONS))
-            along, across = rng.uniform(0.15, 0.5), rng.normal(0, 0.012)
-            dx, dy = _VECTOR[direction]
+            along, across = rng.uniform(*MOVE), rng.normal(0, 0.012)
+            dx, dy = VECTOR[direction]
             moved = replace(thing, x=thing.x + along * dx + across * dy, y=thing.y + along * dy + across * dx)
             return _replaced(scene, thing, moved, Action("move", *name, direction))
         case "remove":
             rest = tuple(other for other in scene.things if other is not thing)
             return Change(Action("remove", *name), scene, replace(scene, things=rest))
         case "resize":
-            factor = rng.uniform(1.3, 2.0)
+            factor = rng.uniform(*RESIZE)
             grow = thing.radius < 0.17 or (thing.radius < 0.23 and rng.random() < 0.5)
             radius = thing.radius * factor if grow else thing.radius / factor
-            if not 0.13 <= radius <= 0.34:
+            if not RESIZED_RADIUS[0] <= radius <= RESIZED_RADIUS[1]:
                 return None
             return _replaced(
                 scene, thing, replace(thing, radius=radius), Action("grow" if grow else "shrink", *name)
@@ -100,7 +114,7 @@ def _object_change(rng: Generator, scene: Scene, thing: Thing, action_class: str
         case "turn":
             if thing.shape == "ball":
                 return None
-            degrees = rng.uniform(0.28, 0.72) * _SYMMETRY_DEG[thing.shape] * rng.choice((-1, 1))
+            degrees = rng.uniform(*TURN) * SYMMETRY_DEG[thing.shape] * rng.choice((-1, 1))
             return _replaced(scene, thing, replace(thing, angle=thing.angle + degrees), Action("turn", *name))
         case _:
             taken = {other.colour for other in scene.things if other.shape == thing.shape}
@@ -114,25 +128,24 @@ def _camera_change(rng: Generator, scene: Scene, verb: str) -> Change | None:
     camera = scene.camera
     direction = str(rng.choice(CAMERA[verb]))
     if verb in ("pan", "tilt"):
-        dx, dy = _VECTOR[direction]
-        shift = rng.uniform(0.1, 0.4) / camera.zoom
+        dx, dy = VECTOR[direction]
+        shift = rng.uniform(*SHIFT) / camera.zoom
         moved = replace(camera, x=camera.x + shift * dx, y=camera.y + shift * dy)
     elif verb == "zoom":
-        factor = rng.uniform(1.18, 1.7)
+        factor = rng.uniform(*ZOOM)
         moved = replace(camera, zoom=camera.zoom * (factor if direction == "in" else 1 / factor))
     else:
         # The camera rolls left (anticlockwise), so the picture turns clockwise: positive in image axes.
-        degrees = rng.uniform(9, 32)
+        degrees = rng.uniform(*ROLL)
         moved = replace(camera, roll=camera.roll + (degrees if direction == "left" else -degrees))
-    inside = abs(moved.x - 0.5) < 0.6 and abs(moved.y - 0.5) < 0.6 and 0.7 < moved.zoom < 1.7
-    if not inside or abs(moved.roll) > 50:
+    if not within_reach(moved):
         return None
     return Change(Action(verb, direction=direction), scene, replace(scene, camera=moved))
 
 
 def _replaced(scene: Scene, old: Thing, new: Thing, action: Action) -> Change | None:
-    others = [thing for thing in scene.things if thing is not old]
-    if not _inside(new, scene.camera) or any(_touch(new, other) for other in others):
+    others = tuple(thing for thing in scene.things if thing is not old)
+    if not fits(new, others, scene.camera):
         return None
     things = tuple(new if thing is old else thing for thing in scene.things)
     return Change(action, scene, replace(scene, things=things))
@@ -143,13 +156,23 @@ def _draw_thing(rng: Generator, scene: Scene) -> Thing | None:
     for _ in range(20):
         shape, colour = str(rng.choice(SHAPES)), str(rng.choice(COLOURS))
         camera = scene.camera
-        radius = rng.uniform(0.16, 0.23)
+        radius = rng.uniform(*ADDED_RADIUS)
         x, y = (rng.uniform(0.1, 0.9, 2) - 0.5) / camera.zoom + (camera.x, camera.y)
-        thing = Thing(shape, colour, float(x), float(y), float(radius), float(rng.uniform(-12, 12)))
-        free = not any(_touch(thing, other) for other in scene.things)
-        if (shape, colour) not in taken and free and _inside(thing, camera):
+        thing = Thing(shape, colour, float(x), float(y), float(radius), float(rng.uniform(*ADDED_ANGLE)))
+        if (shape, colour) not in taken and fits(thing, scene.things, camera):
             return thing
     return None
+
+
+def fits(thing: Thing, others: Sequence[Thing], camera: Camera) -> bool:
+    """Whether the camera sees the object, and it touches none of the others."""
+    return _inside(thing, camera) and not any(_touch(thing, other) for other in others)
+
+
+def within_reach(camera: Camera) -> bool:
+    """Whether the camera still looks at the scene, neither too far nor too near, nor too askew."""
+    near = abs(camera.x - 0.5) < 0.6 and abs(camera.y - 0.5) < 0.6 and 0.7 < camera.zoom < 1.7
+    return near and abs(camera.roll) <= 50
 
 
 def _touch(a: Thing, b: Thing) -> bool:

@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from evaluation.actions import VERBS, Action, parse
 from evaluation.clips import Truth, read_truth
+from evaluation.wording import Wording, wording
 from models.token_vlm import TokenVLM
 from models.tokens import CodePair
 from schemas.errors import InputError
@@ -25,7 +26,7 @@ from storage.shards import scan
 DECILES = 10
 WHOLE, NOTHING = 0.5, 0.1
 """A pair shows an action if half of it or more happens between its frames, and a tenth or less of others."""
-_NO_SENTENCE = "(no sentence)"
+NO_SENTENCE = "(no sentence)"
 
 
 class Prediction(NamedTuple):
@@ -66,6 +67,7 @@ class LabelScores:
     """Exact, by decile of mean log-probability, the least likely tenth first."""
     confusion: dict[str, dict[str, int]]
     """True verb → predicted verb → count."""
+    wording: Wording
 
 
 def score(predictions: Sequence[Prediction]) -> LabelScores:
@@ -77,7 +79,7 @@ def score(predictions: Sequence[Prediction]) -> LabelScores:
     order = np.argsort([prediction.mean_logprob for prediction in predictions], kind="stable")
     confusion: dict[str, Counter[str]] = {}
     for truth, predicted in pairs:
-        confusion.setdefault(truth.verb, Counter())[predicted.verb if predicted else _NO_SENTENCE] += 1
+        confusion.setdefault(truth.verb, Counter())[predicted.verb if predicted else NO_SENTENCE] += 1
     return LabelScores(
         exact=Rate(int(exact.sum()), len(exact)),
         verb=_rate(pairs, "verb"),
@@ -88,6 +90,7 @@ def score(predictions: Sequence[Prediction]) -> LabelScores:
         by_verb={verb: _hits(exact, [truth.verb == verb for truth, _ in pairs]) for verb in VERBS},
         by_decile=[Rate(int(part.sum()), len(part)) for part in np.array_split(exact[order], DECILES)],
         confusion={verb: dict(row) for verb, row in confusion.items()},
+        wording=wording([str(p.truth) for p in predictions], [p.text for p in predictions]),
     )
 
 

@@ -86,6 +86,26 @@ def render(scene: Scene, side: int) -> Image:
     return image
 
 
+def draw_thing(image: Image, thing: Thing, camera: Camera) -> None:
+    """Draw one object more into a rendered view of that camera."""
+    _draw(image, thing, _view(camera, image.shape[0]))
+
+
+def project(points_N2: NDArray[np.float64], camera: Camera, side: int) -> NDArray[np.float64]:
+    """Points of the world as (x, y) in pixels of the view."""
+    view_33 = _view(camera, side)
+    return points_N2 @ view_33[:2, :2].T + view_33[:2, 2]
+
+
+def seen_before(before: Camera, after: Camera, side: int) -> Image:
+    """255 where a pixel of the view `after` was in the view `before` too, else 0; (side, side)."""
+    moved_33 = _view(after, side) @ np.linalg.inv(_view(before, side))
+    inner = np.zeros((side, side), np.uint8)
+    inner[1:-1, 1:-1] = 255
+    mask: Image = cv2.warpAffine(inner, moved_33[:2], (side, side), flags=cv2.INTER_NEAREST)  # pyright: ignore[reportAssignmentType]
+    return mask
+
+
 def _view(camera: Camera, side: int) -> NDArray[np.float64]:
     """3×3 matrix from the world to pixels."""
     angle = np.deg2rad(camera.roll)

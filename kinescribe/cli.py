@@ -16,6 +16,7 @@ import typer
 
 from kinescribe import __version__
 from kinescribe.display import counted, print_imagined, print_result, print_scores, stdout_for_results
+from kinescribe.evaluate import Dataset, Json, Seed, evaluate
 from schemas.errors import ConfigError, UserError
 
 app = typer.Typer(
@@ -28,10 +29,8 @@ app = typer.Typer(
 
 simulate = typer.Typer(help="Draw from the simulated world, whose truth is known.", no_args_is_help=True)
 app.add_typer(simulate, name="simulate")
-evaluate = typer.Typer(help="Score against the simulated world's truth.", no_args_is_help=True)
 app.add_typer(evaluate, name="evaluate")
 
-Dataset = Annotated[str, typer.Argument(metavar="DATASET", help="Folder or URL of a labelled dataset.")]
 ConfigFile = Annotated[Path | None, typer.Option("--config", help="YAML file with the job's configuration.")]
 Overrides = Annotated[
     list[str] | None,
@@ -39,8 +38,6 @@ Overrides = Annotated[
 ]
 Num = Annotated[int, typer.Option(min=1, help="How many to draw, at least.")]
 Split = Annotated[Literal["train", "test"], typer.Option(help="Draws of the two never meet.")]
-Seed = Annotated[int, typer.Option(min=0, help="The same seed draws the same.")]
-Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object on stdout.")]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -315,33 +312,6 @@ def simulate_triplets(
         loaded = ImageCodec.load(codec) if codec else None
         write_triplets(out, num, split, seed, loaded, camera_weight=camera_weight, progress=progress)
     print(out)
-
-
-@evaluate.command("labels")
-def evaluate_labels(
-    dataset: Dataset,
-    truth: Annotated[Path, typer.Option(help="Folder that `simulate clips` wrote.")],
-    as_json: Json = False,
-) -> None:
-    """Score the labels of simulated clips; pairs that show no single action don't count."""
-    from evaluation.labels import compare, score
-
-    predictions, shown = compare(dataset, truth)
-    print_scores(score(predictions), as_json, shown)
-
-
-@evaluate.command("dynamics")
-def evaluate_dynamics(
-    dataset: Dataset,
-    dynamics: Annotated[str, typer.Option(help="Model: 'embedded' or a model's folder.")] = "embedded",
-    num: Annotated[int | None, typer.Option(min=1, help="Only the first so many triplets.")] = None,
-    as_json: Json = False,
-) -> None:
-    """Score what a dynamics model says of simulated triplets, from their codes."""
-    from evaluation.labels import predict, score
-    from models.registry import load_model
-
-    print_scores(score(predict(dataset, load_model(dynamics), num)), as_json)
 
 
 def _given(**options: object) -> list[str]:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
     from evaluation.labels import LabelScores, Rate
+    from evaluation.preference import Preferences
+    from evaluation.world import BestOfN, Mean, Score, WorldScores
 
 
 @contextmanager
@@ -85,8 +87,9 @@ def print_scores(scores: LabelScores, as_json: bool, shown: Mapping[str, int] | 
     )
     rates = {field.name: getattr(scores, field.name) for field in dataclasses.fields(scores)}
     deciles, confusion = rates.pop("by_decile"), rates.pop("confusion")
-    by_verb = rates.pop("by_verb")
+    by_verb, words = rates.pop("by_verb"), rates.pop("wording")
     _print_rates("accuracy", rates)
+    _print_rows("words", [f"{name:<22}{value:>12.3f}" for name, value in dataclasses.asdict(words).items()])
     _print_rates("exact, by verb", by_verb)
     names = (f"tenth {number}" for number in range(1, len(deciles) + 1))
     _print_rates("exact, from the least likely tenth on", dict(zip(names, deciles, strict=True)))
@@ -97,6 +100,49 @@ def print_scores(scores: LabelScores, as_json: bool, shown: Mapping[str, int] | 
         if said != true
     ]
     _print_rows("mistaken verbs", mistakes)
+
+
+def print_world(scores: WorldScores, as_json: bool) -> None:
+    """Print the judge's means by action: the model's, and beside it those of the copy and of the codec."""
+    if as_json:
+        print(json.dumps(dataclasses.asdict(scores)))
+        return
+    rows = scores.scores
+    print(f"{'':<10}{'':>6}", *(f"{name:^30}" for name in rows), sep="  ")
+    print(f"{'':<10}{'cases':>6}", *(f"{'ES':>5}{'ME':>7}{'judge':>10}{'L1':>8}" for _ in rows), sep="  ")
+    for action in rows["model"]:
+        cells = [scores_of[action] for scores_of in rows.values()]
+        print(f"{action:<10}{cells[0].judge.num:>6,}", *map(_score_cell, cells), sep="  ")
+
+
+def print_best_of_n(result: BestOfN, as_json: bool) -> None:
+    """Print the judge's mean for each N, as the dynamics model chooses and as the judge itself would."""
+    if as_json:
+        print(json.dumps(dataclasses.asdict(result)))
+        return
+    for name, means in result.judge.items():
+        _print_rows(
+            f"judge, {name} best of",
+            [f"{count:<10}{_mean_text(mean)}  of {mean.num:,} cases" for count, mean in means.items()],
+        )
+
+
+def print_preferences(result: Preferences, as_json: bool) -> None:
+    """Print the share of triplets that are likelier than their false twin, by what is false."""
+    if as_json:
+        print(json.dumps(dataclasses.asdict(result)))
+        return
+    print(f"{'triplets':<24}{result.triplets:>12,}")
+    _print_rates(f"found likelier ({result.task}) than with", result.likelier)
+
+
+def _score_cell(score: Score) -> str:
+    return f"{score.editing:>5.2f}{score.minimal:>7.2f}{score.judge.mean:>10.2f}{score.l1:>8.3f}"
+
+
+def _mean_text(mean: Mean) -> str:
+    error = "" if mean.standard_error is None else f" ± {mean.standard_error:.2f}"
+    return f"{mean.mean:>5.2f}{error}"
 
 
 def _print_rates(title: str, rates: Mapping[str, Rate]) -> None:

@@ -23,7 +23,18 @@ from tests.tiny_dataset import build
 from tests.tiny_vlm import tiny_vlm
 
 IMAGINE = ("imagine", "--world", "nowhere", "--source", "nowhere.png", "--out", "out/never")
-HEAVY = ("av", "datasets", "deepspeed", "polars", "pyarrow", "pydantic", "ray", "torch", "transformers")
+HEAVY = (
+    "av",
+    "datasets",
+    "deepspeed",
+    "matplotlib",
+    "polars",
+    "pyarrow",
+    "pydantic",
+    "ray",
+    "torch",
+    "transformers",
+)
 
 
 @pytest.fixture

@@ -1,0 +1,152 @@
+"""`kinescribe evaluate …`: how good labels and models are, measured against the simulated world's truth.
+
+Part of the command line: reads options, calls one function, prints and plots what it returned. Nothing heavy
+is imported before a command runs.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from kinescribe.display import counted, print_best_of_n, print_preferences, print_scores, print_world
+from schemas.errors import ConfigError
+
+evaluate = typer.Typer(help="Score labels and models; most against exact truth.", no_args_is_help=True)
+
+Dataset = Annotated[str, typer.Argument(metavar="DATASET", help="Folder or URL of a labelled dataset.")]
+Seed = Annotated[int, typer.Option(min=0, help="The same seed draws the same.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object on stdout.")]
+Plot = Annotated[Path | None, typer.Option(help="Draw the result into this file, e.g. scores.png.")]
+Cases = Annotated[int, typer.Option(min=1, help="How many scenes and actions to draw.")]
+World = Annotated[str, typer.Option(help="World model: a model's folder.")]
+Dynamics = Annotated[str, typer.Option(help="Dynamics model: 'embedded' or a model's folder.")]
+
+
+@evaluate.command("labels")
+def labels(
+    dataset: Dataset,
+    truth: Annotated[Path, typer.Option(help="Folder that `simulate clips` wrote.")],
+    as_json: Json = False,
+    plot: Plot = None,
+) -> None:
+    """Score the labels of simulated clips; pairs that show no single action don't count."""
+    from evaluation.labels import compare, score
+    from evaluation.plots import plot_labels
+
+    _check(plot)
+    predictions, shown = compare(dataset, truth)
+    scores = score(predictions)
+    print_scores(scores, as_json, shown)
+    if plot:
+        plot_labels(scores, plot)
+
+
+@evaluate.command("dynamics")
+def dynamics_model(
+    dataset: Dataset,
+    dynamics: Dynamics = "embedded",
+    num: Annotated[int | None, typer.Option(min=1, help="Only the first so many triplets.")] = None,
+    as_json: Json = False,
+    plot: Plot = None,
+) -> None:
+    """Score what a dynamics model says of simulated triplets, from their codes."""
+    from evaluation.labels import predict, score
+    from evaluation.plots import plot_labels
+    from models.registry import load_model
+
+    _check(plot)
+    scores = score(predict(dataset, load_model(dynamics), num))
+    print_scores(scores, as_json)
+    if plot:
+        plot_labels(scores, plot)
+
+
+@evaluate.command("world")
+def world_model(
+    world: World,
+    num: Cases = 200,
+    seed: Seed = 0,
+    num_samples: Annotated[int, typer.Option("-n", min=1, help="Samples to choose the best of.")] = 1,
+    dynamics: Annotated[str | None, typer.Option(help="Dynamics model that chooses.")] = None,
+    as_json: Json = False,
+    plot: Plot = None,
+) -> None:
+    """Judge what a world model imagines in simulated scenes, beside a copy and the codec's best."""
+    if num_samples > 1 and dynamics is None:
+        raise ConfigError(f"-n {num_samples} needs a model that chooses the best; give --dynamics")
+    from evaluation.plots import plot_world
+    from evaluation.world import score_world
+    from models.registry import load_model
+
+    _check(plot)
+    models = load_model(world), load_model(dynamics) if dynamics else None
+    with counted("cases") as progress:
+        scores = score_world(*models, num, num_samples, seed, progress)
+    print_world(scores, as_json)
+    if plot:
+        plot_world(scores, plot)
+
+
+@evaluate.command("best-of-n")
+def best_of_n(
+    world: World,
+    dynamics: Dynamics = "embedded",
+    counts: Annotated[str, typer.Option("--n", metavar="N,N,…", help="Numbers of samples.")] = "1,2,4,8",
+    num: Cases = 200,
+    seed: Seed = 0,
+    as_json: Json = False,
+    plot: Plot = None,
+) -> None:
+    """Judge the best of N imagined targets for each N, chosen by a dynamics model and by the judge itself."""
+    numbers = _counts(counts)
+    from evaluation.plots import plot_best_of_n
+    from evaluation.world import score_best_of_n
+    from models.registry import load_model
+
+    _check(plot)
+    models = load_model(world), load_model(dynamics)
+    with counted("cases") as progress:
+        result = score_best_of_n(*models, numbers, num, seed, progress)
+    print_best_of_n(result, as_json)
+    if plot:
+        plot_best_of_n(result, plot)
+
+
+@evaluate.command("preference")
+def preference(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="'embedded' or a model's folder.")],
+    dataset: Dataset,
+    task: Annotated[Literal["dynamics", "world"], typer.Option(help="Whose likelihood.")] = "dynamics",
+    num: Annotated[int, typer.Option(min=1, help="Only the first so many triplets.")] = 500,
+    seed: Seed = 0,
+    as_json: Json = False,
+    plot: Plot = None,
+) -> None:
+    """Say how often a model finds true triplets likelier than the same with something made false."""
+    from evaluation.plots import plot_preferences
+    from evaluation.preference import prefer
+    from models.registry import load_model
+
+    _check(plot)
+    with counted("triplets") as progress:
+        result = prefer(load_model(model), dataset, task, num, seed, progress)
+    print_preferences(result, as_json)
+    if plot:
+        plot_preferences(result, plot)
+
+
+def _check(plot: Path | None) -> None:
+    from evaluation.plots import require_format
+
+    if plot:
+        require_format(plot)
+
+
+def _counts(text: str) -> list[int]:
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() and int(part) > 0 for part in parts):
+        raise ConfigError(f"--n {text}: give whole numbers above 0 with commas between, e.g. 1,2,4,8")
+    return sorted({int(part) for part in parts})

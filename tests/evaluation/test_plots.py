@@ -1,0 +1,47 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from evaluation.actions import parse
+from evaluation.labels import Prediction, Rate, score
+from evaluation.plots import plot_best_of_n, plot_labels, plot_preferences, plot_world, require_format
+from evaluation.preference import Preferences
+from evaluation.world import BestOfN, Mean, Score, WorldScores
+from schemas.errors import ConfigError
+
+
+def labels(path: Path) -> None:
+    truths = [parse("move the red ball left"), parse("pan left")]
+    predictions = [Prediction(truth, "pan left", -0.1) for truth in truths if truth]
+    plot_labels(score(predictions), path)
+
+
+def world(path: Path) -> None:
+    by_action = {name: Score(5.0, 6.0, Mean(4.0, 0.5, 9), 0.1) for name in ("all", "object", "move")}
+    plot_world(WorldScores(dict.fromkeys(("model", "copy", "codec"), by_action)), path)
+
+
+def best_of_n(path: Path) -> None:
+    means = {1: Mean(3.0, 0.1, 9), 2: Mean(3.5, None, 1)}
+    plot_best_of_n(BestOfN({"verified": means, "oracle": means}), path)
+
+
+def preferences(path: Path) -> None:
+    plot_preferences(Preferences("world", 9, {"swapped": Rate(9, 9), "random action": Rate(0, 0)}), path)
+
+
+@pytest.mark.parametrize("draw", [labels, world, best_of_n, preferences])
+def test_a_plot_is_a_picture_with_something_on_it(draw: Callable[[Path], None], tmp_path: Path):
+    draw(tmp_path / "plot.png")
+    pixels = np.asarray(Image.open(tmp_path / "plot.png").convert("RGB"))
+    assert pixels.shape[0] > 200
+    assert len(np.unique(pixels.reshape(-1, 3), axis=0)) > 20
+
+
+@pytest.mark.parametrize("name", ["plot.jpg", "plot", "nowhere/plot.png"])
+def test_a_plot_that_cannot_be_written_is_refused(name: str, tmp_path: Path):
+    with pytest.raises(ConfigError, match="--plot"):
+        require_format(tmp_path / name)

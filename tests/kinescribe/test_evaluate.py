@@ -1,0 +1,87 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from kinescribe.cli import main
+from tests.tiny_triplets import write_triplets
+from tests.tiny_vlm import tiny_vlm
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    tiny_vlm().save(folder)
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = str(tmp_path_factory.mktemp("data") / "triplets")
+    write_triplets(folder, 20, tiny_vlm().codec_id)
+    return folder
+
+
+def exit_code(*arguments: str) -> int:
+    with pytest.raises(SystemExit) as leaving:
+        main(("evaluate", *arguments))
+    assert isinstance(leaving.value.code, int)
+    return leaving.value.code
+
+
+def result(capsys: pytest.CaptureFixture[str]) -> dict:
+    return json.loads(capsys.readouterr().out)
+
+
+def test_world_prints_one_object_and_draws(model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    plot = tmp_path / "world.png"
+    assert exit_code("world", "--world", model, "--num", "2", "--json", "--plot", str(plot)) == 0
+    assert set(result(capsys)["scores"]) == {"model", "copy", "codec"}
+    assert plot.is_file()
+
+
+def test_best_of_n_prints_both_choices_for_each_n(model: str, capsys: pytest.CaptureFixture[str]):
+    arguments = ("--world", model, "--dynamics", model, "--n", "2, 1", "--num", "2", "--json")
+    assert exit_code("best-of-n", *arguments) == 0
+    assert {name: list(means) for name, means in result(capsys)["judge"].items()} == {
+        "verified": ["1", "2"],
+        "oracle": ["1", "2"],
+    }
+
+
+def test_preference_is_of_the_task_that_is_asked_for(
+    model: str, dataset: str, capsys: pytest.CaptureFixture[str]
+):
+    assert exit_code("preference", model, dataset, "--task", "world", "--num", "10", "--json") == 0
+    shown = result(capsys)
+    assert (shown["task"], shown["triplets"]) == ("world", 10)
+
+
+def test_dynamics_has_words_beside_accuracy(
+    model: str, dataset: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    plot = tmp_path / "labels.png"
+    assert exit_code("dynamics", dataset, "--dynamics", model, "--json", "--plot", str(plot)) == 0
+    assert set(result(capsys)["wording"]) == {"rouge_1", "rouge_l", "bleu"}
+    assert plot.is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "names"),
+    [
+        (("world", "--world", "nowhere"), ["nowhere", "no model"]),
+        (("world", "--world", "nowhere", "-n", "4"), ["-n 4", "--dynamics"]),
+        (("world", "--world", "nowhere", "--plot", "a.gif"), ["a.gif", ".png"]),
+        (("best-of-n", "--world", "nowhere", "--n", "1,x"), ["1,x", "1,2,4,8"]),
+        (("best-of-n", "--world", "nowhere", "--n", "0"), ["--n 0"]),
+    ],
+)
+def test_what_the_user_can_mend_is_said_before_a_model_is_loaded(
+    arguments: tuple[str, ...], names: list[str], capsys: pytest.CaptureFixture[str]
+):
+    assert exit_code(*arguments) == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert shown.err.startswith("error: ")
+    for name in names:
+        assert name in shown.err
