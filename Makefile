@@ -54,6 +54,12 @@ embedded: setup
 		--data $(WORLD)/triplets-3 --data $(WORLD)/triplets-4 --set 'held_out=[$(WORLD)/test]' \
 		--set init=$(WORLD)/dynamics/export
 	kinescribe evaluate dynamics $(WORLD)/test --dynamics $(WORLD)/objects/export
+	for seed in 21 22; do kinescribe simulate triplets --num 65536 --seed $$seed --camera-weight 1 --rough-share 0 \
+		--codec $(WORLD)/codec/export --out $(WORLD)/triplets-$$seed; done
+	kinescribe train world --config configs/embedded-world.yaml --out $(WORLD)/world \
+		--data $(WORLD)/triplets-21 --data $(WORLD)/triplets-22 --set 'held_out=[$(WORLD)/test]' \
+		--set init=$(WORLD)/objects/export
+	kinescribe evaluate world --world $(WORLD)/world/export --num 1000
 
 clean:
 	rm -rf .venv build dist *.egg-info out

@@ -15,6 +15,9 @@ from numpy.random import Generator
 from evaluation.scene import Camera, Image, Scene, render
 
 
+ROUGH_SHARE = 0.5
+
+
 @dataclass(frozen=True, slots=True)
 class Recording:
     """How strongly one clip is disturbed; each frame then draws its own disturbance."""
@@ -38,9 +41,9 @@ class Disturbance:
     light: float
 
 
-def draw_recording(rng: Generator) -> Recording:
-    """Half of all clips are steady; the rest are hand-held, flickering or dim."""
-    rough = float(rng.random() < 0.5)
+def draw_recording(rng: Generator, rough_share: float = ROUGH_SHARE) -> Recording:
+    """A clip that is steady, or by `rough_share` hand-held, flickering or dim."""
+    rough = float(rng.random() < rough_share)
     return Recording(
         shake=rough * rng.uniform(0, 0.006),
         light=rough * rng.uniform(0, 0.07),

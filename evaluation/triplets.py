@@ -17,7 +17,7 @@ from PIL import Image as PILImage
 
 from evaluation.actions import CAMERA
 from evaluation.changes import Change, draw_change, draw_scene
-from evaluation.distractors import compressed, decompressed, disturbances, draw_recording, record
+from evaluation.distractors import ROUGH_SHARE, compressed, decompressed, disturbances, draw_recording, record
 from evaluation.scene import Image
 from models.codec import ImageCodec
 from schemas.clips import Clip, WorkUnit, stable_id
@@ -30,12 +30,19 @@ from storage.shards import committed_units, write_unit
 Split = Literal["train", "test"]
 _SPLITS: dict[Split, int] = {"train": 1, "test": 2}
 _OBJECT_WEIGHTS = {"move": 5.0, "add": 3.0, "resize": 3.0, "turn": 2.0, "paint": 2.0}
-CAMERA_WEIGHT = 2.0
-"""Of each of the four motions, beside those above."""
 CHANGES_PER_CHAIN = 8
 CHAINS_PER_UNIT = 64
 TRIPLETS_PER_UNIT = 2 * CHANGES_PER_CHAIN * CHAINS_PER_UNIT
 _RENDER_SIDE = 128
+
+
+class Draw(NamedTuple):
+    """What is drawn, and how often."""
+
+    camera_weight: float = 2.0
+    """How often each motion of the camera is tried, where moving an object is 5."""
+    rough_share: float = ROUGH_SHARE
+    """Of chains that are hand-held, flickering or dim."""
 
 
 class Chain(NamedTuple):
@@ -50,17 +57,12 @@ def split_rng(split: Split, seed: int, index: int) -> Generator:
     return np.random.default_rng([_SPLITS[split], seed, index])
 
 
-def draw_chain(
-    rng: Generator, num_changes: int = CHANGES_PER_CHAIN, camera_weight: float = CAMERA_WEIGHT
-) -> Chain:
-    """A scene and what was done to it, recorded under one set of distractors.
-
-    `camera_weight` is how often a motion of the camera is tried, where moving an object is 5.
-    """
-    recording = draw_recording(rng)
+def draw_chain(rng: Generator, num_changes: int = CHANGES_PER_CHAIN, draw: Draw = Draw()) -> Chain:
+    """A scene and what was done to it, recorded under one set of distractors."""
+    recording = draw_recording(rng, draw.rough_share)
     scene = draw_scene(rng)
     changes: list[Change] = []
-    weights = _OBJECT_WEIGHTS | dict.fromkeys(CAMERA, camera_weight)
+    weights = _OBJECT_WEIGHTS | dict.fromkeys(CAMERA, draw.camera_weight)
     names, odds = list(weights), np.array(list(weights.values()))
     while len(changes) < num_changes:
         change = draw_change(rng, scene, str(rng.choice(names, p=odds / odds.sum())))
@@ -82,7 +84,7 @@ def write_triplets(
     seed: int,
     codec: ImageCodec | None,
     side: int = 64,
-    camera_weight: float = CAMERA_WEIGHT,
+    draw: Draw = Draw(),
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> None:
     """Write at least `num_triplets` to the dataset folder, whole units at a time; run again to resume.
@@ -93,7 +95,7 @@ def write_triplets(
     num_units = -(-num_triplets // TRIPLETS_PER_UNIT)
     codec_id, grid = (codec.id, codec.grid) if codec else ("none", (0, 0))
     config: dict[str, Any] = {"world": "simulated", "split": split, "seed": seed, "units": num_units}
-    config |= {"side": side, "camera_weight": camera_weight}
+    config |= {"side": side, **draw._asdict()}
     units = [_unit(split, seed, index) for index in range(num_units)]
     digest = plan_digest(clip for unit in units for clip in unit.clips)
     bind(dataset, Run(VERSION, config, {}, codec_id, grid, digest))
@@ -104,7 +106,7 @@ def write_triplets(
             rngs = (
                 split_rng(split, seed, index * CHAINS_PER_UNIT + place) for place in range(CHAINS_PER_UNIT)
             )
-            chains = (draw_chain(rng, camera_weight=camera_weight) for rng in rngs)
+            chains = (draw_chain(rng, draw=draw) for rng in rngs)
             table = _unit_table(unit, chains, codec, side)
             outcomes = [ClipOutcome(c.clip_id, Status.KEPT, 2 * CHANGES_PER_CHAIN) for c in unit.clips]
             write_unit(dataset, unit, table, outcomes)

@@ -303,14 +303,18 @@ def simulate_triplets(
         float,
         typer.Option(min=0, help="How often each camera motion is tried, where moving an object is 5."),
     ] = 2.0,
+    rough_share: Annotated[
+        float, typer.Option(min=0, max=1, help="Of scenes that are hand-held, flickering or dim.")
+    ] = 0.5,
 ) -> None:
     """Write labelled triplets to train a codec or a dynamics model on."""
-    from evaluation.triplets import write_triplets
+    from evaluation.triplets import Draw, write_triplets
     from models.codec import ImageCodec
 
     with counted("units") as progress:
         loaded = ImageCodec.load(codec) if codec else None
-        write_triplets(out, num, split, seed, loaded, camera_weight=camera_weight, progress=progress)
+        draw = Draw(camera_weight, rough_share)
+        write_triplets(out, num, split, seed, loaded, draw=draw, progress=progress)
     print(out)
 
 

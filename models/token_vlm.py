@@ -93,6 +93,21 @@ class TokenVLM:
         else:
             self._codec.save(folder / CODEC)
 
+    @torch.no_grad()
+    def restart_image_head(self) -> None:
+        """Set the head's rows of image codes to the codes' embeddings, centred: codes alike are as likely.
+
+        For a model that never drew images, whose head knows nothing of them. Raises ModelError where head and
+        embeddings are one.
+        """
+        embeddings_VD = self.network.get_input_embeddings().weight
+        head_VD = self.network.get_output_embeddings().weight
+        if head_VD is embeddings_VD:
+            raise ModelError("the model's head is its embeddings already; leave new_image_head out")
+        first = self.layout.first_code_id
+        codes_KD = embeddings_VD[first : first + self.layout.num_codes]
+        head_VD[first : first + self.layout.num_codes] = codes_KD - codes_KD.mean(0)
+
     @property
     def codec(self) -> ImageCodec:
         """The codec, loaded when it is first asked for."""

@@ -62,8 +62,9 @@ class TokenSequence(NamedTuple):
 class TokenLayout:
     """Builds sequences for one tokenizer and one codec; image code c has the id `first_code_id + c`.
 
-    With `aligned` positions both tasks give the two images the same ones, those of the dynamics prompt: what
-    a network with learned positions knows of an image's places then serves both. Else positions count up.
+    With `aligned` positions both tasks give the two images those of the dynamics prompt: what a network with
+    learned positions knows of an image's places then serves both. In a world sequence, a token of the target
+    has the place of the next one, which it predicts. Else positions count up.
     """
 
     tokenizer: PreTrainedTokenizerFast
@@ -110,7 +111,7 @@ class TokenLayout:
             return np.arange(num_tokens)
         source, target = self.image_starts
         text = target + self.codes_per_image + np.arange(num_tokens - self.codes_per_image - 3)
-        return np.concatenate([np.arange(source + self.codes_per_image), text, [target - 1]])
+        return np.concatenate([np.arange(source + self.codes_per_image), text, [target]])
 
     def sequence(
         self, task: Task, triplet: CodeTriplet, importance: NDArray[np.float32] | None = None

@@ -88,6 +88,8 @@ class TokenJob:
         world = config if isinstance(config, WorldTraining) else None
         triplets = read_triplets(config.data, world.select if world else None)
         self.vlm = _start(config, triplets)
+        if world and world.new_image_head:
+            self.vlm.restart_image_head()
         self.lora = config.lora is not None
         if config.lora:
             self.vlm.network = _with_adapters(self.vlm.network, config.lora)

@@ -21,6 +21,15 @@ def test_shake_stays_far_below_the_least_pan():
     assert max(offsets) < 0.05
 
 
+def test_the_share_of_rough_recordings_is_as_asked():
+    rng = np.random.default_rng(3)
+    for share, expected in ((0.0, 0), (1.0, 50)):
+        recordings = [draw_recording(rng, share) for _ in range(50)]
+        assert (
+            sum(one.shake > 0 for one in recordings) == sum(one.light > 0 for one in recordings) == expected
+        )
+
+
 def test_a_compressed_image_comes_back_nearly_as_it_was():
     image = record(SCENE, 64, *steady())
     assert np.abs(decompressed(compressed(image, 95)).astype(int) - image).mean() < 6

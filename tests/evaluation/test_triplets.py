@@ -7,7 +7,14 @@ import torch
 from PIL import Image
 
 from evaluation.actions import parse
-from evaluation.triplets import CHAINS_PER_UNIT, TRIPLETS_PER_UNIT, draw_chain, split_rng, write_triplets
+from evaluation.triplets import (
+    CHAINS_PER_UNIT,
+    TRIPLETS_PER_UNIT,
+    Draw,
+    draw_chain,
+    split_rng,
+    write_triplets,
+)
 from models.codec import ImageCodec
 from models.fresh import new_codec
 from schemas.errors import DatasetError
@@ -79,7 +86,7 @@ def test_a_chain_has_a_frame_before_and_after_each_change():
 
 def test_camera_weight_says_how_often_the_camera_moves():
     rng = np.random.default_rng(0)
-    still = draw_chain(rng, num_changes=30, camera_weight=0.0)
-    moving = draw_chain(rng, num_changes=30, camera_weight=50.0)
+    still = draw_chain(rng, num_changes=30, draw=Draw(camera_weight=0.0))
+    moving = draw_chain(rng, num_changes=30, draw=Draw(camera_weight=50.0))
     assert not any(change.action.is_camera for change in still.changes)
     assert sum(change.action.is_camera for change in moving.changes) > 20

@@ -124,6 +124,24 @@ def test_a_sample_is_the_same_however_many_are_drawn_beside_it(vlm: TokenVLM):
     assert (two == five[:2]).all()
 
 
+def test_a_new_image_head_finds_codes_likelier_the_more_their_embeddings_are_alike(vlm: TokenVLM):
+    head_VD = vlm.network.get_output_embeddings().weight
+    first = vlm.layout.first_code_id
+    text = head_VD[:first].clone()
+    vlm.restart_image_head()
+    assert torch.equal(head_VD[:first], text)
+    codes_KD = vlm.network.get_input_embeddings().weight[first:]
+    said_D = codes_KD[5] - codes_KD.mean(0)
+    expected_K = (codes_KD - codes_KD.mean(0)) @ said_D
+    torch.testing.assert_close(head_VD[first:] @ said_D, expected_K)
+
+
+def test_a_head_that_is_the_embeddings_cannot_be_started_anew(vlm: TokenVLM):
+    vlm.network.set_output_embeddings(vlm.network.get_input_embeddings())
+    with pytest.raises(ModelError, match="new_image_head"):
+        vlm.restart_image_head()
+
+
 def test_the_world_task_scores_the_targets_tokens(vlm: TokenVLM):
     batch = triplets(vlm, 3)
     for triplet, score in zip(batch, vlm.score(batch, "world"), strict=True):

@@ -60,17 +60,15 @@ def test_positions_count_up(layout: TokenLayout):
         assert sequence.positions.tolist() == list(range(len(sequence.ids)))
 
 
-def test_aligned_positions_put_both_images_where_the_dynamics_prompt_has_them(layout: TokenLayout):
+def test_aligned_positions_put_a_target_token_where_the_one_that_it_predicts_belongs(layout: TokenLayout):
     aligned = replace(layout, aligned=True)
     dynamics, world = (aligned.sequence(task, TRIPLET) for task in ("dynamics", "world"))
-    first = layout.first_code_id
-    places = [
-        {int(id_): int(place) for id_, place in zip(s.ids, s.positions, strict=True) if id_ >= first}
-        for s in (dynamics, world)
-    ]
-    assert places[0] == places[1]
     assert dynamics.positions.tolist() == list(range(len(dynamics.ids)))
-    assert len(set(world.positions.tolist())) == len(world.ids)
+    source, target = layout.image_starts
+    length = layout.codes_per_image
+    assert world.positions[: source + length].tolist() == dynamics.positions[: source + length].tolist()
+    # <image> predicts the first code, and each code the next.
+    assert world.positions[-length - 1 : -1].tolist() == list(range(target, target + length))
     words = [layout.tokenizer.convert_tokens_to_ids("<action>"), *layout.text("pan left")[:-1]]
     starts = [s.positions[np.isin(s.ids, words)].tolist() for s in (dynamics, world)]
     assert starts[0] == starts[1]
