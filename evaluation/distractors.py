@@ -14,7 +14,6 @@ from numpy.random import Generator
 
 from evaluation.scene import Camera, Image, Scene, render
 
-
 ROUGH_SHARE = 0.5
 
 

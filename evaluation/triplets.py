@@ -45,6 +45,9 @@ class Draw(NamedTuple):
     """Of chains that are hand-held, flickering or dim."""
 
 
+USUAL = Draw()
+
+
 class Chain(NamedTuple):
     """Frames (N + 1 images) and the N changes between them."""
 
@@ -57,7 +60,7 @@ def split_rng(split: Split, seed: int, index: int) -> Generator:
     return np.random.default_rng([_SPLITS[split], seed, index])
 
 
-def draw_chain(rng: Generator, num_changes: int = CHANGES_PER_CHAIN, draw: Draw = Draw()) -> Chain:
+def draw_chain(rng: Generator, num_changes: int = CHANGES_PER_CHAIN, draw: Draw = USUAL) -> Chain:
     """A scene and what was done to it, recorded under one set of distractors."""
     recording = draw_recording(rng, draw.rough_share)
     scene = draw_scene(rng)
@@ -84,7 +87,7 @@ def write_triplets(
     seed: int,
     codec: ImageCodec | None,
     side: int = 64,
-    draw: Draw = Draw(),
+    draw: Draw = USUAL,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> None:
     """Write at least `num_triplets` to the dataset folder, whole units at a time; run again to resume.

@@ -189,7 +189,7 @@ class WorldTraining(TokenTraining):
     weights: Literal["l2", "none"] = "l2"
     """Of the target's tokens: the recognition model's squared L2 distances, or 1."""
     new_image_head: bool = False
-    """Start the head's rows of image codes from the codes' embeddings: for an `init` that never drew images."""
+    """Start the head's rows of image codes from their embeddings: for an `init` that never drew images."""
     importance_floor: Share = 0.0
     """The least weight of a token, where an image's tokens weigh 1 on average."""
     select: str | None = None

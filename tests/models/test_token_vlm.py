@@ -1,3 +1,4 @@
+import copy
 import math
 from pathlib import Path
 
@@ -125,6 +126,7 @@ def test_a_sample_is_the_same_however_many_are_drawn_beside_it(vlm: TokenVLM):
 
 
 def test_a_new_image_head_finds_codes_likelier_the_more_their_embeddings_are_alike(vlm: TokenVLM):
+    vlm = copy.deepcopy(vlm)
     head_VD = vlm.network.get_output_embeddings().weight
     first = vlm.layout.first_code_id
     text = head_VD[:first].clone()
@@ -137,6 +139,7 @@ def test_a_new_image_head_finds_codes_likelier_the_more_their_embeddings_are_ali
 
 
 def test_a_head_that_is_the_embeddings_cannot_be_started_anew(vlm: TokenVLM):
+    vlm = copy.deepcopy(vlm)
     vlm.network.set_output_embeddings(vlm.network.get_input_embeddings())
     with pytest.raises(ModelError, match="new_image_head"):
         vlm.restart_image_head()
