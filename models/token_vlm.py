@@ -100,8 +100,9 @@ class TokenVLM:
         For a model that never drew images, whose head knows nothing of them. Raises ModelError where head and
         embeddings are one.
         """
-        embeddings_VD = self.network.get_input_embeddings().weight
-        head_VD = self.network.get_output_embeddings().weight
+        network: Any = self.network
+        embeddings_VD = network.get_input_embeddings().weight
+        head_VD = network.get_output_embeddings().weight
         if head_VD is embeddings_VD:
             raise ModelError("the model's head is its embeddings already; leave new_image_head out")
         first = self.layout.first_code_id
