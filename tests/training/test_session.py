@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 
 def run(config: TrainConfig) -> list[dict[str, float]]:
     """Train in this process; returns the curve."""
-    TrainSession(config, lambda _: None).run()
+    TrainSession(config, lambda _: None, print).run()
     return curve(config)
 
 
@@ -49,7 +49,7 @@ class TestOneProcess:
     def test_dynamics_learns_and_its_export_opens(self, dynamics, dataset, model_folder):
         config = dynamics(steps=60, held_out=[dataset], evaluate_every=60, log_every=20, checkpoint_every=20)
         reports: list[dict[str, float]] = []
-        TrainSession(config, lambda metrics: reports.append(dict(metrics))).run()
+        TrainSession(config, lambda metrics: reports.append(dict(metrics)), print).run()
         losses = [line["loss"] for line in curve(config) if "loss" in line]
         assert losses[-1] < losses[0] - 0.5
         assert reports[0]["step"] == 20
@@ -68,8 +68,8 @@ class TestOneProcess:
 
     def test_a_mix_of_what_the_data_lacks_is_refused(self, world):
         with pytest.raises(ConfigError, match=r"mix.labelled is 0.5.*no labelled"):
-            TrainSession(world(mix={"supervised": 0.5, "labelled": 0.5}), lambda _: None)
-        TrainSession(world(mix={"supervised": 1.0, "labelled": 0.0}), lambda _: None)
+            TrainSession(world(mix={"supervised": 0.5, "labelled": 0.5}), print, print)
+        TrainSession(world(mix={"supervised": 1.0, "labelled": 0.0}), print, print)
 
     def test_training_on_codes_loads_no_codec(self, world, monkeypatch):
         def refuse(folder):
@@ -144,7 +144,7 @@ class TestOneProcess:
         config = dynamics()
         before = run(config)
         reports: list[object] = []
-        TrainSession(config, reports.append).run()
+        TrainSession(config, reports.append, print).run()
         assert reports == []
         assert curve(config) == before
 
