@@ -138,7 +138,7 @@ def test_a_selection_of_what_is_not_there_is_refused(dataset, tmp_path, run, uni
 def test_an_action_without_words_is_refused_by_name(tmp_path: Path):
     write_triplets(str(tmp_path), 3, tiny_vlm().codec.id, action=" \n")
     first = scan(str(tmp_path), ["triplet_id"]).to_table()["triplet_id"][0]
-    with pytest.raises(DatasetError, match=f"3 triplets whose action has no words, first {first}; leave"):
+    with pytest.raises(DatasetError, match=f"3 triplets whose action has no words, first {first}; give"):
         read_triplets([str(tmp_path)])
 
 
