@@ -164,7 +164,7 @@ def _read(dataset: str, chosen: pa.Table | None) -> pa.Table:
     if len(wordless):
         raise DatasetError(
             f"{dataset} has {len(wordless)} triplets whose action has no words, first {wordless[0]}; "
-            "give them words where the data comes from, or name them in no selection"
+            "give them words where the data comes from, or take them out"
         )
     return table
 
