@@ -17,7 +17,7 @@ from schemas.training import TrainConfig
 def train_worker(arguments: Mapping[str, Any]) -> None:
     """Run this worker's part of `config` on `threads` threads.
 
-    What it measures, and an error that the user can mend, go to `reports`.
+    What it measures, what the user should know and an error that the user can mend go to `reports`.
     """
     import torch
 
@@ -27,7 +27,7 @@ def train_worker(arguments: Mapping[str, Any]) -> None:
     reports: Queue = arguments["reports"]
     torch.set_num_threads(arguments["threads"])
     try:
-        TrainSession(config, reports.put).run()
+        TrainSession(config, reports.put, reports.put).run()
     except UserError as error:
         # Raised here it would count as a lost worker, and the run would be started again.
         reports.put(error)

@@ -110,7 +110,10 @@ def _fit(config: TrainConfig, cluster: ClusterResources, progress: Progress) -> 
 
 @contextmanager
 def _passed_on(reports: Queue, progress: Progress) -> Iterator[None]:
-    """Call `progress` with every report from a thread; raise the user's error that a worker reported."""
+    """Call `progress` with every measurement from a thread, and print what else the workers have to say.
+
+    Raises the user's error that a worker reported.
+    """
     over, errors = threading.Event(), list[UserError]()
 
     def pass_on() -> None:
@@ -121,6 +124,8 @@ def _passed_on(reports: Queue, progress: Progress) -> Iterator[None]:
                 continue
             if isinstance(report, UserError):
                 errors.append(report)
+            elif isinstance(report, str):
+                print(report, file=sys.stderr, flush=True)
             else:
                 progress(report)
 

@@ -23,7 +23,7 @@ from schemas.version import VERSION
 from storage import uri
 from storage.card import write_card
 from storage.run import Run, bind, plan_digest, read_plan, read_run, write_plan
-from storage.selection import read_selection
+from storage.selection import chosen_units, read_selection, require_chosen
 from storage.shards import committed_units, scan, unit_uri, whole_units, write_unit
 
 TRIPLETS_PER_UNIT = 1024
@@ -51,8 +51,10 @@ def write_chosen(
     chosen = read_selection(selection)
     runs = dict(sorted(((dataset, read_run(dataset)) for dataset in datasets), key=_fingerprint))
     codec = _same_codec({dataset: run["identity"] for dataset, run in runs.items()})
-    rows = pl.DataFrame(chosen.rows)
-    parts = {dataset: rows.filter(pl.col("dataset") == run["fingerprint"]) for dataset, run in runs.items()}
+    parts = {
+        dataset: chosen.rows.filter(pc.field("dataset") == run["fingerprint"])
+        for dataset, run in runs.items()
+    }
     shares = [share for dataset in runs for share in _shares(dataset, parts[dataset], chosen.digest)]
     schema = triplet_schema(*codec)
     plan = plan_digest(clip for share in shares for clip in share.unit.clips)
@@ -94,9 +96,9 @@ def _models(identities: Iterable[Mapping[str, Any]]) -> dict[str, str]:
     return {role: ", ".join(sorted(fingerprints)) for role, fingerprints in roles.items()}
 
 
-def _shares(dataset: str, chosen: pl.DataFrame, digest: str) -> Iterator[_Share]:
+def _shares(dataset: str, chosen: pa.Table, digest: str) -> Iterator[_Share]:
     """Units of about `TRIPLETS_PER_UNIT`, each of the chosen clips of whole units of the dataset."""
-    if chosen.is_empty():
+    if not len(chosen):
         return
     counts = _clip_counts(dataset, chosen)
     clips: list[Clip] = []
@@ -118,21 +120,18 @@ def _share(dataset: str, clips: Sequence[Clip], sources: list[str], digest: str)
     return _Share(WorkUnit(unit_id, tuple(clips)), dataset, sources)
 
 
-def _clip_counts(dataset: str, chosen: pl.DataFrame) -> dict[str, int]:
+def _clip_counts(dataset: str, chosen: pa.Table) -> dict[str, int]:
     """How many triplets of each clip are chosen. Raises DatasetError where the dataset lacks one."""
-    parts = whole_units(scan(dataset, ["triplet_id", "clip_id"]), ROWS_PER_PART)
-    found = pl.concat(part.drop("object").join(chosen, on="triplet_id", how="semi") for part in parts)
-    missing = chosen.join(found, on="triplet_id", how="anti")
-    if len(missing):
-        raise DatasetError(
-            f"{dataset} lacks {len(missing)} triplets that are chosen, first {missing['triplet_id'][0]}; "
-            "curate it again"
-        )
+    rows = scan(dataset, ["triplet_id", "clip_id"], chosen_units(dataset, chosen))
+    ids = pl.DataFrame(chosen.select(["triplet_id"]))
+    parts = whole_units(rows, ROWS_PER_PART)
+    found = pl.concat(part.drop("object").join(ids, on="triplet_id", how="semi") for part in parts)
+    require_chosen(dataset, chosen, found["triplet_id"].to_arrow())
     return dict(found.group_by("clip_id").len().iter_rows())
 
 
-def _write(out: str, share: _Share, chosen: pl.DataFrame, schema: pa.Schema) -> None:
-    ids = chosen.filter(pl.col("unit_id").is_in(share.sources))["triplet_id"].to_arrow().cast(pa.string())
+def _write(out: str, share: _Share, chosen: pa.Table, schema: pa.Schema) -> None:
+    ids = chosen.filter(pc.field("unit_id").isin(share.sources))["triplet_id"].combine_chunks()
     units = uri.concurrently(_read_unit, (unit_uri(share.dataset, unit) for unit in share.sources))
     rows = [unit.filter(pc.field("triplet_id").isin(ids)).cast(schema) for unit in units]
     table = pa.concat_tables(rows)

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from diffusers.models.autoencoders.vq_model import VQModel
 from PIL import Image
 
-from models.identity import codec_grid, codec_id, patch_side
+from models.identity import codec_config, codec_grid, codec_id, patch_side
 from schemas.errors import ModelError
 
 
@@ -49,6 +49,7 @@ class ImageCodec:
         """The codec that `save` (or diffusers' `save_pretrained`) wrote to `folder`; safetensors only."""
         if not (folder / "config.json").is_file():
             raise ModelError(f"{folder} holds no codec: config.json is missing; name a VQModel folder")
+        codec_config(folder)
         return cls(VQModel.from_pretrained(folder, use_safetensors=True, local_files_only=True))
 
     def save(self, folder: Path) -> None:

@@ -23,6 +23,8 @@ CODEC_WEIGHTS = "diffusion_pytorch_model.safetensors"
 WEIGHTS = "model.safetensors"
 FILES = ("config.json", WEIGHTS, "tokenizer.json", f"{CODEC}/config.json", f"{CODEC}/{CODEC_WEIGHTS}")
 """Without these a folder is no unified model."""
+CODEC_KEYS = {"sample_size", "in_channels", "block_out_channels", "num_vq_embeddings"}
+"""What a codec's config.json must say."""
 CHUNK_BYTES = 1 << 20
 
 
@@ -84,9 +86,13 @@ def identify_codec(folder: Path) -> CodecIdentity:
 def codec_config(folder: Path) -> dict[str, Any]:
     """What a codec's folder says of it, without a look at the weights. Raises ModelError where damaged."""
     try:
-        return json.loads((folder / "config.json").read_text())
-    except (ValueError, OSError) as error:
+        config = json.loads((folder / "config.json").read_text())
+        missing = sorted(CODEC_KEYS - config.keys())
+    except (ValueError, AttributeError, OSError) as error:
         raise ModelError(f"the codec in {folder} is damaged: {error!r}; restore it") from error
+    if missing:
+        raise ModelError(f"{folder}/config.json lacks {', '.join(missing)}, so it is no codec's; restore it")
+    return config
 
 
 def codec_grid(config: Mapping[str, Any]) -> tuple[int, int]:

@@ -1,7 +1,7 @@
 """A selection: the triplets of one or more datasets that were chosen, in order, as one small Parquet file.
 
 It names rows, by the fingerprint of their dataset's run and the id of their unit, and holds none. Knows
-neither how they were chosen nor what for.
+neither how they were chosen nor what for, but whether a dataset has them.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from schemas.clips import stable_id
 from schemas.errors import DatasetError
 from storage import uri
-from storage.shards import rows_digest
+from storage.shards import committed_units, rows_digest
 
 SELECTION_KEY = b"kinescribe.selection"
 SELECTION_SCHEMA = pa.schema(
@@ -82,3 +82,22 @@ def read_selection(source: str) -> Selection:
         raise DatasetError(f"{source} cannot be read: {error}; {remedy}") from error
     except (pa.ArrowException, json.JSONDecodeError, KeyError, TypeError) as error:
         raise DatasetError(f"{source} is not a selection ({error!r}); {remedy}") from error
+
+
+def chosen_units(dataset: str, chosen: pa.Table) -> set[str]:
+    """The units of the rows that were chosen of a dataset. Raises DatasetError where it lacks one of them."""
+    units = set(chosen["unit_id"].to_pylist())
+    if missing := sorted(units - committed_units(dataset)):
+        raise DatasetError(
+            f"the selection names {len(missing)} units that {dataset} lacks, first {missing[0]}; "
+            "curate it again"
+        )
+    return units
+
+
+def require_chosen(dataset: str, chosen: pa.Table, found: pa.Array | pa.ChunkedArray) -> None:
+    """Raises DatasetError where a chosen triplet is not among the ids that were found in its dataset."""
+    if missing := sorted(set(chosen["triplet_id"].to_pylist()) - set(found.to_pylist())):
+        raise DatasetError(
+            f"{dataset} lacks {len(missing)} of its chosen triplets, first {missing[0]}; curate it again"
+        )

@@ -115,11 +115,11 @@ def create(uri: str, data: bytes, aside: str | None = None) -> bool:
 
     True if the object now there is this call's, False if it was somebody else's: a name is never
     overwritten and never shows half its bytes. `aside` is the folder in which a local file is prepared,
-    on the same disk; by default `.tmp` beside the file.
+    on the same disk; by default the file's own, under a hidden name.
     """
     if is_local(uri):
         path = local_path(uri)
-        return _link(path, data, local_path(aside) if aside else path.parent / ".tmp")
+        return _link(path, data, local_path(aside) if aside else path.parent)
     if scheme(uri) not in CONDITIONAL:
         raise DatasetError(
             f"{uri} cannot be written: {scheme(uri)}:// has no atomic create; "
@@ -141,7 +141,7 @@ def replace(uri: str, data: bytes) -> None:
         store.pipe_file(path, data)
         return
     path = local_path(uri)
-    with _aside(path, data, path.parent / ".tmp") as temporary:
+    with _aside(path, data, path.parent) as temporary:
         temporary.replace(path)
 
 
@@ -239,7 +239,7 @@ def _aside(path: Path, data: bytes, folder: Path) -> Generator[Path]:
     """The bytes, on the disk for good, under a name that nobody reads."""
     folder.mkdir(parents=True, exist_ok=True)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = folder / uuid.uuid4().hex
+    temporary = folder / f".{uuid.uuid4().hex}"
     try:
         with temporary.open("xb") as file:
             file.write(data)

@@ -1,6 +1,7 @@
 """A labelled dataset for training: random codes, an action that they tell, small real images."""
 
 import io
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -13,14 +14,21 @@ from storage.run import Run, bind, plan_digest, write_plan
 from storage.shards import write_unit
 
 ACTIONS = ("move the red ball left", "move the red ball right")
+LABELLED = {"action_logprob": -1.5, "action_tokens": 6, "finish_reason": "stop"}
+"""What the rows of a dataset have whose actions a model wrote."""
 
 
-def write_triplets(folder: str, num: int, codec_id: str, num_codes: int = 16, side: int = 4) -> None:
-    """`num` triplets in one unit; a target's first code is odd where the ball moves right."""
+def write_triplets(
+    folder: str, num: int, codec_id: str, num_codes: int = 16, side: int = 4, **columns: Any
+) -> None:
+    """`num` triplets in one unit; a target's first code is odd where the ball moves right.
+
+    `columns` are values that all rows have instead.
+    """
     clip = Clip(stable_id(folder), folder)
     unit = WorkUnit(stable_id("unit", num), (clip,))
     random = np.random.default_rng(num)
-    rows = [_row(clip, index, random, num_codes, side * side) for index in range(num)]
+    rows = [_row(clip, index, random, num_codes, side * side) | columns for index in range(num)]
     bind(folder, Run("0", {}, {}, codec_id, (side, side), plan_digest([clip])))
     write_plan(folder, [unit])
     table = pa.Table.from_pylist(rows, triplet_schema(codec_id, (side, side)))

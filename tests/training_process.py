@@ -3,6 +3,7 @@
 It kills itself with SIGKILL when step STEP is reported.
 """
 
+import json
 import os
 import signal
 import sys
@@ -12,7 +13,7 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
-from schemas.training import DynamicsTraining
+from schemas.training import TRAININGS
 from training.session import TrainSession
 
 
@@ -21,13 +22,14 @@ def main(last_step: str, rank: str, store: str, *config_files: str) -> None:
         if metrics["step"] == int(last_step):
             os.kill(os.getpid(), signal.SIGKILL)
 
-    configs = [DynamicsTraining.model_validate_json(Path(file).read_text()) for file in config_files]
+    given = [json.loads(Path(file).read_text()) for file in config_files]
+    configs = [TRAININGS[config["task"]].model_validate(config) for config in given]
     workers = configs[0].engine.workers
     torch.set_num_threads(1)
     os.environ["LOCAL_RANK"] = rank
     dist.init_process_group("gloo", store=dist.FileStore(store, workers), rank=int(rank), world_size=workers)
     for config in configs:
-        TrainSession(config, report).run()
+        TrainSession(config, report, print).run()
     dist.destroy_process_group()
 
 

@@ -25,14 +25,25 @@ from models.token_vlm import TokenVLM
 from models.tokens import Codes, CodeTriplet, Task, TokenSequence
 from schemas.errors import DatasetError
 from storage.run import read_run
-from storage.selection import read_selection
-from storage.shards import committed_units, scan
+from storage.selection import chosen_units, read_selection, require_chosen
+from storage.shards import scan
 from training.objective import TokenBatch, image_weights
 
-COLUMNS = ("source_codes", "target_codes", "action", "action_logprob", "importance")
-
+COLUMNS = ("triplet_id", "source_codes", "target_codes", "action", "action_logprob", "importance")
 
 Indices = NDArray[np.int64]
+
+
+class Order(Protocol):
+    """An endless sequence of samples, a function of the seed alone."""
+
+    def positions(self, step: int) -> range:
+        """The positions in the sequence that the global batch of `step` takes."""
+        ...
+
+    def sample(self, position: int) -> int:
+        """The index of the sample at a position."""
+        ...
 
 
 class SampleOrder:
@@ -45,11 +56,11 @@ class SampleOrder:
         self._permutation = lru_cache(maxsize=2)(self._permute)
 
     def positions(self, step: int) -> range:
-        """The positions in the endless sequence that the global batch of `step` takes."""
+        """See `Order.positions`."""
         return range(step * self.batch, (step + 1) * self.batch)
 
     def sample(self, position: int) -> int:
-        """The index of the sample at a position."""
+        """See `Order.sample`."""
         epoch, place = divmod(position, self.num_samples)
         return int(self._permutation(epoch)[place])
 
@@ -69,11 +80,11 @@ class MixedOrder:
         self.orders = [SampleOrder(len(group), batch, seed + index) for index, group in enumerate(groups)]
 
     def positions(self, step: int) -> range:
-        """See `SampleOrder.positions`."""
+        """See `Order.positions`."""
         return self.orders[0].positions(step)
 
     def sample(self, position: int) -> int:
-        """The index of the sample at a position."""
+        """See `Order.sample`."""
         num_first = math.floor(position * self.first_share)
         is_first = math.floor((position + 1) * self.first_share) > num_first
         group, place = (0, num_first) if is_first else (1, position - num_first)
@@ -93,7 +104,8 @@ class PackedTriplets:
 
     source_NL: Codes
     target_NL: Codes
-    importance_NL: NDArray[np.float16]
+    importance_NL: NDArray[np.float16] | None
+    """None where some triplet has none."""
     actions: pa.DictionaryArray
     given_N: NDArray[np.bool_]
     """Whether the action came with the data; else a dynamics model wrote it."""
@@ -106,11 +118,16 @@ class PackedTriplets:
 def read_triplets(datasets: Sequence[str], select: str | None = None) -> PackedTriplets:
     """Every triplet of the datasets, in order; of those that the selection `select` is of, the chosen ones.
 
-    Raises DatasetError where codecs differ, and where the selection is of what isn't there.
+    Raises DatasetError where codecs differ, where the selection is of what isn't there, where an action has
+    no words, and where no triplet is left.
     """
     chosen = _chosen(datasets, select) if select else {}
     datasets = [dataset for dataset in datasets if dataset not in chosen or len(chosen[dataset])]
     tables = [_read(dataset, chosen.get(dataset)) for dataset in datasets]
+    if not any(map(len, tables)):
+        raise DatasetError(
+            f"data {[*datasets]} holds no triplet to train on; name other datasets, or choose more"
+        )
     codec_ids = [_codec_id(dataset, table) for dataset, table in zip(datasets, tables, strict=True)]
     for dataset, codec_id in zip(datasets, codec_ids, strict=True):
         if codec_id != codec_ids[0]:
@@ -122,7 +139,7 @@ def read_triplets(datasets: Sequence[str], select: str | None = None) -> PackedT
     return PackedTriplets(
         _packed(table, "source_codes"),
         _packed(table, "target_codes"),
-        _packed(table, "importance"),
+        _packed(table, "importance") if not table["importance"].null_count else None,
         table["action"].combine_chunks().dictionary_encode(),
         table["action_logprob"].is_null().to_numpy(),
         codec_ids[0],
@@ -141,19 +158,22 @@ def _chosen(datasets: Sequence[str], select: str) -> dict[str, pa.Table]:
 
 
 def _read(dataset: str, chosen: pa.Table | None) -> pa.Table:
-    if chosen is None:
-        return scan(dataset, COLUMNS).to_table()
-    units = set(chosen["unit_id"].to_pylist())
-    if missing := sorted(units - committed_units(dataset)):
+    table = scan(dataset, COLUMNS).to_table() if chosen is None else _read_chosen(dataset, chosen)
+    words = pc.call_function("utf8_trim_whitespace", [table["action"]])
+    wordless = table["triplet_id"].filter(pc.call_function("equal", [words, pa.scalar("")]))
+    if len(wordless):
         raise DatasetError(
-            f"the selection names {len(missing)} units that {dataset} lacks, first {missing[0]}; "
-            "curate it again"
+            f"{dataset} has {len(wordless)} triplets whose action has no words, first {wordless[0]}; "
+            "give them words where the data comes from, or take them out"
         )
-    ids = chosen["triplet_id"].combine_chunks()
-    table = scan(dataset, (*COLUMNS, "triplet_id"), units).to_table(filter=pc.field("triplet_id").isin(ids))
-    if len(table) != len(ids):
-        raise DatasetError(f"{dataset} lacks {len(ids) - len(table)} of its chosen triplets; curate it again")
-    return table.drop_columns("triplet_id")
+    return table
+
+
+def _read_chosen(dataset: str, chosen: pa.Table) -> pa.Table:
+    rows = scan(dataset, COLUMNS, chosen_units(dataset, chosen))
+    table = rows.to_table(filter=pc.field("triplet_id").isin(chosen["triplet_id"].combine_chunks()))
+    require_chosen(dataset, chosen, table["triplet_id"])
+    return table
 
 
 def _codec_id(dataset: str, table: pa.Table) -> str:
@@ -192,6 +212,11 @@ class TripletBatches:
                 f"the dataset's codes are of codec {triplets.codec_id}, the model's codec is {vlm.codec_id}; "
                 "label the dataset with this model's codec"
             )
+        if floor is not None and triplets.importance_NL is None:
+            raise DatasetError(
+                "weights=l2 needs the importance of target tokens, and some triplets of the data have none; "
+                "label them with the model's codec, or set weights=none"
+            )
         self.triplets = triplets
         self.vlm = vlm
         self.task: Task = task
@@ -212,8 +237,13 @@ class TripletBatches:
         triplet = CodeTriplet(
             rows.source_NL[sample], rows.target_NL[sample], self._actions[self._action_N[sample]]
         )
-        weights = None if self.floor is None else image_weights(rows.importance_NL[sample], self.floor)
-        return self.vlm.sequence(self.task, triplet, weights)
+        return self.vlm.sequence(self.task, triplet, self._weights(sample))
+
+    def _weights(self, sample: int) -> NDArray[np.float32] | None:
+        if self.floor is None:
+            return None
+        assert self.triplets.importance_NL is not None
+        return image_weights(self.triplets.importance_NL[sample], self.floor)
 
 
 def _padded(rows: Sequence[NDArray[Any]]) -> torch.Tensor:

@@ -16,6 +16,8 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+from schemas.errors import ModelError
+
 MARKER = "COMPLETE"
 
 
@@ -46,12 +48,21 @@ def publish(folder: Path, step: int, written: Path, keep: int) -> None:
 
 
 def newest(folder: Path, say: Callable[[str], None]) -> tuple[int, Path] | None:
-    """Step and folder of the newest checkpoint that verifies; `say` hears of those that don't."""
-    for step, path in sorted(_steps(folder), reverse=True):
+    """Step and folder of the newest checkpoint that verifies, None where there is none at all.
+
+    `say` hears of those that don't verify. Raises ModelError where there are only such.
+    """
+    found = sorted(_steps(folder), reverse=True)
+    for step, path in found:
         problem = _problem(path)
         if problem is None:
             return step, path
         say(f"{path} is left out: {problem}")
+    if found:
+        raise ModelError(
+            f"none of the {len(found)} checkpoints in {folder} is whole; restore one, "
+            "or remove that folder to start from the first step"
+        )
     return None
 
 

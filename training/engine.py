@@ -11,7 +11,7 @@ import logging
 from collections.abc import Generator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import deepspeed
 import torch
@@ -21,6 +21,7 @@ from transformers import get_cosine_schedule_with_warmup
 
 from schemas.training import Engine, Optimization
 
+Value = TypeVar("Value")
 logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
 # Its shared-memory all-reduce serves inference; building it takes a compiler and most of a minute.
 deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
@@ -145,7 +146,7 @@ class DeepSpeedEngine:
         """Wait for every rank."""
         dist.barrier()
 
-    def agree(self, value: str) -> str:
+    def agree(self, value: Value) -> Value:
         """The first rank's value, on every rank."""
         values = [value]
         dist.broadcast_object_list(values)

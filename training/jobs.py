@@ -23,6 +23,7 @@ from schemas.training import CodecTraining, Lora, Mix, TokenTraining, TrainConfi
 from training.batches import (
     Batches,
     MixedOrder,
+    Order,
     PackedTriplets,
     SampleOrder,
     TripletBatches,
@@ -46,7 +47,7 @@ class Job(Protocol):
 
     batches: Batches
     held_out: Batches | None
-    order: SampleOrder | MixedOrder
+    order: Order
 
     def export(self, folder: Path) -> None:
         """Write the result; called with all weights in this process."""
@@ -68,7 +69,7 @@ class CodecJob:
         self.batches: Batches = ImageBatches(
             read_images(config.data), resolution, config.crop_scale, config.seed
         )
-        self.order: SampleOrder | MixedOrder = SampleOrder(len(self.batches), config.batch, config.seed)
+        self.order: Order = SampleOrder(len(self.batches), config.batch, config.seed)
         self.held_out: Batches | None = (
             ImageBatches(read_images(config.held_out), resolution, None, config.seed)
             if config.held_out
@@ -111,7 +112,7 @@ class TokenJob:
         self.vlm.save(folder)
 
 
-def _order(triplets: PackedTriplets, config: TokenTraining, mix: Mix | None) -> SampleOrder | MixedOrder:
+def _order(triplets: PackedTriplets, config: TokenTraining, mix: Mix | None) -> Order:
     if mix is None:
         return SampleOrder(len(triplets), config.batch, config.seed)
     shares = {"supervised": mix.supervised, "labelled": mix.labelled}

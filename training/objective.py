@@ -1,7 +1,7 @@
 """The weighted next-token objective (METHOD §3) and the module that computes it.
 
 Knows tensors and a causal network; nothing of datasets, ranks or optimizers. Shapes: B sequences, T
-tokens, N positions that have a weight, V vocabulary, L tokens of an image.
+tokens, K columns in which some sequence has a weight, N = B·K, V vocabulary, L tokens of an image.
 """
 
 from __future__ import annotations
@@ -69,11 +69,10 @@ class TokenObjective(nn.Module):
             logits_to_keep=columns_K,
             use_cache=False,
         ).logits
-        weights_BK = weights_BK[:, columns_K]
-        weighted = weights_BK > 0
-        logits_NV = logits_BKV[weighted]
-        targets_N = batch.ids_BT[:, 1:][:, columns_K][weighted]
-        weights_N = weights_BK[weighted]
+        # Taking only the positions with a weight out of the rest would cost more than their loss does.
+        logits_NV = logits_BKV.flatten(0, 1)
+        targets_N = batch.ids_BT[:, 1:][:, columns_K].flatten()
+        weights_N = weights_BK[:, columns_K].flatten()
         right_N = logits_NV.detach().argmax(-1) == targets_N
         return {
             "loss": weighted_nll(logits_NV, targets_N, weights_N),

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from schemas.errors import UserError
 from schemas.training import TrainConfig
 from training import checkpoints
 from training.batches import rank_part
@@ -23,14 +24,17 @@ from training.metrics import MetricsLog
 
 Report = Callable[[Mapping[str, float]], None]
 """Gets `step`, `steps` and what was measured, with `left_s` where speed was; called on the first rank."""
+Say = Callable[[str], None]
+"""Gets what the user should know; called on the first rank."""
 
 
 class TrainSession:
     """A worker's state: job, engine and where it stands."""
 
-    def __init__(self, config: TrainConfig, report: Report) -> None:
+    def __init__(self, config: TrainConfig, report: Report, say: Say) -> None:
         self.config = config
         self.report = report
+        self.say = say
         self.out = Path(config.out)
         self.job = make_job(config)
         per_rank = config.batch // config.engine.workers
@@ -46,7 +50,10 @@ class TrainSession:
         self.log: MetricsLog | None = None
 
     def run(self) -> None:
-        """Resume or begin, train to the last step, write the export."""
+        """Resume or begin, train to the last step, write the export.
+
+        Raises ModelError, on every rank, where there are checkpoints and all are damaged.
+        """
         start = self._resume()
         hooks = Hooks(self._report, self._checkpoint, self._evaluate)
         with contextlib.ExitStack() as stack:
@@ -57,11 +64,20 @@ class TrainSession:
 
     def _resume(self) -> int:
         folder = self.out / "checkpoints"
-        found = checkpoints.newest(folder, print) if self.engine.rank == 0 else None
-        step = int(self.engine.agree(str(found[0] if found else 0)))
+        # Raised on one rank alone, the error would leave the others waiting.
+        step = self.engine.agree(self._newest(folder) if self.engine.rank == 0 else 0)
+        if isinstance(step, UserError):
+            raise step
         if step:
             self.engine.load(checkpoints.named(folder, step))
         return step
+
+    def _newest(self, folder: Path) -> int | UserError:
+        try:
+            found = checkpoints.newest(folder, self.say)
+        except UserError as error:
+            return error
+        return found[0] if found else 0
 
     def _batches(self, step: int) -> Sequence[Any]:
         positions = self.job.order.positions(step)

@@ -3,6 +3,7 @@
 import shutil
 import tempfile
 
+import psutil
 import pytest
 
 from tests.tiny_vlm import tiny_vlm
@@ -26,6 +27,26 @@ def ray_here(ray_folder):
 
     with ray_cluster() as resources:
         yield resources
+
+
+def ray_processes(driver):
+    """The processes of a driver's Ray but its agents, which see only after a minute that it is gone."""
+    children = psutil.Process(driver.pid).children(recursive=True)
+    return [child for child in children if "agent" not in " ".join(child.cmdline()).lower()]
+
+
+@pytest.fixture
+def end_driver():
+    """Sends a driver a signal, and waits until nothing of its Ray is left."""
+
+    def end(driver, number):
+        started = ray_processes(driver)
+        driver.send_signal(number)
+        driver.wait(timeout=60)
+        assert started
+        assert psutil.wait_procs(started, timeout=60)[1] == []
+
+    return end
 
 
 @pytest.fixture(scope="session")

@@ -79,9 +79,7 @@ def test_a_dataset_that_lacks_a_chosen_triplet_is_refused(dataset: str, selectio
     found = read_selection(selection)
     rows = found.rows.set_column(2, found.rows.schema.field(2), [["missing", "a", "b", "c"]])
     write_selection(str(tmp_path / "other"), replace(found, rows=rows))
-    with pytest.raises(
-        DatasetError, match=r"lacks 4 triplets that are chosen, first missing; curate it again"
-    ):
+    with pytest.raises(DatasetError, match=r"lacks 4 of its chosen triplets, first a; curate it again"):
         write_chosen([dataset], str(tmp_path / "other"), str(tmp_path / "out"))
 
 

@@ -2,6 +2,7 @@ import pytest
 
 from models.codec import ImageCodec
 from models.identity import FILES, WEIGHTS, CodecIdentity, identify
+from models.registry import load_model
 from schemas.errors import ModelError
 from tests.tiny_vlm import tiny_vlm
 
@@ -38,6 +39,22 @@ def test_a_file_that_is_cut_off_is_refused(folder, name):
     path.write_bytes(path.read_bytes()[:-10])
     with pytest.raises(ModelError, match="is damaged"):
         identify(str(folder))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"sample_size": 32}', "lacks block_out_channels, in_channels, num_vq_embeddings"),
+        ("[]", "is damaged"),
+    ],
+)
+def test_a_codec_that_does_not_say_what_it_is_is_refused(folder, text, message):
+    (folder / "codec" / "config.json").write_text(text)
+    for load in (identify, load_model):
+        with pytest.raises(ModelError, match=message):
+            load(str(folder))
+    with pytest.raises(ModelError, match=message):
+        ImageCodec.load(folder / "codec")
 
 
 def test_a_name_that_is_no_folder_is_refused(tmp_path):

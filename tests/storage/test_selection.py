@@ -6,7 +6,17 @@ import pytest
 
 from schemas.errors import DatasetError
 from storage import uri
-from storage.selection import SELECTION_KEY, SELECTION_SCHEMA, Selection, read_selection, write_selection
+from storage.selection import (
+    SELECTION_KEY,
+    SELECTION_SCHEMA,
+    Selection,
+    chosen_units,
+    read_selection,
+    require_chosen,
+    write_selection,
+)
+from storage.shards import scan
+from tests import tiny_dataset
 
 ROWS = [
     {"dataset": "d", "unit_id": "u", "triplet_id": "t1", "score": -0.5, "action_class": "jump"},
@@ -39,6 +49,24 @@ def test_the_same_selection_may_be_written_again_and_another_may_not(tmp_path: P
         with pytest.raises(DatasetError, match="another selection"):
             write_selection(target, other)
     assert read_selection(target) == SELECTION
+
+
+def test_nothing_else_is_left_beside_the_file(tmp_path: Path):
+    write_selection(str(tmp_path / "selection.parquet"), SELECTION)
+    write_selection(str(tmp_path / "selection.parquet"), SELECTION)
+    assert [path.name for path in tmp_path.iterdir()] == ["selection.parquet"]
+
+
+def test_a_dataset_that_lacks_what_was_chosen_is_refused_by_name(tmp_path: Path):
+    (unit,) = tiny_dataset.build(str(tmp_path), [2])
+    ids = scan(str(tmp_path), ["triplet_id"]).to_table()["triplet_id"]
+    chosen = pa.table({"unit_id": [unit.unit_id] * 2, "triplet_id": ids})
+    assert chosen_units(str(tmp_path), chosen) == {unit.unit_id}
+    require_chosen(str(tmp_path), chosen, ids)
+    with pytest.raises(DatasetError, match=f"{tmp_path} lacks 1 of its chosen triplets, first {ids[1]}"):
+        require_chosen(str(tmp_path), chosen, ids[:1])
+    with pytest.raises(DatasetError, match=f"names 2 units that {tmp_path} lacks, first u;"):
+        chosen_units(str(tmp_path), SELECTION.rows)
 
 
 def test_where_nothing_can_be_written_is_said(tmp_path: Path):

@@ -5,7 +5,7 @@ import torch
 import torch.distributed as dist
 
 from schemas.training import CodecTraining, DynamicsTraining, WorldTraining
-from tests.tiny_triplets import write_triplets
+from tests.tiny_triplets import LABELLED, write_triplets
 from tests.tiny_vlm import tiny_vlm
 
 
@@ -30,6 +30,14 @@ def model_folder(tmp_path_factory):
 def dataset(tmp_path_factory):
     folder = tmp_path_factory.mktemp("triplets")
     write_triplets(str(folder), 24, tiny_vlm().codec.id)
+    return str(folder)
+
+
+@pytest.fixture(scope="session")
+def labelled(tmp_path_factory):
+    """As `dataset`, with actions that a model wrote."""
+    folder = tmp_path_factory.mktemp("labelled")
+    write_triplets(str(folder), 10, tiny_vlm().codec.id, **LABELLED)
     return str(folder)
 
 

@@ -7,17 +7,18 @@ import torch
 
 from models.tokens import CodeTriplet, Task
 from schemas.errors import DatasetError
+from schemas.outcomes import DropReason
 from storage.run import read_run
 from storage.selection import SELECTION_SCHEMA, Selection, write_selection
 from storage.shards import committed_units, scan
 from tests import tiny_dataset
 from tests.tiny_triplets import write_triplets
 from tests.tiny_vlm import tiny_vlm
-from training.batches import MixedOrder, SampleOrder, TripletBatches, rank_part, read_triplets
+from training.batches import MixedOrder, Order, SampleOrder, TripletBatches, rank_part, read_triplets
 from training.objective import image_weights
 
 
-def indices(order: SampleOrder | MixedOrder, steps: range) -> list[int]:
+def indices(order: Order, steps: range) -> list[int]:
     return [order.sample(position) for step in steps for position in order.positions(step)]
 
 
@@ -132,6 +133,30 @@ def test_a_selection_of_what_is_not_there_is_refused(dataset, tmp_path, run, uni
     chosen = select(tmp_path, run, unit, [triplet or ids[0]])
     with pytest.raises(DatasetError, match=message):
         read_triplets([dataset], chosen)
+
+
+def test_an_action_without_words_is_refused_by_name(tmp_path: Path):
+    write_triplets(str(tmp_path), 3, tiny_vlm().codec.id, action=" \n")
+    first = scan(str(tmp_path), ["triplet_id"]).to_table()["triplet_id"][0]
+    with pytest.raises(DatasetError, match=f"3 triplets whose action has no words, first {first}; give"):
+        read_triplets([str(tmp_path)])
+
+
+def test_data_without_a_triplet_is_refused(dataset: str, tmp_path: Path):
+    tiny_dataset.build(str(tmp_path / "static"), [DropReason.STATIC])
+    with pytest.raises(DatasetError, match=r"static.* holds no triplet to train on"):
+        read_triplets([str(tmp_path / "static")])
+    chosen = select(tmp_path, read_run(dataset)["fingerprint"], "none", [])
+    with pytest.raises(DatasetError, match="holds no triplet to train on"):
+        read_triplets([dataset], chosen)
+
+
+def test_only_who_weighs_needs_importance(tmp_path: Path):
+    write_triplets(str(tmp_path), 3, tiny_vlm().codec.id, importance=None)
+    triplets = read_triplets([str(tmp_path)])
+    with pytest.raises(DatasetError, match=r"weights=l2 needs the importance.*or set weights=none"):
+        TripletBatches(triplets, tiny_vlm(), "world", 0.0)
+    assert TripletBatches(triplets, tiny_vlm(), "world", None).batch([0], [0]).total_weight == 16
 
 
 def test_codes_of_two_codecs_are_refused(dataset: str, tmp_path):

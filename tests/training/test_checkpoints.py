@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 
+from schemas.errors import ModelError
 from training import checkpoints
 
 
@@ -29,11 +30,19 @@ def test_what_is_not_published_is_not_seen(tmp_path: Path):
     assert checkpoints.newest(tmp_path, print) == (1, path)
 
 
-def damage(path: Path) -> None:
-    (path / "state" / "weights").write_text("weights of 3")
+def flip_a_bit(path: Path) -> None:
+    weights = path / "state" / "weights"
+    data = bytearray(weights.read_bytes())
+    data[len(data) // 2] ^= 1
+    weights.write_bytes(data)
 
 
 def truncate(path: Path) -> None:
+    weights = path / "state" / "weights"
+    weights.write_bytes(weights.read_bytes()[:-1])
+
+
+def garble(path: Path) -> None:
     (path / checkpoints.MARKER).write_text("{")
 
 
@@ -45,7 +54,7 @@ def unseal(path: Path) -> None:
     (path / checkpoints.MARKER).unlink()
 
 
-@pytest.mark.parametrize("harm", [damage, truncate, lose, unseal])
+@pytest.mark.parametrize("harm", [flip_a_bit, truncate, garble, lose, unseal])
 def test_one_that_does_not_verify_is_left_out_and_said(tmp_path: Path, harm):
     older = write(tmp_path, 1)
     harm(write(tmp_path, 2))
@@ -53,6 +62,15 @@ def test_one_that_does_not_verify_is_left_out_and_said(tmp_path: Path, harm):
     assert checkpoints.newest(tmp_path, said.append) == (1, older)
     assert len(said) == 1
     assert "step-00000002 is left out" in said[0]
+
+
+def test_where_none_verifies_nothing_is_begun_anew(tmp_path: Path):
+    for step in (1, 2):
+        flip_a_bit(write(tmp_path, step))
+    said: list[str] = []
+    with pytest.raises(ModelError, match=r"none of the 2 checkpoints .* is whole; restore one, or remove"):
+        checkpoints.newest(tmp_path, said.append)
+    assert len(said) == 2
 
 
 def test_only_the_last_ones_are_kept(tmp_path: Path):
@@ -63,7 +81,7 @@ def test_only_the_last_ones_are_kept(tmp_path: Path):
 
 
 def test_a_damaged_one_of_the_same_step_is_replaced(tmp_path: Path):
-    damage(write(tmp_path, 2))
-    assert checkpoints.newest(tmp_path, lambda _: None) is None
+    write(tmp_path, 1)
+    flip_a_bit(write(tmp_path, 2))
     path = write(tmp_path, 2)
     assert checkpoints.newest(tmp_path, print) == (2, path)

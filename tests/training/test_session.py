@@ -1,6 +1,7 @@
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -9,10 +10,11 @@ from safetensors.torch import load_file
 
 from models.codec import ImageCodec
 from models.registry import load_model
-from schemas.errors import ConfigError, DatasetError
+from schemas.errors import ConfigError, DatasetError, ModelError
 from schemas.training import DynamicsTraining, TrainConfig
 from tests.tiny_triplets import write_triplets
-from training.metrics import read_lines
+from tests.training_curve import curve, exported
+from training.checkpoints import named
 from training.session import TrainSession
 
 ROOT = Path(__file__).parents[2]
@@ -20,7 +22,7 @@ ROOT = Path(__file__).parents[2]
 
 def run(config: TrainConfig) -> list[dict[str, float]]:
     """Train in this process; returns the curve."""
-    TrainSession(config, lambda _: None).run()
+    TrainSession(config, lambda _: None, print).run()
     return curve(config)
 
 
@@ -38,10 +40,28 @@ def run_processes(folder: Path, *configs: DynamicsTraining, last_step: int = -1)
     return [process.wait() for process in processes]
 
 
-def curve(config: TrainConfig) -> list[dict[str, float]]:
-    """What was measured at each step, but for the time it took."""
-    lines = read_lines(Path(config.out) / "metrics.jsonl")
-    return [{name: value for name, value in line.items() if name != "samples_per_s"} for line in lines]
+@pytest.fixture
+def mixed(world, dataset, labelled):
+    """Makes a configuration of a world model on both kinds of actions."""
+    return partial(world, data=[dataset, labelled], mix={"supervised": 0.25, "labelled": 0.75})
+
+
+def checkpoint_file(config: TrainConfig, step: int) -> Path:
+    """The largest file of a checkpoint."""
+    files = named(Path(config.out) / "checkpoints", step).rglob("*.pt")
+    return max(files, key=lambda path: path.stat().st_size)
+
+
+def flip_a_bit(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def assert_same_weights(one: TrainConfig, other: TrainConfig) -> None:
+    ours, theirs = exported(one), exported(other)
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
 @pytest.mark.usefixtures("process_group")
@@ -49,7 +69,7 @@ class TestOneProcess:
     def test_dynamics_learns_and_its_export_opens(self, dynamics, dataset, model_folder):
         config = dynamics(steps=60, held_out=[dataset], evaluate_every=60, log_every=20, checkpoint_every=20)
         reports: list[dict[str, float]] = []
-        TrainSession(config, lambda metrics: reports.append(dict(metrics))).run()
+        TrainSession(config, lambda metrics: reports.append(dict(metrics)), print).run()
         losses = [line["loss"] for line in curve(config) if "loss" in line]
         assert losses[-1] < losses[0] - 0.5
         assert reports[0]["step"] == 20
@@ -68,8 +88,8 @@ class TestOneProcess:
 
     def test_a_mix_of_what_the_data_lacks_is_refused(self, world):
         with pytest.raises(ConfigError, match=r"mix.labelled is 0.5.*no labelled"):
-            TrainSession(world(mix={"supervised": 0.5, "labelled": 0.5}), lambda _: None)
-        TrainSession(world(mix={"supervised": 1.0, "labelled": 0.0}), lambda _: None)
+            TrainSession(world(mix={"supervised": 0.5, "labelled": 0.5}), print, print)
+        TrainSession(world(mix={"supervised": 1.0, "labelled": 0.0}), print, print)
 
     def test_training_on_codes_loads_no_codec(self, world, monkeypatch):
         def refuse(folder):
@@ -123,17 +143,33 @@ class TestOneProcess:
         assert [line["loss"] for line in run(sharded)] == pytest.approx(
             [line["loss"] for line in expected], rel=1e-2
         )
-        ours, theirs = (load_file(Path(c.out) / "export" / "model.safetensors") for c in (plain, sharded))
+        ours, theirs = exported(plain), exported(sharded)
         assert {name: t.shape for name, t in ours.items()} == {name: t.shape for name, t in theirs.items()}
 
-    def test_random_dropout_is_drawn_again_after_a_resume(self, dynamics, tmp_path):
-        lora = {"rank": 2, "alpha": 4, "dropout": 0.5}
-        whole = run(dynamics(lora=lora))
-        half = dynamics(lora=lora, out=str(tmp_path / "half"))
-        run(half)
-        for late in (Path(half.out) / "checkpoints").glob("step-00000006"):
-            (late / "COMPLETE").unlink()
-        assert run(half) == whole
+    @pytest.mark.parametrize(("stage", "lora"), [(0, True), (2, False), (3, True)])
+    def test_a_resumed_world_model_is_the_undisturbed_one(self, mixed, tmp_path, stage, lora):
+        """Random dropout, sharded state and the mix go on where they were, past a damaged checkpoint."""
+        adapters = {"rank": 2, "alpha": 4, "dropout": 0.5} if lora else None
+        changes = {"lora": adapters, "engine": {"zero_stage": stage}}
+        whole, broken = mixed(**changes), mixed(out=str(tmp_path / "broken"), **changes)
+        run(whole)
+        run(broken)
+        flip_a_bit(checkpoint_file(broken, 6))
+        said: list[str] = []
+        TrainSession(broken, print, said.append).run()
+        assert len(said) == 1
+        assert "step-00000006 is left out" in said[0]
+        assert curve(broken) == curve(whole)
+        assert_same_weights(whole, broken)
+
+    def test_a_run_whose_checkpoints_are_all_damaged_is_not_begun_anew(self, mixed):
+        config = mixed()
+        before = run(config)
+        for step in (4, 6):
+            flip_a_bit(checkpoint_file(config, step))
+        with pytest.raises(ModelError, match="none of the 2 checkpoints"):
+            run(config)
+        assert curve(config) == before
 
     def test_codes_of_another_codec_are_refused(self, dynamics, tmp_path):
         write_triplets(str(tmp_path / "other"), 3, "another")
@@ -144,7 +180,7 @@ class TestOneProcess:
         config = dynamics()
         before = run(config)
         reports: list[object] = []
-        TrainSession(config, reports.append).run()
+        TrainSession(config, reports.append, print).run()
         assert reports == []
         assert curve(config) == before
 
@@ -157,8 +193,7 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(dynamics, tmp_path):
     assert not (Path(killed.out) / "export").exists()
     assert run_processes(tmp_path / "second", killed) == [0]
     assert curve(killed) == run(whole)
-    ours, theirs = (load_file(Path(c.out) / "export" / "model.safetensors") for c in (whole, killed))
-    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    assert_same_weights(whole, killed)
 
 
 @pytest.mark.slow
