@@ -19,7 +19,7 @@ from ray.util.queue import Empty, Queue
 from actors.train_worker import train_worker
 from cluster.local import ray_cluster
 from cluster.resources import ClusterResources
-from models.identity import identify
+from models.identity import EMBEDDED, identify
 from schemas.clips import stable_id
 from schemas.errors import ConfigError, UserError
 from schemas.training import TokenTraining, TrainConfig, WorldTraining
@@ -58,7 +58,7 @@ def absolute(config: TrainConfig) -> TrainConfig:
         "held_out": tuple(map(uri.absolute, config.held_out)),
     }
     init = getattr(config, "init", None)
-    if init and init != "embedded":
+    if init and init not in EMBEDDED:
         changes["init"] = uri.absolute(init)
     if isinstance(config, WorldTraining) and config.select:
         changes["select"] = uri.absolute(config.select)

@@ -24,7 +24,11 @@ ALPHA = (0.0, 0.25, 0.6, 0.75)
 def thumbnail(image: bytes) -> Image.Image:
     """The stored image in RGB at `LONGER_SIDE` pixels on its longer side."""
     with Image.open(io.BytesIO(image)) as stored:
-        frame = stored.convert("RGB")
+        return enlarged(stored.convert("RGB"))
+
+
+def enlarged(frame: Image.Image) -> Image.Image:
+    """The frame at `LONGER_SIDE` pixels on its longer side."""
     scale = LONGER_SIDE / max(frame.size)
     size = (max(1, round(frame.width * scale)), max(1, round(frame.height * scale)))
     return frame.resize(size, Image.Resampling.LANCZOS)

@@ -25,7 +25,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as pads
 
-from evaluation.heatmap import data_uri, overlay, thumbnail
+from evaluation.contact_sheet import Step
+from evaluation.heatmap import data_uri, enlarged, overlay, thumbnail
 from storage.audit import status
 from storage.run import read_plan_columns, read_run
 from storage.shards import committed_units, read_footer, scan, unit_uri
@@ -79,8 +80,11 @@ class Ending:
     examples: Sequence[tuple[str, str]]
 
 
-def write_report(dataset: str, out: Path, sample: int = 24) -> None:
-    """Write the page of `dataset` to `out`, with at most `sample` pairs. Raises DatasetError."""
+def write_report(dataset: str, out: Path, sample: int = 24, imagined: Sequence[Step] = ()) -> None:
+    """Write the page of `dataset` to `out`, with at most `sample` pairs, and what was imagined.
+
+    Raises DatasetError.
+    """
     rows = scan(dataset)
     css = (files("evaluation") / "report.css").read_text("utf-8")
     digest = base64.b64encode(hashlib.sha256(css.encode()).digest()).decode()
@@ -93,6 +97,7 @@ def write_report(dataset: str, out: Path, sample: int = 24) -> None:
         pairs=_pairs(rows, sample),
         histogram=_histogram(rows),
         endings=_endings(dataset),
+        imagined=[_imagined(step) for step in imagined],
     )
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(html, encoding="utf-8")
@@ -139,6 +144,14 @@ def _pair(row: Mapping[str, Any], grid: tuple[int, int]) -> Pair:
         num_tokens=row["action_tokens"],
         motion=row["motion"],
     )
+
+
+def _imagined(step: Step) -> dict[str, Any]:
+    """The step with its images as data URIs, each sample with its score."""
+    samples = [data_uri(enlarged(sample)) for sample in step.samples]
+    scored = list(zip(samples, step.scores, strict=True))
+    source = data_uri(enlarged(step.source))
+    return {"action": step.action, "source": source, "samples": scored, "best": step.best}
 
 
 def _histogram(rows: pads.Dataset) -> Histogram | None:

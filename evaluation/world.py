@@ -19,6 +19,7 @@ from PIL import Image as PILImage
 from evaluation.actions import Action
 from evaluation.best_of_n import Imagined, imagine_best
 from evaluation.changes import CLASSES, Change, draw_change, draw_scene
+from evaluation.contact_sheet import Step
 from evaluation.judge import Judge, Verdict
 from evaluation.outcomes import picture, shrunk
 from evaluation.scene import Image
@@ -126,6 +127,19 @@ def score_best_of_n(
             chosen[VERIFIED][count].append(scores[best])
             chosen[ORACLE][count].append(max(scores[:count]))
     return BestOfN({name: {n: _mean(values) for n, values in rows.items()} for name, rows in chosen.items()})
+
+
+def imagined_steps(
+    world: TokenVLM, dynamics: TokenVLM, num_cases: int, num_samples: int, seed: int
+) -> list[Step]:
+    """What is imagined in the first cases, to be looked at."""
+    steps: list[Step] = []
+    for case, imagined in _imagined(world, dynamics, num_cases, num_samples, seed, lambda done, total: None):
+        source, *samples = map(PILImage.fromarray, (case.source, *_decoded(world.codec, imagined.codes_NL)))
+        steps.append(
+            Step(str(case.change.action), source, samples, imagined.scores_N.tolist(), imagined.best)
+        )
+    return steps
 
 
 def _imagined(

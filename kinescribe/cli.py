@@ -15,7 +15,14 @@ from typing import Annotated, Literal
 import typer
 
 from kinescribe import __version__
-from kinescribe.display import counted, print_imagined, print_result, print_scores, stdout_for_results
+from kinescribe.display import (
+    counted,
+    print_demo,
+    print_imagined,
+    print_result,
+    print_scores,
+    stdout_for_results,
+)
 from kinescribe.evaluate import Dataset, Json, Seed, evaluate
 from schemas.errors import ConfigError, UserError
 
@@ -64,13 +71,14 @@ def version(
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for clips, dataset and page.")] = Path("out/demo"),
 ) -> None:
-    """Label 40 simulated clips, check and report them, and score the labels: offline, on a CPU."""
+    """Label 40 simulated clips, fine-tune a world model on the best, imagine and judge: offline, on a CPU."""
     from kinescribe.demo import run_demo
 
     result = run_demo(out)
     print_result(result.status, as_json=False)
     print_result(result.check, as_json=False)
     print_scores(result.scores, as_json=False, shown=result.shown)
+    print_demo(result)
     print(f"\nlook at {result.report}")
     if not result.check.ok:
         raise typer.Exit(1)
@@ -227,8 +235,10 @@ def train(
 
 @app.command()
 def imagine(
-    world: Annotated[str, typer.Option(help="World model: a model's folder.")],
     source: Annotated[str, typer.Option(help="Path or URL of the image to start from.")],
+    world: Annotated[
+        str, typer.Option(help="World model: 'embedded-world' or a model's folder.")
+    ] = "embedded-world",
     action: Annotated[str | None, typer.Option(help="What is done, in words.")] = None,
     steps: Annotated[
         str | None,

@@ -1,4 +1,4 @@
-"""The whole path on simulated clips, offline: draw, label, check, report, score against the truth.
+"""The whole method on simulated clips, offline: label, select, fine-tune a world model, imagine, judge.
 
 Calls what the commands call; knows no more than they do.
 """
@@ -15,29 +15,42 @@ if TYPE_CHECKING:
     from collections import Counter
 
     from evaluation.labels import LabelScores
+    from evaluation.world import BestOfN
     from storage.audit import CheckResult, DatasetStatus
 
+DYNAMICS, WORLD = "embedded", "embedded-world"
 NUM_CLIPS = 40
+NUM_CASES = 100
+NUM_SHOWN = 10
+NUM_SAMPLES = 8
+STEPS = 40
 SEED = 0
 
 
 @dataclass(frozen=True, slots=True)
 class DemoResult:
-    """What became of the demo's clips, how true their labels are, and where to look at them."""
+    """What became of the demo's clips, how true their labels are, and what the world model made of them."""
 
     status: DatasetStatus
     check: CheckResult
     shown: Counter[str]
     scores: LabelScores
+    chosen: LabelScores
+    """Of the likelier half of the labels, which the world model is fine-tuned on."""
+    before: BestOfN
+    after: BestOfN
+    """The world model's judged targets, before and after the fine-tune."""
     report: Path
 
 
-def run_demo(out: Path, num_clips: int = NUM_CLIPS, dynamics: str = "embedded") -> DemoResult:
+def run_demo(out: Path, num_clips: int = NUM_CLIPS, num_cases: int = NUM_CASES) -> DemoResult:
     """Clips and their truth go to `out`, the dataset to `out/dataset`, the page to `out/report.html`."""
     from cluster.label import run_label
     from evaluation.clips import write_clips
     from evaluation.labels import compare, score
     from evaluation.report import write_report
+    from evaluation.world import imagined_steps, score_best_of_n
+    from models.registry import load_model
     from schemas.config import LabelConfig, Resources
     from storage.audit import check
 
@@ -45,7 +58,57 @@ def run_demo(out: Path, num_clips: int = NUM_CLIPS, dynamics: str = "embedded") 
         write_clips(out, num_clips, "test", SEED, progress=progress)
     dataset, report = str(out / "dataset"), out / "report.html"
     with stdout_for_results():
-        status = run_label(str(out / "clips"), dataset, LabelConfig(dynamics=dynamics), Resources())
-    write_report(dataset, report)
+        status = run_label(str(out / "clips"), dataset, LabelConfig(dynamics=DYNAMICS), Resources())
     predictions, shown = compare(dataset, out)
-    return DemoResult(status, check(dataset), shown, score(predictions), report)
+    chosen = _choose_half(out, dataset, status.triplets)
+    models = {"before": load_model(WORLD), "after": load_model(str(_fine_tune(out, dataset)))}
+    judge = load_model(DYNAMICS)
+    judged: dict[str, BestOfN] = {}
+    for name, model in models.items():
+        with counted(f"judging the world model {name}") as progress:
+            judged[name] = score_best_of_n(model, judge, (1, NUM_SAMPLES), num_cases, SEED, progress)
+    write_report(
+        dataset, report, imagined=imagined_steps(models["after"], judge, NUM_SHOWN, NUM_SAMPLES, SEED)
+    )
+    return DemoResult(
+        status,
+        check(dataset),
+        shown,
+        score(predictions),
+        score(compare(chosen, out)[0]),
+        judged["before"],
+        judged["after"],
+        report,
+    )
+
+
+def _choose_half(out: Path, dataset: str, num_triplets: int) -> str:
+    """The likelier half of the triplets, class by class, as `out/selection.parquet` and as a dataset."""
+    from labeling.curate import curate
+    from labeling.materialize import write_chosen
+    from schemas.config import CurateConfig
+
+    selection, chosen = str(out / "selection.parquet"), str(out / "chosen")
+    curate([dataset], selection, CurateConfig(top_k=max(1, num_triplets // 2)))
+    write_chosen([dataset], selection, chosen)
+    return chosen
+
+
+def _fine_tune(out: Path, dataset: str) -> Path:
+    """The world model after a few steps on the chosen triplets."""
+    from cluster.train import run_train
+    from schemas.training import Optimization, WorldTraining
+
+    config = WorldTraining(
+        data=(dataset,),
+        select=str(out / "selection.parquet"),
+        out=str(out / "world"),
+        init=WORLD,
+        steps=STEPS,
+        batch=16,
+        importance_floor=0.3,
+        log_every=10,
+        optimization=Optimization(learning_rate=1e-4, warmup_steps=5),
+    )
+    with stdout_for_results():
+        return run_train(config)

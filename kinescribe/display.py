@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from evaluation.labels import LabelScores, Rate
     from evaluation.preference import Preferences
     from evaluation.world import BestOfN, Mean, Score, WorldScores
+    from kinescribe.demo import DemoResult
 
 
 @contextmanager
@@ -125,6 +126,22 @@ def print_best_of_n(result: BestOfN, as_json: bool) -> None:
             f"judge, {name} best of",
             [f"{count:<10}{_mean_text(mean)}  of {mean.num:,} cases" for count, mean in means.items()],
         )
+
+
+def print_demo(result: DemoResult) -> None:
+    """Print the loop in one table: labels, and the world model before and after its fine-tune."""
+    labels = {"all labels": result.scores.exact, "the likelier half": result.chosen.exact}
+    _print_rates("exact actions", labels)
+    rows = [
+        f"{name:<26}" + "".join(f"N = {count}: {_mean_text(mean)}    " for count, mean in judged.items())
+        for name, judged in (
+            ("before the fine-tune", result.before.judge["verified"]),
+            ("after", result.after.judge["verified"]),
+            ("after, if the judge chose", result.after.judge["oracle"]),
+        )
+    ]
+    cases = next(iter(result.after.judge["verified"].values())).num
+    _print_rows(f"world model, judged 0 to 10 in {cases} scenes (a copy of the source gets 0)", rows)
 
 
 def print_preferences(result: Preferences, as_json: bool) -> None:

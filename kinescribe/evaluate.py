@@ -21,7 +21,7 @@ Seed = Annotated[int, typer.Option(min=0, help="The same seed draws the same.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object on stdout.")]
 Plot = Annotated[Path | None, typer.Option(help="Draw the result into this file, e.g. scores.png.")]
 Cases = Annotated[int, typer.Option(min=1, help="How many scenes and actions to draw.")]
-World = Annotated[str, typer.Option(help="World model: a model's folder.")]
+World = Annotated[str, typer.Option(help="World model: 'embedded-world' or a model's folder.")]
 Dynamics = Annotated[str, typer.Option(help="Dynamics model: 'embedded' or a model's folder.")]
 
 
@@ -66,7 +66,7 @@ def dynamics_model(
 
 @evaluate.command("world")
 def world_model(
-    world: World,
+    world: World = "embedded-world",
     num: Cases = 200,
     seed: Seed = 0,
     num_samples: Annotated[int, typer.Option("-n", min=1, help="Samples to choose the best of.")] = 1,
@@ -92,7 +92,7 @@ def world_model(
 
 @evaluate.command("best-of-n")
 def best_of_n(
-    world: World,
+    world: World = "embedded-world",
     dynamics: Dynamics = "embedded",
     counts: Annotated[str, typer.Option("--n", metavar="N,N,…", help="Numbers of samples.")] = "1,2,4,8",
     num: Cases = 200,

@@ -17,7 +17,8 @@ from safetensors.numpy import load_file
 
 from schemas.errors import ModelError
 
-EMBEDDED = Path(__file__).parent / "embedded"
+EMBEDDED = {name: Path(__file__).parent / name.replace("-", "_") for name in ("embedded", "embedded-world")}
+"""The models that come with the code: one for each task."""
 CODEC = "codec"
 CODEC_WEIGHTS = "diffusion_pytorch_model.safetensors"
 WEIGHTS = "model.safetensors"
@@ -48,9 +49,9 @@ class ModelIdentity:
 
 def model_folder(name: str) -> Path:
     """Where the model called `name` lies. Raises ModelError where there is no such folder."""
-    folder = EMBEDDED if name == "embedded" else Path(name)
+    folder = EMBEDDED.get(name) or Path(name)
     if not folder.is_dir():
-        raise ModelError(f"no model {name!r}: give 'embedded' or the path of a model's folder")
+        raise ModelError(f"no model {name!r}: give {' or '.join(EMBEDDED)}, or the path of a model's folder")
     return folder
 
 

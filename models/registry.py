@@ -1,4 +1,4 @@
-"""Models by name: `embedded`, or a local folder."""
+"""Models by name: `embedded`, `embedded-world`, or a local folder."""
 
 from __future__ import annotations
 
@@ -7,5 +7,5 @@ from models.token_vlm import TokenVLM
 
 
 def load_model(name: str) -> TokenVLM:
-    """The model called `name`: "embedded", or the path of a folder. Raises ModelError."""
+    """The model called `name`: one that comes with the code, or the path of a folder. Raises ModelError."""
     return TokenVLM.load(model_folder(name))

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
+from evaluation.contact_sheet import Step
 from evaluation.report import write_report
 from schemas.clips import Clip, WorkUnit
 from schemas.dataset import triplet_schema
@@ -93,6 +94,18 @@ def test_the_page_shows_each_sampled_pair_with_three_pictures(tmp_path: Path):
     assert page.count("article") == 3
     assert page.count("img") == 9
     assert "juggle/a.mp4" in page.text
+
+
+def test_what_was_imagined_is_shown_with_its_source_its_best_and_every_score(tmp_path: Path):
+    clip = Clip("c0", "a.mp4")
+    write_dataset(tmp_path, [clip], [row(clip, 0)], [kept(clip, 1)])
+    images = [Image.new("RGB", (8, 8), colour) for colour in ("red", "green", "blue")]
+    step = Step("wave <b>hands</b>", images[0], images[1:], [-3.25, -0.01], 1)
+    write_report(str(tmp_path), tmp_path / "report.html", imagined=[step])
+    page = Page((tmp_path / "report.html").read_text())
+    assert page.count("img") == 3 + 4
+    assert page.count("b") == 0
+    assert all(text in page.text for text in ("wave <b>hands</b>", "-3.2", "0.0"))
 
 
 def test_the_sample_is_the_same_for_the_same_dataset(tmp_path: Path):

@@ -11,6 +11,7 @@ from evaluation.world import (
     BestOfN,
     Case,
     draw_case,
+    imagined_steps,
     score_best_of_n,
     score_world,
 )
@@ -61,6 +62,12 @@ def test_best_of_fewer_is_a_prefix_of_the_same_samples():
     many, few = best(1, 2, 4).judge, best(1, 2).judge
     assert {n: many[VERIFIED][n] for n in (1, 2)} == few[VERIFIED]
     assert many[VERIFIED][1] == many[ORACLE][1]
+
+
+def test_what_is_shown_are_the_samples_that_are_judged():
+    steps = imagined_steps(tiny_vlm(0), tiny_vlm(0), 2, 3, seed=0)
+    assert [step.action for step in steps] == [str(draw_case(0, index).change.action) for index in range(2)]
+    assert all(len(step.samples) == 3 and step.best == int(np.argmax(step.scores)) for step in steps)
 
 
 def test_two_codecs_are_refused_before_anything_is_drawn():
