@@ -64,7 +64,7 @@ def bare(config: WorldTraining, batches: Sequence[TokenBatch]) -> Turn:
     """Only what the loss needs, of batches that lie ready."""
     import deepspeed  # after training.engine, which spares it a compiler
 
-    network = AutoModelForCausalLM.from_pretrained(EMBEDDED)
+    network = AutoModelForCausalLM.from_pretrained(EMBEDDED["embedded"])
     chosen = config.optimization
     warmup = {"num_warmup_steps": chosen.warmup_steps, "num_training_steps": config.steps}
     schedule: Any = partial(get_cosine_schedule_with_warmup, **warmup)
@@ -134,7 +134,7 @@ def ratio(name: str, values: Sequence[float]) -> dict[str, Any]:
 
 
 def measure(folder: Path, batch: int, num: int, steps: int) -> dict[str, Any]:
-    write_triplets(str(folder / "triplets"), 1, "train", 0, ImageCodec.load(EMBEDDED / CODEC))
+    write_triplets(str(folder / "triplets"), 1, "train", 0, ImageCodec.load(EMBEDDED["embedded"] / CODEC))
     given = {"data": [str(folder / "triplets")], "init": "embedded", "batch": batch}
     given |= {"steps": (num + 1) * steps, "log_every": 1, "engine": {"precision": "fp32"}}
     weighted, unweighted = (

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import re
+import warnings
 from pathlib import Path
 
 import cv2
@@ -25,7 +26,6 @@ Rgb = NDArray[np.uint8]
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")
 JPEG_MARKER = re.compile(rb"\xff([^\x00\xd0-\xd7\xff])", re.DOTALL)
 """What follows a 0xff in a JPEG, other than what may stand inside its compressed data."""
-Image.MAX_IMAGE_PIXELS = None  # `limits.max_pixels` is the limit, and is checked before anything is decoded
 
 
 def read_image(path: Path, limits: DecodeLimits, max_side: int) -> Rgb:
@@ -36,10 +36,16 @@ def read_image(path: Path, limits: DecodeLimits, max_side: int) -> Rgb:
     check_file(path)
     data = path.read_bytes()
     try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+        # Pillow's own limit comes with a warning below it; `limits` has the stricter one.
+        with (
+            warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning),
+            Image.open(io.BytesIO(data), formats=FORMATS) as image,
+        ):
             check_pixels(*image.size, limits)
             image.load()
             upright = ImageOps.exif_transpose(image).convert("RGB")
+    except Image.DecompressionBombError as error:
+        raise Rejected(RejectCode.TOO_LARGE, str(error)) from error
     except UnidentifiedImageError as error:
         raise Rejected(
             RejectCode.UNREADABLE, f"no image of a kind that is read: {', '.join(FORMATS)}"

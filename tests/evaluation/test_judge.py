@@ -52,7 +52,7 @@ def changes() -> tuple[Change, ...]:
 
 @pytest.fixture(scope="module")
 def codec() -> ImageCodec:
-    return ImageCodec.load(EMBEDDED / CODEC)
+    return ImageCodec.load(EMBEDDED["embedded"] / CODEC)
 
 
 def through(codec: ImageCodec, image: Image) -> Image:

@@ -159,7 +159,7 @@ def test_a_decoder_that_fails_costs_one_clip(
 def test_a_decompression_bomb_stays_within_its_memory(tmp_path: Path):
     large = pan(1)[0].repeat(20, 0).repeat(20, 1)
     path = write_video(tmp_path / "bomb.mkv", [large] * 6, options={"preset": "ultrafast"})
-    one = extractor(memory_bytes=64 << 20)
+    one = extractor(memory_bytes=32 << 20)
     try:
         assert reject_of(one.extract(clip(path))) == RejectCode.OUT_OF_MEMORY
     finally:
