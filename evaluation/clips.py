@@ -22,6 +22,7 @@ from evaluation.changes import CLASSES, Change, between, draw_change, draw_scene
 from evaluation.distractors import Recording, disturbances, draw_recording, record
 from evaluation.scene import Image, Scene
 from evaluation.triplets import Split, split_rng
+from schemas.errors import InputError
 
 STEP_VERBS = ("add", "remove", "paint")
 POWER = 1.8
@@ -88,7 +89,13 @@ def write_clips(
 def read_truth(folder: Path) -> dict[str, Truth]:
     """The truths that `write_clips` left in `folder`, by the clip's path below `clips/`."""
     truths: dict[str, Truth] = {}
-    for line in (folder / "truth.jsonl").read_text().splitlines():
+    try:
+        lines = (folder / "truth.jsonl").read_text().splitlines()
+    except OSError as error:
+        raise InputError(
+            f"{folder}/truth.jsonl cannot be read ({error.strerror}); name what `simulate clips` wrote"
+        ) from error
+    for line in lines:
         values = json.loads(line)
         segments = tuple(Segment(**segment) for segment in values.pop("segments"))
         cuts_s = tuple(values.pop("cuts_s"))

@@ -27,6 +27,7 @@ import pyarrow.dataset as pads
 
 from evaluation.contact_sheet import Step
 from evaluation.heatmap import data_uri, enlarged, overlay, thumbnail
+from schemas.errors import ConfigError, DatasetError
 from storage.audit import status
 from storage.run import read_plan_columns, read_run
 from storage.shards import committed_units, read_footer, scan, unit_uri
@@ -85,10 +86,22 @@ def write_report(dataset: str, out: Path, sample: int = 24, imagined: Sequence[S
 
     Raises DatasetError.
     """
+    try:
+        page = _page(dataset, sample, imagined)
+    except pa.ArrowException as error:
+        raise DatasetError(f"{dataset} cannot be read: {error}; `check` says what is damaged") from error
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(page, encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"--out {out} cannot be written: {error.strerror}; name another file") from error
+
+
+def _page(dataset: str, sample: int, imagined: Sequence[Step]) -> str:
     rows = scan(dataset)
     css = (files("evaluation") / "report.css").read_text("utf-8")
     digest = base64.b64encode(hashlib.sha256(css.encode()).digest()).decode()
-    html = _template().render(
+    return _template().render(
         name=PurePosixPath(dataset).name or dataset,
         css=markupsafe.Markup(css),
         css_hash=f"sha256-{digest}",
@@ -99,8 +112,6 @@ def write_report(dataset: str, out: Path, sample: int = 24, imagined: Sequence[S
         endings=_endings(dataset),
         imagined=[_imagined(step) for step in imagined],
     )
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(html, encoding="utf-8")
 
 
 def _template() -> jinja2.Template:

@@ -338,5 +338,5 @@ def _read(path: Path | None) -> str | None:
         return None
     try:
         return path.read_text()
-    except OSError as error:
-        raise ConfigError(f"--config {path} cannot be read: {error.strerror}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"--config {path} cannot be read: {error}; give a YAML file in UTF-8") from error

@@ -41,6 +41,8 @@ PLAYLISTS = (b"#EXTM3U", b"ffconcat", b"<MPD", b"v=0\r", b"v=0\n", b"[playlist]"
 """How playlists begin; FFmpeg recognises them by their content, whatever the file is called."""
 COUNTABLE = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"), ("h264", "hevc")
 """Containers that state when each packet is shown, and codecs in which each packet is one frame."""
+SEEK_EARLIER_S = (0.0, 2.0, 10.0)
+"""How long before a window's start an entry point is looked for, one after another."""
 NUM_BEFORE_SKIPPING = 16
 """A clip as short as this is decoded whole: it has no frame to spare."""
 
@@ -167,27 +169,34 @@ class Video:
         return round(ticks * self._num_tick_s / self._den_tick_s - self._start_s, 9) + 0.0
 
     def _pictures(self, start_s: float) -> Iterator[VideoFrame]:
-        """Pictures from the last entry point before `start_s`, or from the first where none is found."""
-        if start_s > 0:
-            first, rest = self._seek(start_s)
+        """Pictures from an entry point before `start_s`, or from the first where none is found."""
+        for earlier_s in SEEK_EARLIER_S:
+            first, rest = self._seek(start_s - earlier_s, start_s)
             if first is not None:
                 yield first
                 yield from rest
                 return
+        if start_s > 0:
             self._container.seek(0)
         yield from self._decoded()
 
     def _decoded(self) -> Iterator[VideoFrame]:
+        self._count = _Count()
         for packet in self._container.demux(self._stream):
-            if packet.pts is not None:
+            if packet.pts is not None and not packet.is_discard:
                 self._count.read(packet.pts)
             yield from packet.decode()
 
-    def _seek(self, start_s: float) -> tuple[VideoFrame | None, Iterator[VideoFrame]]:
-        """The first picture after a seek and those after it; no first one where it came too late."""
+    def _seek(self, entry_s: float, start_s: float) -> tuple[VideoFrame | None, Iterator[VideoFrame]]:
+        """The first picture from an entry point by `entry_s` and those after it; none where it came late.
+
+        Files are sought by the time of decoding, so that the first picture may be shown after `entry_s`.
+        """
         rest = self._decoded()
+        if entry_s <= 0:
+            return None, rest
         try:
-            self._container.seek(round((start_s + self._start_s) * av.time_base))
+            self._container.seek(round((entry_s + self._start_s) * av.time_base))
             first = next(rest, None)
         except av.error.FFmpegError:
             return None, rest

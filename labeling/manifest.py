@@ -115,6 +115,7 @@ class Manifest:
     def _refuse_rows(self, rows: pl.DataFrame) -> None:
         video, start, end = rows["uri"], rows["start_s"], rows["end_s"]
         self.refuse(video.fill_null("") == "", "uri must name a video", video)
+        self.refuse(video.str.contains("\0", literal=True), "uri must hold no zero byte", video)
         self.refuse(
             video.str.contains(PASSWORD),
             "uri must hold no password; give it by the store's environment variables",

@@ -9,9 +9,11 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby, islice
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -136,7 +138,7 @@ def write_plan(dataset: str, units: Sequence[WorkUnit]) -> None:
 
 def read_plan(dataset: str) -> Iterator[WorkUnit]:
     """The units of a run in order, as many in memory as one batch holds."""
-    with uri.local_copy(_require_plan(dataset)) as path, pq.ParquetFile(path) as plan:
+    with _plan_file(dataset) as path, pq.ParquetFile(path) as plan:
         rows = (row for batch in plan.iter_batches() for row in batch.to_pylist())
         for unit_id, members in groupby(rows, key=_take_unit_id):
             yield WorkUnit(unit_id, tuple(Clip(**row) for row in members))
@@ -144,8 +146,8 @@ def read_plan(dataset: str) -> Iterator[WorkUnit]:
 
 def read_plan_columns(dataset: str, columns: Sequence[str]) -> pa.Table:
     """Some columns of the plan, one row per clip, in order."""
-    with uri.local_copy(_require_plan(dataset)) as path:
-        return pq.read_table(path, columns=list(columns))
+    with _plan_file(dataset) as path:
+        return pq.read_table(path).select(list(columns))
 
 
 def _plan_columns(units: Sequence[WorkUnit]) -> dict[str, list[Any]]:
@@ -162,10 +164,17 @@ def _plan_uri(dataset: str) -> str:
     return uri.join(dataset, "plan", "clips.parquet")
 
 
-def _require_plan(dataset: str) -> str:
-    if not uri.exists(_plan_uri(dataset)):
+@contextmanager
+def _plan_file(dataset: str) -> Generator[Path]:
+    """The plan as a local file; what is wrong with it is a DatasetError."""
+    plan = _plan_uri(dataset)
+    if not uri.exists(plan):
         raise DatasetError(f"{dataset} is no dataset of Kinescribe: it has no plan/clips.parquet")
-    return _plan_uri(dataset)
+    try:
+        with uri.local_copy(plan) as path:
+            yield path
+    except (pa.ArrowException, KeyError, TypeError) as error:
+        raise DatasetError(f"{plan} is damaged ({error!r}); restore it from a backup") from error
 
 
 def _differences(there: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

@@ -105,8 +105,9 @@ def parse_footer(object_uri: str, metadata: Mapping[bytes, bytes] | None) -> Uni
 
 def committed_units(dataset: str) -> set[str]:
     """The ids of the units that are done, from a listing alone."""
-    names = (info.uri.rpartition("/")[2] for info in uri.list_files(uri.join(dataset, "data")))
-    return {name.removesuffix(".parquet") for name in names if name.endswith(".parquet")}
+    folder = uri.join(dataset, "data")
+    names = (info.uri.removeprefix(f"{folder}/") for info in uri.list_files(folder))
+    return {name.removesuffix(".parquet") for name in names if name.endswith(".parquet") and "/" not in name}
 
 
 def scan(dataset: str, columns: Sequence[str] | None = None, units: Set[str] | None = None) -> pads.Dataset:

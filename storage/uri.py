@@ -219,8 +219,13 @@ def _walk(uri: str) -> Iterator[FileInfo]:
         below = Path(folder).relative_to(root).as_posix()
         prefix = uri if below == "." else join(uri, below)
         links = [name for name in subfolders if Path(folder, name).is_symlink()]
-        yield from (FileInfo(join(prefix, name), None) for name in links)
-        yield from (FileInfo(join(prefix, name), _stat_size(f"{folder}/{name}")) for name in names)
+        yield from (FileInfo(_as_text(join(prefix, name)), None) for name in links)
+        yield from (FileInfo(_as_text(join(prefix, name)), _stat_size(f"{folder}/{name}")) for name in names)
+
+
+def _as_text(name: str) -> str:
+    """A name that is no UTF-8 with marks for its strange bytes: then nothing is found under it."""
+    return os.fsencode(name).decode(errors="replace")
 
 
 def _raise(error: OSError) -> None:

@@ -100,7 +100,8 @@ def test_the_same_command_goes_on_where_its_driver_was_killed(undisturbed, end_d
     options = ["--out", config.out, "--select", config.select, "--mix", "supervised=0.25,labelled=0.75"]
     train = [sys.executable, "-m", "kinescribe", "train", "world", "--config", tmp_path / "world.yaml"]
     with subprocess.Popen([*train, *options], cwd=ROOT, stderr=subprocess.DEVNULL) as driver:
-        while not any(line["step"] >= 48 for line in curve(config)):
+        # Early: a starved machine may take a while to see it and to kill.
+        while not any(line["step"] >= 24 for line in curve(config)):
             assert driver.poll() is None
             time.sleep(0.05)
         end_driver(driver, signal.SIGKILL)

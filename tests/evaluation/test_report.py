@@ -13,6 +13,7 @@ from evaluation.contact_sheet import Step
 from evaluation.report import write_report
 from schemas.clips import Clip, WorkUnit
 from schemas.dataset import triplet_schema
+from schemas.errors import ConfigError, DatasetError
 from schemas.outcomes import ClipOutcome, DropReason, RejectCode, Status
 from storage.run import Run, bind, write_plan
 from storage.shards import write_unit
@@ -177,3 +178,13 @@ def test_the_secrets_of_a_uri_stay_out(tmp_path: Path):
     assert "films/a.mp4" in html
     assert "password" not in html
     assert "signature" not in html
+
+
+def test_a_damaged_object_and_a_page_that_cannot_be_written_are_said_in_words(tmp_path: Path):
+    clip = Clip("c0", "a.mp4")
+    write_dataset(tmp_path, [clip], [row(clip, 0)], [kept(clip, 1)])
+    with pytest.raises(ConfigError, match="another file"):
+        write_report(str(tmp_path), tmp_path)
+    (tmp_path / "data" / "unit0.parquet").write_bytes(b"PAR1")
+    with pytest.raises(DatasetError, match="`check` says what is damaged"):
+        rendered(tmp_path)

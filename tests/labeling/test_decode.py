@@ -87,6 +87,19 @@ def test_a_window_counts_from_its_own_first_frame_also_where_some_stay_undecoded
     assert [frame.index for frame in window] == [number - 45 for number in numbers(window)]
 
 
+@pytest.mark.parametrize("start_s", [5.0, 5.9, 5.96, 5.98, 6.0, 6.02])
+def test_a_window_near_an_entry_point_counts_its_own_frames_and_decodes_few_others(
+    tmp_path: Path, start_s: float
+):
+    options = {"g": "60", "bf": "3", "x264-params": "open-gop=1:scenecut=0"}
+    path = write_video(tmp_path / "clip.mp4", pan(240), options=options)
+    with open_video(path) as video:
+        window = list(video.frames(start_s, start_s + 1.5, 0.1))
+        assert video.num_decoded < 130
+    first = round(np.ceil(start_s * 30 - 0.01))
+    assert [frame.index + first for frame in window] == numbers(window)
+
+
 def test_everything_is_decoded_once_the_frames_left_out_leave_too_large_a_gap(tmp_path: Path):
     options = {"bf": "8", "x264-params": "b-pyramid=none:b-adapt=0"}
     part = frames_of(write_video(tmp_path / "clip.mp4", pan(120), options=options), max_gap_s=0.1)

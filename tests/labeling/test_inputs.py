@@ -1,3 +1,4 @@
+import os
 import uuid
 from pathlib import Path
 
@@ -53,6 +54,14 @@ def test_a_file_is_taken_whatever_its_name(tmp_path: Path):
     (clip,) = list_clips(str(tmp_path / "class" / "video.bin"), LIMITS)
     assert clip.uri == str(tmp_path / "class" / "video.bin")
     assert clip.action_class is None
+
+
+def test_a_name_that_is_no_text_is_one_clip_that_is_not_there(tmp_path: Path):
+    touch(tmp_path, "a.mp4")
+    Path(os.fsdecode(os.fsencode(tmp_path) + b"/lat\xe9.mp4")).write_bytes(b"x")
+    clips = list_clips(str(tmp_path), LIMITS)
+    assert names(clips, tmp_path) == ["a.mp4", "lat\ufffd.mp4"]
+    assert not uri.is_file(clips[1].uri)
 
 
 def test_a_glob_takes_what_it_matches(tmp_path: Path):

@@ -143,3 +143,12 @@ def test_a_corpus_may_move_but_not_change():
 
 def test_the_identity_survives_json():
     assert json.loads(json.dumps(RUN.identity)) == RUN.identity
+
+
+@pytest.mark.parametrize("plan", [b"junk", b""])
+def test_a_damaged_plan_is_refused_with_what_to_do(tmp_path: Path, plan: bytes):
+    (tmp_path / "plan").mkdir()
+    (tmp_path / "plan" / "clips.parquet").write_bytes(plan)
+    for read in (lambda: list(read_plan(str(tmp_path))), lambda: read_plan_columns(str(tmp_path), ["uri"])):
+        with pytest.raises(DatasetError, match="restore it from a backup"):
+            read()
