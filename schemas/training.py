@@ -156,7 +156,8 @@ class TokenTraining(TrainConfig):
     @model_validator(mode="after")
     def _one_start(self) -> Self:
         if (self.init is None) == (self.model is None):
-            raise ValueError("give either init (a model to fine-tune) or model (a new one), not both")
+            got = "neither" if self.init is None else "both"
+            raise ValueError(f"give one of init (a model to fine-tune) and model (a new one), got {got}")
         return self
 
 
