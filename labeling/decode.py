@@ -126,9 +126,9 @@ class Video:
     ) -> Iterator[Frame]:
         """The frames with start_s <= time < end_s in presentation order, numbered from 0.
 
-        With a `max_gap_s`, frames to which no other refers are left undecoded, until that leaves a larger gap:
-        all are decoded from there on. The numbers count them all the same. Raises Rejected where the decoder
-        meets an error: what follows one is concealment, not video.
+        With a `max_gap_s`, frames to which no other refers are left undecoded, until that leaves a larger
+        gap: all are decoded from there on. The numbers count them all the same. Raises Rejected where the
+        decoder meets an error: what follows one is concealment, not video.
         """
         index, last_s, first = -1, math.inf, None
         counts = skips = max_gap_s > 0 and self._is_countable
