@@ -12,13 +12,13 @@ GIVEN = ["data=[triplets]", "out=run", "steps=100"]
     [
         (CodecTraining, ["batch=10", "micro_batch=4"], "batch must be a multiple of"),
         (CodecTraining, ["log_every=20", "checkpoint_every=50"], "checkpoint_every must be a multiple of"),
-        (DynamicsTraining, [], "give either init"),
+        (DynamicsTraining, [], "give one of init"),
         (
             WorldTraining,
             ["init=embedded", "mix.supervised=0.5", "mix.labelled=0.6"],
             r"must sum to 1, got 0.5 \+ 0.6",
         ),
-        (DynamicsTraining, ["init=embedded", "model.codec=codec"], "give either init"),
+        (DynamicsTraining, ["init=embedded", "model.codec=codec"], "give one of init"),
         (
             DynamicsTraining,
             ["init=embedded", "optimization.muon_learning_rate=0.01", "engine.zero_stage=1"],
