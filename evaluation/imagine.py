@@ -15,7 +15,6 @@ from textwrap import shorten
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from PIL import Image
 
 from evaluation.best_of_n import roll_out
@@ -108,13 +107,13 @@ def _check_actions(
 def _steps(picture: Image.Image, config: ImagineConfig, world: TokenVLM, dynamics: TokenVLM) -> list[Step]:
     codec = world.codec
     pixels_13HW = codec.preprocess([picture])
-    codes_L = codec.encode(pixels_13HW).codes_BL[0].cpu().numpy().astype(np.uint16)
+    codes_L = codec.encode(pixels_13HW).stored_BL[0]
     options = (config.actions, config.seeds, config.num_samples, config.temperature)
     source, steps = to_images(pixels_13HW)[0], list[Step]()
     for action, imagined in zip(config.actions, roll_out(world, dynamics, codes_L, *options), strict=True):
         if not np.isfinite(imagined.scores_N).all():
             raise ModelError(f"dynamics model {config.dynamics} gives no finite likelihood; restore it")
-        samples = to_images(codec.decode(torch.from_numpy(imagined.codes_NL.astype(np.int64))))
+        samples = codec.pictures(imagined.codes_NL)
         steps.append(Step(action, source, samples, imagined.scores_N.tolist(), imagined.best))
         source = samples[imagined.best]
     return steps

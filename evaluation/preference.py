@@ -92,17 +92,18 @@ def _compare(
 
 def false_twins(triplets: Triplets, index: int, rng: Generator) -> dict[str, CodeTriplet]:
     """The triplet made false in each way that is fair."""
-    source, target, action = _triplet(triplets, index)
+    true = _triplet(triplets, index)
+    source, target, action = true
     twins: dict[str, CodeTriplet] = {}
     if len(others := np.flatnonzero(triplets.action_N != action)):
         twins["random action"] = CodeTriplet(source, target, str(triplets.action_N[rng.choice(others)]))
     if len(others := np.flatnonzero((triplets.target_NL != target).any(-1))):
         twins["random target"] = CodeTriplet(source, triplets.target_NL[rng.choice(others)], action)
     if (source != target).any():
-        twins["copied source"] = CodeTriplet(source, source, action)
+        twins["copied source"] = true.copied
         known = parse(action)
         if known is None or known.inverse() != known:
-            twins["swapped"] = CodeTriplet(target, source, action)
+            twins["swapped"] = true.swapped
     return twins
 
 

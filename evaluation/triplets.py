@@ -158,6 +158,6 @@ def _encode(codec: ImageCodec | None, stored: Sequence[bytes]) -> tuple[list[Any
     if codec is None:
         return [None] * len(stored), [None] * (len(stored) - 1)
     images = [PILImage.fromarray(decompressed(data)) for data in stored]
-    codes_BL, features_BLC = codec.encode(codec.preprocess(images))
-    weights_BL = codec.importance(features_BLC[:-1], features_BLC[1:]).half()
-    return list(codes_BL.numpy().astype(np.uint16)), list(weights_BL.numpy())
+    encoded = codec.encode(codec.preprocess(images))
+    weights_BL = codec.importance(encoded.features_BLC[:-1], encoded.features_BLC[1:]).half()
+    return list(encoded.stored_BL), list(weights_BL.numpy())

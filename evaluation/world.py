@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image as PILImage
 
@@ -24,7 +23,7 @@ from evaluation.judge import Judge, Verdict
 from evaluation.outcomes import picture, shrunk
 from evaluation.scene import Image
 from evaluation.triplets import split_rng
-from models.codec import ImageCodec, to_images
+from models.codec import ImageCodec
 from models.token_vlm import TokenVLM
 from models.tokens import Codes
 from schemas.errors import ModelError
@@ -169,14 +168,12 @@ def _imagined(
 
 
 def _encoded(codec: ImageCodec, image: Image) -> Codes:
-    pixels_B3HW = codec.preprocess([PILImage.fromarray(image)])
-    return codec.encode(pixels_B3HW).codes_BL[0].cpu().numpy().astype(np.uint16)
+    return codec.encode(codec.preprocess([PILImage.fromarray(image)])).stored_BL[0]
 
 
 def _decoded(codec: ImageCodec, codes_NL: NDArray[np.uint16]) -> list[Image]:
     """Images at the judge's size."""
-    images = to_images(codec.decode(torch.from_numpy(codes_NL.astype(np.int64))))
-    return [shrunk(np.asarray(image)) for image in images]
+    return [shrunk(np.asarray(image)) for image in codec.pictures(codes_NL)]
 
 
 def _judged(case: Case, image: Image) -> _Judged:

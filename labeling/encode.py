@@ -93,9 +93,8 @@ class FrameEncoder:
 
     def _encode_images(self, images: Sequence[bytes]) -> list[EncodedFrame]:
         pixels_B3HW = self.codec.preprocess([Image.open(io.BytesIO(image)) for image in images])
-        codes_BL, features_BLC = self.codec.encode(pixels_B3HW)
-        codes = codes_BL.cpu().numpy().astype(np.uint16)
-        return [EncodedFrame(*frame) for frame in zip(codes, features_BLC, strict=True)]
+        encoded = self.codec.encode(pixels_B3HW)
+        return [EncodedFrame(*frame) for frame in zip(encoded.stored_BL, encoded.features_BLC, strict=True)]
 
     def _importance(self, pair: EncodedPair) -> NDArray[np.float16]:
         """Weights of the target's tokens, shape (L,), row-major (METHOD §3)."""

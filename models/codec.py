@@ -14,6 +14,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from diffusers.models.autoencoders.vq_model import VQModel
+from numpy.typing import NDArray
 from PIL import Image
 
 from models.identity import codec_config, codec_grid, codec_id, patch_side
@@ -27,6 +28,11 @@ class Encoded(NamedTuple):
     """int64, index of the nearest codebook entry."""
     features_BLC: torch.Tensor
     """float32, the encoder's output before quantisation (METHOD §3)."""
+
+    @property
+    def stored_BL(self) -> NDArray[np.uint16]:
+        """The codes as datasets hold them."""
+        return self.codes_BL.cpu().numpy().astype(np.uint16)
 
 
 class ImageCodec:
@@ -85,6 +91,10 @@ class ImageCodec:
         entries_NC = self.network.quantize.embedding(codes_BL.to(self.network.device).flatten())
         latents_BChw = entries_NC.view(shape).permute(0, 3, 1, 2).contiguous()
         return decode_latents(self.network, latents_BChw).clamp(-1, 1)
+
+    def pictures(self, codes_BL: NDArray[np.uint16]) -> list[Image.Image]:
+        """The images of codes as datasets hold them."""
+        return to_images(self.decode(torch.from_numpy(codes_BL.astype(np.int64))))
 
     @staticmethod
     def importance(source_BLC: torch.Tensor, target_BLC: torch.Tensor) -> torch.Tensor:
