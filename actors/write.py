@@ -1,4 +1,8 @@
-"""The write pool's task: an annotated unit in, committed to the dataset, a small receipt out."""
+"""The write pool's actor: an annotated unit in, committed to the dataset, a small receipt out.
+
+An actor, though it holds nothing: Ray ends a task's process whenever it waits for work, and one takes seconds
+to start beside busy actors.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +13,14 @@ from schemas.outcomes import receipt_of
 from storage.shards import write_unit
 
 
-def commit(rows: pa.Table, dataset: str) -> pa.Table:
-    """Publish the unit of a row of (WorkUnit, table, outcomes); give a row of its Receipt.
+class WriteActor:
+    """Turns a row of (WorkUnit, table, list of ClipOutcome) into a row of its Receipt."""
 
-    A unit that another writer published first is left as it is: the rows are the same.
-    """
-    unit, table, outcomes = unpack(rows)
-    write_unit(dataset, unit, table, outcomes)
-    return pack(unit.unit_id, receipt_of(outcomes))
+    def __init__(self, dataset: str) -> None:
+        self.dataset = dataset
+
+    def __call__(self, rows: pa.Table) -> pa.Table:
+        """Publish the unit; where another writer published it first, leave that: the rows are the same."""
+        unit, table, outcomes = unpack(rows)
+        write_unit(self.dataset, unit, table, outcomes)
+        return pack(unit.unit_id, receipt_of(outcomes))

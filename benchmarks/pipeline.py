@@ -1,8 +1,8 @@
 """Labelled pairs/s through Ray against the same session objects in plain processes; one line of JSON.
 
-In turns, both decode, label and commit the same simulated clips with as many processes of each kind: first
-few clips, then many. The rate is that of the further ones, so that what starts up and fills up doesn't count.
-The model's own speed, on key frames that are extracted already, comes beside.
+In turns, both decode, label and commit the same simulated clips with as many processes of each kind. The
+rate is that of the units committed after the first third, so that what starts up and fills up does not count.
+The speed of the model alone, on key frames that are extracted already, comes beside.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import platform
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
 from multiprocessing.queues import Queue
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -35,13 +34,23 @@ from storage.shards import write_unit
 RESOURCES = Resources()
 
 
-class Silent:
-    """A `Progress` that shows nothing."""
+class Meter:
+    """A `Progress` that shows nothing and notes when each unit was committed."""
+
+    def __init__(self) -> None:
+        self.committed: list[tuple[float, int]] = []
 
     def start(self, total: int, done: int) -> None: ...
     def note(self, text: str) -> None: ...
     def stop(self) -> None: ...
-    def update(self, receipt: Receipt) -> None: ...
+    def update(self, receipt: Receipt) -> None:
+        self.committed.append((time.perf_counter(), receipt.triplets))
+
+    @property
+    def pairs_per_s(self) -> float:
+        """The rate of the last two thirds of the units."""
+        (started, _), *rest = self.committed[len(self.committed) // 3 :]
+        return sum(triplets for _, triplets in rest) / (rest[-1][0] - started)
 
 
 class Corpus(NamedTuple):
@@ -57,37 +66,32 @@ def draw(folder: Path, num_clips: int, config: LabelConfig) -> Corpus:
     return Corpus(source, plan_units(list_clips(source, config.limits), config.clips_per_unit, "benchmark"))
 
 
-def further_pairs_per_s(few: Corpus, many: Corpus, label: Callable[[Corpus], int]) -> float:
-    """The rate of what `many` has more than `few`; `label` returns the number of pairs."""
-    started = time.perf_counter()
-    num_few = label(few)
-    between = time.perf_counter()
-    num_many = label(many)
-    return (num_many - num_few) / (time.perf_counter() - between - (between - started))
+def through_ray(corpus: Corpus, out: str, config: LabelConfig) -> float:
+    meter = Meter()
+    run_label(corpus.folder, out, config, RESOURCES, meter)
+    return meter.pairs_per_s
 
 
-def through_ray(corpus: Corpus, out: str, config: LabelConfig) -> int:
-    return run_label(corpus.folder, f"{out}-{len(corpus.units)}", config, RESOURCES, Silent()).triplets
-
-
-def through_processes(corpus: Corpus, out: str, config: LabelConfig, plan: PoolPlan) -> int:
+def through_processes(corpus: Corpus, out: str, config: LabelConfig, plan: PoolPlan) -> float:
     context = multiprocessing.get_context("spawn")
-    to_decode, to_label, receipts = context.Queue(), context.Queue(maxsize=4), context.Queue()
+    to_decode, to_label, receipts = context.Queue(), context.Queue(), context.Queue()
     decoders = [
         context.Process(target=decode, args=(config, to_decode, to_label)) for _ in range(plan.decode.workers)
     ]
-    arguments = (config, plan.label.threads, f"{out}-{len(corpus.units)}", to_label, receipts)
+    arguments = (config, plan.label.threads, out, to_label, receipts)
     labellers = [context.Process(target=label, args=arguments) for _ in range(plan.label.workers)]
     for process in [*decoders, *labellers]:
         process.start()
     for unit in [*corpus.units, *[None] * len(decoders)]:
         to_decode.put(unit)
-    num_pairs = sum(receipts.get().triplets for _ in corpus.units)
+    meter = Meter()
+    for _ in corpus.units:
+        meter.update(receipts.get())
     for _ in labellers:
         to_label.put(None)
     for process in [*decoders, *labellers]:
         process.join()
-    return num_pairs
+    return meter.pairs_per_s
 
 
 def decode(config: LabelConfig, units: Queue[Any], extracted: Queue[Any]) -> None:
@@ -132,34 +136,32 @@ def model_alone(units: list[WorkUnit], config: LabelConfig, threads: int) -> flo
     return sum(table.num_rows for table in tables) / (time.perf_counter() - started)
 
 
-def measure(folder: Path, num_clips: int, rounds: int, config: LabelConfig) -> dict[str, float]:
-    few, many = (draw(folder / str(num), num, config) for num in (num_clips // 4, num_clips))
+def measure(folder: Path, num_clips: int, rounds: int, config: LabelConfig) -> dict[str, object]:
+    corpus = draw(folder, num_clips, config)
     ray_rates, plain_rates = [], []
     with ray_cluster() as cluster:
-        plan = plan_pools(cluster, RESOURCES, len(many.units))
+        plan = plan_pools(cluster, RESOURCES, len(corpus.units))
         for turn in range(rounds):
-            out = str(folder / f"ray{turn}")
-            ray_rates.append(further_pairs_per_s(few, many, lambda c, o=out: through_ray(c, o, config)))
-            out = str(folder / f"plain{turn}")
-            plain_rates.append(
-                further_pairs_per_s(few, many, lambda c, o=out: through_processes(c, o, config, plan))
-            )
+            ray_rates.append(through_ray(corpus, str(folder / f"ray{turn}"), config))
+            plain_rates.append(through_processes(corpus, str(folder / f"plain{turn}"), config, plan))
+    first_units = corpus.units[: len(corpus.units) // 4]
     ratios = [one / other for one, other in zip(ray_rates, plain_rates, strict=True)]
     return {
         "ray_pairs_per_s": round(statistics.median(ray_rates), 2),
         "plain_pairs_per_s": round(statistics.median(plain_rates), 2),
         "ratio": round(statistics.median(ratios), 3),
-        "model_pairs_per_s": round(model_alone(few.units, config, os.cpu_count() or 1), 2),
+        "ratios": [round(ratio, 3) for ratio in ratios],
+        "model_pairs_per_s": round(model_alone(first_units, config, os.cpu_count() or 1), 2),
     }
 
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--model", default="embedded", help="'embedded' or the path of a model's folder")
-    options.add_argument("--clips", type=int, default=128)
-    options.add_argument("--rounds", type=int, default=2)
+    options.add_argument("--clips", type=int, default=512)
+    options.add_argument("--rounds", type=int, default=3)
     chosen = options.parse_args()
-    config = LabelConfig(dynamics=chosen.model, clips_per_unit=4)
+    config = LabelConfig(dynamics=chosen.model)
     with tempfile.TemporaryDirectory() as folder:
         figures = measure(Path(folder), chosen.clips, chosen.rounds, config)
     machine = f"{platform.node()}, {platform.machine()}, {os.cpu_count()} cores"

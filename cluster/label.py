@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import ray
-from ray.data import ActorPoolStrategy, DataContext, TaskPoolStrategy
+from ray.data import ActorPoolStrategy, DataContext
 
 from actors.attempts import RemoteAttempts
 from actors.decode import DecodeActor, Extractor, MakeExtractor
 from actors.label import LabelActor, LoadModel
 from actors.rows import pack, unpack
-from actors.write import commit
+from actors.write import WriteActor
 from cluster.local import ray_cluster
 from cluster.progress import Progress, open_progress
 from cluster.resources import Pool, PoolPlan, plan_pools
@@ -103,9 +103,6 @@ def run_label(
         progress.start(total, done)
         try:
             _label(job, pending, progress)
-        except KeyboardInterrupt:
-            progress.note(RESUME)
-            raise
         finally:
             progress.stop()
     write_card(out)
@@ -138,11 +135,16 @@ def _label(job: Job, pending: Sequence[WorkUnit], progress: Progress) -> None:
     with ray_cluster() as cluster:
         plan = plan_pools(cluster, job.resources, len(pending))
         progress.note(plan.reason)
-        for receipt in _receipts(job, pending, plan):
-            progress.update(receipt)
-            total, left = total + receipt, left - 1
-            if left and (problem := too_many_rejects(total, job.config.max_reject_rate)):
-                raise InputError(problem)
+        try:
+            for receipt in _receipts(job, pending, plan):
+                progress.update(receipt)
+                total, left = total + receipt, left - 1
+                if left and (problem := too_many_rejects(total, job.config.max_reject_rate)):
+                    raise InputError(problem)
+        except KeyboardInterrupt:
+            # Before Ray is shut down, which takes seconds, and may end this process at once.
+            progress.note(RESUME)
+            raise
 
 
 def _receipts(job: Job, pending: Sequence[WorkUnit], plan: PoolPlan) -> Iterator[Receipt]:
@@ -157,7 +159,7 @@ def _receipts(job: Job, pending: Sequence[WorkUnit], plan: PoolPlan) -> Iterator
         ray.data.from_arrow(rows, override_num_blocks=min(len(pending), MOST_BLOCKS))
         .map_batches(DecodeActor, fn_constructor_args=extractor, compute=_actors(decode), **_claims(decode))
         .map_batches(LabelActor, fn_constructor_args=model, compute=_actors(label), **_claims(label))
-        .map_batches(commit, fn_args=(job.out,), compute=TaskPoolStrategy(write.workers), **_claims(write))
+        .map_batches(WriteActor, fn_constructor_args=(job.out,), compute=_actors(write), **_claims(write))
     )
     for batch in receipts.iter_batches(batch_size=1, batch_format="pyarrow", prefetch_batches=0):
         yield unpack(batch)

@@ -3,7 +3,7 @@ from collections import Counter
 import pytest
 
 from actors.rows import pack, unpack
-from actors.write import commit
+from actors.write import WriteActor
 from labeling.annotate import Annotator
 from schemas.config import Annotation
 from schemas.outcomes import Receipt
@@ -21,11 +21,12 @@ def row():
 
 
 def test_a_committed_unit_gives_a_receipt_of_its_outcomes(tmp_path, row):
-    receipt = unpack(commit(row, str(tmp_path)))
+    receipt = unpack(WriteActor(str(tmp_path))(row))
     assert receipt == Receipt(2, 1, 1, 5, Counter(unreadable=1))
     assert committed_units(str(tmp_path)) == {"unit"}
 
 
 def test_a_unit_that_was_committed_before_gives_the_same_receipt(tmp_path, row):
-    first = commit(row, str(tmp_path))
-    assert commit(row, str(tmp_path)) == first
+    commit = WriteActor(str(tmp_path))
+    first = commit(row)
+    assert commit(row) == first
