@@ -234,6 +234,21 @@ def train(
 
 
 @app.command()
+def codec(
+    source: Annotated[
+        Path, typer.Argument(help="vqgan.ckpt with vqgan.yaml beside it, or a folder of Anole or Emu3.")
+    ],
+    out: Annotated[Path, typer.Option(help="The folder to write: codec/ in the folder of the model.")],
+) -> None:
+    """Write the image codec of a published checkpoint where a model's folder has its codec."""
+    with stdout_for_results():
+        from models.published import published_codec
+
+        published_codec(source).save(out)
+    print(out)
+
+
+@app.command()
 def imagine(
     source: Annotated[str, typer.Option(help="Path or URL of the image to start from.")],
     world: Annotated[
