@@ -19,6 +19,7 @@ from kinescribe.display import (
     counted,
     print_demo,
     print_imagined,
+    print_models,
     print_result,
     print_scores,
     stdout_for_results,
@@ -231,6 +232,19 @@ def train(
     with stdout_for_results():
         export = run_train(settings)
     print(export)
+
+
+@app.command()
+def models(
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[MODEL]...", help="Folders to look at; without any, all.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """List the models that are known, and what each can do."""
+    from models.catalog import known_models
+
+    print_models(known_models(names or []), as_json)
 
 
 @app.command()

@@ -46,69 +46,49 @@ def write_aurora(folder: Path) -> Path:
     return folder / "train.json"
 
 
+def train(task: str, out: Path, model: Path, *options: object) -> Path:
+    """The export of a short training by two workers."""
+    settings = ["steps=20", "batch=4", "log_every=5", "evaluate_every=20", "checkpoint_every=20"]
+    settings += ["optimization.warmup_steps=2", "optimization.learning_rate=0.01", f"init={model}"]
+    words = [word for setting in [*settings, "engine.workers=2"] for word in ("--set", setting)]
+    run("train", task, "--out", out, *words, *options)
+    return out / "export"
+
+
+def label(folder: Path, dynamics: Path) -> Path:
+    """A video of a moving camera and its labels."""
+    (folder / "videos").mkdir()
+    write_video(folder / "videos" / "pan.mp4", pan(70))
+    few = ("--set", "annotation.max_new_tokens=8")
+    run("label", folder / "videos", "--out", folder / "labelled", "--dynamics", dynamics, *few)
+    return folder / "labelled"
+
+
 @pytest.mark.ray
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 @pytest.mark.usefixtures("ray_here")
 @pytest.mark.parametrize("name", NAMES)
 def test_a_published_model_is_fine_tuned_labels_videos_and_imagines(name: str, tmp_path: Path):
-    model = write_model(name, tmp_path / "model")
-    given, labelled, imagined = (tmp_path / part for part in ("given", "labelled", "imagined"))
+    model, given, imagined = write_model(name, tmp_path / "model"), tmp_path / "given", tmp_path / "imagined"
     run("ingest", write_aurora(tmp_path / "aurora"), "--out", given, "--dynamics", model)
-
-    few = (
-        "steps=20",
-        "batch=4",
-        "log_every=5",
-        "evaluate_every=20",
-        "checkpoint_every=20",
-        "engine.workers=2",
-    )
-    few += ("optimization.warmup_steps=2", "optimization.learning_rate=0.01", f"init={model}")
-    short = [word for setting in few for word in ("--set", setting)]
-    run("train", "dynamics", "--data", given, "--out", tmp_path / "idm", *short, "--set", "lora.rank=4")
-    dynamics = tmp_path / "idm" / "export"
+    dynamics = train("dynamics", tmp_path / "idm", model, "--data", given, "--set", "lora.rank=4")
     assert (dynamics / "adapter" / "adapter_model.safetensors").is_file()
 
-    (tmp_path / "videos").mkdir()
-    write_video(tmp_path / "videos" / "pan.mp4", pan(70))
-    run(
-        "label",
-        tmp_path / "videos",
-        "--out",
-        labelled,
-        "--dynamics",
-        dynamics,
-        "--set",
-        "annotation.max_new_tokens=8",
-    )
+    labelled = label(tmp_path, dynamics)
     assert check(str(labelled)).ok
     rows = scan(str(labelled)).to_table().to_pylist()
     assert len(rows) >= 2
     assert all(row["action"].strip() and row["action_logprob"] < 0 for row in rows)
     assert rows[0]["target_codes"] == rows[1]["source_codes"]
 
-    data = ("--data", given, "--data", labelled)
-    run("train", "world", *data, "--out", tmp_path / "fdm", "--mix", "supervised=0.5,labelled=0.5", *short)
-    world = tmp_path / "fdm" / "export"
+    mixed = ("--data", given, "--data", labelled, "--mix", "supervised=0.5,labelled=0.5")
+    world = train("world", tmp_path / "fdm", model, *mixed)
     assert identify(str(world)).codec == identify(str(dynamics)).codec == identify(str(model)).codec
 
-    image = tmp_path / "aurora" / "input0.png"
-    run(
-        "imagine",
-        "--source",
-        image,
-        "--action",
-        SENTENCES[0],
-        "-n",
-        4,
-        "--world",
-        world,
-        "--dynamics",
-        dynamics,
-        "--out",
-        imagined,
-    )
+    asked = ("--source", tmp_path / "aurora" / "input0.png", "--action", SENTENCES[0], "-n", 4)
+    run("imagine", *asked, "--world", world, "--dynamics", dynamics, "--out", imagined)
     (step,) = json.loads((imagined / "imagined.json").read_text())["steps"]
     assert len(set(step["scores"])) == 4
-    assert Image.open(imagined / step["image"]).size == (16, 16)
+    with Image.open(imagined / step["image"]) as best:
+        assert best.size == (16, 16)
