@@ -1,8 +1,10 @@
-"""Fixtures that several rooms need: an S3 that is a process of its own."""
+"""Fixtures that several rooms need: an S3 that is a process of its own, and one Ray for all tests."""
 
+import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import uuid
 from collections.abc import Iterator
@@ -47,6 +49,26 @@ def bucket(s3_endpoint: str) -> str:
     name = f"tests-{uuid.uuid4().hex}"
     boto3.client("s3").create_bucket(Bucket=name)
     return f"s3://{name}"
+
+
+@pytest.fixture(scope="session")
+def ray_folder():
+    """Where Ray keeps its sockets: short, and nobody else's."""
+    folder = tempfile.mkdtemp(prefix="kt-", dir="/tmp")
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("RAY_TMPDIR", folder)
+        environment.delenv("RAY_ADDRESS", raising=False)
+        yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def ray_here(ray_folder):
+    """A Ray in this process, used by every run that starts while it lives."""
+    from cluster.local import ray_cluster
+
+    with ray_cluster() as resources:
+        yield resources
 
 
 def _wait_for(port: int) -> None:
