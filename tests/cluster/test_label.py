@@ -15,7 +15,7 @@ from schemas.errors import InputError, ModelError
 from schemas.outcomes import DropReason, Receipt, RejectCode, Status
 from storage.audit import check
 from storage.shards import committed_units, read_footer, scan, unit_uri
-from tests.fake_clips import FakeExtractor
+from tests.fake_clips import FakeExtractor, MendedExtractor
 from tests.fault_proxy import error, lose_reply, reset, reset_in_body, truncate_body
 from tests.videos import HEIGHT, WIDTH, pan, still, write_video
 
@@ -53,13 +53,18 @@ def never(*arguments):
     raise AssertionError(f"nothing was left to do, but {arguments} were asked for")
 
 
-def label(source, out, config, progress=None, sessions=FAKES):
-    return run_label(source, out, config, Resources(label_workers=1), progress, sessions)
+def label(source, out, config, progress=None, sessions=FAKES, retry_rejected=False):
+    resources = Resources(label_workers=1)
+    return run_label(source, out, config, resources, progress, sessions, retry_rejected)
 
 
 def digests(dataset):
     footers = [read_footer(unit_uri(dataset, unit)) for unit in committed_units(dataset)]
     return {footer.unit_id: footer.digest for footer in footers}
+
+
+def objects(dataset):
+    return {path.name: (path.stat().st_ino, path.read_bytes()) for path in Path(dataset, "data").iterdir()}
 
 
 def outcomes(dataset):
@@ -134,6 +139,30 @@ def test_too_many_rejects_end_the_run_with_the_reasons(ray_here, clips_folder, m
         label(source, out, config)
     assert "unreadable            20" in str(error.value)
     assert 4 <= len(committed_units(out)) < 8
+    assert label(source, out, config.model_copy(update={"max_reject_rate": 1.0})).rejected == 40
+
+
+def rows(dataset):
+    return sorted(scan(dataset).to_table().to_pylist(), key=lambda row: row["triplet_id"])
+
+
+@pytest.mark.ray
+def test_a_retry_tries_only_what_was_rejected(ray_here, clips_folder, model_folder, tmp_path):
+    source, out = clips_folder("bad1", "good1", "good2", "bad2", "good3"), str(tmp_path / "out")
+    config = LabelConfig(dynamics=model_folder, clips_per_unit=2)
+    label(source, out, config)
+    first = objects(out)
+    assert label(source, out, config, retry_rejected=True).rejected == 2
+    assert len(committed_units(out)) == len(first) + 1
+    mended = Sessions(MendedExtractor)
+    status = label(source, out, config, sessions=mended, retry_rejected=True)
+    assert (status.clips, status.kept, status.rejected, status.pending) == (5, 5, 0, 0)
+    assert objects(out).items() >= first.items()
+    assert check(out).problems == []
+    label(source, str(tmp_path / "never bad"), config, sessions=mended)
+    assert rows(out) == rows(str(tmp_path / "never bad"))
+    nothing = Sessions(FakeExtractor, never)
+    assert label(source, out, config, sessions=nothing, retry_rejected=True) == status
 
 
 def test_what_is_wrong_with_the_whole_run_is_refused_before_ray_starts(clips_folder, model_folder, tmp_path):
@@ -212,10 +241,6 @@ def test_ctrl_c_stops_cleanly_and_says_how_to_resume(undisturbed, start_driver, 
     assert driver.returncode != 0
     assert RESUME in log.read_text()
     assert digests(out).items() <= expected.items()
-
-
-def objects(dataset):
-    return {path.name: (path.stat().st_ino, path.read_bytes()) for path in Path(dataset, "data").iterdir()}
 
 
 @pytest.mark.ray
