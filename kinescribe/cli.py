@@ -101,6 +101,9 @@ def label(
     decode_workers: Annotated[int | None, typer.Option(help="Most decoders at once.")] = None,
     label_workers: Annotated[int | None, typer.Option(help="Most models at once.")] = None,
     micro_batch: Annotated[int | None, typer.Option(help="Pairs in one batch of the model.")] = None,
+    retry_rejected: Annotated[
+        bool, typer.Option("--retry-rejected", help="Try the clips again that were rejected so far.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Label videos: key frames, pairs, the action between them and its likelihood."""
@@ -113,7 +116,7 @@ def label(
     from cluster.label import run_label
 
     with stdout_for_results():
-        result = run_label(input, out, settings, resources)
+        result = run_label(input, out, settings, resources, retry_rejected=retry_rejected)
     print_result(result, as_json)
 
 

@@ -12,6 +12,9 @@ from collections.abc import Iterator
 import boto3
 import pytest
 from hypothesis import settings
+from s3fs import S3FileSystem
+
+from tests.fault_proxy import FaultProxy, fault_proxy
 
 # A busy machine takes a second where an idle one takes a millisecond; pytest-timeout catches what hangs.
 settings.register_profile("kinescribe", deadline=None)
@@ -41,6 +44,17 @@ def s3_endpoint() -> Iterator[str]:
         finally:
             server.kill()
             server.wait()
+
+
+@pytest.fixture
+def proxy(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultProxy]:
+    """Stands between the object store and what asks it from now on."""
+    host, port = s3_endpoint.removeprefix("http://").split(":")
+    with fault_proxy((host, int(port))) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
+        S3FileSystem.clear_instance_cache()
+        yield proxy
+    S3FileSystem.clear_instance_cache()
 
 
 @pytest.fixture
