@@ -279,11 +279,11 @@ def open_video(path: Path) -> Generator[Video]:
     Raises Rejected: forbidden for a playlist, no_video without a video stream, unreadable otherwise.
     """
     av.logging.set_level(None)
-    if _is_playlist(path):
-        raise Rejected(RejectCode.FORBIDDEN, "a playlist, which would have other files read")
     try:
+        if _is_playlist(path):
+            raise Rejected(RejectCode.FORBIDDEN, "a playlist, which would have other files read")
         container = av.open(f"file:{path.absolute()}", options=OPTIONS, metadata_errors="replace")
-    except DECODER_ERRORS as error:
+    except (*DECODER_ERRORS, OSError) as error:
         raise _rejected(error) from error
     with container:
         stream = container.streams.best("video")
@@ -306,7 +306,7 @@ def _is_playlist(path: Path) -> bool:
 def _rejected(error: Exception, where: str = "") -> Rejected:
     is_memory = isinstance(error, MemoryError)
     code = RejectCode.OUT_OF_MEMORY if is_memory else RejectCode.UNREADABLE
-    reason = error.strerror if isinstance(error, av.error.FFmpegError) else None
+    reason = error.strerror if isinstance(error, av.error.FFmpegError | OSError) else None
     return Rejected(code, f"{reason or type(error).__name__}{where}")
 
 
