@@ -56,8 +56,11 @@ def scheme(uri: str) -> str:
 
 
 def is_supported(uri: str) -> bool:
-    """Whether the URI is of a store that may be read, and not a chain of several."""
-    return scheme(uri) in SCHEMES and "::" not in uri
+    """Whether the URI is of a store that may be read, and not a chain of several as `a::b` is.
+
+    In a local path, `::` is part of a name.
+    """
+    return scheme(uri) in SCHEMES and ("::" not in uri or is_local(uri))
 
 
 def is_local(uri: str) -> bool:
@@ -214,6 +217,8 @@ def arrow_store(uri: str) -> tuple[Any, str]:
 def _store(uri: str) -> tuple[Any, str]:
     if not is_supported(uri):
         raise UserError(f"{uri} cannot be opened: give a local path or one of {', '.join(SCHEMES)}://")
+    if is_local(uri):
+        return fsspec.filesystem("file"), str(local_path(uri))
     try:
         # Other machines write to the same folders, so a listing is never reused.
         return fsspec.url_to_fs(uri, use_listings_cache=False, **_options(uri))
