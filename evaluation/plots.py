@@ -11,6 +11,7 @@ import numpy as np
 from evaluation.actions import VERBS
 from evaluation.labels import NO_SENTENCE, LabelScores, Rate
 from evaluation.preference import Preferences
+from evaluation.study_scores import StudyScores
 from evaluation.world import CODEC, COPY, MODEL, ORACLE, VERIFIED, BestOfN, WorldScores
 from schemas.errors import ConfigError
 
@@ -116,6 +117,28 @@ def plot_preferences(result: Preferences, path: Path) -> None:
     axes.set_yticks(range(len(rates)), [f"{way}  {rate.share:.3f}" for way, rate in rates.items()])
     axes.invert_yaxis()
     axes.set(xlim=(0, 1), xlabel=f"share of true triplets found likelier ({result.task})")
+    figure.savefig(path)
+
+
+def plot_study(scores: StudyScores, path: Path) -> None:
+    """People's scores by criterion and model, with standard errors."""
+    figure, (axes,) = _axes(1, width=9.0)
+    models = list(next(iter(scores.criteria.values())).scores)
+    width = 0.8 / len(models)
+    for place, model in enumerate(models):
+        means = [result.scores[model] for result in scores.criteria.values()]
+        axes.bar(
+            np.arange(len(means)) + (place - (len(models) - 1) / 2) * width,
+            [mean.mean for mean in means],
+            width,
+            yerr=[mean.standard_error or 0 for mean in means],
+            error_kw={"elinewidth": 0.8},
+            label=model,
+        )
+    axes.axhline(0, color="black", linewidth=0.8)
+    axes.set_xticks(range(len(scores.criteria)), list(scores.criteria))
+    axes.set(ylabel="score by people", ylim=(-1, 1))
+    axes.legend(frameon=False, ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1.0))
     figure.savefig(path)
 
 

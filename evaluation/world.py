@@ -125,7 +125,9 @@ def score_best_of_n(
             best = int(imagined.scores_N[:count].argmax())
             chosen[VERIFIED][count].append(scores[best])
             chosen[ORACLE][count].append(max(scores[:count]))
-    return BestOfN({name: {n: _mean(values) for n, values in rows.items()} for name, rows in chosen.items()})
+    return BestOfN(
+        {name: {n: mean_of(values) for n, values in rows.items()} for name, rows in chosen.items()}
+    )
 
 
 def imagined_steps(
@@ -193,11 +195,12 @@ def _score(judged: Sequence[_Judged]) -> Score:
     return Score(
         editing=float(np.mean([one.verdict.editing for one in judged])),
         minimal=float(np.mean([one.verdict.minimal for one in judged])),
-        judge=_mean([one.verdict.score for one in judged]),
+        judge=mean_of([one.verdict.score for one in judged]),
         l1=float(np.mean([one.l1 for one in judged])),
     )
 
 
-def _mean(values: Sequence[float]) -> Mean:
+def mean_of(values: Sequence[float]) -> Mean:
+    """The mean of at least one value, with its standard error."""
     error = float(np.std(values, ddof=1) / len(values) ** 0.5) if len(values) > 1 else None
     return Mean(float(np.mean(values)), error, len(values))

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from evaluation.labels import LabelScores, Rate
     from evaluation.preference import Preferences
+    from evaluation.study_scores import CriterionScores, StudyScores
     from evaluation.world import BestOfN, Mean, Score, WorldScores
     from kinescribe.demo import DemoResult
 
@@ -47,6 +48,11 @@ def counted(things: str) -> Generator[Callable[[int, int], None]]:
     with Progress(console=Console(stderr=True)) as bars:
         bar = bars.add_task(things, total=None)
         yield lambda done, total: bars.update(bar, completed=done, total=total)
+
+
+def warn(text: str) -> None:
+    """Say on stderr what the user may want to know."""
+    print(f"warning: {text}", file=sys.stderr)
 
 
 def print_result(result: DataclassInstance, as_json: bool) -> None:
@@ -151,6 +157,30 @@ def print_preferences(result: Preferences, as_json: bool) -> None:
         return
     print(f"{'triplets':<24}{result.triplets:>12,}")
     _print_rates(f"found likelier ({result.task}) than with", result.likelier)
+
+
+def print_study(scores: StudyScores, as_json: bool) -> None:
+    """Print what people chose: by criterion each model's score, and each pair of models compared."""
+    if as_json:
+        print(json.dumps(dataclasses.asdict(scores)))
+        return
+    for name in ("raters", "questions", "unfinished"):
+        print(f"{name:<24}{getattr(scores, name):>12,}")
+    for criterion, result in scores.criteria.items():
+        rows = [f"{model:<22}{_mean_text(mean):>16}" for model, mean in result.scores.items()]
+        _print_rows(f"{criterion}, -1 to +1", rows + _study_rows(result))
+
+
+def _study_rows(result: CriterionScores) -> list[str]:
+    rows = [
+        f"{one.first} over {one.second}: {one.wins.hits:,} of {one.wins.total:,}, ties {one.ties:,}, "
+        f"p = {one.p_value:.3g}"
+        for one in result.comparisons
+    ]
+    if result.judge:
+        judge = result.judge
+        rows.append(f"judge: rho = {judge.rho:.3f}, p = {judge.p_value:.3g}, {judge.num:,} outputs")
+    return rows
 
 
 def _score_cell(score: Score) -> str:

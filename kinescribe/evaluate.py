@@ -11,10 +11,22 @@ from typing import Annotated, Literal
 
 import typer
 
-from kinescribe.display import counted, print_best_of_n, print_preferences, print_scores, print_world
+from kinescribe.display import (
+    counted,
+    print_best_of_n,
+    print_preferences,
+    print_scores,
+    print_study,
+    print_world,
+    warn,
+)
 from schemas.errors import ConfigError
 
 evaluate = typer.Typer(help="Score labels and models; most against exact truth.", no_args_is_help=True)
+human = typer.Typer(
+    help="A study with people: the page that they rate on, and its scores.", no_args_is_help=True
+)
+evaluate.add_typer(human, name="human")
 
 Dataset = Annotated[str, typer.Argument(metavar="DATASET", help="Folder or URL of a labelled dataset.")]
 Seed = Annotated[int, typer.Option(min=0, help="The same seed draws the same.")]
@@ -136,6 +148,52 @@ def preference(
     print_preferences(result, as_json)
     if plot:
         plot_preferences(result, plot)
+
+
+@human.command("build")
+def build_human_study(
+    models: Annotated[
+        list[str],
+        typer.Option("--model", metavar="NAME=FOLDER", help="A model's outputs; repeat for each of 2 to 9."),
+    ],
+    out: Annotated[Path, typer.Option(help="The HTML file to write; its key is written beside it.")],
+    num: Annotated[int | None, typer.Option(min=1, help="How many cases, of each task as many.")] = None,
+    seed: Seed = 0,
+) -> None:
+    """Write one page on which people choose the best and the worst of several models' outputs, blind."""
+    folders = dict(_named(model) for model in models)
+    if len(folders) < len(models):
+        raise ConfigError("two --model have one name; give each a name of its own")
+    from evaluation.study import build_study
+
+    key = build_study(folders, out, num, seed, warn)
+    print(out, key, sep="\n")
+
+
+@human.command("score")
+def score_human_study(
+    exports: Annotated[list[Path], typer.Argument(metavar="EXPORT", help="Files that raters exported.")],
+    key: Annotated[Path, typer.Option(help="The key that `build` wrote beside the page.")],
+    as_json: Json = False,
+    plot: Plot = None,
+) -> None:
+    """Score what people chose: 1 for the best, -1 for the worst; tests, win rates, agreement with a judge."""
+    from evaluation.plots import plot_study
+    from evaluation.study import read_key
+    from evaluation.study_scores import score_study
+
+    _check(plot)
+    scores = score_study(read_key(key), exports)
+    print_study(scores, as_json)
+    if plot:
+        plot_study(scores, plot)
+
+
+def _named(model: str) -> tuple[str, Path]:
+    name, equals, folder = model.partition("=")
+    if not (name and equals and folder):
+        raise ConfigError(f"--model {model}: give a name and the folder of its outputs, NAME=FOLDER")
+    return name, Path(folder)
 
 
 def _check(plot: Path | None) -> None:

@@ -3,7 +3,9 @@ from pathlib import Path
 
 import pytest
 
+from evaluation.study import read_key
 from kinescribe.cli import main
+from tests.tiny_outputs import write_outputs
 from tests.tiny_triplets import write_triplets
 from tests.tiny_vlm import tiny_vlm
 
@@ -66,9 +68,30 @@ def test_dynamics_has_words_beside_accuracy(
     assert plot.is_file()
 
 
+def test_a_human_study_is_built_and_scored(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    page, plot, export = (tmp_path / name for name in ("study.html", "study.png", "export.json"))
+    models = [f"--model={name}={folder}" for name, folder in write_outputs(tmp_path).items()]
+    assert exit_code("human", "build", *models, "--out", str(page), "--num", "2") == 0
+    key = Path(capsys.readouterr().out.split()[1])
+    study = read_key(key)
+    best, worst, *_ = study.questions["q0"]
+    answers = {"q0": {"realism": {"best": best, "worst": worst}}}
+    export.write_text(json.dumps({"study": study.study, "rater": "Ann", "answers": answers}))
+    arguments = ("human", "score", str(export), "--key", str(key))
+    assert exit_code(*arguments, "--json", "--plot", str(plot)) == 0
+    scores = result(capsys)["criteria"]["realism"]["scores"]
+    assert scores[study.questions["q0"][best].model]["mean"] == 1
+    assert plot.is_file()
+    assert exit_code(*arguments) == 0
+    assert "realism, -1 to +1" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("arguments", "names"),
     [
+        (("human", "build", "--out", "x.html", "--model", "ours"), ["--model ours", "NAME=FOLDER"]),
+        (("human", "build", "--out", "x.html", "--model", "a=b", "--model", "a=c"), ["one name"]),
+        (("human", "score", "x.json", "--key", "nowhere.json"), ["--key nowhere.json"]),
         (("world", "--world", "nowhere"), ["nowhere", "no model"]),
         (("world", "--world", "nowhere", "-n", "4"), ["-n 4", "--dynamics"]),
         (("world", "--world", "nowhere", "--plot", "a.gif"), ["a.gif", ".png"]),
