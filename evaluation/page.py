@@ -17,7 +17,7 @@ import markupsafe
 from schemas.errors import ConfigError
 
 
-def render(name: str, **values: Any) -> str:
+def render(name: str, /, **values: Any) -> str:
     """The page `NAME.html` beside this file, with `NAME.css` and, if there is one, `NAME.js` inside.
 
     The template gets `css`, `js` and their hashes for its content security policy.

@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from pydantic import BaseModel, ValidationError
@@ -191,7 +191,8 @@ def _compare(
     signs = [np.sign(judgement.scores[first] - judgement.scores[second]) for judgement in judgements]
     wins, losses = signs.count(1), signs.count(-1)
     differences = np.array([mean[first] - mean[second] for mean in means])
-    p_value = float(wilcoxon(differences).pvalue) if differences.any() else 1.0
+    found: Any = wilcoxon(differences) if differences.any() else None
+    p_value = 1.0 if found is None else float(found.pvalue)
     return Comparison(first, second, Rate(wins, wins + losses), signs.count(0), p_value)
 
 
@@ -207,5 +208,5 @@ def _agreement(key: Key, means: Mapping[str, Mapping[str, float]]) -> Agreement 
     people, judge = zip(*pairs, strict=True) if pairs else ((), ())
     if min(len(set(people)), len(set(judge))) < 2:
         return None
-    found = spearmanr(people, judge)
+    found: Any = spearmanr(people, judge)
     return Agreement(float(found.statistic), float(found.pvalue), len(pairs))

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image as PILImage
 
 from evaluation.actions import Action
-from evaluation.best_of_n import Imagined, imagine_best
+from evaluation.best_of_n import Imagined, imagine_best, require_one_codec
 from evaluation.changes import CLASSES, Change, draw_change, draw_scene
 from evaluation.contact_sheet import Step
 from evaluation.judge import Judge, Verdict
@@ -26,7 +26,6 @@ from evaluation.triplets import split_rng
 from models.codec import ImageCodec
 from models.token_vlm import TokenVLM
 from models.tokens import Codes
-from schemas.errors import ModelError
 
 Progress = Callable[[int, int], None]
 MODEL, COPY, CODEC = "model", "copy", "codec"
@@ -151,21 +150,13 @@ def _imagined(
     seed: int,
     progress: Progress,
 ) -> Iterator[tuple[Case, Imagined]]:
-    if dynamics is not None and dynamics.codec_id != world.codec_id:
-        raise ModelError(
-            f"the world model's codes are of {world.codec_id}, the dynamics model's of {dynamics.codec_id}; "
-            "give two that were trained with one codec"
-        )
+    require_one_codec(world, dynamics)
     for index in range(num_cases):
         case = draw_case(seed, index)
         source, action = _encoded(world.codec, case.source), str(case.change.action)
         # A seed of its own for each case: the same noise everywhere would make all cases one draw.
         draw = seed * 1_000_000 + index
-        if dynamics is None:
-            codes_NL = world.imagine(source, action, num_samples, draw)
-            yield case, Imagined(codes_NL, np.zeros(num_samples))
-        else:
-            yield case, imagine_best(world, dynamics, source, action, num_samples, draw)
+        yield case, imagine_best(world, dynamics, source, action, num_samples, draw)
         progress(index + 1, num_cases)
 
 
