@@ -70,8 +70,11 @@ class LabelScores:
     wording: Wording
 
 
-def score(predictions: Sequence[Prediction]) -> LabelScores:
-    """Scores over all predictions. Raises InputError where there are none."""
+def score(predictions: Sequence[Prediction], encoder: Path | None = None) -> LabelScores:
+    """Scores over all predictions; with the folder of a text `encoder`, BERTScore too.
+
+    Raises InputError where there are none, and ModelError.
+    """
     if not predictions:
         raise InputError("no pair has a known truth; label clips of the simulated world, with their truth")
     pairs = [(prediction.truth, parse(prediction.text)) for prediction in predictions]
@@ -90,7 +93,7 @@ def score(predictions: Sequence[Prediction]) -> LabelScores:
         by_verb={verb: _hits(exact, [truth.verb == verb for truth, _ in pairs]) for verb in VERBS},
         by_decile=[Rate(int(part.sum()), len(part)) for part in np.array_split(exact[order], DECILES)],
         confusion={verb: dict(row) for verb, row in confusion.items()},
-        wording=wording([str(p.truth) for p in predictions], [p.text for p in predictions]),
+        wording=wording([str(p.truth) for p in predictions], [p.text for p in predictions], encoder),
     )
 
 

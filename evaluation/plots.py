@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from evaluation.actions import VERBS
+from evaluation.aurora_scores import AuroraScores
 from evaluation.labels import NO_SENTENCE, LabelScores, Rate
 from evaluation.preference import Preferences
+from evaluation.study_scores import StudyScores
 from evaluation.world import CODEC, COPY, MODEL, ORACLE, VERIFIED, BestOfN, WorldScores
 from schemas.errors import ConfigError
 
@@ -116,6 +118,57 @@ def plot_preferences(result: Preferences, path: Path) -> None:
     axes.set_yticks(range(len(rates)), [f"{way}  {rate.share:.3f}" for way, rate in rates.items()])
     axes.invert_yaxis()
     axes.set(xlim=(0, 1), xlabel=f"share of true triplets found likelier ({result.task})")
+    figure.savefig(path)
+
+
+def plot_aurora(scores: AuroraScores, path: Path) -> None:
+    """Each metric by group for the model and the copy, with the deviation of runs."""
+    rows = scores.scores
+    metrics = list(dict.fromkeys(name for groups in rows.values() for name in groups["all"]))
+    groups = list(rows[MODEL])
+    figure, panels = _axes(len(metrics), width=4.5 * len(metrics))
+    for axes, metric in zip(panels, metrics, strict=True):
+        for row, shift in ((MODEL, 0.2), (COPY, -0.2)):
+            label, colour = _SHOWN[row]
+            shown = [
+                (place, rows[row][name][metric])
+                for place, name in enumerate(groups)
+                if metric in rows[row][name]
+            ]
+            axes.barh(
+                [len(groups) - place + shift for place, _ in shown],
+                [spread.mean for _, spread in shown],
+                0.4,
+                xerr=[spread.std or 0 for _, spread in shown],
+                error_kw={"elinewidth": 0.8},
+                label=label,
+                color=colour,
+            )
+        axes.set_yticks(range(len(groups), 0, -1), groups)
+        axes.set(xlabel=metric)
+    figure.legend(*panels[0].get_legend_handles_labels(), frameon=False, ncols=2, loc="outside upper center")
+    figure.savefig(path)
+
+
+def plot_study(scores: StudyScores, path: Path) -> None:
+    """People's scores by criterion and model, with standard errors."""
+    figure, (axes,) = _axes(1, width=9.0)
+    models = list(next(iter(scores.criteria.values())).scores)
+    width = 0.8 / len(models)
+    for place, model in enumerate(models):
+        means = [result.scores[model] for result in scores.criteria.values()]
+        axes.bar(
+            np.arange(len(means)) + (place - (len(models) - 1) / 2) * width,
+            [mean.mean for mean in means],
+            width,
+            yerr=[mean.standard_error or 0 for mean in means],
+            error_kw={"elinewidth": 0.8},
+            label=model,
+        )
+    axes.axhline(0, color="black", linewidth=0.8)
+    axes.set_xticks(range(len(scores.criteria)), list(scores.criteria))
+    axes.set(ylabel="score by people", ylim=(-1, 1))
+    axes.legend(frameon=False, ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1.0))
     figure.savefig(path)
 
 

@@ -6,20 +6,15 @@ came with the videos (names, classes, messages) or from a model is escaped; the 
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
 import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
 
-import jinja2
-import markupsafe
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -27,7 +22,8 @@ import pyarrow.dataset as pads
 
 from evaluation.contact_sheet import Step
 from evaluation.heatmap import data_uri, enlarged, overlay, thumbnail
-from schemas.errors import ConfigError, DatasetError
+from evaluation.page import render, write_page
+from schemas.errors import DatasetError
 from storage.audit import outcomes, status
 from storage.run import read_plan_columns, read_run
 from storage.shards import committed_units, scan
@@ -90,21 +86,14 @@ def write_report(dataset: str, out: Path, sample: int = 24, imagined: Sequence[S
         page = _page(dataset, sample, imagined)
     except (pa.ArrowException, OSError) as error:
         raise DatasetError(f"{dataset} cannot be read: {error}; `check` says what is damaged") from error
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(page, encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(f"--out {out} cannot be written: {error.strerror}; name another file") from error
+    write_page(out, page)
 
 
 def _page(dataset: str, sample: int, imagined: Sequence[Step]) -> str:
     rows = scan(dataset)
-    css = (files("evaluation") / "report.css").read_text("utf-8")
-    digest = base64.b64encode(hashlib.sha256(css.encode()).digest()).decode()
-    return _template().render(
+    return render(
+        "report",
         name=PurePosixPath(dataset).name or dataset,
-        css=markupsafe.Markup(css),
-        css_hash=f"sha256-{digest}",
         status=status(dataset),
         run=read_run(dataset),
         pairs=_pairs(rows, sample),
@@ -112,14 +101,6 @@ def _page(dataset: str, sample: int, imagined: Sequence[Step]) -> str:
         endings=_endings(dataset),
         imagined=[_imagined(step) for step in imagined],
     )
-
-
-def _template() -> jinja2.Template:
-    source = (files("evaluation") / "report.html").read_text("utf-8")
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    return environment.from_string(source)
 
 
 def _pairs(rows: pads.Dataset, sample: int) -> list[Pair]:

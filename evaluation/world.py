@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image as PILImage
 
 from evaluation.actions import Action
-from evaluation.best_of_n import Imagined, imagine_best
+from evaluation.best_of_n import Imagined, imagine_best, require_one_codec
 from evaluation.changes import CLASSES, Change, draw_change, draw_scene
 from evaluation.contact_sheet import Step
 from evaluation.judge import Judge, Verdict
@@ -26,7 +26,6 @@ from evaluation.triplets import split_rng
 from models.codec import ImageCodec
 from models.token_vlm import TokenVLM
 from models.tokens import Codes
-from schemas.errors import ModelError
 
 Progress = Callable[[int, int], None]
 MODEL, COPY, CODEC = "model", "copy", "codec"
@@ -125,7 +124,9 @@ def score_best_of_n(
             best = int(imagined.scores_N[:count].argmax())
             chosen[VERIFIED][count].append(scores[best])
             chosen[ORACLE][count].append(max(scores[:count]))
-    return BestOfN({name: {n: _mean(values) for n, values in rows.items()} for name, rows in chosen.items()})
+    return BestOfN(
+        {name: {n: mean_of(values) for n, values in rows.items()} for name, rows in chosen.items()}
+    )
 
 
 def imagined_steps(
@@ -149,21 +150,13 @@ def _imagined(
     seed: int,
     progress: Progress,
 ) -> Iterator[tuple[Case, Imagined]]:
-    if dynamics is not None and dynamics.codec_id != world.codec_id:
-        raise ModelError(
-            f"the world model's codes are of {world.codec_id}, the dynamics model's of {dynamics.codec_id}; "
-            "give two that were trained with one codec"
-        )
+    require_one_codec(world, dynamics)
     for index in range(num_cases):
         case = draw_case(seed, index)
         source, action = _encoded(world.codec, case.source), str(case.change.action)
         # A seed of its own for each case: the same noise everywhere would make all cases one draw.
         draw = seed * 1_000_000 + index
-        if dynamics is None:
-            codes_NL = world.imagine(source, action, num_samples, draw)
-            yield case, Imagined(codes_NL, np.zeros(num_samples))
-        else:
-            yield case, imagine_best(world, dynamics, source, action, num_samples, draw)
+        yield case, imagine_best(world, dynamics, source, action, num_samples, draw)
         progress(index + 1, num_cases)
 
 
@@ -193,11 +186,12 @@ def _score(judged: Sequence[_Judged]) -> Score:
     return Score(
         editing=float(np.mean([one.verdict.editing for one in judged])),
         minimal=float(np.mean([one.verdict.minimal for one in judged])),
-        judge=_mean([one.verdict.score for one in judged]),
+        judge=mean_of([one.verdict.score for one in judged]),
         l1=float(np.mean([one.l1 for one in judged])),
     )
 
 
-def _mean(values: Sequence[float]) -> Mean:
+def mean_of(values: Sequence[float]) -> Mean:
+    """The mean of at least one value, with its standard error."""
     error = float(np.std(values, ddof=1) / len(values) ** 0.5) if len(values) > 1 else None
     return Mean(float(np.mean(values)), error, len(values))

@@ -23,6 +23,7 @@ from kinescribe.display import (
     print_result,
     print_scores,
     stdout_for_results,
+    warn,
 )
 from kinescribe.evaluate import Dataset, Json, Seed, evaluate
 from schemas.errors import ConfigError, UserError
@@ -300,7 +301,7 @@ def imagine(
     from evaluation.imagine import imagine as draw
 
     with stdout_for_results():
-        result = draw(source, settings, out, warn=lambda text: print(f"warning: {text}", file=sys.stderr))
+        result = draw(source, settings, out, warn)
     print_imagined(result.record, out, as_json)
 
 

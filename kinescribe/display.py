@@ -9,6 +9,7 @@ import dataclasses
 import json
 import os
 import sys
+from collections import Counter
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -18,8 +19,10 @@ if TYPE_CHECKING:
 
     from _typeshed import DataclassInstance
 
+    from evaluation.aurora_scores import AuroraScores, Spread
     from evaluation.labels import LabelScores, Rate
     from evaluation.preference import Preferences
+    from evaluation.study_scores import CriterionScores, StudyScores
     from evaluation.world import BestOfN, Mean, Score, WorldScores
     from kinescribe.demo import DemoResult
     from models.catalog import KnownModel
@@ -48,6 +51,11 @@ def counted(things: str) -> Generator[Callable[[int, int], None]]:
     with Progress(console=Console(stderr=True)) as bars:
         bar = bars.add_task(things, total=None)
         yield lambda done, total: bars.update(bar, completed=done, total=total)
+
+
+def warn(text: str) -> None:
+    """Say on stderr what the user may want to know."""
+    print(f"warning: {text}", file=sys.stderr)
 
 
 def print_result(result: DataclassInstance, as_json: bool) -> None:
@@ -103,7 +111,8 @@ def print_scores(scores: LabelScores, as_json: bool, shown: Mapping[str, int] | 
     deciles, confusion = rates.pop("by_decile"), rates.pop("confusion")
     by_verb, words = rates.pop("by_verb"), rates.pop("wording")
     _print_rates("accuracy", rates)
-    _print_rows("words", [f"{name:<22}{value:>12.3f}" for name, value in dataclasses.asdict(words).items()])
+    values = {name: value for name, value in dataclasses.asdict(words).items() if value is not None}
+    _print_rows("words", [f"{name:<22}{value:>12.3f}" for name, value in values.items()])
     _print_rates("exact, by verb", by_verb)
     names = (f"tenth {number}" for number in range(1, len(deciles) + 1))
     _print_rates("exact, from the least likely tenth on", dict(zip(names, deciles, strict=True)))
@@ -127,6 +136,35 @@ def print_world(scores: WorldScores, as_json: bool) -> None:
     for action in rows["model"]:
         cells = [scores_of[action] for scores_of in rows.values()]
         print(f"{action:<10}{cells[0].judge.num:>6,}", *map(_score_cell, cells), sep="  ")
+
+
+def print_aurora(scores: AuroraScores, out: Path, as_json: bool) -> None:
+    """Print the means by group, the model's beside the copy's, what does not count, and where all lies."""
+    if as_json:
+        print(json.dumps({"out": str(out), **dataclasses.asdict(scores)}))
+        return
+    groups = next(iter(scores.scores.values()))
+    metrics = list(dict.fromkeys(name for rows in scores.scores.values() for name in rows["all"]))
+    print(f"{'':<20}{'images':>6}", *(f"{metric:>16}" for metric in metrics))
+    for group in groups:
+        for row, by_group in scores.scores.items():
+            cells = by_group[group]
+            num = max(spread.num for spread in cells.values())
+            print(f"{group:<13}{row:<7}{num:>6,}", *(_spread_text(cells.get(metric)) for metric in metrics))
+    left_out = Counter(left.reason for left in scores.left_out)
+    _print_rows("left out", [f"{count:>6,}  {reason}" for reason, count in left_out.items()])
+    _print_rows(
+        "replies of the judge without a score", [f"{n:>6,}  {w}" for w, n in scores.judge_failures.items()]
+    )
+    print(f"look at {out}")
+
+
+def _spread_text(spread: Spread | None) -> str:
+    """A mean and, over several runs, its deviation."""
+    if spread is None:
+        return f"{'-':>16}"
+    deviation = "" if spread.std is None else f" ± {spread.std:.3f}"
+    return f"{f'{spread.mean:.3f}{deviation}':>16}"
 
 
 def print_best_of_n(result: BestOfN, as_json: bool) -> None:
@@ -164,6 +202,30 @@ def print_preferences(result: Preferences, as_json: bool) -> None:
         return
     print(f"{'triplets':<24}{result.triplets:>12,}")
     _print_rates(f"found likelier ({result.task}) than with", result.likelier)
+
+
+def print_study(scores: StudyScores, as_json: bool) -> None:
+    """Print what people chose: by criterion each model's score, and each pair of models compared."""
+    if as_json:
+        print(json.dumps(dataclasses.asdict(scores)))
+        return
+    for name in ("raters", "questions", "unfinished"):
+        print(f"{name:<24}{getattr(scores, name):>12,}")
+    for criterion, result in scores.criteria.items():
+        rows = [f"{model:<22}{_mean_text(mean):>16}" for model, mean in result.scores.items()]
+        _print_rows(f"{criterion}, -1 to +1", rows + _study_rows(result))
+
+
+def _study_rows(result: CriterionScores) -> list[str]:
+    rows = [
+        f"{one.first} over {one.second}: {one.wins.hits:,} of {one.wins.total:,}, ties {one.ties:,}, "
+        f"p = {one.p_value:.3g}"
+        for one in result.comparisons
+    ]
+    if result.judge:
+        judge = result.judge
+        rows.append(f"judge: rho = {judge.rho:.3f}, p = {judge.p_value:.3g}, {judge.num:,} outputs")
+    return rows
 
 
 def _score_cell(score: Score) -> str:

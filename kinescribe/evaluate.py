@@ -6,15 +6,29 @@ is imported before a command runs.
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
-from kinescribe.display import counted, print_best_of_n, print_preferences, print_scores, print_world
+from kinescribe.display import (
+    counted,
+    print_aurora,
+    print_best_of_n,
+    print_preferences,
+    print_scores,
+    print_study,
+    print_world,
+    warn,
+)
 from schemas.errors import ConfigError
 
 evaluate = typer.Typer(help="Score labels and models; most against exact truth.", no_args_is_help=True)
+human = typer.Typer(
+    help="A study with people: the page that they rate on, and its scores.", no_args_is_help=True
+)
+evaluate.add_typer(human, name="human")
 
 Dataset = Annotated[str, typer.Argument(metavar="DATASET", help="Folder or URL of a labelled dataset.")]
 Seed = Annotated[int, typer.Option(min=0, help="The same seed draws the same.")]
@@ -22,6 +36,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON
 Plot = Annotated[Path | None, typer.Option(help="Draw the result into this file, e.g. scores.png.")]
 Cases = Annotated[int, typer.Option(min=1, help="How many scenes and actions to draw.")]
 World = Annotated[str, typer.Option(help="World model: 'embedded-world' or a model's folder.")]
+BertScore = Annotated[Path | None, typer.Option(help="Folder of a text encoder: BERTScore too.")]
 Dynamics = Annotated[str, typer.Option(help="Dynamics model: 'embedded' or a model's folder.")]
 
 
@@ -29,6 +44,7 @@ Dynamics = Annotated[str, typer.Option(help="Dynamics model: 'embedded' or a mod
 def labels(
     dataset: Dataset,
     truth: Annotated[Path, typer.Option(help="Folder that `simulate clips` wrote.")],
+    bertscore: BertScore = None,
     as_json: Json = False,
     plot: Plot = None,
 ) -> None:
@@ -38,7 +54,7 @@ def labels(
 
     _check(plot)
     predictions, shown = compare(dataset, truth)
-    scores = score(predictions)
+    scores = score(predictions, bertscore)
     print_scores(scores, as_json, shown)
     if plot:
         plot_labels(scores, plot)
@@ -49,6 +65,7 @@ def dynamics_model(
     dataset: Dataset,
     dynamics: Dynamics = "embedded",
     num: Annotated[int | None, typer.Option(min=1, help="Only the first so many triplets.")] = None,
+    bertscore: BertScore = None,
     as_json: Json = False,
     plot: Plot = None,
 ) -> None:
@@ -58,7 +75,7 @@ def dynamics_model(
     from models.registry import load_model
 
     _check(plot)
-    scores = score(predict(dataset, load_model(dynamics), num))
+    scores = score(predict(dataset, load_model(dynamics), num), bertscore)
     print_scores(scores, as_json)
     if plot:
         plot_labels(scores, plot)
@@ -136,6 +153,90 @@ def preference(
     print_preferences(result, as_json)
     if plot:
         plot_preferences(result, plot)
+
+
+@evaluate.command("aurora")
+def aurora(
+    data: Annotated[Path, typer.Option(help="AURORA-Bench's folder, with test.json and images.")],
+    world: World = "embedded-world",
+    dynamics: Annotated[str | None, typer.Option(help="Dynamics model that chooses.")] = None,
+    num_samples: Annotated[int, typer.Option("-n", min=1, help="Samples to choose the best of.")] = 1,
+    runs: Annotated[int, typer.Option(min=1, help="How often the benchmark is imagined.")] = 1,
+    seed: Seed = 0,
+    clip: Annotated[Path | None, typer.Option(help="Folder of a CLIP model: CLIP-I and CLIP-T.")] = None,
+    dino: Annotated[Path | None, typer.Option(help="Folder of a DINO model.")] = None,
+    judge: Annotated[
+        str | None, typer.Option(metavar="MODEL@URL", help="Judge behind an OpenAI-compatible server.")
+    ] = None,
+    out: Annotated[
+        Path, typer.Option(help="Folder for images, values and replies; run again to go on.")
+    ] = Path("out/aurora"),
+    as_json: Json = False,
+    plot: Plot = None,
+) -> None:
+    """Run AURORA-Bench on a world model: L1, CLIP, DINO and a judge, beside a copy of the source."""
+    from schemas.config import AuroraConfig, load_config
+
+    _check(plot)
+    given = {"world": world, "dynamics": dynamics, "num_samples": num_samples, "runs": runs, "seed": seed}
+    folders = {"clip": clip and str(clip), "dino": dino and str(dino), "judge": judge}
+    config = load_config(
+        AuroraConfig, None, [f"{key}={json.dumps(value)}" for key, value in (given | folders).items()]
+    )
+    from evaluation.aurora import evaluate_aurora
+    from evaluation.plots import plot_aurora
+    from labeling.images import motion_between
+
+    scores = evaluate_aurora(data, config, out, motion_between, counted)
+    print_aurora(scores, out, as_json)
+    if plot:
+        plot_aurora(scores, plot)
+
+
+@human.command("build")
+def build_human_study(
+    models: Annotated[
+        list[str],
+        typer.Option("--model", metavar="NAME=FOLDER", help="A model's outputs; repeat for each of 2 to 9."),
+    ],
+    out: Annotated[Path, typer.Option(help="The HTML file to write; its key is written beside it.")],
+    num: Annotated[int | None, typer.Option(min=1, help="How many cases, of each task as many.")] = None,
+    seed: Seed = 0,
+) -> None:
+    """Write one page on which people choose the best and the worst of several models' outputs, blind."""
+    folders = dict(_named(model) for model in models)
+    if len(folders) < len(models):
+        raise ConfigError("two --model have one name; give each a name of its own")
+    from evaluation.study import build_study
+
+    key = build_study(folders, out, num, seed, warn)
+    print(out, key, sep="\n")
+
+
+@human.command("score")
+def score_human_study(
+    exports: Annotated[list[Path], typer.Argument(metavar="EXPORT", help="Files that raters exported.")],
+    key: Annotated[Path, typer.Option(help="The key that `build` wrote beside the page.")],
+    as_json: Json = False,
+    plot: Plot = None,
+) -> None:
+    """Score what people chose: 1 for the best, -1 for the worst; tests, win rates, agreement with a judge."""
+    from evaluation.plots import plot_study
+    from evaluation.study import read_key
+    from evaluation.study_scores import score_study
+
+    _check(plot)
+    scores = score_study(read_key(key), exports)
+    print_study(scores, as_json)
+    if plot:
+        plot_study(scores, plot)
+
+
+def _named(model: str) -> tuple[str, Path]:
+    name, equals, folder = model.partition("=")
+    if not (name and equals and folder):
+        raise ConfigError(f"--model {model}: give a name and the folder of its outputs, NAME=FOLDER")
+    return name, Path(folder)
 
 
 def _check(plot: Path | None) -> None:

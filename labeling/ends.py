@@ -9,9 +9,8 @@ from collections import deque
 from pathlib import Path
 
 from labeling.decode import open_video
-from labeling.images import Rgb, read_image, resized, small_grey, stored
+from labeling.images import Rgb, motion_between, read_image, resized, stored
 from labeling.messages import Job, Reply
-from labeling.motion import pair_motion
 from labeling.pairs import within
 from labeling.probe import check_file, check_header
 from schemas.clips import FramePair, KeyFrame
@@ -56,5 +55,4 @@ def _reply(source: Rgb, target: Rgb, image: StoredImage, times_s: tuple[float | 
     if images[0] == images[1]:
         return Reply(pair_drops={DropReason.STATIC: 1})
     frames = tuple(KeyFrame(*frame) for frame in zip(times_s, images, strict=True))
-    motion = pair_motion(small_grey(source), small_grey(target))
-    return Reply(frames=frames, pairs=(FramePair(0, 1, motion),))
+    return Reply(frames=frames, pairs=(FramePair(0, 1, motion_between(source, target)),))

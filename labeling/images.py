@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from labeling.motion import PAIR_SIDE, Grey, grey_size
+from labeling.motion import PAIR_SIDE, Grey, grey_size, pair_motion
 from labeling.probe import check_file, check_pixels
 from schemas.config import DecodeLimits, StoredImage
 from schemas.outcomes import RejectCode, Rejected
@@ -71,6 +71,11 @@ def resized(rgb: Rgb, width: int, height: int) -> Rgb:
     shrinks = width <= rgb.shape[1] and height <= rgb.shape[0]
     method = cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
     return np.asarray(cv2.resize(rgb, (width, height), interpolation=method), np.uint8)
+
+
+def motion_between(source: Rgb, target: Rgb) -> float:
+    """`pair_motion` of two pictures of one size."""
+    return pair_motion(small_grey(source), small_grey(target))
 
 
 def small_grey(rgb: Rgb) -> Grey:

@@ -151,6 +151,29 @@ class ImagineConfig(Config):
         return range(self.seed, self.seed + len(self.actions))
 
 
+class AuroraConfig(Config):
+    """`kinescribe evaluate aurora`: which models imagine, how often, and what measures them."""
+
+    world: str
+    dynamics: str | None = None
+    """Chooses among `num_samples`."""
+    num_samples: Positive = 1
+    runs: Positive = 1
+    """How often the whole benchmark is imagined, each time with other draws."""
+    seed: Annotated[int, Field(ge=0)] = 0
+    clip: str | None = None
+    dino: str | None = None
+    """Folders of the models that compare images."""
+    judge: str | None = None
+    """MODEL@URL of an OpenAI-compatible server."""
+
+    @model_validator(mode="after")
+    def _someone_chooses(self) -> Self:
+        if self.num_samples > 1 and self.dynamics is None:
+            raise ValueError(f"-n {self.num_samples} needs a model that chooses the best; give --dynamics")
+        return self
+
+
 class Resources(Config):
     """What changes only how fast a job runs; None lets the planner decide from the cluster."""
 

@@ -6,9 +6,19 @@ import pytest
 from PIL import Image
 
 from evaluation.actions import parse
+from evaluation.aurora_scores import AuroraScores, Spread
 from evaluation.labels import Prediction, Rate, score
-from evaluation.plots import plot_best_of_n, plot_labels, plot_preferences, plot_world, require_format
+from evaluation.plots import (
+    plot_aurora,
+    plot_best_of_n,
+    plot_labels,
+    plot_preferences,
+    plot_study,
+    plot_world,
+    require_format,
+)
 from evaluation.preference import Preferences
+from evaluation.study_scores import CriterionScores, StudyScores
 from evaluation.world import BestOfN, Mean, Score, WorldScores
 from schemas.errors import ConfigError
 
@@ -33,7 +43,22 @@ def preferences(path: Path) -> None:
     plot_preferences(Preferences("world", 9, {"swapped": Rate(9, 9), "random action": Rate(0, 0)}), path)
 
 
-@pytest.mark.parametrize("draw", [labels, world, best_of_n, preferences])
+def aurora(path: Path) -> None:
+    metrics = {"judge": Spread(3.0, 0.2, 9), "l1": Spread(0.1, None, 9)}
+    rows = {
+        "model": {"all": metrics, "ag": metrics},
+        "copy": {"all": metrics, "ag": {"l1": Spread(0.0, None, 9)}},
+    }
+    plot_aurora(AuroraScores(rows, {}, []), path)
+
+
+def study(path: Path) -> None:
+    means = {"ours": Mean(0.5, 0.1, 9), "theirs": Mean(-0.5, None, 1)}
+    criteria = {name: CriterionScores(means, [], None) for name in ("action", "all")}
+    plot_study(StudyScores(1, 9, 0, criteria), path)
+
+
+@pytest.mark.parametrize("draw", [labels, world, best_of_n, preferences, aurora, study])
 def test_a_plot_is_a_picture_with_something_on_it(draw: Callable[[Path], None], tmp_path: Path):
     draw(tmp_path / "plot.png")
     pixels = np.asarray(Image.open(tmp_path / "plot.png").convert("RGB"))

@@ -1,0 +1,50 @@
+"""A page that needs no other file: a template with its style and script inside, and no other may run.
+
+Whatever is put into a page is escaped by the template. Knows nothing of what the pages show.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import markupsafe
+
+from schemas.errors import ConfigError
+
+
+def render(name: str, /, **values: Any) -> str:
+    """The page `NAME.html` beside this file, with `NAME.css` and, if there is one, `NAME.js` inside.
+
+    The template gets `css`, `js` and their hashes for its content security policy.
+    """
+    css, js = _read(f"{name}.css"), _read(f"{name}.js")
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.policies["json.dumps_kwargs"] = {"sort_keys": False}
+    return environment.from_string(_read(f"{name}.html")).render(
+        css=markupsafe.Markup(css), css_hash=_hash(css), js=markupsafe.Markup(js), js_hash=_hash(js), **values
+    )
+
+
+def write_page(out: Path, page: str) -> None:
+    """Write the page to the file `out`, whose folders are made. Raises ConfigError."""
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(page, encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"--out {out} cannot be written: {error.strerror}; name another file") from error
+
+
+def _read(name: str) -> str:
+    file = files("evaluation") / name
+    return file.read_text("utf-8") if file.is_file() else ""
+
+
+def _hash(text: str) -> str:
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()

@@ -1,0 +1,123 @@
+"""A vision-language model behind an OpenAI-compatible server: vLLM, `transformers serve`, a vendor's API.
+
+Asks many questions at once, a bounded number at a time; passing faults (429, 5xx, timeouts, a connection that
+breaks) are retried with growing pauses by the `openai` client. What fails for good is a reply with a code,
+never an invented text. The key is read from OPENAI_API_KEY. Knows nothing of what is asked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
+
+from pydantic import BaseModel, Field, ValidationError
+
+from schemas.errors import ConfigError
+
+if TYPE_CHECKING:
+    from openai import AsyncOpenAI
+    from openai.types.chat import ChatCompletionContentPartParam
+
+Failure = Literal["timeout", "unreachable", "refused", "garbage"]
+"""No answer in time; no connection; an error status; an answer that is none of the protocol's."""
+
+
+class Question(NamedTuple):
+    """Words, and PNG files to look at, in order."""
+
+    text: str
+    images: tuple[Path, ...]
+
+
+class Reply(NamedTuple):
+    """What a server said: the model's words, or, after a failure, whatever came."""
+
+    text: str
+    failure: Failure | None
+
+
+class _Message(BaseModel):
+    content: str
+
+
+class _Choice(BaseModel):
+    message: _Message
+
+
+class _Completion(BaseModel):
+    """The part of a completion that is needed; servers differ in the rest."""
+
+    choices: Annotated[list[_Choice], Field(min_length=1)]
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A model of a server; `timeout_s` is for one try, of which there are `max_retries` more."""
+
+    model: str
+    url: str
+    num_at_once: int = 8
+    max_retries: int = 6
+    timeout_s: float = 120.0
+
+    @classmethod
+    def named(cls, name: str) -> Endpoint:
+        """The endpoint called MODEL@URL. Raises ConfigError."""
+        model, _, url = name.rpartition("@")
+        if not model or not url.startswith(("http://", "https://")):
+            raise ConfigError(f"no endpoint {name!r}: give MODEL@URL, e.g. qwen@http://localhost:8000/v1")
+        return cls(model, url)
+
+    def ask(self, questions: Mapping[str, Question], heard: Callable[[str, Reply], None]) -> None:
+        """Ask all questions; `heard` gets each one's name and reply as soon as it is there."""
+        asyncio.run(self._ask(questions, heard))
+
+    async def _ask(self, questions: Mapping[str, Question], heard: Callable[[str, Reply], None]) -> None:
+        from openai import AsyncOpenAI  # takes a second to import
+
+        slots = asyncio.Semaphore(self.num_at_once)
+        key = os.environ.get("OPENAI_API_KEY", "none")
+
+        async def ask_one(name: str, question: Question) -> None:
+            async with slots:
+                heard(name, await self._reply(client, question))
+
+        async with (
+            AsyncOpenAI(
+                api_key=key, base_url=self.url, max_retries=self.max_retries, timeout=self.timeout_s
+            ) as client,
+            asyncio.TaskGroup() as group,
+        ):
+            for name, question in questions.items():
+                group.create_task(ask_one(name, question))
+
+    async def _reply(self, client: AsyncOpenAI, question: Question) -> Reply:
+        from openai import APIConnectionError, APIStatusError, APITimeoutError
+
+        content: list[ChatCompletionContentPartParam] = [
+            *({"type": "image_url", "image_url": {"url": _data_url(file)}} for file in question.images),
+            {"type": "text", "text": question.text},
+        ]
+        try:
+            response = await client.chat.completions.with_raw_response.create(
+                model=self.model, messages=[{"role": "user", "content": content}], temperature=0
+            )
+        except APITimeoutError as error:
+            return Reply(str(error), "timeout")
+        except APIConnectionError as error:
+            return Reply(str(error.__cause__ or error), "unreachable")
+        except APIStatusError as error:
+            return Reply(f"{error.status_code} {error.response.text}", "refused")
+        try:
+            return Reply(_Completion.model_validate_json(response.content).choices[0].message.content, None)
+        except ValidationError:
+            return Reply(response.content.decode(errors="replace"), "garbage")
+
+
+def _data_url(file: Path) -> str:
+    return "data:image/png;base64," + base64.b64encode(file.read_bytes()).decode()

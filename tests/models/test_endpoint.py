@@ -1,0 +1,102 @@
+import base64
+import socket
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from models.endpoint import Endpoint, Question, Reply
+from schemas.errors import ConfigError
+from tests.judge_server import Answer, JudgeServer, serving
+
+
+def ask(server: JudgeServer, num: int = 1, **options: float) -> list[Reply]:
+    replies: dict[str, Reply] = {}
+    questions = {str(index): Question("what is it?", ()) for index in range(num)}
+    endpoint = Endpoint("judge", server.url, **options)  # pyright: ignore[reportArgumentType]
+    endpoint.ask(questions, replies.__setitem__)
+    assert set(replies) == set(questions)
+    return list(replies.values())
+
+
+def test_words_and_pictures_go_out_and_words_come_back(tmp_path: Path):
+    file = tmp_path / "a.png"
+    Image.new("RGB", (4, 4), "red").save(file)
+    replies: dict[str, Reply] = {}
+    with serving(JudgeServer(always=Answer("a red square"))) as server:
+        Endpoint("judge", server.url).ask({"a": Question("what is it?", (file,))}, replies.__setitem__)
+    assert replies == {"a": Reply("a red square", None)}
+    picture, words = server.asked[0]["messages"][0]["content"]
+    assert (
+        base64.b64decode(picture["image_url"]["url"].removeprefix("data:image/png;base64,"))
+        == file.read_bytes()
+    )
+    assert words == {"type": "text", "text": "what is it?"}
+    assert server.asked[0]["model"] == "judge"
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_busy_server_is_asked_again(status: int):
+    busy = Answer(status=status, body=b'{"error": {"message": "busy"}}')
+    with serving(JudgeServer([busy, busy], Answer("at last"))) as server:
+        assert ask(server) == [Reply("at last", None)]
+    assert len(server.asked) == 3
+
+
+def test_a_server_that_stays_busy_is_given_up_with_what_it_said():
+    with serving(JudgeServer(always=Answer(status=429, body=b'{"error": "busy"}'))) as server:
+        assert ask(server, max_retries=2) == [Reply('429 {"error": "busy"}', "refused")]
+    assert len(server.asked) == 3
+
+
+def test_a_mistake_of_ours_is_not_repeated():
+    with serving(JudgeServer(always=Answer(status=400, body=b"no such model"))) as server:
+        assert ask(server) == [Reply("400 no such model", "refused")]
+    assert len(server.asked) == 1
+
+
+def test_a_slow_server_is_a_timeout():
+    with serving(JudgeServer(always=Answer("late", delay_s=3))) as server:
+        (reply,) = ask(server, timeout_s=0.5, max_retries=1)
+    assert reply.failure == "timeout"
+    assert len(server.asked) == 2
+
+
+def test_a_server_that_is_not_there_is_unreachable():
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        (reply,) = ask(JudgeServer(url=f"http://127.0.0.1:{unused.getsockname()[1]}/v1"), max_retries=1)
+    assert reply.failure == "unreachable"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"<html>proxy</html>",
+        b"{",
+        b"[]",
+        b'{"choices": []}',
+        b'{"choices": [{"message": {"content": null}}]}',
+        b"\xff",
+    ],
+)
+def test_an_answer_that_is_none_is_garbage_and_kept(body: bytes):
+    with serving(JudgeServer(always=Answer(body=body))) as server:
+        assert ask(server) == [Reply(body.decode(errors="replace"), "garbage")]
+
+
+def test_no_more_are_asked_at_once_than_allowed():
+    with serving(JudgeServer(always=Answer("yes", delay_s=0.1))) as server:
+        assert ask(server, 12, num_at_once=3) == [Reply("yes", None)] * 12
+    assert server.most_at_once == 3
+
+
+def test_an_endpoint_is_named_by_model_and_url():
+    endpoint = Endpoint.named("org/model@v2@https://host/v1")
+    assert (endpoint.model, endpoint.url) == ("org/model@v2", "https://host/v1")
+
+
+@pytest.mark.parametrize("name", ["model", "model@host", "@http://host"])
+def test_what_names_no_endpoint_is_refused(name: str):
+    with pytest.raises(ConfigError, match="MODEL@URL"):
+        Endpoint.named(name)
