@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image as PILImage
-from science_plot import plot
+from science_plot import plot, table
 from transformers import AutoTokenizer
 
 from cluster.label import run_label
@@ -344,6 +344,7 @@ def main() -> None:
         known["seeds"] |= {str(seed): figures | {"machine": machine} for seed, figures in found.items()}
         chosen.results.write_text(json.dumps(known, indent=1) + "\n")
     plot(known["seeds"], chosen.results.with_suffix(".png"))
+    print(table(known["seeds"]))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Draws what `science.py` measured: a panel for each claim, means over seeds with 95 % intervals."""
+"""What `science.py` measured as a picture, a panel for each claim, and a table: means with 95 % intervals."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ WAYS = ("random action", "random target", "swapped", "copied source")
 def plot(seeds: Mapping[str, Any], path: Path) -> None:
     """One picture of six panels from the figures of each seed."""
     figure = Figure(figsize=(15, 8.5), layout="constrained", dpi=110)
-    panels: Sequence[Axes] = figure.subplots(2, 3).flat
+    panels: Sequence[Axes] = list(figure.subplots(2, 3).flat)
     for axes in panels:
         axes.spines[["top", "right"]].set_visible(False)
     found = list(seeds.values())
@@ -35,7 +35,28 @@ def plot(seeds: Mapping[str, Any], path: Path) -> None:
     figure.savefig(path)
 
 
-def interval(values: Sequence[Sequence[float]]) -> tuple[np.ndarray, np.ndarray]:
+def table(seeds: Mapping[str, Any]) -> str:
+    """The ablation in Markdown; `more` is over the row above, in the same seeds."""
+    lines = ["| | judge | more | right action | no change |", "|---|---:|---:|---:|---:|"]
+    above: np.ndarray | None = None
+    for row, label in ROWS.items():
+        figures = [seed["ablation"][row] for seed in seeds.values()]
+        judge_S = np.array([one["judge"] for one in figures])
+        more = "" if above is None else _plus_minus(judge_S - above, "+.2f")
+        shares = (
+            _plus_minus(np.array([one[name] for one in figures]), ".2f") for name in ("right", "copied")
+        )
+        lines.append(" | ".join([f"| {label}", _plus_minus(judge_S, ".2f"), more, *shares]) + " |")
+        above = judge_S
+    return "\n".join(lines)
+
+
+def _plus_minus(values_S: np.ndarray, form: str) -> str:
+    mean, half = interval(values_S[:, None])
+    return f"{mean[0]:{form}} ± {half[0]:.2f}"
+
+
+def interval(values: Sequence[Sequence[float]] | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean and half a 95 % interval over seeds (the first axis), by Student's t."""
     array = np.array(values, float)
     if len(array) < 2:
@@ -66,12 +87,14 @@ def bars(axes: Axes, found: Sequence[Any], name: str, fmt: str) -> None:
 
 def ablation(axes: Axes, found: Sequence[Any]) -> None:
     bars(axes, found, "judge", "%.2f")
-    axes.set(title="(b) what labelled video, weights and verification add", ylabel="judge, 0 to 10")
+    axes.set(
+        title="(b) what labelled video, weights and verification add", ylabel="judge, 0 to 10", ylim=(0, 10)
+    )
 
 
 def copying(axes: Axes, found: Sequence[Any]) -> None:
     bars(axes, found, "copied", "%.2f")
-    axes.set(title="(c) copying", ylabel="share of images that show no change")
+    axes.set(title="(c) copying", ylabel="share of images that show no change", ylim=(0, 1))
 
 
 def best_of_n(axes: Axes, found: Sequence[Any]) -> None:
@@ -84,7 +107,7 @@ def best_of_n(axes: Axes, found: Sequence[Any]) -> None:
         axes.errorbar(counts, mean, half, marker="o", capsize=3, label=label, color=colour)
     axes.set_xscale("log", base=2)
     axes.set_xticks(counts, [str(count) for count in counts])
-    axes.set(title="(d) best of N", xlabel="samples", ylabel="judge, 0 to 10")
+    axes.set(title="(d) best of N", xlabel="samples", ylabel="judge, 0 to 10", ylim=(0, 10))
     axes.legend(frameon=False)
 
 
@@ -104,9 +127,9 @@ def preference(axes: Axes, found: Sequence[Any]) -> None:
             error_kw={"elinewidth": 0.8},
         )
     axes.axhline(0.5, color="black", linewidth=0.8, linestyle="--")
-    axes.set_xticks(range(len(WAYS)), WAYS)
-    axes.set(title="(e) the true triplet is likelier than with …", ylabel="share", ylim=(0, 1))
-    axes.legend(frameon=False, fontsize=8, loc="lower left")
+    axes.set_xticks(range(len(WAYS)), [way.replace(" ", "\n") for way in WAYS])
+    axes.set(title="(e) the true triplet is likelier than with …", ylabel="share", ylim=(0, 1.25))
+    axes.legend(frameon=False, fontsize=8, ncols=2, loc="upper center")
 
 
 def deciles(axes: Axes, found: Sequence[Any]) -> None:
@@ -117,4 +140,5 @@ def deciles(axes: Axes, found: Sequence[Any]) -> None:
     axes.axhline(chosen, color=ORANGE, label=f"likelier half {chosen:.2f}")
     axes.set_xticks(range(1, 11))
     axes.set(title="(f) labels of video", xlabel="tenth by likelihood, least likely first", ylabel="exact")
-    axes.legend(frameon=False)
+    axes.set_ylim(0, 1.2)
+    axes.legend(frameon=False, ncols=2, loc="upper center")
