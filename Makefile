@@ -3,7 +3,7 @@ PYTHON ?= python3
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 PIP := .venv/bin/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: setup demo test test-slow check bench embedded clean
+.PHONY: setup demo test test-slow check bench science embedded clean
 .DEFAULT_GOAL := test
 
 setup: .venv/installed
@@ -33,7 +33,11 @@ check: setup
 	lint-imports
 
 bench: setup
-	for benchmark in benchmarks/*.py; do python $$benchmark || exit 1; done
+	for benchmark in $(filter-out benchmarks/science%,$(wildcard benchmarks/*.py)); do python $$benchmark || exit 1; done
+
+# Hours: the method's claims over seeds, of which docs/SCIENCE.md tells. Run again to resume.
+science: setup
+	python benchmarks/science.py
 
 # The recipe of the weights in models/embedded; its card says what they reached and where.
 WORLD := out/embedded

@@ -9,12 +9,16 @@ from __future__ import annotations
 import pyarrow as pa
 
 from actors.rows import pack, unpack
+from schemas.errors import UserError
 from schemas.outcomes import receipt_of
 from storage.shards import write_unit
 
 
 class WriteActor:
-    """Turns a row of (WorkUnit, table, list of ClipOutcome) into a row of its Receipt."""
+    """Turns a row of (WorkUnit, table, list of ClipOutcome) into a row of its Receipt, or of a UserError.
+
+    An error is handed on as a value, since Ray would make a text of it.
+    """
 
     def __init__(self, dataset: str) -> None:
         self.dataset = dataset
@@ -22,5 +26,8 @@ class WriteActor:
     def __call__(self, rows: pa.Table) -> pa.Table:
         """Publish the unit; where another writer published it first, leave that: the rows are the same."""
         unit, table, outcomes = unpack(rows)
-        write_unit(self.dataset, unit, table, outcomes)
+        try:
+            write_unit(self.dataset, unit, table, outcomes)
+        except UserError as error:
+            return pack(unit.unit_id, error)
         return pack(unit.unit_id, receipt_of(outcomes))

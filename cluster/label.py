@@ -31,12 +31,12 @@ from labeling.units import plan_units
 from models.identity import identify
 from schemas.clips import WorkUnit
 from schemas.config import LabelConfig, Resources
-from schemas.errors import InputError
-from schemas.outcomes import Receipt, too_many_rejects
+from schemas.errors import InputError, UserError
+from schemas.outcomes import Receipt, Status, too_many_rejects
 from schemas.version import VERSION
-from storage.audit import DatasetStatus, status
+from storage.audit import DatasetStatus, outcomes, status
 from storage.card import write_card
-from storage.run import Run, bind, plan_digest, write_plan
+from storage.run import Run, bind, num_retries, plan_digest, read_plan, write_plan
 from storage.shards import committed_units
 
 if TYPE_CHECKING:
@@ -83,14 +83,24 @@ def run_label(
     resources: Resources,
     progress: Progress | None = None,
     sessions: Sessions = Sessions(),
+    retry_rejected: bool = False,
 ) -> DatasetStatus:
     """Label the clips of `input` into the dataset `out`; where it was begun before, what is left of it.
 
-    Raises InputError, ModelError or DatasetError before anything is started, and InputError with the
-    table of reasons where more than `config.max_reject_rate` of the clips were rejected.
+    `retry_rejected` tries the clips again that were rejected so far, whatever share of all they are. What
+    comes of them takes the place of their reject; nothing else changes.
+
+    Raises InputError, ModelError or DatasetError before anything is started, InputError with the table of
+    reasons where more than `config.max_reject_rate` of the clips were rejected, and StoreError where a unit
+    cannot be written.
     """
+    if retry_rejected:
+        config = config.model_copy(update={"max_reject_rate": 1.0})
     job = Job(input, out, config, resources, sessions)
-    units = _bind_units(job)
+    run, units = _bind_units(job)
+    if retry_rejected:
+        _plan_retry(job, run, units)
+    units += _retries(out, units)
     committed = committed_units(out)
     if not committed:
         # Before the first row, or `load_dataset` of a run that died would take the plan for rows.
@@ -109,8 +119,8 @@ def run_label(
     return status(out)
 
 
-def _bind_units(job: Job) -> list[WorkUnit]:
-    """The units of this run, with the dataset bound to it."""
+def _bind_units(job: Job) -> tuple[Run, list[WorkUnit]]:
+    """This run and its units, with the dataset bound to it."""
     config = job.config
     model = identify(config.dynamics)
     with closing(job.sessions.make_extractor(config, input_root(job.input))) as extractor:
@@ -126,7 +136,29 @@ def _bind_units(job: Job) -> list[WorkUnit]:
     bind(job.out, run)
     units = plan_units(clips, config.clips_per_unit, run.fingerprint)
     write_plan(job.out, units)
-    return units
+    return run, units
+
+
+def _plan_retry(job: Job, run: Run, units: Sequence[WorkUnit]) -> None:
+    """Plan new units for the clips that were rejected and wait in no unit of an earlier retry."""
+    committed, retry = committed_units(job.out), num_retries(job.out) + 1
+    again = {end.clip_id for end in outcomes(job.out, committed) if end.status is Status.REJECTED}
+    for unit in _retries(job.out, units):
+        if unit.unit_id not in committed:
+            again -= {clip.clip_id for clip in unit.clips}
+    clips = [clip for unit in units for clip in unit.clips if clip.clip_id in again]
+    if clips:
+        write_plan(job.out, plan_units(clips, job.config.clips_per_unit, f"{run.fingerprint}/{retry}"), retry)
+
+
+def _retries(out: str, units: Sequence[WorkUnit]) -> list[WorkUnit]:
+    """The units of every retry, their clips where this run's input has them."""
+    clips = {clip.clip_id: clip for unit in units for clip in unit.clips}
+    return [
+        WorkUnit(unit.unit_id, tuple(clips[clip.clip_id] for clip in unit.clips))
+        for retry in range(num_retries(out))
+        for unit in read_plan(out, retry + 1)
+    ]
 
 
 def _label(job: Job, pending: Sequence[WorkUnit], progress: Progress) -> None:
@@ -137,6 +169,8 @@ def _label(job: Job, pending: Sequence[WorkUnit], progress: Progress) -> None:
         progress.note(plan.reason)
         try:
             for receipt in _receipts(job, pending, plan):
+                if isinstance(receipt, UserError):
+                    raise receipt
                 progress.update(receipt)
                 total, left = total + receipt, left - 1
                 if left and (problem := too_many_rejects(total, job.config.max_reject_rate)):
@@ -147,8 +181,8 @@ def _label(job: Job, pending: Sequence[WorkUnit], progress: Progress) -> None:
             raise
 
 
-def _receipts(job: Job, pending: Sequence[WorkUnit], plan: PoolPlan) -> Iterator[Receipt]:
-    """The receipt of each unit as it is committed, in no order."""
+def _receipts(job: Job, pending: Sequence[WorkUnit], plan: PoolPlan) -> Iterator[Receipt | UserError]:
+    """The receipt of each unit as it is committed, in no order, or why it cannot be."""
     _silence_ray_data()
     config, sessions, attempts = job.config, job.sessions, RemoteAttempts()
     rows = pa.concat_tables([pack(unit.unit_id, unit) for unit in pending])

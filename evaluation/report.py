@@ -24,9 +24,9 @@ from evaluation.contact_sheet import Step
 from evaluation.heatmap import data_uri, enlarged, overlay, thumbnail
 from evaluation.page import render, write_page
 from schemas.errors import DatasetError
-from storage.audit import status
+from storage.audit import outcomes, status
 from storage.run import read_plan_columns, read_run
-from storage.shards import committed_units, read_footer, scan, unit_uri
+from storage.shards import committed_units, scan
 
 NUM_BINS = 32
 NUM_EXAMPLES = 3
@@ -84,7 +84,7 @@ def write_report(dataset: str, out: Path, sample: int = 24, imagined: Sequence[S
     """
     try:
         page = _page(dataset, sample, imagined)
-    except pa.ArrowException as error:
+    except (pa.ArrowException, OSError) as error:
         raise DatasetError(f"{dataset} cannot be read: {error}; `check` says what is damaged") from error
     write_page(out, page)
 
@@ -165,14 +165,13 @@ def _endings(dataset: str) -> list[Ending]:
     videos = dict(zip(clips["clip_id"].to_pylist(), clips["uri"].to_pylist(), strict=True))
     counts: dict[tuple[str, str], int] = defaultdict(int)
     examples: dict[tuple[str, str], list[tuple[str, str]]] = defaultdict(list)
-    for unit in sorted(committed_units(dataset)):
-        for end in read_footer(unit_uri(dataset, unit)).outcomes:
-            if end.reason is None:
-                continue
-            key = (str(end.status), str(end.reason))
-            counts[key] += 1
-            if len(examples[key]) < NUM_EXAMPLES and end.clip_id in videos:
-                examples[key].append((_short(videos[end.clip_id]), end.message))
+    for end in outcomes(dataset, committed_units(dataset)):
+        if end.reason is None:
+            continue
+        key = (str(end.status), str(end.reason))
+        counts[key] += 1
+        if len(examples[key]) < NUM_EXAMPLES and end.clip_id in videos:
+            examples[key].append((_short(videos[end.clip_id]), end.message))
     ordered = sorted(counts, key=lambda key: (-counts[key], key))
     return [Ending(*key, counts[key], examples[key]) for key in ordered]
 

@@ -43,6 +43,8 @@ class Draw(NamedTuple):
     """How often each motion of the camera is tried, where moving an object is 5."""
     rough_share: float = ROUGH_SHARE
     """Of chains that are hand-held, flickering or dim."""
+    object_verbs: tuple[str, ...] = tuple(_OBJECT_WEIGHTS)
+    """What is tried on objects; `add` brings `remove` with it, its inverse."""
 
 
 USUAL = Draw()
@@ -65,7 +67,8 @@ def draw_chain(rng: Generator, num_changes: int = CHANGES_PER_CHAIN, draw: Draw 
     recording = draw_recording(rng, draw.rough_share)
     scene = draw_scene(rng)
     changes: list[Change] = []
-    weights = _OBJECT_WEIGHTS | dict.fromkeys(CAMERA, draw.camera_weight)
+    weights = {verb: _OBJECT_WEIGHTS[verb] for verb in draw.object_verbs}
+    weights |= dict.fromkeys(CAMERA, draw.camera_weight)
     names, odds = list(weights), np.array(list(weights.values()))
     while len(changes) < num_changes:
         change = draw_change(rng, scene, str(rng.choice(names, p=odds / odds.sum())))

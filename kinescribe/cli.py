@@ -19,6 +19,7 @@ from kinescribe.display import (
     counted,
     print_demo,
     print_imagined,
+    print_models,
     print_result,
     print_scores,
     stdout_for_results,
@@ -101,6 +102,9 @@ def label(
     decode_workers: Annotated[int | None, typer.Option(help="Most decoders at once.")] = None,
     label_workers: Annotated[int | None, typer.Option(help="Most models at once.")] = None,
     micro_batch: Annotated[int | None, typer.Option(help="Pairs in one batch of the model.")] = None,
+    retry_rejected: Annotated[
+        bool, typer.Option("--retry-rejected", help="Try the clips again that were rejected so far.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Label videos: key frames, pairs, the action between them and its likelihood."""
@@ -113,7 +117,7 @@ def label(
     from cluster.label import run_label
 
     with stdout_for_results():
-        result = run_label(input, out, settings, resources)
+        result = run_label(input, out, settings, resources, retry_rejected=retry_rejected)
     print_result(result, as_json)
 
 
@@ -232,6 +236,34 @@ def train(
     with stdout_for_results():
         export = run_train(settings)
     print(export)
+
+
+@app.command()
+def models(
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[MODEL]...", help="Folders to look at; without any, all.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """List the models that are known, and what each can do."""
+    from models.catalog import known_models
+
+    print_models(known_models(names or []), as_json)
+
+
+@app.command()
+def codec(
+    source: Annotated[
+        Path, typer.Argument(help="vqgan.ckpt with vqgan.yaml beside it, or a folder of Anole or Emu3.")
+    ],
+    out: Annotated[Path, typer.Option(help="The folder to write: codec/ in the folder of the model.")],
+) -> None:
+    """Write the image codec of a published checkpoint where a model's folder has its codec."""
+    with stdout_for_results():
+        from models.published import published_codec
+
+        published_codec(source).save(out)
+    print(out)
 
 
 @app.command()

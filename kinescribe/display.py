@@ -10,7 +10,7 @@ import json
 import os
 import sys
 from collections import Counter
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from evaluation.study_scores import CriterionScores, StudyScores
     from evaluation.world import BestOfN, Mean, Score, WorldScores
     from kinescribe.demo import DemoResult
+    from models.catalog import KnownModel
 
 
 @contextmanager
@@ -70,6 +71,18 @@ def print_result(result: DataclassInstance, as_json: bool) -> None:
             _print_rows(name, value)
         else:
             print(f"{name:<24}{_text(value):>12}")
+
+
+def print_models(models: Sequence[KnownModel], as_json: bool) -> None:
+    """Print what each model is, can do and can be trained with."""
+    if as_json:
+        print(json.dumps([dataclasses.asdict(model) for model in models]))
+        return
+    print(f"{'model':<16}{'can':<26}{'train':<12}{'codes':<8}where")
+    for model in models:
+        grid = "×".join(map(str, model.grid or ()))
+        does, train = ", ".join(model.does), ", ".join(model.train)
+        print(f"{model.name:<16}{does:<26}{train:<12}{grid:<8}{model.where}")
 
 
 def print_imagined(record: Mapping[str, Any], out: Path, as_json: bool) -> None:

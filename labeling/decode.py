@@ -41,6 +41,8 @@ PLAYLISTS = (b"#EXTM3U", b"ffconcat", b"<MPD", b"v=0\r", b"v=0\n", b"[playlist]"
 """How playlists begin; FFmpeg recognises them by their content, whatever the file is called."""
 COUNTABLE = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"), ("h264", "hevc")
 """Containers that state when each packet is shown, and codecs in which each packet is one frame."""
+DECODING_TIMES = ("avi", "asf")
+"""Containers that state only when each packet is decoded."""
 SEEK_EARLIER_S = (0.0, 2.0, 10.0)
 """How long before a window's start an entry point is looked for, one after another."""
 NUM_BEFORE_SKIPPING = 16
@@ -128,7 +130,7 @@ class Video:
 
         With a `max_gap_s`, frames to which no other refers are left undecoded, until that leaves a larger
         gap: all are decoded from there on. The numbers count them all the same. Raises Rejected where the
-        decoder meets an error: what follows one is concealment, not video.
+        decoder meets an error or conceals one: what follows is not the video.
         """
         index, last_s, first = -1, math.inf, None
         counts = skips = max_gap_s > 0 and self._is_countable
@@ -157,12 +159,15 @@ class Video:
 
     def _timed(self, start_s: float) -> Iterator[tuple[float, int, VideoFrame]]:
         """Each picture with its time and its number among those of the packets that were read."""
-        clock = _Clock()
+        clock = self._clock()
         for picture in self._pictures(start_s):
             self.num_decoded += 1
-            ticks = clock.presented(picture.pts, picture.dts)
+            ticks = clock.presented(picture)
             if ticks is not None:
                 yield self._time_s(ticks), self._count.before(ticks), picture
+
+    def _clock(self) -> _Clock | _DecodingClock:
+        return _DecodingClock() if self._container.format.name in DECODING_TIMES else _Clock()
 
     def _time_s(self, ticks: int) -> float:
         """Seconds after the file's start; rounded to what timestamps can tell, so that none is -0.0."""
@@ -185,7 +190,11 @@ class Video:
         for packet in self._container.demux(self._stream):
             if packet.pts is not None and not packet.is_discard:
                 self._count.read(packet.pts)
-            yield from packet.decode()
+            for picture in packet.decode():
+                # Bytes that are missing and pictures that are patched up raise no error by themselves.
+                if packet.is_corrupt or picture.is_corrupt:
+                    raise av.error.InvalidDataError(0, "damaged data")
+                yield picture
 
     def _seek(self, entry_s: float, start_s: float) -> tuple[VideoFrame | None, Iterator[VideoFrame]]:
         """The first picture from an entry point by `entry_s` and those after it; none where it came late.
@@ -200,7 +209,7 @@ class Video:
             first = next(rest, None)
         except av.error.FFmpegError:
             return None, rest
-        ticks = first and _Clock().presented(first.pts, first.dts)
+        ticks = first and self._clock().presented(first)
         if ticks is None or self._time_s(ticks) > start_s:
             return None, rest
         return first, rest
@@ -226,15 +235,16 @@ class _Count:
 class _Clock:
     """Presentation time of frames in the order in which a decoder puts them out.
 
-    That is the timestamp of presentation, unless those went back more often than those of decoding, as in
-    MPEG-4 AVI with B-frames. It is libavcodec's `best_effort_timestamp`, which PyAV doesn't hand out.
+    That is the timestamp of presentation, unless those went back more often than those of decoding. It is
+    libavcodec's `best_effort_timestamp`, which PyAV doesn't hand out.
     """
 
     def __init__(self) -> None:
         self._last: list[float] = [-math.inf, -math.inf]
         self._faults = [0, 0]
 
-    def presented(self, pts: int | None, dts: int | None) -> int | None:
+    def presented(self, picture: VideoFrame) -> int | None:
+        pts, dts = picture.pts, picture.dts
         for kind, ticks in enumerate((pts, dts)):
             if ticks is not None:
                 self._faults[kind] += ticks <= self._last[kind]
@@ -246,6 +256,22 @@ class _Clock:
         return dts
 
 
+class _DecodingClock:
+    """The same for files that state only when a packet is decoded.
+
+    What libavformat makes of it is wrong for H.264 with B-frames. A picture comes out when the packet is
+    read that is shown as many frames later as the codec holds back, the last ones after all packets.
+    """
+
+    def __init__(self) -> None:
+        self._last = -1
+
+    def presented(self, picture: VideoFrame) -> int:
+        next_one = self._last + max(picture.duration, 1)
+        self._last = next_one if picture.dts is None else max(picture.dts, self._last + 1)
+        return self._last
+
+
 @contextlib.contextmanager
 def open_video(path: Path) -> Generator[Video]:
     """Open a local file for decoding on one thread.
@@ -253,17 +279,19 @@ def open_video(path: Path) -> Generator[Video]:
     Raises Rejected: forbidden for a playlist, no_video without a video stream, unreadable otherwise.
     """
     av.logging.set_level(None)
-    if _is_playlist(path):
-        raise Rejected(RejectCode.FORBIDDEN, "a playlist, which would have other files read")
     try:
+        if _is_playlist(path):
+            raise Rejected(RejectCode.FORBIDDEN, "a playlist, which would have other files read")
         container = av.open(f"file:{path.absolute()}", options=OPTIONS, metadata_errors="replace")
-    except DECODER_ERRORS as error:
+    except (*DECODER_ERRORS, OSError) as error:
         raise _rejected(error) from error
     with container:
         stream = container.streams.best("video")
         if stream is None or stream.disposition & Disposition.attached_pic:
             raise Rejected(RejectCode.NO_VIDEO, f"a {container.format.name} file without a video stream")
         assert isinstance(stream, VideoStream), stream
+        if not stream.codec_context:
+            raise Rejected(RejectCode.UNREADABLE, "no decoder knows its codec")
         # Frames must not depend on the machine's cores, and each core decodes a clip of its own.
         stream.codec_context.thread_count = 1
         yield Video(container, stream)
@@ -278,7 +306,7 @@ def _is_playlist(path: Path) -> bool:
 def _rejected(error: Exception, where: str = "") -> Rejected:
     is_memory = isinstance(error, MemoryError)
     code = RejectCode.OUT_OF_MEMORY if is_memory else RejectCode.UNREADABLE
-    reason = error.strerror if isinstance(error, av.error.FFmpegError) else None
+    reason = error.strerror if isinstance(error, av.error.FFmpegError | OSError) else None
     return Rejected(code, f"{reason or type(error).__name__}{where}")
 
 

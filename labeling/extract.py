@@ -17,7 +17,7 @@ from labeling.messages import Job, Reply
 from labeling.sandbox import Sandbox
 from schemas.clips import Clip, ExtractedClip, GivenTriplet
 from schemas.config import DecodeLimits, KeyFrames, Limits, StoredImage
-from schemas.errors import UserError
+from schemas.errors import StoreError, UserError
 from schemas.outcomes import ClipOutcome, DropReason, RejectCode, Rejected, Status
 from storage.uri import local_copy
 
@@ -52,6 +52,8 @@ class Decoder:
                 answer = self._sandbox.call(job(paths).model_dump_json().encode())
         except FileNotFoundError as error:
             raise Rejected(RejectCode.MISSING, str(error)) from error
+        except StoreError as error:
+            raise Rejected(RejectCode.UNREACHABLE, str(error)) from error
         except (OSError, UserError) as error:
             raise Rejected(RejectCode.UNREADABLE, str(error)) from error
         return self._checked(answer)

@@ -77,12 +77,13 @@ class Manifest:
             return pl.read_parquet(self.path)
         except (pl.exceptions.PolarsError, OSError) as error:
             where = {".csv": _bad_csv_line, ".jsonl": _bad_json_line}.get(self.kind, _nowhere)(self.path)
-            raise InputError(f"manifest {self.uri} cannot be read: {where or error}") from error
+            where = where or f"{error}; write it anew, each column with values of one type"
+            raise InputError(f"manifest {self.uri} cannot be read: {where}") from error
 
     def _place(self, index: int) -> str:
         if self.kind == ".csv":
             return f"line {_csv_line(self.path, index)}"
-        return f"line {index + 1}" if self.kind == ".jsonl" else f"row {index + 1}"
+        return f"line {_json_line(self.path, index)}" if self.kind == ".jsonl" else f"row {index + 1}"
 
     def _refuse_columns(self, rows: pl.DataFrame, columns: Sequence[str], required: Sequence[str]) -> None:
         known = ", ".join(columns)
@@ -107,7 +108,9 @@ class Manifest:
                 or given.dtype.is_temporal()
                 or isinstance(given.dtype, pl.Boolean | pl.Binary)
             ):
-                raise InputError(f"manifest {self.uri}: column {name} must hold {wanted}, got {given.dtype}")
+                raise InputError(
+                    f"manifest {self.uri}: column {name} must hold {wanted}, got {given.dtype}; convert it"
+                )
             rows = rows.with_columns(given.cast(kind, strict=False))
             self.refuse(given.is_not_null() & rows[name].is_null(), f"{name} must be {wanted}", given)
         return rows
@@ -130,9 +133,26 @@ def _csv_line(path: Path, index: int) -> int:
     """The line on which a row of a CSV file begins; values in quotes may hold line breaks."""
     with path.open(encoding="utf-8", errors="replace", newline="") as lines:
         table = csv.reader(lines)
-        for _ in islice(table, 1 + index):  # the header, and the rows before
+        next(filter(None, table))  # the header, which may come after blank lines
+        for _ in islice(table, index):
             pass
         return table.line_num + 1
+
+
+def _json_line(path: Path, index: int) -> int:
+    """The line of a row; blank ones are none."""
+    with path.open(encoding="utf-8", errors="replace") as lines:
+        return next(islice((number for number, line in enumerate(lines, 1) if line.strip()), index, None))
+
+
+def _bad_text_line(path: Path) -> str:
+    with path.open("rb") as lines:
+        for number, line in enumerate(lines, 1):
+            try:
+                line.decode()
+            except UnicodeDecodeError:
+                return f"line {number} is not UTF-8; save it in that encoding"
+    return ""
 
 
 def _nowhere(_path: Path) -> str:
@@ -140,6 +160,8 @@ def _nowhere(_path: Path) -> str:
 
 
 def _bad_json_line(path: Path) -> str:
+    if where := _bad_text_line(path):
+        return where
     with path.open(encoding="utf-8", errors="replace") as lines:
         for number, line in enumerate(lines, 1):
             try:
@@ -147,10 +169,12 @@ def _bad_json_line(path: Path) -> str:
                     return f"line {number} is not a JSON object; write one object per line"
             except json.JSONDecodeError as error:
                 return f"line {number} is not JSON ({error.msg}); write one object per line"
-    return ""
+    return "" if path.stat().st_size else "it is empty; write one object per line"
 
 
 def _bad_csv_line(path: Path) -> str:
+    if where := _bad_text_line(path):
+        return where
     with path.open(encoding="utf-8", errors="replace", newline="") as lines:
         table = csv.reader(lines, strict=True)
         begin, width = 1, 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from pathlib import Path
 
 from labeling.decode import Header
@@ -11,11 +12,15 @@ from schemas.outcomes import RejectCode, Rejected
 
 def check_file(path: Path) -> None:
     """Raises Rejected where there is no regular file with content: opening a pipe would wait for ever."""
-    if not path.exists():
-        raise Rejected(RejectCode.MISSING, "no such file")
-    if not path.is_file():
+    try:
+        status = path.stat()
+    except (FileNotFoundError, NotADirectoryError, ValueError) as error:
+        raise Rejected(RejectCode.MISSING, "no such file") from error
+    except OSError as error:
+        raise Rejected(RejectCode.UNREADABLE, str(error.strerror)) from error
+    if not stat.S_ISREG(status.st_mode):
         raise Rejected(RejectCode.UNREADABLE, "a folder, pipe or device, not a file")
-    if path.stat().st_size == 0:
+    if status.st_size == 0:
         raise Rejected(RejectCode.UNREADABLE, "an empty file")
 
 

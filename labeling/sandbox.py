@@ -38,6 +38,10 @@ PR_SET_PDEATHSIG = 1
 _LENGTH = struct.Struct("<Q")
 
 
+class _Killed(Rejected):
+    """By SIGKILL, which we send only after the answer is given up."""
+
+
 class Sandbox:
     """Runs `command`, a program that calls `serve`, and puts requests to it.
 
@@ -55,7 +59,16 @@ class Sandbox:
         self._lock = threading.Lock()
 
     def call(self, request: bytes) -> bytes:
-        """The answer to a request. Raises Rejected: timeout, out_of_memory or crashed."""
+        """The answer to a request. Raises Rejected: timeout, out_of_memory or crashed.
+
+        A process that somebody killed may have been killed for what others did: its request is tried again.
+        """
+        try:
+            return self._attempt(request)
+        except _Killed:
+            return self._attempt(request)
+
+    def _attempt(self, request: bytes) -> bytes:
         with self._lock, contextlib.ExitStack() as unless_answered:
             process = self._running()
             # Also after Ctrl-C: a late answer must not become that of the next request.
@@ -112,7 +125,7 @@ class Sandbox:
             process.wait(5)
         status, last = process.returncode, self._last_words()
         if status == -signal.SIGKILL:
-            return Rejected(RejectCode.OUT_OF_MEMORY, "killed by the system, as when memory runs out")
+            return _Killed(RejectCode.OUT_OF_MEMORY, "killed by the system, as when memory runs out")
         if "bad_alloc" in last:
             return Rejected(RejectCode.OUT_OF_MEMORY, last)
         how = f"exit status {status}" if status is None or status >= 0 else signal.Signals(-status).name

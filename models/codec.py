@@ -6,9 +6,9 @@ L = h·w tokens in row-major order, C channels of a feature.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -16,9 +16,13 @@ import torch.nn.functional as F
 from diffusers.models.autoencoders.vq_model import VQModel
 from numpy.typing import NDArray
 from PIL import Image
+from transformers import Emu3VQVAE
 
 from models.identity import codec_config, codec_grid, codec_id, patch_side
 from schemas.errors import ModelError
+
+DISTANCES_AT_ONCE = 1 << 28
+"""From features to codebook entries: a gigabyte of them."""
 
 
 class Encoded(NamedTuple):
@@ -42,24 +46,27 @@ class ImageCodec:
     patches of pixels as channels, which makes a small codec several times faster.
     """
 
-    def __init__(self, network: VQModel) -> None:
+    def __init__(self, network: Any, config: Mapping[str, Any] | None = None) -> None:
+        """`config` says what the `VQModel`'s own would, where the network is of another class."""
         self.network = network.float().eval()
-        config = network.config
-        self.resolution: int = config["sample_size"]
-        self.grid = codec_grid(config)
-        self.num_codes: int = config["num_vq_embeddings"]
+        said: Mapping[str, Any] = network.config if config is None else config
+        self.resolution: int = said["sample_size"]
+        self.grid = codec_grid(said)
+        self.num_codes: int = said["num_vq_embeddings"]
         self._id: str | None = None
 
-    @classmethod
-    def load(cls, folder: Path) -> Self:
-        """The codec that `save` (or diffusers' `save_pretrained`) wrote to `folder`; safetensors only."""
+    @staticmethod
+    def load(folder: Path) -> ImageCodec:
+        """The codec that `save` (or the library's `save_pretrained`) wrote to `folder`; safetensors only."""
         if not (folder / "config.json").is_file():
             raise ModelError(f"{folder} holds no codec: config.json is missing; name a VQModel folder")
-        codec_config(folder)
-        return cls(VQModel.from_pretrained(folder, use_safetensors=True, local_files_only=True))
+        options: dict[str, Any] = {"use_safetensors": True, "local_files_only": True}
+        if codec_config(folder).get("model_type") == "emu3_vqgan":
+            return Emu3Codec(Emu3VQVAE.from_pretrained(folder, **options))
+        return ImageCodec(VQModel.from_pretrained(folder, **options))
 
     def save(self, folder: Path) -> None:
-        """Write the network in diffusers' own layout."""
+        """Write the network in its library's own layout."""
         self.network.save_pretrained(folder, safe_serialization=True)
 
     @property
@@ -78,19 +85,28 @@ class ImageCodec:
     @torch.inference_mode()
     def encode(self, pixels_B3HW: torch.Tensor) -> Encoded:
         """Codes and pre-quantised features of images in [-1, 1]."""
-        latents_BChw = encode_latents(self.network, pixels_B3HW.to(self.network.device))
-        features_BLC = latents_BChw.flatten(2).transpose(1, 2)
-        distances_BLK = torch.cdist(features_BLC, self.network.quantize.embedding.weight[None])
-        return Encoded(distances_BLK.argmin(-1), features_BLC)
+        features_BLC = self._latents(pixels_B3HW.to(self.network.device)).flatten(2).transpose(1, 2)
+        codebook_1KC = self.network.quantize.embedding.weight[None]
+        at_once = max(1, DISTANCES_AT_ONCE // (features_BLC.shape[1] * self.num_codes))
+        parts = [torch.cdist(part, codebook_1KC).argmin(-1) for part in features_BLC.split(at_once)]
+        return Encoded(torch.cat(parts), features_BLC)
 
     @torch.inference_mode()
     def decode(self, codes_BL: torch.Tensor) -> torch.Tensor:
         """pixels_B3HW in [-1, 1] from codes."""
+        return self._pixels(codes_BL.to(self.network.device)).clamp(-1, 1)
+
+    def _latents(self, pixels_B3HW: torch.Tensor) -> torch.Tensor:
+        """Pre-quantised features, (B, C, h, w)."""
+        return encode_latents(self.network, pixels_B3HW)
+
+    def _pixels(self, codes_BL: torch.Tensor) -> torch.Tensor:
+        """pixels_B3HW, not clamped."""
         channels = self.network.quantize.vq_embed_dim
         shape = (len(codes_BL), *self.grid, channels)
-        entries_NC = self.network.quantize.embedding(codes_BL.to(self.network.device).flatten())
+        entries_NC = self.network.quantize.embedding(codes_BL.flatten())
         latents_BChw = entries_NC.view(shape).permute(0, 3, 1, 2).contiguous()
-        return decode_latents(self.network, latents_BChw).clamp(-1, 1)
+        return decode_latents(self.network, latents_BChw)
 
     def pictures(self, codes_BL: NDArray[np.uint16]) -> list[Image.Image]:
         """The images of codes as datasets hold them."""
@@ -100,6 +116,30 @@ class ImageCodec:
     def importance(source_BLC: torch.Tensor, target_BLC: torch.Tensor) -> torch.Tensor:
         """weights_BL: squared L2 distance of the pre-quantised features (METHOD §3), not normalised."""
         return (source_BLC - target_BLC).square().sum(-1)
+
+
+class Emu3Codec(ImageCodec):
+    """Emu3's codec of video (transformers' `Emu3VQVAE`) for single images, which it sees standing still.
+
+    Its config.json says beside its own keys what a VQModel's does (`models/published.py`), and how pixels are
+    normalised: `image_mean` and `image_std`, of RGB in [0, 1].
+    """
+
+    def __init__(self, network: Emu3VQVAE) -> None:
+        config = network.config.to_dict()
+        super().__init__(network, config)
+        mean, std = (torch.tensor(config[key]).view(3, 1, 1) for key in ("image_mean", "image_std"))
+        self.shift, self.scale = 2 * mean - 1, 2 * std
+
+    def _latents(self, pixels_B3HW: torch.Tensor) -> torch.Tensor:
+        normal_B3HW = (pixels_B3HW - self.shift.to(pixels_B3HW)) / self.scale.to(pixels_B3HW)
+        num_frames = self.network.config.temporal_downsample_factor
+        hidden_B1Chw = self.network.encoder(normal_B3HW[:, None].repeat(1, num_frames, 1, 1, 1))
+        return self.network.quant_conv(hidden_B1Chw.transpose(1, 2))[:, :, 0]
+
+    def _pixels(self, codes_BL: torch.Tensor) -> torch.Tensor:
+        normal_B3HW = self.network.decode(codes_BL.view(-1, *self.grid))
+        return normal_B3HW * self.scale.to(normal_B3HW) + self.shift.to(normal_B3HW)
 
 
 def encode_latents(network: VQModel, pixels_B3HW: torch.Tensor) -> torch.Tensor:

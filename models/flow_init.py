@@ -43,11 +43,11 @@ def start_as_flow(network: OPTForCausalLM, layout: TokenLayout, codec: ImageCode
     """Set the embeddings of codes and places, and the heads of `HEADS` in the first layer."""
     decoder: Any = network.model.decoder
     tokens_VD, places_TD = decoder.embed_tokens.weight, _positions(decoder)
-    tokens_VD[: layout.first_code_id].normal_(std=SCALE / 2)
-    tokens_VD[: layout.first_code_id, : tokens_VD.shape[1] // 2] = 0
+    tokens_VD[: layout.code_ids[0]].normal_(std=SCALE / 2)
+    tokens_VD[: layout.code_ids[0], : tokens_VD.shape[1] // 2] = 0
     codebook_KC = codec.network.quantize.embedding.weight
     directions_CH = _look_directions(tokens_VD.shape[1] // 2, codebook_KC.shape[1])
-    tokens_VD[layout.first_code_id :] = _looks(codebook_KC, directions_CH) * SCALE
+    tokens_VD[layout.code_ids] = _looks(codebook_KC, directions_CH) * SCALE
     places_TD.normal_(std=SCALE / 5)
     first = _embed_places(places_TD, layout, codec.grid)
     attention = decoder.layers[0].self_attn

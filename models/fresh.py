@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import numpy as np
 from diffusers.models.autoencoders.vq_model import VQModel
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import OPTConfig, OPTForCausalLM, PreTrainedTokenizerFast
@@ -84,9 +85,7 @@ def new_token_vlm(
             f"head needs {head_dim} and the whole {4 * dims}: take a larger hidden or fewer heads"
         )
     first_code_id = len(tokenizer)
-    layout = TokenLayout(
-        tokenizer, first_code_id, codec.num_codes, codec.grid[0] * codec.grid[1], aligned=True
-    )
+    layout = TokenLayout(tokenizer, first_code_id + np.arange(codec.num_codes), codec.grid, aligned=True)
     config = OPTConfig(
         vocab_size=first_code_id + codec.num_codes,
         hidden_size=hidden,

@@ -22,8 +22,15 @@ EMBEDDED = {name: Path(__file__).parent / name.replace("-", "_") for name in ("e
 CODEC = "codec"
 CODEC_WEIGHTS = "diffusion_pytorch_model.safetensors"
 WEIGHTS = "model.safetensors"
-FILES = ("config.json", WEIGHTS, "tokenizer.json", f"{CODEC}/config.json", f"{CODEC}/{CODEC_WEIGHTS}")
-"""Without these a folder is no unified model."""
+SHARDS = "model.safetensors.index.json"
+FILES = {
+    "config.json": "config.json",
+    WEIGHTS: SHARDS,
+    "tokenizer.json": "tokenizer.json",
+    f"{CODEC}/config.json": f"{CODEC}/config.json",
+    f"{CODEC}/{CODEC_WEIGHTS}": f"{CODEC}/{WEIGHTS}",
+}
+"""Without these a folder is no unified model; the second name serves where the first is missing."""
 CODEC_KEYS = {"sample_size", "in_channels", "block_out_channels", "num_vq_embeddings"}
 """What a codec's config.json must say."""
 CHUNK_BYTES = 1 << 20
@@ -57,20 +64,45 @@ def model_folder(name: str) -> Path:
 
 def require_files(folder: Path) -> None:
     """Raises ModelError where the folder lacks a file of a unified model."""
-    for file in FILES:
-        if not (folder / file).is_file():
-            raise ModelError(f"{folder} is no unified model: {file} is missing; see docs/ARCHITECTURE.md")
+    for file, other in FILES.items():
+        if not (folder / file).is_file() and not (folder / other).is_file():
+            remedy = "`kinescribe codec` writes it" if file.startswith(CODEC) else "see docs/ARCHITECTURE.md"
+            raise ModelError(f"{folder} is no unified model: {file} is missing; {remedy}")
+
+
+def model_config(folder: Path) -> dict[str, Any]:
+    """What a model's config.json says. Raises ModelError where it is missing or no JSON object."""
+    try:
+        config = json.loads((folder / "config.json").read_text())
+    except (ValueError, OSError) as error:
+        raise ModelError(f"{folder} is no model: its config.json cannot be read: {error!r}") from error
+    if not isinstance(config, dict):
+        raise ModelError(f"{folder} is no model: its config.json holds {type(config).__name__}")
+    return config
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The safetensors of a model. Raises ModelError where one is missing."""
+    files = [folder / WEIGHTS]
+    if not files[0].is_file() and (folder / SHARDS).is_file():
+        shards = json.loads((folder / SHARDS).read_text())["weight_map"].values()
+        files = [folder / shard for shard in sorted(set(shards))]
+    for file in files:
+        if not file.is_file():
+            raise ModelError(f"{folder} lacks {file.name}; download it again")
+    return files
 
 
 def identify(name: str) -> ModelIdentity:
     """The identity of the model called `name`. Raises ModelError where it lacks a file or one is damaged."""
     folder = model_folder(name)
     require_files(folder)
-    try:
-        with safe_open(folder / WEIGHTS, "numpy"):  # reads the header, and compares it with the size
-            pass
-    except SafetensorError as error:
-        raise ModelError(f"{folder / WEIGHTS} is damaged: {error}; restore it") from error
+    for file in weight_files(folder):
+        try:
+            with safe_open(file, "numpy"):  # reads the header, and compares it with the size
+                pass
+        except SafetensorError as error:
+            raise ModelError(f"{file} is damaged: {error}; restore it") from error
     return ModelIdentity(_digest(folder), identify_codec(folder / CODEC))
 
 
@@ -78,9 +110,10 @@ def identify_codec(folder: Path) -> CodecIdentity:
     """The identity of the codec in `folder`. Raises ModelError where it is damaged."""
     config = codec_config(folder)
     try:
-        tensors = load_file(folder / CODEC_WEIGHTS)
+        weights = next(path for name in (CODEC_WEIGHTS, WEIGHTS) if (path := folder / name).is_file())
+        tensors = load_file(weights)
         return CodecIdentity(codec_id(config["sample_size"], tensors.items()), codec_grid(config))
-    except (SafetensorError, KeyError, OSError) as error:
+    except (SafetensorError, KeyError, OSError, StopIteration) as error:
         raise ModelError(f"the codec in {folder} is damaged: {error!r}; restore it") from error
 
 

@@ -4,22 +4,40 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from transformers import LogitsProcessor
 
 
 class AllowedTokens(LogitsProcessor):
-    """Only token ids in [start, stop) can be drawn."""
+    """Only the token ids of `allowed` can be drawn."""
 
-    def __init__(self, start: int, stop: int) -> None:
-        self.start = start
-        self.stop = stop
+    def __init__(self, allowed: NDArray[np.int64], device: torch.device) -> None:
+        self.allowed = torch.from_numpy(allowed).to(device)
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        """Scores (B, V) with everything outside the range at -inf."""
+        """Scores (B, V) with everything else at -inf."""
         masked_BV = torch.full_like(scores, -torch.inf)
-        masked_BV[:, self.start : self.stop] = scores[:, self.start : self.stop]
+        masked_BV[:, self.allowed] = scores[:, self.allowed]
         return masked_BV
+
+
+class RowEnds(LogitsProcessor):
+    """After each `width` tokens that follow a prompt of `prompt_length`, the token `row_end` and no other."""
+
+    def __init__(self, row_end: int, width: int, prompt_length: int) -> None:
+        self.row_end = row_end
+        self.width = width
+        self.prompt_length = prompt_length
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        """Scores (B, V), at the end of a row with everything but its mark at -inf."""
+        if (input_ids.shape[1] - self.prompt_length + 1) % (self.width + 1):
+            return scores
+        ended_BV = torch.full_like(scores, -torch.inf)
+        ended_BV[:, self.row_end] = 0
+        return ended_BV
 
 
 class SeededSampling(LogitsProcessor):

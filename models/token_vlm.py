@@ -1,6 +1,6 @@
 """A unified vision-language model: one decoder over text tokens and image codes, both tasks.
 
-Serves the embedded model and any local folder in the same layout. Knows nothing of video, of Ray or
+Serves the embedded model and the families of `models/families.py`. Knows nothing of video, of Ray or
 of training beyond the likelihoods that training weighs. Shapes: B sequences, T tokens, V vocabulary.
 """
 
@@ -21,15 +21,18 @@ from numpy.typing import NDArray
 from torch.nn.utils.rnn import pad_sequence
 from transformers import (
     AutoModelForCausalLM,
+    AutoModelForImageTextToText,
     AutoTokenizer,
     DynamicCache,
+    GenerationConfig,
     LogitsProcessorList,
     PreTrainedModel,
 )
 
 from models.codec import ImageCodec
-from models.identity import CODEC, codec_config, codec_grid, identify_codec, require_files
-from models.sampling import AllowedTokens, SeededSampling
+from models.families import LIQUID, OWN, family_of
+from models.identity import CODEC, codec_config, codec_grid, identify_codec, model_config, require_files
+from models.sampling import AllowedTokens, RowEnds, SeededSampling
 from models.tokens import CodePair, Codes, CodeTriplet, Task, TokenLayout, TokenSequence
 from schemas.errors import ModelError
 
@@ -50,8 +53,7 @@ class Description(NamedTuple):
 class TokenVLM:
     """A causal language model of transformers, its tokenizer, and the codec that its image codes are of.
 
-    A folder in this layout is the model's own `save_pretrained` with the codec in `codec/`; the model's
-    config.json says at which token id the codes start (`first_code_id`).
+    A folder in this layout is the model's own `save_pretrained` with the codec in `codec/`.
     """
 
     def __init__(self, network: PreTrainedModel, layout: TokenLayout, codec: ImageCodec | Path) -> None:
@@ -65,27 +67,26 @@ class TokenVLM:
     def load(cls, folder: Path, dtype: torch.dtype = torch.float32) -> Self:
         """The model in `folder`; raises ModelError naming what is missing. safetensors only, no code."""
         require_files(folder)
+        family, codec = family_of(model_config(folder)), codec_config(folder / CODEC)
         options = {"local_files_only": True, "trust_remote_code": False}
-        network = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, use_safetensors=True, **options)
-        first_code_id = getattr(network.config, "first_code_id", None)
-        if first_code_id is None:
-            raise ModelError(
-                f"{folder}/config.json lacks first_code_id, the token id of image code 0; add it"
-            )
+        auto = AutoModelForCausalLM if family in (OWN, LIQUID) else AutoModelForImageTextToText
+        network = auto.from_pretrained(folder, dtype=dtype, use_safetensors=True, **options)
+        # A published checkpoint has its own way of sampling; here all of it is said in each call.
+        network.generation_config = GenerationConfig.from_model_config(network.config)
         tokenizer = AutoTokenizer.from_pretrained(folder, **options)
-        codec = codec_config(folder / CODEC)
         layout = TokenLayout(
             tokenizer,
-            first_code_id,
-            codec["num_vq_embeddings"],
-            math.prod(codec_grid(codec)),
+            _open_codes(network, tokenizer, codec["num_vq_embeddings"]),
+            codec_grid(codec),
+            family.wrapping,
             aligned=network.config.model_type in LEARNED_POSITIONS,
         )
         return cls(network, layout, folder / CODEC)
 
     def save(self, folder: Path) -> None:
         """Write network, tokenizer and codec as `load` reads them."""
-        self.network.config.first_code_id = self.layout.first_code_id
+        if self.layout.wrapping == OWN.wrapping:
+            self.network.config.first_code_id = int(self.layout.code_ids[0])
         self.network.save_pretrained(folder)
         self.layout.tokenizer.save_pretrained(folder)
         if isinstance(self._codec, Path):
@@ -105,9 +106,9 @@ class TokenVLM:
         head_VD = network.get_output_embeddings().weight
         if head_VD is embeddings_VD:
             raise ModelError("the model's head is its embeddings already; leave new_image_head out")
-        first = self.layout.first_code_id
-        codes_KD = embeddings_VD[first : first + self.layout.num_codes]
-        head_VD[first : first + self.layout.num_codes] = codes_KD - codes_KD.mean(0)
+        code_ids = torch.from_numpy(self.layout.code_ids)
+        codes_KD = embeddings_VD[code_ids]
+        head_VD[code_ids] = codes_KD - codes_KD.mean(0)
 
     @property
     def codec(self) -> ImageCodec:
@@ -142,7 +143,7 @@ class TokenVLM:
         """Whether the network has a position for every token of a triplet with this action."""
         codes = np.zeros(self.layout.codes_per_image, np.uint16)
         last = self.sequence(task, CodeTriplet(codes, codes, action)).positions.max()
-        return last < getattr(self.network.config, "max_position_embeddings", math.inf)
+        return last < getattr(self.network.config.get_text_config(), "max_position_embeddings", math.inf)
 
     @torch.inference_mode()
     def describe(
@@ -158,7 +159,7 @@ class TokenVLM:
         does not depend on its batch. Log-probabilities are the model's own, at temperature 1.
         """
         prompts_BT = self._tensor(np.stack([self.layout.describe_prompt(pair) for pair in pairs]))
-        processors = LogitsProcessorList([AllowedTokens(0, self.layout.first_code_id)])
+        processors = LogitsProcessorList([AllowedTokens(self.layout.text_ids, self.network.device)])
         if temperature > 0:
             assert seeds is not None
             assert len(seeds) == len(pairs)
@@ -216,11 +217,11 @@ class TokenVLM:
         prompt = self.layout.imagine_prompt(source_codes, action)
         positions = self.layout.imagine_positions(len(prompt))
         prompt_1T, positions_1T = self._tensor(prompt[None]), self._tensor(positions[None])
-        first = self.layout.first_code_id
+        processors = LogitsProcessorList([AllowedTokens(self.layout.code_ids, self.network.device)])
+        if self.layout.row_end is not None:
+            processors.append(RowEnds(self.layout.row_end, self.layout.grid[1], len(prompt)))
         seeds = [seed * 1_000_003 + index for index in range(num_samples)]
-        processors = LogitsProcessorList(
-            [AllowedTokens(first, first + self.layout.num_codes), SeededSampling(seeds, temperature)]
-        )
+        processors.append(SeededSampling(seeds, temperature))
         cache = DynamicCache(config=self.network.config)
         self.network(
             input_ids=prompt_1T[:, :-1],
@@ -231,12 +232,12 @@ class TokenVLM:
         cache.batch_repeat_interleave(num_samples)
         output = self._generate(
             prompt_1T.expand(num_samples, -1),
-            self.layout.codes_per_image,
+            len(self.layout.target(source_codes)),
             processors,
             position_ids=positions_1T.expand(num_samples, -1),
             past_key_values=cache,
         )
-        return (output.sequences[:, len(prompt) :] - first).cpu().numpy().astype(np.uint16)
+        return self.layout.codes(output.sequences[:, len(prompt) :].cpu().numpy())
 
     def _generate(
         self, prompts_BT: torch.Tensor, max_new_tokens: int, processors: LogitsProcessorList, **given: Any
@@ -265,6 +266,29 @@ class TokenVLM:
 
     def _tensor(self, array: NDArray[np.int64]) -> torch.Tensor:
         return torch.from_numpy(array).to(self.network.device)
+
+
+def _open_codes(network: Any, tokenizer: Any, num_codes: int) -> NDArray[np.int64]:
+    """The token id of each image code; the network no longer masks their likelihood, as Chameleon does.
+
+    Chameleon and Emu3 map codes by the names of their tokens. Else the codes follow each other, from
+    `first_code_id` of config.json or else after the tokenizer's tokens. Raises ModelError where the codec has
+    another number of codes, or the network no token for one.
+    """
+    if mapping := getattr(network.model, "vocabulary_mapping", None):
+        code_ids = mapping.img2bpe_mapping_tensor.long().numpy()
+        mapping.image_tokens = []  # after the mapping, which is made from it
+        network.model.vqmodel.requires_grad_(False)
+    else:
+        first = getattr(network.config, "first_code_id", len(tokenizer))
+        code_ids = first + np.arange(num_codes)
+    num_tokens = network.get_input_embeddings().num_embeddings
+    if len(code_ids) != num_codes or code_ids.max() >= num_tokens:
+        raise ModelError(
+            f"the model has tokens for {len(code_ids[code_ids < num_tokens])} image codes and its codec has "
+            f"{num_codes}; give it the codec that it was trained with"
+        )
+    return code_ids
 
 
 def _pad(rows: Sequence[NDArray[Any]]) -> torch.Tensor:

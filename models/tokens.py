@@ -4,22 +4,28 @@ Knows the layout only: no network, no tensors. Both tasks share it (METHOD, Term
 
     dynamics   <bos> <image> source <image> target <action> text <eos>      p(action | source, target)
     world      <bos> <image> source <action> text <image> target            p(target | source, action)
+
+What stands for `<image>` and `<action>`, and what else wraps the codes of an image, is the model family's.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import asdict, astuple, dataclass
+from functools import cached_property
 from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerFast
 
+from schemas.errors import ModelError
+
 Task = Literal["dynamics", "world"]
 Codes = NDArray[np.uint16]
 
 IMAGE, ACTION = "<image>", "<action>"
+MARK = re.compile(r"(<[^<>]+>)")
 
 
 class CodePair(NamedTuple):
@@ -59,8 +65,24 @@ class TokenSequence(NamedTuple):
 
 
 @dataclass(frozen=True)
+class Wrapping:
+    """What a model family puts around the codes of an image, and between what is given and its answer.
+
+    Text for the tokenizer, in which `<…>` is one token; `{height}` and `{width}` are the grid's.
+    """
+
+    before: str = IMAGE
+    after: str = ""
+    row: str = ""
+    """One token after each row of codes, or nothing."""
+    action: str = ACTION
+
+
+@dataclass(frozen=True)
 class TokenLayout:
-    """Builds sequences for one tokenizer and one codec; image code c has the id `first_code_id + c`.
+    """Builds sequences for one tokenizer and one codec, of `grid` (height, width) codes an image.
+
+    Image code c has the token id `code_ids[c]`. Raises ModelError where the tokenizer lacks a wrapping token.
 
     With `aligned` positions both tasks give the two images those of the dynamics prompt: what a network with
     learned positions knows of an image's places then serves both. In a world sequence, a token of the target
@@ -68,10 +90,34 @@ class TokenLayout:
     """
 
     tokenizer: PreTrainedTokenizerFast
-    first_code_id: int
-    num_codes: int
-    codes_per_image: int
+    code_ids: NDArray[np.int64]
+    grid: tuple[int, int]
+    wrapping: Wrapping = Wrapping()
     aligned: bool = False
+
+    def __post_init__(self) -> None:
+        assert self._wrapping_ids  # raises where a token is missing
+
+    @property
+    def num_codes(self) -> int:
+        """Of the codec's codebook."""
+        return len(self.code_ids)
+
+    @property
+    def codes_per_image(self) -> int:
+        """L, the cells of the grid."""
+        return self.grid[0] * self.grid[1]
+
+    @property
+    def row_end(self) -> int | None:
+        """The token id after each row of codes, where the family has one."""
+        return self._wrapping_ids["row"][0] if self.wrapping.row else None
+
+    @cached_property
+    def text_ids(self) -> NDArray[np.int64]:
+        """The tokens that an action may be written with: all but those of images."""
+        marks = [self._mark(mark) for mark in MARK.findall("".join(astuple(self.wrapping)))]
+        return np.setdiff1d(np.arange(len(self.tokenizer)), np.concatenate([self.code_ids, marks]))
 
     def text(self, action: str) -> NDArray[np.int64]:
         """The action's tokens, closed by the end-of-sequence token."""
@@ -85,14 +131,29 @@ class TokenLayout:
         return any(len(one) == 1 and one[0] != self.tokenizer.unk_token_id for one in ids)
 
     def image(self, codes: Codes) -> NDArray[np.int64]:
-        """`<image>` and the codes' token ids."""
-        assert codes.shape == (self.codes_per_image,), codes.shape
-        return np.concatenate([[self._id(IMAGE)], codes.astype(np.int64) + self.first_code_id])
+        """The codes' token ids in their wrapping."""
+        before, after = self._wrapping_ids["before"], self._wrapping_ids["after"]
+        return np.concatenate([before, self._grid(codes), after]).astype(np.int64)
+
+    def target(self, codes: Codes) -> NDArray[np.int64]:
+        """What the world model draws: the token ids of the codes, with the marks between their rows."""
+        grid = self._grid(codes)
+        return grid if self.row_end is None else grid[:-1]
+
+    def codes(self, target_NT: NDArray[np.int64]) -> Codes:
+        """The codes, shape (N, L), of N times what `target` gives."""
+        height, width = self.grid
+        if self.row_end is not None:
+            ends_N1 = np.full((len(target_NT), 1), self.row_end)
+            rows = np.concatenate([target_NT, ends_N1], 1).reshape(-1, height, width + 1)
+            target_NT = rows[..., :-1].reshape(len(target_NT), -1)
+        order = np.argsort(self.code_ids)
+        return order[np.searchsorted(self.code_ids, target_NT, sorter=order)].astype(np.uint16)
 
     def describe_prompt(self, pair: CodePair | CodeTriplet) -> NDArray[np.int64]:
         """What the dynamics model is given: both images."""
         images = [self.image(pair.source_codes), self.image(pair.target_codes)]
-        return np.concatenate([self._bos, *images, [self._id(ACTION)]])
+        return np.concatenate([self._bos, *images, self._wrapping_ids["action"]]).astype(np.int64)
 
     @property
     def image_starts(self) -> tuple[int, int]:
@@ -102,7 +163,8 @@ class TokenLayout:
     def imagine_prompt(self, source_codes: Codes, action: str) -> NDArray[np.int64]:
         """What the world model is given: the source image and the action."""
         text = self.text(action)[:-1]
-        parts = [self._bos, self.image(source_codes), [self._id(ACTION)], text, [self._id(IMAGE)]]
+        ids = self._wrapping_ids
+        parts = [self._bos, self.image(source_codes), ids["action"], text, ids["before"]]
         return np.concatenate(parts).astype(np.int64)
 
     def imagine_positions(self, num_tokens: int) -> NDArray[np.int64]:
@@ -126,9 +188,10 @@ class TokenLayout:
             positions, weights = np.arange(len(prompt)), np.ones(len(completion), np.float32)
         else:
             prompt = self.imagine_prompt(triplet.source_codes, triplet.action)
-            completion = self.image(triplet.target_codes)[1:]
+            completion = self.target(triplet.target_codes)
             positions = self.imagine_positions(len(prompt))
-            weights = np.ones(len(completion), np.float32) if importance is None else importance
+            weights = np.zeros(len(completion), np.float32)
+            weights[completion != self.row_end] = 1 if importance is None else importance
         return TokenSequence(
             np.concatenate([prompt, completion]),
             np.concatenate([positions, positions[-1] + 1 + np.arange(len(completion))]),
@@ -139,7 +202,33 @@ class TokenLayout:
     def _bos(self) -> NDArray[np.int64]:
         return np.asarray([self.tokenizer.bos_token_id], np.int64)
 
-    def _id(self, token: str) -> int:
+    @cached_property
+    def _wrapping_ids(self) -> dict[str, list[int]]:
+        """The token ids of each part of the wrapping."""
+        return {name: self._ids(text) for name, text in asdict(self.wrapping).items()}
+
+    def _ids(self, text: str) -> list[int]:
+        height, width = self.grid
+        ids: list[int] = []
+        for part in MARK.split(text.format(height=height, width=width)):
+            ids += [self._mark(part)] if MARK.fullmatch(part) else self._encode(part)
+        return ids
+
+    def _encode(self, text: str) -> list[int]:
+        return self.tokenizer.encode(text, add_special_tokens=False) if text else []
+
+    def _mark(self, token: str) -> int:
         token_id = self.tokenizer.convert_tokens_to_ids(token)
-        assert isinstance(token_id, int)
+        if not isinstance(token_id, int) or token_id == self.tokenizer.unk_token_id:
+            raise ModelError(
+                f"the model's tokenizer has no token {token}, so it is not the family's; restore it"
+            )
         return token_id
+
+    def _grid(self, codes: Codes) -> NDArray[np.int64]:
+        """The codes' token ids, each row with its end."""
+        assert codes.shape == (self.codes_per_image,), codes.shape
+        rows = self.code_ids[codes].reshape(self.grid)
+        if self.row_end is not None:
+            rows = np.concatenate([rows, np.full((len(rows), 1), self.row_end)], 1)
+        return rows.flatten()

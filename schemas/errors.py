@@ -5,6 +5,7 @@
         ├── InputError       the input: a manifest, a path, a glob
         ├── ConfigError      an option or a configuration key
         ├── DatasetError     a dataset folder: another run's, damaged, not one at all
+        ├── StoreError       a disk or an object store: full, forbidden, without an answer
         └── ModelError       a model folder or name: missing, of an unknown kind, damaged
 
 An unusable *clip* is none of these: it is a `schemas.outcomes.Rejected` and never ends a run.
@@ -25,6 +26,10 @@ class ConfigError(UserError):
 
 class DatasetError(UserError):
     """A dataset folder cannot be used as asked."""
+
+
+class StoreError(UserError):
+    """A disk or an object store does not take or give what it should."""
 
 
 class ModelError(UserError):

@@ -25,6 +25,7 @@ class RejectCode(StrEnum):
     CRASHED = "crashed"  # the decoder (or an actor, three times) died on it
     OUT_OF_MEMORY = "out_of_memory"  # the decoder passed its memory limit
     MISSING = "missing"  # nothing at that URI
+    UNREACHABLE = "unreachable"  # its store refused it, or gave no answer however often it was asked
     FORBIDDEN = "forbidden"  # reading it would leave the input
     NO_ACTION = "no_action"  # it came with an action that has no words
     MODEL_FAILED = "model_failed"  # a model raised on this clip's pair alone

@@ -7,7 +7,7 @@ Reads only what is in the folder; needs neither the input nor the models, and ch
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -15,9 +15,17 @@ import pyarrow.parquet as pq
 
 from schemas.clips import WorkUnit
 from schemas.errors import DatasetError
-from schemas.outcomes import Status
+from schemas.outcomes import ClipOutcome, Status
 from storage import uri
-from storage.run import plan_digest, read_plan, read_plan_columns, read_run
+from storage.run import (
+    num_retries,
+    plan_digest,
+    plan_uri,
+    planned_units,
+    read_plan,
+    read_plan_columns,
+    read_run,
+)
 from storage.shards import UnitFooter, committed_units, parse_footer, read_footer, rows_digest, unit_uri
 
 
@@ -46,13 +54,12 @@ class CheckResult:
 
 def status(dataset: str) -> DatasetStatus:
     """How far the run has come. Raises DatasetError where the folder is no dataset or is damaged."""
-    planned = read_plan_columns(dataset, ["unit_id"])["unit_id"]
-    done = committed_units(dataset).intersection(planned.unique().to_pylist())
-    footers = uri.concurrently(read_footer, (unit_uri(dataset, unit) for unit in sorted(done)))
+    planned = read_plan_columns(dataset, ["unit_id"])["unit_id"].to_pylist()
+    committed = committed_units(dataset)
     statuses: Counter[Status] = Counter()
     reasons: Counter[str] = Counter()
     triplets = 0
-    for end in (end for footer in footers for end in footer.outcomes):
+    for end in outcomes(dataset, committed):
         statuses[end.status] += 1
         triplets += end.num_triplets
         if end.reason is not None:
@@ -62,28 +69,48 @@ def status(dataset: str) -> DatasetStatus:
         kept=statuses[Status.KEPT],
         dropped=statuses[Status.DROPPED],
         rejected=statuses[Status.REJECTED],
-        pending=len(planned) - statuses.total(),
+        pending=sum(unit not in committed for unit in planned),
         triplets=triplets,
         reasons=dict(sorted(reasons.items())),
     )
+
+
+def outcomes(dataset: str, committed: Set[str]) -> Iterator[ClipOutcome]:
+    """How each clip of the committed units ended, in no order; where it was tried again, the last time."""
+    units = planned_units(dataset)
+    done = [unit for unit in reversed(units) if unit in committed]
+    footers = uri.concurrently(read_footer, (unit_uri(dataset, unit) for unit in done))
+    superseded: set[str] = set()
+    for unit, footer in zip(done, footers, strict=True):
+        yield from (end for end in footer.outcomes if end.clip_id not in superseded)
+        if units[unit]:
+            superseded |= {end.clip_id for end in footer.outcomes}
 
 
 def check(dataset: str) -> CheckResult:
     """Read everything and verify it: digests, outcomes against rows, the plan against the outcomes."""
     done = committed_units(dataset)
     problems = [*_plan_problems(dataset), *_foreign(dataset)]
-    audits = uri.concurrently(
-        lambda unit: _audit_unit(dataset, unit), (unit for unit in read_plan(dataset) if unit.unit_id in done)
-    )
+    retries = range(num_retries(dataset) + 1)
+    units = (unit for retry in retries for unit in read_plan(dataset, retry) if unit.unit_id in done)
     triplets = 0
-    for num_rows, found in audits:
+    for num_rows, found in uri.concurrently(lambda unit: _audit_unit(dataset, unit), units):
         triplets += num_rows
         problems += found
-    clips = read_plan_columns(dataset, ["unit_id"])["unit_id"].to_pylist()
-    pending = sum(unit not in done for unit in clips)
+    tries = [read_plan_columns(dataset, ["unit_id"], retry)["unit_id"].to_pylist() for retry in retries]
+    problems += _pending(tries, done)
+    return CheckResult(ok=not problems, clips=len(tries[0]), triplets=triplets, problems=problems)
+
+
+def _pending(tries: Sequence[Sequence[str]], done: Set[str]) -> Iterator[str]:
+    """What is left to do, from the unit of each clip of the plan and of each retry."""
+    pending, again = (
+        sum(unit not in done for units in some for unit in units) for some in (tries[:1], tries[1:])
+    )
     if pending:
-        problems.append(f"{pending} of {len(clips)} clips are pending; run the same command again to resume")
-    return CheckResult(ok=not problems, clips=len(clips), triplets=triplets, problems=problems)
+        yield f"{pending} of {len(tries[0])} clips are pending; run the same command again to resume"
+    if again:
+        yield f"{again} rejected clips are yet to be tried again; run the same command again to resume"
 
 
 def _plan_problems(dataset: str) -> Iterator[str]:
@@ -96,13 +123,15 @@ def _plan_problems(dataset: str) -> Iterator[str]:
 
 
 def _foreign(dataset: str) -> Iterator[str]:
-    """Files in `data/` that are no unit's of this run; readers of the whole folder would take them in."""
-    folder = uri.join(dataset, "data")
-    planned = read_plan_columns(dataset, ["unit_id"])["unit_id"].unique().to_pylist()
-    expected = {unit_uri(dataset, unit) for unit in planned}
-    for info in uri.list_files(folder):
-        if info.uri not in expected:
-            yield f"{info.uri.removeprefix(dataset).lstrip('/')} is no unit of this run; move it away"
+    """Files in `data/` that are no unit's of this run, which readers of the whole folder would take in."""
+    expected = {
+        "data": ("unit", {unit_uri(dataset, unit) for unit in planned_units(dataset)}),
+        "plan": ("plan", {plan_uri(dataset, retry) for retry in range(num_retries(dataset) + 1)}),
+    }
+    for folder, (kind, uris) in expected.items():
+        for info in uri.list_files(uri.join(dataset, folder)):
+            if info.uri not in uris:
+                yield f"{info.uri.removeprefix(dataset).lstrip('/')} is no {kind} of this run; move it away"
 
 
 def _audit_unit(dataset: str, unit: WorkUnit) -> tuple[int, list[str]]:

@@ -1,7 +1,8 @@
 """What a dataset folder is bound to: the run's fingerprint in `run.json`, its clips in `plan/clips.parquet`.
 
 Both are created once and never change, so that a second driver, or the same one a week later, either
-goes on with exactly this run or is refused. Knows no rows and no outcomes.
+goes on with exactly this run or is refused. Clips that are tried again get units of their own, in
+`plan/retry-0001.parquet` and so on, which are created once too. Knows no rows and no outcomes.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ import re
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import groupby, islice
+from itertools import count, groupby, islice
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +37,12 @@ PLAN_SCHEMA = pa.schema(
     ]
 )
 UNITS_PER_BATCH = 4096
+ABSENT = "(absent)"
+ANOTHER_INPUT = (
+    "the input: its files, classes, windows or their order are not those that this folder was begun with"
+)
+REQUIRED = ("plan", "codec.id", "codec.grid")
+"""What the identity of every run has."""
 NO_EFFECT = ("max_reject_rate",)
 """Configuration that changes no row: it may differ when a run is resumed."""
 SECRETS = re.compile(r"(?<=://)[^/@\s]*:[^/@\s]*(?=@)|(?<=[?&])[^?&#\s]+")
@@ -73,15 +81,9 @@ def bind(dataset: str, run: Run) -> None:
     """Bind the folder to this run, or make sure that it is.
 
     Raises DatasetError, with each differing key, where the folder is another run's, and where it holds
-    data that is no run's.
+    data that is no run's; StoreError where it cannot be written.
     """
-    try:
-        is_new = _create_run(dataset, run)
-    except OSError as error:
-        raise DatasetError(
-            f"{dataset} cannot be written: {error}; choose a folder or a bucket that you may write to"
-        ) from error
-    if is_new:
+    if _create_run(dataset, run):
         return
     changes = _differences(read_run(dataset)["identity"], run.identity)
     if changes:
@@ -106,6 +108,7 @@ def read_run(dataset: str) -> dict[str, Any]:
     target = uri.join(dataset, "run.json")
     try:
         record = json.loads(uri.read_bytes(target))
+        itemgetter(*REQUIRED)(record["identity"])  # or a KeyError
         return {key: record[key] for key in ("version", "fingerprint", "identity")}
     except FileNotFoundError as error:
         raise DatasetError(f"{dataset} is no dataset of Kinescribe: it has no run.json") from error
@@ -123,9 +126,9 @@ def plan_digest(clips: Iterable[Clip]) -> str:
     return digest.hexdigest()
 
 
-def write_plan(dataset: str, units: Sequence[WorkUnit]) -> None:
-    """Record the clips of a run with their units, unless that was done already."""
-    target = _plan_uri(dataset)
+def write_plan(dataset: str, units: Sequence[WorkUnit], retry: int = 0) -> None:
+    """Record the clips of a run with their units, unless that was done already; or those of its nth retry."""
+    target = plan_uri(dataset, retry)
     if uri.exists(target):
         return
     sink = pa.BufferOutputStream()
@@ -136,18 +139,32 @@ def write_plan(dataset: str, units: Sequence[WorkUnit]) -> None:
     uri.create(target, sink.getvalue().to_pybytes(), aside=uri.join(dataset, ".tmp"))
 
 
-def read_plan(dataset: str) -> Iterator[WorkUnit]:
-    """The units of a run in order, as many in memory as one batch holds."""
-    with _plan_file(dataset) as path, pq.ParquetFile(path) as plan:
+def num_retries(dataset: str) -> int:
+    """How often clips of this run were planned to be tried again."""
+    names = {info.uri for info in uri.list_files(uri.join(dataset, "plan"))}
+    return next(retry for retry in count() if plan_uri(dataset, retry + 1) not in names)
+
+
+def read_plan(dataset: str, retry: int = 0) -> Iterator[WorkUnit]:
+    """The units of a run or of its nth retry in order, as many in memory as one batch holds."""
+    with _plan_file(dataset, retry) as path, pq.ParquetFile(path) as plan:
         rows = (row for batch in plan.iter_batches() for row in batch.to_pylist())
         for unit_id, members in groupby(rows, key=_take_unit_id):
             yield WorkUnit(unit_id, tuple(Clip(**row) for row in members))
 
 
-def read_plan_columns(dataset: str, columns: Sequence[str]) -> pa.Table:
-    """Some columns of the plan, one row per clip, in order."""
-    with _plan_file(dataset) as path:
+def read_plan_columns(dataset: str, columns: Sequence[str], retry: int = 0) -> pa.Table:
+    """Some columns of the plan of a run or of its nth retry, one row per clip, in order."""
+    with _plan_file(dataset, retry) as path:
         return pq.read_table(path).select(list(columns))
+
+
+def planned_units(dataset: str) -> dict[str, int]:
+    """The ids of all units in order, and of which retry they are; 0 for the first try."""
+    units: dict[str, int] = {}
+    for retry in range(num_retries(dataset) + 1):
+        units |= dict.fromkeys(read_plan_columns(dataset, ["unit_id"], retry)["unit_id"].to_pylist(), retry)
+    return units
 
 
 def _plan_columns(units: Sequence[WorkUnit]) -> dict[str, list[Any]]:
@@ -160,14 +177,15 @@ def _take_unit_id(row: dict[str, Any]) -> str:
     return row.pop("unit_id")
 
 
-def _plan_uri(dataset: str) -> str:
-    return uri.join(dataset, "plan", "clips.parquet")
+def plan_uri(dataset: str, retry: int = 0) -> str:
+    """Where the plan of a run is, or that of its nth retry."""
+    return uri.join(dataset, "plan", f"retry-{retry:04d}.parquet" if retry else "clips.parquet")
 
 
 @contextmanager
-def _plan_file(dataset: str) -> Generator[Path]:
+def _plan_file(dataset: str, retry: int) -> Generator[Path]:
     """The plan as a local file; what is wrong with it is a DatasetError."""
-    plan = _plan_uri(dataset)
+    plan = plan_uri(dataset, retry)
     if not uri.exists(plan):
         raise DatasetError(f"{dataset} is no dataset of Kinescribe: it has no plan/clips.parquet")
     try:
@@ -180,7 +198,7 @@ def _plan_file(dataset: str) -> Generator[Path]:
 def _differences(there: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     keys = sorted(there.keys() | now.keys())
     return [
-        f"{key}: {there.get(key, '(absent)')} → {now.get(key, '(absent)')}"
+        ANOTHER_INPUT if key == "plan" else f"{key}: {there.get(key, ABSENT)} → {now.get(key, ABSENT)}"
         for key in keys
         if there.get(key, ...) != now.get(key, ...)
     ]

@@ -28,7 +28,7 @@ from schemas.dataset import IMAGE
 from schemas.errors import DatasetError
 from schemas.outcomes import ClipOutcome, DropReason, RejectCode, Status
 from storage import uri
-from storage.run import read_plan_columns
+from storage.run import planned_units
 
 FOOTER_KEY = b"kinescribe.unit"
 MAX_MESSAGE = 500
@@ -113,12 +113,14 @@ def committed_units(dataset: str) -> set[str]:
 def scan(dataset: str, columns: Sequence[str] | None = None, units: Set[str] | None = None) -> pads.Dataset:
     """The rows of the committed units of the plan, or of some of them, in the plan's order, lazily."""
     committed = committed_units(dataset) if units is None else units
-    planned = dict.fromkeys(read_plan_columns(dataset, ["unit_id"])["unit_id"].to_pylist())
-    objects = [unit_uri(dataset, unit) for unit in planned if unit in committed]
+    objects = [unit_uri(dataset, unit) for unit in planned_units(dataset) if unit in committed]
     if not objects:
         raise DatasetError(f"{dataset} has no committed unit yet; run the command that writes it to the end")
     store, _ = uri.arrow_store(dataset)
-    rows = pads.dataset([uri.arrow_store(item)[1] for item in objects], filesystem=store, format="parquet")
+    verifying = pads.ParquetFileFormat(
+        default_fragment_scan_options=pads.ParquetFragmentScanOptions(page_checksum_verification=True)
+    )
+    rows = pads.dataset([uri.arrow_store(item)[1] for item in objects], filesystem=store, format=verifying)
     if columns is None:
         return rows
     if missing := set(columns) - set(rows.schema.names):
@@ -225,6 +227,8 @@ def _parquet(rows: pa.Table, footer: str) -> bytes:
         "use_dictionary": [field.name for field in rows.schema if field.type == pa.string()],
         # Minima and maxima help nobody in an object this small, and no digest would cover them.
         "write_statistics": False,
+        # So that whoever reads pages sees damage too, not `check` alone.
+        "write_page_checksum": True,
     }
     sink = pa.BufferOutputStream()
     with pq.ParquetWriter(sink, rows.schema, **options) as writer:

@@ -24,12 +24,18 @@ import fsspec
 import pyarrow.fs
 from fsspec.utils import glob_translate
 
-from schemas.errors import DatasetError, UserError
+from schemas.errors import DatasetError, StoreError, UserError
 
 SCHEMES = ("file", "s3", "gs", "az", "abfs", "hf", "memory")
 """The stores that may be read; chained (`a::b`), shell and web URLs are not among them."""
 CONDITIONAL = ("s3", "gs", "az", "abfs", "memory")
 """The object stores that refuse to write a second object of the same name, if asked to."""
+S3_OPTIONS = {
+    "connect_timeout": 10,
+    "read_timeout": 30,
+    # Half a minute of growing waits, which is what most outages and throttling take.
+    "retries": {"mode": "standard", "total_max_attempts": 8},
+}
 THREADS = 16
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -50,8 +56,11 @@ def scheme(uri: str) -> str:
 
 
 def is_supported(uri: str) -> bool:
-    """Whether the URI is of a store that may be read, and not a chain of several."""
-    return scheme(uri) in SCHEMES and "::" not in uri
+    """Whether the URI is of a store that may be read, and not a chain of several as `a::b` is.
+
+    In a local path, `::` is part of a name.
+    """
+    return scheme(uri) in SCHEMES and ("::" not in uri or is_local(uri))
 
 
 def is_local(uri: str) -> bool:
@@ -77,37 +86,37 @@ def join(base: str, *parts: str) -> str:
 
 def read_bytes(uri: str) -> bytes:
     """The whole file. Raises FileNotFoundError."""
-    store, path = _store(uri)
-    return store.cat_file(path)
+    with _reached(uri) as (store, path):
+        return store.cat_file(path)
 
 
 def read_tail(uri: str, num_bytes: int) -> bytes:
     """The last `num_bytes` of a file, or all of a shorter one, in one request."""
-    store, path = _store(uri)
-    return store.cat_file(path, start=-num_bytes)
+    with _reached(uri) as (store, path):
+        return store.cat_file(path, start=-num_bytes)
 
 
 def exists(uri: str) -> bool:
     """Whether there is a file or a folder of this name."""
-    store, path = _store(uri)
-    return store.exists(path)
+    with _reached(uri) as (store, path):
+        return store.exists(path)
 
 
 def is_file(uri: str) -> bool:
     """Whether there is a file of this name."""
-    store, path = _store(uri)
-    return store.isfile(path)
+    with _reached(uri) as (store, path):
+        return store.isfile(path)
 
 
 def size_bytes(uri: str) -> int | None:
     """The size of a file, None where there is none to be seen."""
     if is_local(uri):
         return _stat_size(str(local_path(uri)))
-    store, path = _store(uri)
-    try:
-        return store.size(path)
-    except OSError:
-        return None
+    with _reached(uri) as (store, path):
+        try:
+            return store.size(path)
+        except (FileNotFoundError, PermissionError):  # which is what S3 says of one that is absent
+            return None
 
 
 def create(uri: str, data: bytes, aside: str | None = None) -> bool:
@@ -115,33 +124,36 @@ def create(uri: str, data: bytes, aside: str | None = None) -> bool:
 
     True if the object now there is this call's, False if it was somebody else's: a name is never
     overwritten and never shows half its bytes. `aside` is the folder in which a local file is prepared,
-    on the same disk; by default the file's own, under a hidden name.
+    on the same disk; by default the file's own, under a hidden name. Raises StoreError.
     """
     if is_local(uri):
         path = local_path(uri)
-        return _link(path, data, local_path(aside) if aside else path.parent)
+        with _writing(uri):
+            return _link(path, data, local_path(aside) if aside else path.parent)
     if scheme(uri) not in CONDITIONAL:
         raise DatasetError(
             f"{uri} cannot be written: {scheme(uri)}:// has no atomic create; "
             f"write to a local folder or one of {', '.join(CONDITIONAL)}, then upload"
         )
-    store, path = _store(uri)
-    try:
-        store.pipe_file(path, data, mode="create")
-    except FileExistsError:
-        # The store may have kept our first attempt and lost its reply; the retry then finds it there.
-        return read_bytes(uri) == data
+    with _writing(uri), _reached(uri) as (store, path):
+        try:
+            store.pipe_file(path, data, mode="create")
+        except OSError:
+            # The name is taken: by a rival, or by our own first attempt, of which the reply was lost.
+            if not store.exists(path):
+                raise
+            return store.cat_file(path) == data
     return True
 
 
 def replace(uri: str, data: bytes) -> None:
     """Publish `data` under this name, whatever was there; for files that can be derived again."""
     if not is_local(uri):
-        store, path = _store(uri)
-        store.pipe_file(path, data)
+        with _writing(uri), _reached(uri) as (store, path):
+            store.pipe_file(path, data)
         return
     path = local_path(uri)
-    with _aside(path, data, path.parent) as temporary:
+    with _writing(uri), _aside(path, data, path.parent) as temporary:
         temporary.replace(path)
 
 
@@ -153,8 +165,11 @@ def list_files(uri: str) -> Iterator[FileInfo]:
     if is_local(uri):
         yield from _walk(uri)
         return
-    store, path = _store(uri)
-    found: dict[str, dict[str, Any]] = store.find(path, detail=True)
+    with _reached(uri) as (store, path):
+        try:
+            found: dict[str, dict[str, Any]] = store.find(path, detail=True)
+        except FileNotFoundError as error:  # a folder that is absent is an empty one, a bucket isn't
+            raise StoreError(f"{uri} cannot be listed: {error}; name a bucket that is there") from error
     for name, info in found.items():
         yield FileInfo(uri.rstrip("/") + name.removeprefix(path.rstrip("/")), info["size"])
 
@@ -184,10 +199,10 @@ def local_copy(uri: str) -> Generator[Path]:
     if is_local(uri):
         yield local_path(uri)
         return
-    store, path = _store(uri)
     with tempfile.TemporaryDirectory(prefix="kinescribe-") as folder:
-        copy = Path(folder, "file").with_suffix(PurePosixPath(path).suffix)
-        store.get_file(path, str(copy))
+        with _reached(uri) as (store, path):
+            copy = Path(folder, "file").with_suffix(PurePosixPath(path).suffix)
+            store.get_file(path, str(copy))
         yield copy
 
 
@@ -202,11 +217,69 @@ def arrow_store(uri: str) -> tuple[Any, str]:
 def _store(uri: str) -> tuple[Any, str]:
     if not is_supported(uri):
         raise UserError(f"{uri} cannot be opened: give a local path or one of {', '.join(SCHEMES)}://")
+    if is_local(uri):
+        return fsspec.filesystem("file"), str(local_path(uri))
     try:
         # Other machines write to the same folders, so a listing is never reused.
-        return fsspec.url_to_fs(uri, use_listings_cache=False)
+        return fsspec.url_to_fs(uri, use_listings_cache=False, **_options(uri))
     except ImportError as error:
         raise UserError(f"{uri} needs a package that is not installed: {error}") from error
+
+
+def _options(uri: str) -> dict[str, Any]:
+    if scheme(uri) != "s3":
+        return {}
+    from s3fs.core import set_custom_error_handler
+
+    set_custom_error_handler(_is_conflict)
+    return {"config_kwargs": S3_OPTIONS}
+
+
+def _is_conflict(error: Exception) -> bool:
+    """Whether S3 asks for another try, as a rival was writing the same object at this moment."""
+    response: dict[str, Any] = getattr(error, "response", None) or {}
+    return response.get("Error", {}).get("Code") == "ConditionalRequestConflict"
+
+
+@contextlib.contextmanager
+def _reached(uri: str) -> Generator[tuple[Any, str]]:
+    """The store of a URI, and the URI's path in it.
+
+    What the store's client raises, when it has tried often enough, is a StoreError, except for a name that is
+    absent or taken.
+    """
+    store, path = _store(uri)
+    try:
+        yield store, path
+    except (FileNotFoundError, FileExistsError):
+        raise
+    except (OSError, *_client_errors(uri)) as error:
+        raise StoreError(
+            f"{uri}: {str(error) or repr(error)}; see that the store answers and that you may use it (s3:// "
+            "takes AWS_PROFILE, AWS_ACCESS_KEY_ID with AWS_SECRET_ACCESS_KEY, or for a public bucket "
+            "FSSPEC_S3_ANON=1), then run the same command again"
+        ) from error
+
+
+def _client_errors(uri: str) -> tuple[type[Exception], ...]:
+    """What the client of a store raises that is no OSError."""
+    if scheme(uri) != "s3":
+        return ()
+    from aiohttp import ClientError
+    from botocore.exceptions import BotoCoreError
+
+    return BotoCoreError, ClientError
+
+
+@contextlib.contextmanager
+def _writing(uri: str) -> Generator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(
+            f"{uri} cannot be written: {error}; make room there, or choose a folder or a bucket that you may "
+            "write to, then run the same command again"
+        ) from error
 
 
 def _walk(uri: str) -> Iterator[FileInfo]:

@@ -1,8 +1,10 @@
-"""Fixtures that several rooms need: an S3 that is a process of its own."""
+"""Fixtures that several rooms need: an S3 that is a process of its own, and one Ray for all tests."""
 
+import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import uuid
 from collections.abc import Iterator
@@ -10,6 +12,9 @@ from collections.abc import Iterator
 import boto3
 import pytest
 from hypothesis import settings
+from s3fs import S3FileSystem
+
+from tests.fault_proxy import FaultProxy, fault_proxy
 
 # A busy machine takes a second where an idle one takes a millisecond; pytest-timeout catches what hangs.
 settings.register_profile("kinescribe", deadline=None)
@@ -42,11 +47,42 @@ def s3_endpoint() -> Iterator[str]:
 
 
 @pytest.fixture
+def proxy(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultProxy]:
+    """Stands between the object store and what asks it from now on."""
+    host, port = s3_endpoint.removeprefix("http://").split(":")
+    with fault_proxy((host, int(port))) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
+        S3FileSystem.clear_instance_cache()
+        yield proxy
+    S3FileSystem.clear_instance_cache()
+
+
+@pytest.fixture
 def bucket(s3_endpoint: str) -> str:
     """The URI of a new bucket."""
     name = f"tests-{uuid.uuid4().hex}"
     boto3.client("s3").create_bucket(Bucket=name)
     return f"s3://{name}"
+
+
+@pytest.fixture(scope="session")
+def ray_folder():
+    """Where Ray keeps its sockets: short, and nobody else's."""
+    folder = tempfile.mkdtemp(prefix="kt-", dir="/tmp")
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("RAY_TMPDIR", folder)
+        environment.delenv("RAY_ADDRESS", raising=False)
+        yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def ray_here(ray_folder):
+    """A Ray in this process, used by every run that starts while it lives."""
+    from cluster.local import ray_cluster
+
+    with ray_cluster() as resources:
+        yield resources
 
 
 def _wait_for(port: int) -> None:

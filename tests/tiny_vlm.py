@@ -1,5 +1,6 @@
 """A unified model with random weights, a few thousand of them: real code, no sense in what it writes."""
 
+import numpy as np
 import torch
 from diffusers.models.autoencoders.vq_model import VQModel
 from tokenizers import Tokenizer
@@ -31,8 +32,8 @@ def tiny_vlm(seed: int = 0) -> TokenVLM:
         eos_token_id=2,
         pad_token_id=0,
     )
-    length = codec.grid[0] * codec.grid[1]
-    return TokenVLM(LlamaForCausalLM(config), TokenLayout(tokenizer, len(WORDS), NUM_CODES, length), codec)
+    layout = TokenLayout(tokenizer, len(WORDS) + np.arange(NUM_CODES), codec.grid)
+    return TokenVLM(LlamaForCausalLM(config), layout, codec)
 
 
 def _codec() -> VQModel:

@@ -67,10 +67,11 @@ def write_video(
     pixels: str = "yuv420p",
     rotation: int = 0,
     options: dict[str, str] | None = None,
+    muxer: dict[str, str] | None = None,
 ) -> Path:
     """Encode the frames, at 30 a second unless their times are given. The suffix names the container."""
     times_s = times_s or [index / 30 for index in range(len(frames))]
-    with av.open(str(path), "w") as container:
+    with av.open(str(path), "w", options=muxer or {}) as container:
         stream = container.add_stream(codec, rate=30, options=options or {})
         stream.height, stream.width = frames[0].shape[:2]
         stream.pix_fmt = pixels

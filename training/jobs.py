@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
+from diffusers.models.autoencoders.vq_model import VQModel
 from peft import LoraConfig, get_peft_model
 from safetensors import safe_open
 from torch import nn
@@ -64,6 +65,10 @@ class CodecJob:
             if config.init
             else new_codec(new.resolution, new.patch, new.channels, new.num_codes, new.dims)
         )
+        if not isinstance(self.codec.network, VQModel):
+            raise ConfigError(
+                f"init: {config.init} is Emu3's codec, which is used as it is; name a VQModel's"
+            )
         self.module = CodecObjective(self.codec.network, config)
         resolution = self.codec.resolution
         self.batches: Batches = ImageBatches(

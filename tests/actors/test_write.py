@@ -6,6 +6,7 @@ from actors.rows import pack, unpack
 from actors.write import WriteActor
 from labeling.annotate import Annotator
 from schemas.config import Annotation
+from schemas.errors import StoreError
 from schemas.outcomes import Receipt
 from storage.shards import committed_units
 from tests.fake_clips import dropped, extracted, rejected, unit
@@ -30,3 +31,10 @@ def test_a_unit_that_was_committed_before_gives_the_same_receipt(tmp_path, row):
     commit = WriteActor(str(tmp_path))
     first = commit(row)
     assert commit(row) == first
+
+
+def test_a_unit_that_cannot_be_written_gives_the_error(tmp_path, row):
+    (tmp_path / "full").write_bytes(b"")
+    error = unpack(WriteActor(str(tmp_path / "full" / "dataset"))(row))
+    assert isinstance(error, StoreError)
+    assert "cannot be written" in str(error)

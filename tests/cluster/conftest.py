@@ -1,32 +1,9 @@
-"""One Ray for the tests of this folder, and what a labelling run needs beside it."""
-
-import shutil
-import tempfile
+"""What a labelling run needs, and an end for what it started."""
 
 import psutil
 import pytest
 
 from tests.tiny_vlm import tiny_vlm
-
-
-@pytest.fixture(scope="session")
-def ray_folder():
-    """Where Ray keeps its sockets: short, and nobody else's."""
-    folder = tempfile.mkdtemp(prefix="kt-", dir="/tmp")
-    with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("RAY_TMPDIR", folder)
-        environment.delenv("RAY_ADDRESS", raising=False)
-        yield folder
-    shutil.rmtree(folder, ignore_errors=True)
-
-
-@pytest.fixture(scope="session")
-def ray_here(ray_folder):
-    """A Ray in this process, used by every run that starts while it lives."""
-    from cluster.local import ray_cluster
-
-    with ray_cluster() as resources:
-        yield resources
 
 
 def ray_processes(driver):

@@ -5,6 +5,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 from PIL import Image
 
@@ -14,7 +15,8 @@ from schemas.errors import InputError, ModelError
 from schemas.outcomes import DropReason, Receipt, RejectCode, Status
 from storage.audit import check
 from storage.shards import committed_units, read_footer, scan, unit_uri
-from tests.fake_clips import FakeExtractor
+from tests.fake_clips import FakeExtractor, MendedExtractor
+from tests.fault_proxy import error, lose_reply, reset, reset_in_body, truncate_body
 from tests.videos import HEIGHT, WIDTH, pan, still, write_video
 
 ROOT = Path(__file__).parents[2]
@@ -51,13 +53,18 @@ def never(*arguments):
     raise AssertionError(f"nothing was left to do, but {arguments} were asked for")
 
 
-def label(source, out, config, progress=None, sessions=FAKES):
-    return run_label(source, out, config, Resources(label_workers=1), progress, sessions)
+def label(source, out, config, progress=None, sessions=FAKES, retry_rejected=False):
+    resources = Resources(label_workers=1)
+    return run_label(source, out, config, resources, progress, sessions, retry_rejected)
 
 
 def digests(dataset):
     footers = [read_footer(unit_uri(dataset, unit)) for unit in committed_units(dataset)]
     return {footer.unit_id: footer.digest for footer in footers}
+
+
+def objects(dataset):
+    return {path.name: (path.stat().st_ino, path.read_bytes()) for path in Path(dataset, "data").iterdir()}
 
 
 def outcomes(dataset):
@@ -132,6 +139,30 @@ def test_too_many_rejects_end_the_run_with_the_reasons(ray_here, clips_folder, m
         label(source, out, config)
     assert "unreadable            20" in str(error.value)
     assert 4 <= len(committed_units(out)) < 8
+    assert label(source, out, config.model_copy(update={"max_reject_rate": 1.0})).rejected == 40
+
+
+def rows(dataset):
+    return sorted(scan(dataset).to_table().to_pylist(), key=lambda row: row["triplet_id"])
+
+
+@pytest.mark.ray
+def test_a_retry_tries_only_what_was_rejected(ray_here, clips_folder, model_folder, tmp_path):
+    source, out = clips_folder("bad1", "good1", "good2", "bad2", "good3"), str(tmp_path / "out")
+    config = LabelConfig(dynamics=model_folder, clips_per_unit=2)
+    label(source, out, config)
+    first = objects(out)
+    assert label(source, out, config, retry_rejected=True).rejected == 2
+    assert len(committed_units(out)) == len(first) + 1
+    mended = Sessions(MendedExtractor)
+    status = label(source, out, config, sessions=mended, retry_rejected=True)
+    assert (status.clips, status.kept, status.rejected, status.pending) == (5, 5, 0, 0)
+    assert objects(out).items() >= first.items()
+    assert check(out).problems == []
+    label(source, str(tmp_path / "never bad"), config, sessions=mended)
+    assert rows(out) == rows(str(tmp_path / "never bad"))
+    nothing = Sessions(FakeExtractor, never)
+    assert label(source, out, config, sessions=nothing, retry_rejected=True) == status
 
 
 def test_what_is_wrong_with_the_whole_run_is_refused_before_ray_starts(clips_folder, model_folder, tmp_path):
@@ -161,8 +192,8 @@ def start_driver(tmp_path):
     """Starts a run in a process of its own; its stderr goes to a file."""
     drivers = []
 
-    def start(source, model):
-        out, log = str(tmp_path / "out"), tmp_path / "stderr"
+    def start(source, model, out=str(tmp_path / "out")):
+        log = tmp_path / f"stderr-{len(drivers)}"
         command = [sys.executable, "-c", DRIVER, source, out, model]
         with log.open("wb") as stderr:
             driver = subprocess.Popen(command, cwd=ROOT, stderr=stderr, start_new_session=True)
@@ -210,3 +241,63 @@ def test_ctrl_c_stops_cleanly_and_says_how_to_resume(undisturbed, start_driver, 
     assert driver.returncode != 0
     assert RESUME in log.read_text()
     assert digests(out).items() <= expected.items()
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_two_drivers_at_once_make_one_dataset(undisturbed, start_driver):
+    source, config, expected = undisturbed
+    first, out, log = start_driver(source, config.dynamics)
+    wait_for_units(first, out, log, 1)
+    before = objects(out)
+    second, _, other_log = start_driver(source, config.dynamics)
+    assert first.wait(timeout=200) == 0, log.read_text()
+    assert second.wait(timeout=200) == 0, other_log.read_text()
+    assert digests(out) == expected
+    assert objects(out).items() >= before.items()
+    assert check(out).problems == []
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_run_that_wakes_up_after_another_finished_its_work_changes_nothing(
+    undisturbed, start_driver, end_driver
+):
+    source, config, expected = undisturbed
+    zombie, out, log = start_driver(source, config.dynamics)
+    wait_for_units(zombie, out, log, 1)
+    frozen = [psutil.Process(zombie.pid), *psutil.Process(zombie.pid).children(recursive=True)]
+    for process in frozen:
+        process.suspend()
+    assert len(committed_units(out)) < len(expected)
+    label(source, out, config)
+    finished = objects(out)
+    for process in frozen:
+        process.resume()
+    zombie.wait(timeout=200)
+    assert objects(out) == finished
+    assert digests(out) == expected
+    assert check(out).problems == []
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_run_over_a_store_that_fails_now_and_then_gives_the_same_rows(
+    undisturbed, start_driver, bucket, proxy
+):
+    source, config, expected = undisturbed
+    faults = [
+        error(500, "InternalError"),
+        error(503, "SlowDown"),
+        reset,
+        lose_reply,
+        reset_in_body,
+        truncate_body,
+    ]
+    proxy.fail_at_random(faults, share=0.2, seed=7)
+    driver, out, log = start_driver(source, config.dynamics, f"{bucket}/dataset")
+    assert driver.wait(timeout=280) == 0, log.read_text()
+    assert proxy.num_faults > 10
+    proxy.fail_at_random(faults, share=0.0, seed=7)
+    assert digests(out) == expected
+    assert check(out).problems == []

@@ -90,6 +90,9 @@ def test_a_run_that_lost_a_worker_is_the_undisturbed_one_and_is_known_when_finis
     assert steps.count(80) == 1
     with pytest.raises(DatasetError, match=r"seed: 0 → 1"):
         run_train(config.model_copy(update={"seed": 1}))
+    more = config.engine.model_copy(update={"workers": 4})
+    with pytest.raises(DatasetError, match=r"config\.engine\.workers: 2 → 4"):
+        run_train(config.model_copy(update={"engine": more}))
 
 
 @pytest.mark.ray

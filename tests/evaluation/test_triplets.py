@@ -90,3 +90,9 @@ def test_camera_weight_says_how_often_the_camera_moves():
     moving = draw_chain(rng, num_changes=30, draw=Draw(camera_weight=50.0))
     assert not any(change.action.is_camera for change in still.changes)
     assert sum(change.action.is_camera for change in moving.changes) > 20
+
+
+def test_objects_change_as_asked():
+    chain = draw_chain(np.random.default_rng(0), num_changes=20, draw=Draw(1.0, 0.0, ("add",)))
+    on_objects = {change.action.verb for change in chain.changes if not change.action.is_camera}
+    assert on_objects == {"add"}

@@ -99,6 +99,17 @@ def test_status_for_people_names_every_reason(dataset: str, capsys: pytest.Captu
     assert "static" in shown
 
 
+def test_models_are_listed_with_what_they_can_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    assert exit_code("models") == 0
+    shown = capsys.readouterr().out
+    assert all(name in shown for name in ("embedded-world", "chameleon", "liquid", "emu3"))
+    tiny_vlm().save(tmp_path)
+    assert exit_code("models", str(tmp_path), "--json") == 0
+    (model,) = json.loads(capsys.readouterr().out)
+    assert (model["family"], model["grid"]) == ("kinescribe", [4, 4])
+    assert model["does"] == ["describe", "score", "imagine"]
+
+
 def test_check_of_a_whole_dataset_is_ok(dataset: str, capsys: pytest.CaptureFixture[str]):
     finish(dataset)
     assert exit_code("check", dataset, "--json") == 0

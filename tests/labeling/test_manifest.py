@@ -55,6 +55,24 @@ def test_the_line_is_right_after_values_that_hold_line_breaks(tmp_path: Path):
     assert "line 7: end_s must be greater than start_s" in refusal(str(tmp_path / "m.csv"))
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("m.csv", "\n\nuri,end_s\na.mp4,-1\n"),
+        ("m.jsonl", '{"uri": "a"}\n\n \n{"uri": "b", "end_s": -1}\n'),
+    ],
+)
+def test_blank_lines_are_counted(tmp_path: Path, name: str, text: str):
+    (tmp_path / name).write_text(text)
+    assert "line 4: end_s must be greater than start_s" in refusal(str(tmp_path / name))
+
+
+@pytest.mark.parametrize(("name", "text"), [("m.csv", "uri\na\nä\n"), ("m.jsonl", '{"uri": "a"}\n\n"ä"\n')])
+def test_a_line_that_is_no_utf_8_is_named(tmp_path: Path, name: str, text: str):
+    (tmp_path / name).write_text(text, encoding="latin-1")
+    assert "line 3 is not UTF-8; save it in that encoding" in refusal(str(tmp_path / name))
+
+
 def test_a_quote_that_is_not_closed_is_found_where_its_row_begins(tmp_path: Path):
     (tmp_path / "m.csv").write_text('uri,action_class\na.mp4,"two\nlines"\nb.mp4,"open\nc.mp4,run\n')
     assert "the row that begins on line 4 is no CSV" in refusal(str(tmp_path / "m.csv"))
@@ -125,8 +143,10 @@ def test_a_password_is_refused_and_not_repeated(tmp_path: Path):
         ("m.jsonl", '{"uri": "a"}\n{"uri": "b"\n', "line 2 is not JSON"),
         ("m.jsonl", '{"uri": "a"}\n["b"]\n', "line 2 is not a JSON object"),
         ("m.csv", "uri,action_class\na,b\nc,d,e\n", "line 3 has 3 fields, the header 2"),
-        ("m.csv", "", "it is empty"),
-        ("m.parquet", "not parquet", "cannot be read"),
+        ("m.csv", "", "it is empty; its first line must name the columns"),
+        ("m.jsonl", "", "it is empty; write one object per line"),
+        ("m.jsonl", '{"uri": "a", "end_s": true}\n{"uri": "b", "end_s": 1}', "write it anew"),
+        ("m.parquet", "not parquet", "write it anew"),
     ],
 )
 def test_a_file_of_another_kind_is_refused(tmp_path: Path, name: str, text: str, complaint: str):

@@ -28,6 +28,9 @@ def answer(request):
         ctypes.string_at(0)
     if name == b"kill":
         os.kill(os.getpid(), signal.SIGKILL)
+    if name == b"kill_once" and not os.path.exists(rest):
+        open(rest, "wb").close()
+        os.kill(os.getpid(), signal.SIGKILL)
     if name == b"raise":
         raise ValueError("bad luck")
     if name == b"eat":
@@ -134,6 +137,12 @@ def test_the_process_sees_no_keys(sandbox: Sandbox, monkeypatch: pytest.MonkeyPa
 
 def test_no_core_is_dumped_and_few_files_are_open(sandbox: Sandbox):
     assert sandbox.call(b"limits") == b"[0, 64]"
+
+
+def test_a_process_that_was_killed_in_the_middle_gets_another_chance(sandbox: Sandbox, tmp_path: Path):
+    marker = bytes(tmp_path / "killed")
+    assert sandbox.call(b"kill_once " + marker) == marker
+    assert (tmp_path / "killed").exists()
 
 
 def test_a_process_that_died_between_requests_is_replaced(sandbox: Sandbox):

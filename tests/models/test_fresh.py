@@ -19,7 +19,7 @@ def test_codes_that_look_alike_start_alike():
     codec = new_codec(resolution=32, channels=(8, 16), num_codes=64, dims=4)
     vlm = new_token_vlm(codec, new_tokenizer(SENTENCES, 320), hidden=128, layers=1, heads=2)
     entries = codec.network.quantize.embedding.weight.detach()
-    rows = vlm.network.get_input_embeddings().weight.detach()[vlm.layout.first_code_id :]
+    rows = vlm.network.get_input_embeddings().weight.detach()[vlm.layout.code_ids]
     distances = torch.stack([torch.pdist(entries), torch.pdist(rows)])
     assert torch.corrcoef(distances)[0, 1] > 0.7
 

@@ -1,13 +1,21 @@
+import numpy as np
 import torch
 
-from models.sampling import AllowedTokens, SeededSampling
+from models.sampling import AllowedTokens, RowEnds, SeededSampling
 
 NO_IDS = torch.zeros(1, 1, dtype=torch.long)
 
 
-def test_only_the_range_can_be_drawn():
-    scores = AllowedTokens(2, 4)(NO_IDS, torch.zeros(1, 6))
-    assert torch.isfinite(scores).tolist() == [[False, False, True, True, False, False]]
+def test_only_what_is_allowed_can_be_drawn():
+    scores = AllowedTokens(np.array([2, 4]), torch.device("cpu"))(NO_IDS, torch.zeros(1, 6))
+    assert torch.isfinite(scores).tolist() == [[False, False, True, False, True, False]]
+
+
+def test_a_row_ends_with_its_mark_and_nothing_else_does():
+    ends = RowEnds(row_end=5, width=2, prompt_length=3)
+    drawn = [ends(torch.zeros(1, 3 + place, dtype=torch.long), torch.ones(1, 6)) for place in range(6)]
+    assert [torch.isfinite(scores).sum().item() for scores in drawn] == [6, 6, 1, 6, 6, 1]
+    assert drawn[2].argmax() == 5
 
 
 def test_draws_follow_the_softmax_at_the_temperature():

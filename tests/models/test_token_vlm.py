@@ -87,7 +87,7 @@ def test_the_likelihood_of_a_description_is_its_score(vlm: TokenVLM):
 
 def test_a_description_never_holds_image_tokens(vlm: TokenVLM):
     said = vlm.describe(pairs(vlm, 8), max_new_tokens=8, temperature=3.0, seeds=range(8))
-    codes = {vlm.layout.tokenizer.decode([vlm.layout.first_code_id])}
+    codes = {vlm.layout.tokenizer.decode([vlm.layout.code_ids[0]])}
     assert not any(code and code in description.text for code in codes for description in said)
     assert len({description.text for description in said}) > 1
 
@@ -116,7 +116,7 @@ def test_a_cold_sample_is_the_likeliest_code_at_each_place_of_the_world_sequence
     ids_1T, positions_1T = (torch.from_numpy(row)[None] for row in (sequence.ids, sequence.positions))
     with torch.no_grad():
         logits_TV = vlm.network(ids_1T, position_ids=positions_1T).logits[0, -len(sample) - 1 : -1]
-    assert logits_TV[:, vlm.layout.first_code_id :].argmax(-1).tolist() == sample.tolist()
+    assert logits_TV[:, vlm.layout.code_ids[0] :].argmax(-1).tolist() == sample.tolist()
 
 
 def test_a_sample_is_the_same_however_many_are_drawn_beside_it(vlm: TokenVLM):
@@ -128,7 +128,7 @@ def test_a_sample_is_the_same_however_many_are_drawn_beside_it(vlm: TokenVLM):
 def test_a_new_image_head_finds_codes_likelier_the_more_their_embeddings_are_alike(vlm: TokenVLM):
     vlm = copy.deepcopy(vlm)
     head_VD = vlm.network.get_output_embeddings().weight
-    first = vlm.layout.first_code_id
+    first = vlm.layout.code_ids[0]
     text = head_VD[:first].clone()
     vlm.restart_image_head()
     assert torch.equal(head_VD[:first], text)

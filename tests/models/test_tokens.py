@@ -14,11 +14,11 @@ TRIPLET = CodeTriplet(np.arange(4, dtype=np.uint16), np.arange(4, 8, dtype=np.ui
 @pytest.fixture(scope="module")
 def layout() -> TokenLayout:
     tokenizer = new_tokenizer(["pan left", "pan right"], 300)
-    return TokenLayout(tokenizer, len(tokenizer), num_codes=8, codes_per_image=LENGTH)
+    return TokenLayout(tokenizer, len(tokenizer) + np.arange(8), grid=(2, LENGTH // 2))
 
 
 def named(layout: TokenLayout, ids: np.ndarray) -> list[str]:
-    first = layout.first_code_id
+    first = layout.code_ids[0]
     return [
         f"c{id_ - first}" if id_ >= first else layout.tokenizer.decode([id_]).strip() for id_ in ids.tolist()
     ]

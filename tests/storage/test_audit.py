@@ -1,6 +1,7 @@
 import dataclasses
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 import pyarrow as pa
@@ -9,12 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from labeling.units import plan_units
+from schemas.clips import WorkUnit
 from schemas.errors import DatasetError
 from schemas.outcomes import DropReason, RejectCode
 from storage.audit import CheckResult, DatasetStatus, check, status
-from storage.run import bind, write_plan
-from storage.shards import unit_uri, write_unit
-from tests.tiny_dataset import build, outcome, row, run_of, table
+from storage.run import bind, read_plan, write_plan
+from storage.shards import scan, unit_uri, write_unit
+from tests.tiny_dataset import Ending, build, commit, outcome, row, run_of, table
 
 ENDINGS = [2, DropReason.STATIC, RejectCode.TIMEOUT, 1, RejectCode.TIMEOUT, DropReason.FEW_KEYFRAMES, 3]
 REASONS = {"few_keyframes": 1, "static": 1, "timeout": 2}
@@ -138,6 +141,66 @@ def test_another_plan_is_found(tmp_path: Path):
     assert "plan/clips.parquet is not the plan that run.json names; restore it from a backup" in problems(
         tmp_path
     )
+
+
+def retried(dataset: str, endings: Mapping[str, Ending], retry: int) -> list[WorkUnit]:
+    """Plans the clips with these ids to be tried again, one to a unit."""
+    clips = [clip for unit in read_plan(dataset) for clip in unit.clips if clip.clip_id in endings]
+    units = plan_units(clips, 1, f"retry {retry}")
+    write_plan(dataset, units, retry)
+    return units
+
+
+def test_the_last_try_of_a_clip_says_how_it_ended(tmp_path: Path):
+    dataset = str(tmp_path)
+    clips = [clip for unit in build(dataset, ENDINGS) for clip in unit.clips]
+    endings = {clips[2].clip_id: 2, clips[4].clip_id: RejectCode.CRASHED}
+    first, second = retried(dataset, endings, 1)
+    assert status(dataset).reasons == REASONS
+    assert problems(tmp_path) == [
+        "2 rejected clips are yet to be tried again; run the same command again to resume"
+    ]
+    commit(dataset, first, endings)
+    found = status(dataset)
+    assert (found.kept, found.dropped, found.rejected, found.pending) == (4, 2, 1, 0)
+    commit(dataset, second, endings)
+    assert status(dataset).reasons == {"crashed": 1, "few_keyframes": 1, "static": 1}
+    (third,) = retried(dataset, {clips[4].clip_id: 1}, 2)
+    commit(dataset, third, {clips[4].clip_id: 1})
+    assert status(dataset) == DatasetStatus(
+        clips=7,
+        kept=5,
+        dropped=2,
+        rejected=0,
+        pending=0,
+        triplets=9,
+        reasons={"few_keyframes": 1, "static": 1},
+    )
+    assert scan(dataset).count_rows() == 9
+    assert check(dataset) == CheckResult(ok=True, clips=7, triplets=9, problems=[])
+
+
+def test_a_plan_that_was_cut_leaves_nothing_negative(tmp_path: Path):
+    units = build(str(tmp_path), ENDINGS)
+    (tmp_path / "plan" / "clips.parquet").unlink()
+    write_plan(str(tmp_path), [WorkUnit(units[0].unit_id, units[0].clips[:1])])
+    assert status(str(tmp_path)).pending == 0
+    assert not check(str(tmp_path)).ok
+
+
+@pytest.mark.parametrize("identity", [{}, {"codec.id": "x", "codec.grid": [1, 1]}])
+def test_a_run_without_its_plans_digest_is_called_damaged(tmp_path: Path, identity: dict[str, object]):
+    build(str(tmp_path), ENDINGS)
+    record = json.loads((tmp_path / "run.json").read_text())
+    (tmp_path / "run.json").write_text(json.dumps({**record, "identity": identity}))
+    with pytest.raises(DatasetError, match=r"run\.json is damaged"):
+        check(str(tmp_path))
+
+
+def test_a_foreign_plan_is_reported(tmp_path: Path):
+    build(str(tmp_path), ENDINGS)
+    (tmp_path / "plan" / "retry-0003.parquet").write_bytes(b"half a plan")
+    assert problems(tmp_path) == ["plan/retry-0003.parquet is no plan of this run; move it away"]
 
 
 def test_a_clip_that_is_planned_twice_is_found(tmp_path: Path):

@@ -6,8 +6,18 @@ from pathlib import Path
 import pytest
 
 from labeling.units import plan_units
-from schemas.errors import DatasetError
-from storage.run import Run, bind, plan_digest, read_plan, read_plan_columns, read_run, write_plan
+from schemas.errors import DatasetError, StoreError, UserError
+from storage.run import (
+    Run,
+    bind,
+    num_retries,
+    plan_digest,
+    planned_units,
+    read_plan,
+    read_plan_columns,
+    read_run,
+    write_plan,
+)
 from tests.tiny_dataset import clip, run_of
 
 CLIPS = [clip(str(index)) for index in range(5)]
@@ -15,7 +25,7 @@ RUN = run_of(CLIPS, dynamics="embedded", keyframes={"min_interval": 20, "max_key
 
 
 def refusal(dataset: Path, run: Run) -> str:
-    with pytest.raises(DatasetError) as refused:
+    with pytest.raises(UserError) as refused:
         bind(str(dataset), run)
     return str(refused.value)
 
@@ -79,7 +89,16 @@ def test_a_folder_with_data_of_nobody_is_refused(tmp_path: Path):
     assert not (tmp_path / "run.json").exists()
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{}", '"text"', "\x00"])
+def test_another_input_is_called_so(tmp_path: Path):
+    bind(str(tmp_path), RUN)
+    message = refusal(tmp_path, replace(RUN, plan=plan_digest(CLIPS[1:])))
+    assert "the input: its files, classes, windows or their order are not those" in message
+    assert RUN.plan not in message
+
+
+@pytest.mark.parametrize(
+    "content", ["", "[]", "{}", '"text"', "\x00", '{"version": "1", "fingerprint": "x", "identity": {}}']
+)
 def test_a_damaged_run_is_named(tmp_path: Path, content: str):
     (tmp_path / "run.json").write_text(content)
     assert "run.json is damaged" in refusal(tmp_path, RUN)
@@ -102,7 +121,7 @@ def test_a_run_is_bound_in_an_object_store_too(bucket: str):
 def test_a_folder_that_cannot_be_written_is_refused(tmp_path: Path, bucket: str):
     (tmp_path / "file").write_bytes(b"")
     assert "cannot be written" in refusal(tmp_path / "file" / "dataset", RUN)
-    with pytest.raises(DatasetError, match="bucket does not exist"):
+    with pytest.raises(StoreError, match="bucket does not exist"):
         bind(f"{bucket}-never", RUN)
 
 
@@ -119,6 +138,18 @@ def test_a_plan_longer_than_a_batch_is_read_back_whole(tmp_path: Path):
     units = plan_units([clip(str(index)) for index in range(15_000)], 3, "fingerprint")
     write_plan(str(tmp_path), units)
     assert list(read_plan(str(tmp_path))) == units
+
+
+def test_a_retry_has_a_plan_of_its_own(tmp_path: Path):
+    first, again, once_more = (plan_units(CLIPS, 2, name) for name in ("first", "again", "once more"))
+    write_plan(str(tmp_path), first)
+    assert num_retries(str(tmp_path)) == 0
+    write_plan(str(tmp_path), again[:1], retry=1)
+    write_plan(str(tmp_path), once_more, retry=1)
+    assert num_retries(str(tmp_path)) == 1
+    assert list(read_plan(str(tmp_path))) == first
+    assert list(read_plan(str(tmp_path), 1)) == again[:1]
+    assert planned_units(str(tmp_path)) == {**{unit.unit_id: 0 for unit in first}, again[0].unit_id: 1}
 
 
 def test_the_first_plan_stays(tmp_path: Path):

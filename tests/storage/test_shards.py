@@ -171,6 +171,16 @@ def test_a_scan_for_a_column_that_an_earlier_version_did_not_write_is_refused(tm
         scan(str(tmp_path), ["action", "motion"])
 
 
+def test_a_scan_does_not_read_over_a_bit_that_flipped(tmp_path: Path):
+    (unit,) = build(str(tmp_path), [2])
+    path = Path(unit_uri(str(tmp_path), unit.unit_id))
+    data = bytearray(path.read_bytes())
+    data[data.index(b"JFIF") + 300] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(OSError, match="CRC checksum verification failed"):
+        scan(str(tmp_path)).to_table()
+
+
 def test_a_scan_of_a_run_that_committed_nothing_is_refused(tmp_path: Path):
     build(str(tmp_path), [2, 1], pending=1)
     with pytest.raises(DatasetError, match="no committed unit yet"):

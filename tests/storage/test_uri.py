@@ -76,6 +76,31 @@ def test_a_local_create_leaves_nothing_beside_the_file(tmp_path: Path):
     assert list((tmp_path / ".tmp").iterdir()) == []
 
 
+FULL_DISK = """
+import resource, sys
+from schemas.errors import StoreError
+from storage import uri
+resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))
+for publish in (lambda name, data: uri.create(name, data, sys.argv[1] + "/.tmp"), uri.replace):
+    try:
+        publish(sys.argv[1] + "/data/a", bytes(2_000_000))
+    except StoreError as error:
+        print(error)
+"""
+
+
+def test_where_the_disk_is_full_nothing_is_seen_and_the_error_says_what_to_do(tmp_path: Path):
+    uri.create(str(tmp_path / "data" / "b"), b"b")
+    command, root = [sys.executable, "-c", FULL_DISK, str(tmp_path)], Path(__file__).parents[2]
+    said = subprocess.run(command, cwd=root, check=True, capture_output=True, text=True).stdout.splitlines()
+    assert len(said) == 2
+    for line in said:
+        assert line.startswith(
+            f"{tmp_path}/data/a cannot be written: [Errno 27] File too large; make room there"
+        )
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [tmp_path / "data" / "b"]
+
+
 def test_a_killed_writer_leaves_only_whole_files(tmp_path: Path):
     endless = (
         "import itertools, sys; from storage import uri\n"

@@ -10,6 +10,8 @@ def write(folder: Path, step: int, keep: int = 2) -> Path:
     written = checkpoints.aside(folder, step, "attempt")
     (written / "state").mkdir(parents=True)
     (written / "state" / "weights").write_text(f"weights of {step}")
+    for rank in (0, 1):
+        (written / "state" / f"rank_{rank}").write_text(f"optimizer of rank {rank}")
     checkpoints.publish(folder, step, written, keep)
     return checkpoints.named(folder, step)
 
@@ -46,15 +48,19 @@ def garble(path: Path) -> None:
     (path / checkpoints.MARKER).write_text("{")
 
 
-def lose(path: Path) -> None:
-    (path / "state" / "weights").unlink()
+def empty(path: Path) -> None:
+    (path / "state" / "weights").write_bytes(b"")
+
+
+def lose_a_ranks_part(path: Path) -> None:
+    (path / "state" / "rank_1").unlink()
 
 
 def unseal(path: Path) -> None:
     (path / checkpoints.MARKER).unlink()
 
 
-@pytest.mark.parametrize("harm", [flip_a_bit, truncate, garble, lose, unseal])
+@pytest.mark.parametrize("harm", [flip_a_bit, truncate, empty, lose_a_ranks_part, garble, unseal])
 def test_one_that_does_not_verify_is_left_out_and_said(tmp_path: Path, harm):
     older = write(tmp_path, 1)
     harm(write(tmp_path, 2))

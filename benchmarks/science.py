@@ -1,0 +1,350 @@
+"""The method's claims in the simulated world, over several seeds; docs/SCIENCE.md says what came out.
+
+Two models, one for each task, know the camera's motions and how objects appear and vanish. They see a few
+labelled triplets of all actions; then what the dynamics model writes of unlabelled clips, more and rougher,
+joins the few in training the world model, with all tokens alike and with weights. Judged are the actions that
+the base models never saw. Run again to resume; seeds that the results file holds are not run anew.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import platform
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import Image as PILImage
+from science_plot import plot
+from transformers import AutoTokenizer
+
+from cluster.label import run_label
+from evaluation.actions import Action
+from evaluation.best_of_n import imagine_best
+from evaluation.changes import CLASSES
+from evaluation.clips import write_clips
+from evaluation.judge import Verdict
+from evaluation.labels import Prediction, compare, predict, score
+from evaluation.outcomes import shrunk
+from evaluation.preference import prefer
+from evaluation.triplets import Draw, write_triplets
+from evaluation.world import Case, draw_case
+from labeling.curate import curate
+from models.fresh import new_token_vlm
+from models.identity import model_folder
+from models.registry import load_model
+from models.token_vlm import TokenVLM
+from schemas.config import CurateConfig, LabelConfig, Resources
+from schemas.training import TRAININGS
+
+KNOWN = Draw(camera_weight=0.4, rough_share=0.0, object_verbs=("add",))
+ALL = Draw(camera_weight=1.0, rough_share=0.0)
+NEW_CLASSES = ("move", "resize", "turn", "paint")
+NEW_VERBS = ("move", "grow", "shrink", "turn", "paint")
+"""What the base models never saw."""
+BASE_TRIPLETS, FEW_TRIPLETS, TEST_TRIPLETS = 98_304, 1024, 512
+NUM_CLIPS, NUM_CASES, NUM_CURVE_CASES = 1536, 160, 80
+BASE_STEPS = {"dynamics": 2000, "world": 2000}
+STEPS = 400
+CURVE = (25, 50, 100, 200, STEPS)
+COUNTS = (1, 2, 4, 8)
+BASE_SEED, FIRST_SEED = 201, 1000
+"""Of what is drawn: seed n of the results is FIRST_SEED + n in every draw of its own."""
+FRESH = {"learning_rate": 1e-3, "muon_learning_rate": 7e-3, "warmup_steps": 100, "weight_decay": 0.02}
+TUNED = {"learning_rate": 6e-4, "muon_learning_rate": 5e-3, "warmup_steps": 50, "weight_decay": 0.02}
+Figures = dict[str, Any]
+
+
+class Lab(NamedTuple):
+    """The folders of a run: what all seeds share, and what is one seed's."""
+
+    shared: Path
+    own: Path
+    draw: int
+
+    def at(self, name: str) -> str:
+        return str(self.own / name)
+
+    @property
+    def clips(self) -> Path:
+        return self.shared / "video"
+
+
+def lab(out: Path, seed: int) -> Lab:
+    return Lab(out, out / f"seed-{seed}", FIRST_SEED + seed)
+
+
+def train(task: str, out: str, on_step: Callable[[int, TokenVLM], None] | None = None, **given: Any) -> str:
+    """Train in this process, from the last checkpoint where there is one; the folder of the model."""
+    from training.session import TrainSession
+
+    def report(metrics: Mapping[str, float]) -> None:
+        print(out, {name: round(value, 3) for name, value in metrics.items()}, flush=True)
+        if on_step and "samples_per_s" in metrics and metrics["step"] in CURVE:
+            vlm: TokenVLM = session.job.vlm
+            on_step(int(metrics["step"]), vlm)
+            vlm.network.train()
+
+    if not Path(out, "export").is_dir():
+        common = {"task": task, "out": out, "batch": 32, "log_every": 25, "evaluate_every": 500}
+        session = TrainSession(TRAININGS[task].model_validate(common | given), report, print)
+        session.run()
+    return f"{out}/export"
+
+
+def train_bases(out: Path) -> None:
+    """The two models that every seed starts from: the world model from the dynamics model's weights."""
+    triplets = str(out / "base-triplets")
+    embedded = load_model("embedded")
+    write_triplets(triplets, BASE_TRIPLETS, "train", BASE_SEED, embedded.codec, draw=KNOWN)
+    write_triplets(str(out / "test"), TEST_TRIPLETS, "test", BASE_SEED, embedded.codec, draw=ALL)
+    fresh = out / "fresh"
+    tokenizer = AutoTokenizer.from_pretrained(model_folder("embedded"))
+    new_token_vlm(embedded.codec, tokenizer, hidden=128, layers=6, heads=4).save(fresh)
+    given: Figures = {"data": [triplets]}
+    init = str(fresh)
+    for task, options in (("dynamics", FRESH), ("world", TUNED)):
+        more = {"new_image_head": True, "weights": "none"} if task == "world" else {}
+        steps = BASE_STEPS[task]
+        target = str(out / f"base-{task}")
+        init = train(task, target, **given, **more, init=init, steps=steps, optimization=options)
+
+
+def fine_tune(task: str, here: Lab, name: str, data: Sequence[str], **given: Any) -> str:
+    init = str(here.shared / f"base-{task}" / "export")
+    return train(
+        task,
+        here.at(name),
+        data=[here.at(part) for part in data],
+        init=init,
+        steps=STEPS,
+        seed=here.draw,
+        optimization=TUNED,
+        **given,
+    )
+
+
+def teach_dynamics(here: Lab) -> None:
+    """The dynamics model on the few labelled triplets, and how it learns."""
+    codec = load_model("embedded").codec
+    write_triplets(here.at("few"), FEW_TRIPLETS, "train", here.draw, codec, draw=ALL)
+
+    def exact(model: TokenVLM) -> float:
+        return share_exact(predict(str(here.shared / "test"), model, TEST_TRIPLETS))
+
+    with Curve(here, "dynamics", exact) as curve:
+        fine_tune("dynamics", here, "dynamics", ["few"], on_step=curve.measure)
+
+
+def label_video(here: Lab) -> None:
+    """The unlabelled clips by the real pipeline, and the likelier half of their pairs, class by class."""
+    config = LabelConfig(dynamics=here.at("dynamics/export"))
+    status = run_label(str(here.clips / "clips"), here.at("video"), config, Resources())
+    curate([here.at("video")], here.at("selection.parquet"), CurateConfig(top_k=status.triplets // 2))
+
+
+def teach_worlds(here: Lab) -> None:
+    """The world model on the few, with labelled video, and with weights: as many steps each."""
+    cases = draw_cases(here.draw, NUM_CURVE_CASES)
+
+    def right(model: TokenVLM) -> float:
+        return means([samples[0] for samples in judged(model, None, cases, 1)])["right"]
+
+    with Curve(here, "world", right) as curve:
+        fine_tune("world", here, "supervised", ["few"], weights="none", on_step=curve.measure)
+    video = {"select": here.at("selection.parquet"), "mix": {"supervised": 0.3, "labelled": 0.7}}
+    fine_tune("world", here, "video", ["few", "video"], weights="none", **video)
+    fine_tune("world", here, "weights", ["few", "video"], weights="l2", importance_floor=0.3, **video)
+
+
+class Curve:
+    """Accuracy by step, kept in a file; before the first step it is the base model's."""
+
+    def __init__(self, here: Lab, task: str, accuracy: Callable[[TokenVLM], float]) -> None:
+        self.file = Path(here.at(f"curve-{task}.json"))
+        self.base = str(here.shared / f"base-{task}" / "export")
+        self.accuracy = accuracy
+
+    def __enter__(self) -> Curve:
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        if not self.file.exists():
+            self.measure(0, load_model(self.base))
+        return self
+
+    def __exit__(self, *error: object) -> None: ...
+
+    def measure(self, step: int, model: TokenVLM) -> None:
+        known = json.loads(self.file.read_text()) if self.file.exists() else {}
+        self.file.write_text(json.dumps(known | {str(step): self.accuracy(model)}))
+
+
+def share_exact(predictions: Sequence[Prediction]) -> float:
+    """Of the predictions whose truth is new to the base models."""
+    return score([one for one in predictions if one.truth.verb in NEW_VERBS]).exact.share
+
+
+def draw_cases(seed: int, num: int) -> list[Case]:
+    indices = [index for index in range(num * 3) if CLASSES[index % len(CLASSES)] in NEW_CLASSES]
+    return [draw_case(seed, index) for index in indices[:num]]
+
+
+class Judged(NamedTuple):
+    """The verdict on a sample, the action that was asked for, and how likely that is of what it shows."""
+
+    verdict: Verdict
+    asked: Action
+    logprob: float
+
+
+def judged(
+    world: TokenVLM, dynamics: TokenVLM | None, cases: Sequence[Case], num_samples: int
+) -> Iterator[list[Judged]]:
+    """The samples of each case, with the dynamics model's log-probability where there is one."""
+    codec = world.codec
+    for index, case in enumerate(cases):
+        source = codec.encode(codec.preprocess([PILImage.fromarray(case.source)])).stored_BL[0]
+        asked = case.change.action
+        if dynamics:
+            codes_NL, scores_N = imagine_best(world, dynamics, source, str(asked), num_samples, index)
+        else:
+            codes_NL = world.imagine(source, str(asked), num_samples, index)
+            scores_N = np.zeros(num_samples)
+        images = [shrunk(np.asarray(image)) for image in codec.pictures(codes_NL)]
+        yield [
+            Judged(case.judge.judge(image, asked), asked, logprob)
+            for image, logprob in zip(images, scores_N, strict=True)
+        ]
+
+
+def means(samples: Sequence[Judged]) -> Figures:
+    """The judge's means, and the shares that show the asked action and nothing."""
+    verdicts = [sample.verdict for sample in samples]
+    return {
+        "judge": float(np.mean([verdict.score for verdict in verdicts])),
+        "editing": float(np.mean([verdict.editing for verdict in verdicts])),
+        "minimal": float(np.mean([verdict.minimal for verdict in verdicts])),
+        "right": float(np.mean([sample.verdict.nearest == sample.asked for sample in samples])),
+        "copied": float(np.mean([verdict.nearest is None for verdict in verdicts])),
+    }
+
+
+def likely(sample: Judged) -> float:
+    return sample.logprob
+
+
+def good(sample: Judged) -> float:
+    return sample.verdict.score
+
+
+def measure(here: Lab) -> Figures:
+    """Everything that is reported of one seed."""
+    bases = {task: load_model(str(here.shared / f"base-{task}" / "export")) for task in ("dynamics", "world")}
+    names = ("dynamics", "supervised", "video", "weights")
+    models = {name: load_model(here.at(f"{name}/export")) for name in names}
+    cases = draw_cases(here.draw + 1, NUM_CASES)
+    worlds = {"base": bases["world"], "supervised": models["supervised"], "video": models["video"]}
+    ablation = {
+        name: means([samples[0] for samples in judged(world, None, cases, 1)])
+        for name, world in worlds.items()
+    }
+    drawn = list(judged(models["weights"], models["dynamics"], cases, max(COUNTS)))
+    ablation["weights"] = means([samples[0] for samples in drawn])
+    best = {count: means([max(some[:count], key=likely) for some in drawn]) for count in COUNTS}
+    oracle = {count: means([max(some[:count], key=good) for some in drawn]) for count in COUNTS}
+    ablation["best of 8"] = best[8]
+    preference = {
+        task: {"before": preferences(here, before, task), "after": preferences(here, after, task)}
+        for task, before, after in (
+            ("dynamics", bases["dynamics"], models["dynamics"]),
+            ("world", bases["world"], models["weights"]),
+        )
+    }
+    return {
+        "curve": {task: json.loads(Path(here.at(f"curve-{task}.json")).read_text()) for task in bases},
+        "ablation": ablation,
+        "best_of_n": {str(count): figures["judge"] for count, figures in best.items()},
+        "oracle": {str(count): figures["judge"] for count, figures in oracle.items()},
+        "preference": preference,
+        "labels": labels(here),
+    }
+
+
+def preferences(here: Lab, model: TokenVLM, task: Any) -> Figures:
+    found = prefer(model, str(here.shared / "test"), task, 200, here.draw)
+    return {way: rate.share for way, rate in found.likelier.items()}
+
+
+def labels(here: Lab) -> Figures:
+    """Accuracy of the labels of video, by tenth of likelihood, and of the likelier half."""
+    from labeling.materialize import write_chosen
+
+    with tempfile.TemporaryDirectory() as chosen:
+        write_chosen([here.at("video")], here.at("selection.parquet"), chosen)
+        every, shown = compare(here.at("video"), here.clips)
+        kept, kept_shown = compare(chosen, here.clips)
+    return {
+        "deciles": [rate.share for rate in score(every).by_decile],
+        "exact": score(every).exact.share,
+        "exact_chosen": score(kept).exact.share,
+        "of_all_pairs": score(every).exact.hits / sum(shown.values()),
+        "of_all_chosen": score(kept).exact.hits / sum(kept_shown.values()),
+    }
+
+
+def start_process(threads: int, group: str) -> None:
+    """One rank of its own; torch's threads are few, since seeds run side by side."""
+    import torch
+    import torch.distributed as dist
+
+    torch.set_num_threads(threads)
+    os.environ["LOCAL_RANK"] = "0"
+    store = dist.FileStore(f"{group}/{os.getpid()}", 1)
+    dist.init_process_group("gloo", store=store, rank=0, world_size=1)
+
+
+def run(out: Path, seeds: Sequence[int], workers: int) -> dict[int, Figures]:
+    """Every stage for all seeds, side by side but for labelling, which has Ray spread its work."""
+    labs = [lab(out, seed) for seed in seeds]
+    cores = os.cpu_count() or 1
+    with tempfile.TemporaryDirectory() as group:
+        processes = partial(ProcessPoolExecutor, mp_context=multiprocessing.get_context("spawn"))
+        with processes(1, initializer=start_process, initargs=(cores, group)) as pool:
+            pool.submit(train_bases, out).result()
+        few = {"initializer": start_process, "initargs": (max(1, cores // workers), group)}
+        with processes(workers, **few) as pool:
+            list(pool.map(teach_dynamics, labs))
+        if not (out / "video" / "truth.jsonl").exists():
+            write_clips(out / "video", NUM_CLIPS, "train", BASE_SEED)
+        for here in labs:
+            label_video(here)
+        with processes(workers, **few) as pool:
+            list(pool.map(teach_worlds, labs))
+            return dict(zip(seeds, pool.map(measure, labs), strict=True))
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("--seeds", type=int, default=5)
+    options.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="Seeds side by side.")
+    options.add_argument("--out", type=Path, default=Path("out/science"), help="Models and datasets.")
+    options.add_argument("--results", type=Path, default=Path("docs/science.json"))
+    chosen = options.parse_args()
+    known: Figures = json.loads(chosen.results.read_text()) if chosen.results.exists() else {"seeds": {}}
+    missing = [seed for seed in range(chosen.seeds) if str(seed) not in known["seeds"]]
+    machine = f"{platform.machine()}, {os.cpu_count()} cores"
+    for start in range(0, len(missing), chosen.workers):
+        found = run(chosen.out, missing[start : start + chosen.workers], chosen.workers)
+        known["seeds"] |= {str(seed): figures | {"machine": machine} for seed, figures in found.items()}
+        chosen.results.write_text(json.dumps(known, indent=1) + "\n")
+    plot(known["seeds"], chosen.results.with_suffix(".png"))
+
+
+if __name__ == "__main__":
+    main()

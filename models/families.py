@@ -1,0 +1,56 @@
+"""The families of unified models: how each is recognised, and how it wraps the codes of an image.
+
+A family is a row here; all else is `TokenVLM`'s, whatever the family. Loads no network and no torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from models.tokens import Wrapping
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """What sets the models of one family apart."""
+
+    name: str
+    known_by: str
+    """What of its folder says that a model is of this family."""
+    wrapping: Wrapping
+
+
+OWN = Family("kinescribe", "first_code_id in config.json", Wrapping())
+"""A causal language model of transformers that `kinescribe train` made."""
+CHAMELEON = Family(
+    "chameleon",
+    "model_type chameleon: Chameleon and Anole",
+    # As in transformers' processor: begin and end of an image, and what separates a prompt from its answer.
+    Wrapping("<racm3:break>", "<eoss>", action="<reserved08706>"),
+)
+EMU3 = Family(
+    "emu3",
+    "model_type emu3",
+    Wrapping(
+        "<|image start|>{height}*{width}<|image token|>",
+        "<|extra_201|><|image end|>",
+        row="<|extra_200|>",
+        action=" ASSISTANT:",
+    ),
+)
+LIQUID = Family(
+    "liquid",
+    "any other causal language model, with <boi> and <eoi> in its tokenizer",
+    Wrapping("<boi>", "<eoi>", action="<start_of_turn>model\n"),
+)
+FAMILIES = (OWN, CHAMELEON, EMU3, LIQUID)
+
+
+def family_of(config: Mapping[str, Any]) -> Family:
+    """The family of the model whose config.json this is."""
+    by_type = {"chameleon": CHAMELEON, "emu3": EMU3}
+    if "first_code_id" in config:
+        return OWN
+    return by_type.get(config.get("model_type", ""), LIQUID)

@@ -1,0 +1,32 @@
+from pathlib import Path
+
+import pytest
+
+from models.catalog import known_models
+from models.families import FAMILIES
+from models.identity import EMBEDDED, identify
+from schemas.errors import ModelError
+
+
+def test_the_models_that_come_with_the_code_and_every_family_are_known():
+    known = {model.name: model for model in known_models()}
+    assert list(known) == [*EMBEDDED, *(family.name for family in FAMILIES)]
+    assert known["embedded"].does == ("describe", "score")
+    assert known["embedded-world"].does == ("imagine", "score")
+    assert known["embedded"].codec == identify("embedded").codec.id
+    assert known["chameleon"].does == ("describe", "score", "imagine")
+    assert known["chameleon"].codec is None
+
+
+def test_a_folders_family_and_codec_are_told(family_folders: dict[str, Path]):
+    folders = [str(folder) for folder in family_folders.values()]
+    for model, name in zip(known_models(folders), family_folders, strict=True):
+        assert (model.family, model.grid) == (name, (4, 4))
+        assert model.codec == identify(model.name).codec.id
+
+
+def test_a_folder_without_a_codec_is_refused_with_what_writes_it(tmp_path: Path):
+    for file in ("config.json", "model.safetensors", "tokenizer.json"):
+        (tmp_path / file).write_text("{}")
+    with pytest.raises(ModelError, match="`kinescribe codec` writes it"):
+        known_models([str(tmp_path)])
