@@ -53,7 +53,9 @@ class _Encoder:
         if not folder.is_dir():
             raise ModelError(f"no model in {folder}: name the folder of one that transformers opens")
         try:
-            network: Any = AutoModel.from_pretrained(folder, use_safetensors=True, **_LOCAL)
+            network: Any = AutoModel.from_pretrained(
+                folder, use_safetensors=True, dtype=torch.float32, **_LOCAL
+            )
             self.processor: Any = AutoImageProcessor.from_pretrained(folder, **_LOCAL)
         except (OSError, ValueError) as error:
             raise ModelError(f"{folder} cannot be opened as a model of images: {error}") from error

@@ -10,6 +10,7 @@ from kinescribe.cli import main
 from models.identity import identify
 from storage.audit import check
 from storage.shards import scan
+from tests.tiny_benchmark import write_benchmark
 from tests.tiny_families import NAMES, SENTENCES, keep_decoder, write_chameleon, write_emu3, write_liquid
 from tests.videos import pan, texture, write_video
 
@@ -92,3 +93,8 @@ def test_a_published_model_is_fine_tuned_labels_videos_and_imagines(name: str, t
     assert len(set(step["scores"])) == 4
     with Image.open(imagined / step["image"]) as best:
         assert best.size == (16, 16)
+
+    models = ("--world", world, "--dynamics", dynamics, "-n", 2)
+    benchmark = write_benchmark(tmp_path / "benchmark", 1)
+    run("evaluate", "aurora", "--data", benchmark, *models, "--out", tmp_path / "evaluated")
+    assert len((tmp_path / "evaluated" / "samples.csv").read_text().splitlines()) == 1 + 5 + 5

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-PACKED = (".py", ".json", ".safetensors", ".html", ".css", ".yaml", ".md")
+PACKED = (".py", ".json", ".safetensors", ".html", ".css", ".js", ".yaml", ".md")
 ROOMS: list[str] = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
 
 

@@ -16,6 +16,7 @@ from schemas.errors import ConfigError
 from tests.judge_server import Answer, JudgeServer, serving
 from tests.tiny_benchmark import item, write_benchmark
 from tests.tiny_encoders import write_clip, write_dino
+from tests.tiny_families import NAMES, SIDE, tiny_family
 from tests.tiny_vlm import tiny_vlm
 
 
@@ -129,6 +130,15 @@ def test_a_folder_of_other_images_is_not_written_to(model: str, tmp_path: Path):
     (tmp_path / "other" / "thesis.txt").touch()
     with pytest.raises(ConfigError, match="not an evaluation's"):
         run(data, tmp_path / "other", world=model)
+
+
+@pytest.mark.parametrize("family", NAMES)
+def test_a_published_model_imagines_at_its_codecs_size(family: str, tmp_path: Path):
+    model, data = str(tiny_family(family, tmp_path / "model")), write_benchmark(tmp_path / "data", 1)
+    scores = run(data, tmp_path / "out", world=model, dynamics=model, num_samples=2)
+    assert scores.scores["model"]["all"]["l1"].num == 5
+    shapes = {np.asarray(Image.open(file)).shape for file in (tmp_path / "out" / "images").iterdir()}
+    assert shapes == {(4 * SIDE, 4 * SIDE, 3)}
 
 
 def test_samples_need_someone_who_chooses():
