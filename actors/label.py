@@ -15,13 +15,13 @@ from actors.attempts import Attempts, attempt
 from actors.decode import crashed_clip
 from actors.rows import pack, unpack
 from schemas.clips import ExtractedClip, WorkUnit
-from schemas.config import LabelConfig
+from schemas.config import LabelConfig, Precision
 from schemas.outcomes import ClipOutcome
 
 if TYPE_CHECKING:
     from models.token_vlm import TokenVLM
 
-LoadModel = Callable[[str], "TokenVLM"]
+LoadModel = Callable[[str, Precision], "TokenVLM"]
 Labelled = tuple[pa.Table, list[ClipOutcome]]
 
 
@@ -36,10 +36,7 @@ class LabelActor:
         from labeling.annotate import Annotator
 
         torch.set_num_threads(threads)
-        model = load_model(config.dynamics)
-        if torch.cuda.is_available():
-            model.network.to("cuda")
-            model.codec.network.to("cuda")
+        model = load_model(config.dynamics, config.precision)
         self.annotator = Annotator(model, config.annotation, micro_batch)
         self.attempts = attempts
 

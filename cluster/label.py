@@ -30,7 +30,7 @@ from labeling.inputs import forbidden, input_root, list_clips
 from labeling.units import plan_units
 from models.identity import identify
 from schemas.clips import WorkUnit
-from schemas.config import LabelConfig, Resources
+from schemas.config import LabelConfig, Precision, Resources
 from schemas.errors import InputError, UserError
 from schemas.outcomes import Receipt, Status, too_many_rejects
 from schemas.version import VERSION
@@ -51,10 +51,10 @@ def _pair_extractor(config: LabelConfig, root: str) -> Extractor:
     return PairExtractor(config.limits, config.keyframes, config.image, partial(forbidden, root=root))
 
 
-def _load_model(name: str) -> TokenVLM:
+def _load_model(name: str, precision: Precision) -> TokenVLM:
     from models.registry import load_model
 
-    return load_model(name)
+    return load_model(name, precision)
 
 
 @dataclass(frozen=True, slots=True)

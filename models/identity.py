@@ -85,8 +85,11 @@ def weight_files(folder: Path) -> list[Path]:
     """The safetensors of a model. Raises ModelError where one is missing."""
     files = [folder / WEIGHTS]
     if not files[0].is_file() and (folder / SHARDS).is_file():
-        shards = json.loads((folder / SHARDS).read_text())["weight_map"].values()
-        files = [folder / shard for shard in sorted(set(shards))]
+        try:
+            shards = set(json.loads((folder / SHARDS).read_text())["weight_map"].values())
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ModelError(f"{folder / SHARDS} is damaged: {error!r}; restore it") from error
+        files = [folder / shard for shard in sorted(shards)]
     for file in files:
         if not file.is_file():
             raise ModelError(f"{folder} lacks {file.name}; download it again")

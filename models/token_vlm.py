@@ -64,13 +64,15 @@ class TokenVLM:
         self._fingerprint: str | None = None
 
     @classmethod
-    def load(cls, folder: Path, dtype: torch.dtype = torch.float32) -> Self:
+    def load(
+        cls, folder: Path, dtype: torch.dtype = torch.float32, device: torch.device | None = None
+    ) -> Self:
         """The model in `folder`; raises ModelError naming what is missing. safetensors only, no code."""
         require_files(folder)
         family, codec = family_of(model_config(folder)), codec_config(folder / CODEC)
         options = {"local_files_only": True, "trust_remote_code": False}
         auto = AutoModelForCausalLM if family in (OWN, LIQUID) else AutoModelForImageTextToText
-        network = auto.from_pretrained(folder, dtype=dtype, use_safetensors=True, **options)
+        network: Any = auto.from_pretrained(folder, dtype=dtype, use_safetensors=True, **options)
         # A published checkpoint has its own way of sampling; here all of it is said in each call.
         network.generation_config = GenerationConfig.from_model_config(network.config)
         tokenizer = AutoTokenizer.from_pretrained(folder, **options)
@@ -81,7 +83,7 @@ class TokenVLM:
             family.wrapping,
             aligned=network.config.model_type in LEARNED_POSITIONS,
         )
-        return cls(network, layout, folder / CODEC)
+        return cls(network.to(device) if device else network, layout, folder / CODEC)
 
     def save(self, folder: Path) -> None:
         """Write network, tokenizer and codec as `load` reads them."""
@@ -112,9 +114,10 @@ class TokenVLM:
 
     @property
     def codec(self) -> ImageCodec:
-        """The codec, loaded when it is first asked for."""
+        """The codec, loaded to where the network is when it is first asked for."""
         if isinstance(self._codec, Path):
             self._codec = ImageCodec.load(self._codec)
+            self._codec.network.to(self.network.device)
         return self._codec
 
     @cached_property

@@ -17,6 +17,7 @@ from schemas.errors import ConfigError
 
 Positive = Annotated[int, Field(gt=0)]
 Seconds = Annotated[float, Field(gt=0)]
+Precision = Literal["auto", "bf16", "fp32"]
 
 
 class Config(BaseModel):
@@ -78,6 +79,8 @@ class LabelConfig(Config):
     """`kinescribe label`: everything that the rows of a dataset depend on, beside input and weights."""
 
     dynamics: str = "embedded"
+    precision: Precision = "auto"
+    """Of the dynamics model's weights; `auto` follows family and hardware. The codec's are always float32."""
     limits: Limits = Limits()
     keyframes: KeyFrames = KeyFrames()
     image: StoredImage = StoredImage()

@@ -10,7 +10,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from schemas.config import Config, Positive
+from schemas.config import Config, Positive, Precision
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -33,7 +33,7 @@ class Engine(Config):
 
     workers: Positive = 1
     zero_stage: Annotated[int, Field(ge=0, le=3)] = 0
-    precision: Literal["auto", "bf16", "fp32"] = "auto"
+    precision: Precision = "auto"
     """Of the arithmetic; weights are kept in float32. `auto` is bf16 where the hardware multiplies it."""
     max_failures: Annotated[int, Field(ge=0)] = 2
     """How often lost workers are started again before the run gives up."""

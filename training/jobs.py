@@ -17,7 +17,7 @@ from torch import nn
 
 from models.codec import ImageCodec
 from models.fresh import new_codec, new_token_vlm, new_tokenizer
-from models.registry import load_model
+from models.identity import model_folder
 from models.token_vlm import TokenVLM
 from schemas.errors import ConfigError
 from schemas.training import CodecTraining, Lora, Mix, TokenTraining, TrainConfig, WorldTraining
@@ -132,7 +132,7 @@ def _order(triplets: PackedTriplets, config: TokenTraining, mix: Mix | None) -> 
 
 def _start(config: TokenTraining, triplets: PackedTriplets) -> TokenVLM:
     if config.init:
-        return load_model(config.init)
+        return TokenVLM.load(model_folder(config.init))
     assert config.model is not None
     new = config.model
     tokenizer = new_tokenizer(triplets.actions.dictionary.to_pylist(), new.vocabulary)

@@ -17,13 +17,13 @@ def model():
 def label(model, clips, attempts=None):
     names = []
     actor = LabelActor(
-        lambda name: names.append(name) or model,
+        lambda name, precision: names.append((name, precision)) or model,
         LabelConfig(dynamics="some/model"),
         micro_batch=4,
         threads=1,
         attempts=attempts or AttemptCounts(),
     )
-    assert names == ["some/model"]
+    assert names == [("some/model", "auto")]
     return unpack(actor(pack("unit", (unit(*clips), clips))))
 
 

@@ -1,7 +1,11 @@
+import json
+
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
 from models.codec import ImageCodec
-from models.identity import FILES, WEIGHTS, CodecIdentity, identify
+from models.identity import FILES, SHARDS, WEIGHTS, CodecIdentity, identify
 from models.registry import load_model
 from schemas.errors import ModelError
 from tests.tiny_vlm import tiny_vlm
@@ -55,6 +59,27 @@ def test_a_codec_that_does_not_say_what_it_is_is_refused(folder, text, message):
             load(str(folder))
     with pytest.raises(ModelError, match=message):
         ImageCodec.load(folder / "codec")
+
+
+def test_weights_in_several_files_are_one_model_and_none_may_be_missing(folder):
+    tensors = load_file(folder / WEIGHTS)
+    (folder / WEIGHTS).unlink()
+    index = {name: f"part-{number % 2}.safetensors" for number, name in enumerate(tensors)}
+    for part in set(index.values()):
+        save_file(
+            {name: tensors[name] for name in index if index[name] == part}, folder / part, {"format": "pt"}
+        )
+    (folder / SHARDS).write_text(json.dumps({"metadata": {}, "weight_map": index}))
+    assert identify(str(folder)).codec == CodecIdentity(ImageCodec.load(folder / "codec").id, (4, 4))
+    assert torch.equal(
+        load_model(str(folder)).network.state_dict()["lm_head.weight"], tensors["lm_head.weight"]
+    )
+    (folder / "part-1.safetensors").unlink()
+    with pytest.raises(ModelError, match=r"lacks part-1\.safetensors"):
+        identify(str(folder))
+    (folder / SHARDS).write_text("{}")
+    with pytest.raises(ModelError, match=f"{SHARDS} is damaged"):
+        identify(str(folder))
 
 
 def test_a_name_that_is_no_folder_is_refused(tmp_path):

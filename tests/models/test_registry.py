@@ -1,0 +1,40 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from models.families import CHAMELEON, OWN, Family
+from models.registry import inference_dtype, load_model
+from models.tokens import CodeTriplet
+from schemas.config import Precision
+from tests.tiny_families import NUM_CODES, SENTENCES, SIDE
+
+
+@pytest.mark.parametrize(
+    ("precision", "family", "gpu_multiplies_bf16", "expected"),
+    [
+        ("auto", CHAMELEON, True, torch.bfloat16),
+        ("auto", CHAMELEON, False, torch.float32),
+        ("auto", OWN, True, torch.float32),
+        ("fp32", CHAMELEON, True, torch.float32),
+        ("bf16", OWN, False, torch.bfloat16),
+    ],
+)
+def test_precision_follows_hardware_and_family_where_it_is_not_given(
+    precision: Precision, family: Family, gpu_multiplies_bf16: bool, expected: torch.dtype
+):
+    assert inference_dtype(precision, family, gpu_multiplies_bf16) == expected
+
+
+def test_a_model_in_bf16_scores_nearly_alike_and_its_codec_stays_exact(family_folders: dict[str, Path]):
+    codes = np.random.default_rng(0).integers(0, NUM_CODES, (6, 2, SIDE * SIDE)).astype(np.uint16)
+    triplets = [CodeTriplet(*pair, SENTENCES[0]) for pair in codes]
+    for folder in family_folders.values():
+        exact, half = (load_model(str(folder), precision) for precision in ("fp32", "bf16"))
+        assert half.network.dtype == torch.bfloat16
+        assert half.codec.network.dtype == torch.float32
+        assert half.codec.id == exact.codec.id
+        for task in ("dynamics", "world"):
+            np.testing.assert_allclose(half.score(triplets, task), exact.score(triplets, task), rtol=0.03)
+        assert half.imagine(codes[0, 0], SENTENCES[0], 2, seed=0).shape == (2, SIDE * SIDE)
