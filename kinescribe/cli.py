@@ -21,6 +21,7 @@ from kinescribe.display import (
     print_imagined,
     print_result,
     print_scores,
+    printable,
     stdout_for_results,
 )
 from kinescribe.evaluate import Dataset, Json, Seed, evaluate
@@ -52,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         app(arguments)
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print("error: " + "\n".join(map(printable, str(error).split("\n"))), file=sys.stderr)
         sys.exit(2)
 
 
