@@ -215,7 +215,10 @@ def _die_with_parent() -> None:
 
 
 def _limit(memory_bytes: int) -> None:
-    """No core dumps, few and small files, and memory beyond what the interpreter takes already."""
+    """No core dumps, few and small files, no process or thread more (root may still start some), and memory
+    beyond what the interpreter takes already.
+    """
+    resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_NOFILE, (MAX_OPEN_FILES, MAX_OPEN_FILES))
     resource.setrlimit(resource.RLIMIT_FSIZE, (MAX_FILE_BYTES, MAX_FILE_BYTES))

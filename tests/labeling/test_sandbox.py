@@ -41,7 +41,7 @@ def answer(request):
     if name == b"environment":
         return " ".join(sorted(os.environ)).encode()
     if name == b"limits":
-        kinds = (resource.RLIMIT_CORE, resource.RLIMIT_NOFILE, resource.RLIMIT_FSIZE)
+        kinds = (resource.RLIMIT_CORE, resource.RLIMIT_NOFILE, resource.RLIMIT_FSIZE, resource.RLIMIT_NPROC)
         return str([resource.getrlimit(kind)[0] for kind in kinds]).encode()
     if name == b"connect":
         try:
@@ -56,6 +56,12 @@ def answer(request):
         except OSError as error:
             return error.strerror.encode()
         return b"written"
+    if name == b"fork":
+        try:
+            os.fork() or os._exit(0)
+        except OSError as error:
+            return error.strerror.encode()
+        return b"forked"
     if name == b"open":
         try:
             files = [open("/dev/null") for _ in range(99)]
@@ -153,9 +159,15 @@ def test_the_process_sees_no_keys(sandbox: Sandbox, monkeypatch: pytest.MonkeyPa
 
 
 def test_no_core_is_dumped_and_files_are_few_and_small(sandbox: Sandbox):
-    assert sandbox.call(b"limits") == b"[0, 64, 16777216]"
+    assert sandbox.call(b"limits") == b"[0, 64, 16777216, 0]"
     assert sandbox.call(b"open") == b"Too many open files"
     assert sandbox.call(b"write") == b"File too large"
+
+
+def test_no_process_can_be_started(sandbox: Sandbox):
+    if os.geteuid() == 0:
+        pytest.skip("root may have any number of processes")
+    assert sandbox.call(b"fork") == b"Resource temporarily unavailable"
 
 
 def test_nothing_can_be_reached_where_the_kernel_allows_that(sandbox: Sandbox):
