@@ -75,7 +75,7 @@ def write_unit(
         "unit_id": unit.unit_id,
         "digest": rows_digest(rows),
         "committed_at": datetime.now(UTC).isoformat(timespec="milliseconds"),
-        "outcomes": [{**asdict(end), "message": end.message[:MAX_MESSAGE]} for end in outcomes],
+        "outcomes": [{**asdict(end), "message": _kept(end.message)} for end in outcomes],
         "extra": dict(extra or {}),
     }
     data = _parquet(rows, json.dumps(footer))
@@ -204,6 +204,11 @@ def _feed(digest: hashlib.blake2b, values: Any) -> None:
             digest.update(value.as_buffer())
     else:
         digest.update(values.to_numpy(zero_copy_only=False).tobytes())
+
+
+def _kept(message: str) -> str:
+    """As much of a message as a footer holds; half a surrogate pair could not be read back."""
+    return message[:MAX_MESSAGE].encode(errors="replace").decode()
 
 
 def _assert_accounted(unit: WorkUnit, table: pa.Table, outcomes: Sequence[ClipOutcome]) -> None:

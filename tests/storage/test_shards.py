@@ -112,6 +112,17 @@ def test_a_footer_says_how_each_clip_ended(tmp_path: Path):
     assert datetime.fromisoformat(footer.committed_at).tzinfo is not None
 
 
+@pytest.mark.parametrize("text", ['"}],"unit_id":"x', "\x00\x1b[2J\r\n", "</script>", "\ud83d", "\u2028動画"])
+def test_no_message_breaks_a_footer(tmp_path: Path, text: str):
+    ends = [
+        ClipOutcome(one.clip_id, Status.REJECTED, reason=RejectCode.CRASHED, message=text) for one in (B, A)
+    ]
+    write_unit(str(tmp_path), UNIT, table([]), ends)
+    footer = read_footer(unit_uri(str(tmp_path), "unit"))
+    assert footer.unit_id == "unit"
+    assert [end.message for end in footer.outcomes] == [text.replace("\ud83d", "?")] * 2
+
+
 def test_a_footer_longer_than_the_first_read_is_read_whole(tmp_path: Path):
     unit = WorkUnit("unit", tuple(clip(str(index)) for index in range(400)))
     ends = [outcome(clip, RejectCode.CRASHED, message="x" * 500) for clip in unit.clips]
