@@ -3,7 +3,7 @@ PYTHON ?= python3
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 PIP := .venv/bin/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: setup demo test test-slow check bench science embedded clean
+.PHONY: setup demo test test-slow check fuzz bench science embedded clean
 .DEFAULT_GOAL := test
 
 setup: .venv/installed
@@ -31,6 +31,13 @@ check: setup
 	ruff check .
 	pyright
 	lint-imports
+
+# Coverage-guided, a minute each; `make fuzz FUZZ_S=3600` for longer.
+FUZZ_S := 60
+fuzz: setup
+	$(PIP) --editable '.[fuzz]'
+	for target in header footer; do PYTHONPATH=. python tests/fuzz.py $$target -max_total_time=$(FUZZ_S) \
+		-timeout=60 -rss_limit_mb=0 || exit 1; done
 
 bench: setup
 	for benchmark in $(filter-out benchmarks/science%,$(wildcard benchmarks/*.py)); do python $$benchmark || exit 1; done

@@ -22,6 +22,7 @@ from kinescribe.display import (
     print_models,
     print_result,
     print_scores,
+    printable,
     stdout_for_results,
     warn,
 )
@@ -54,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         app(arguments)
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print("error: " + "\n".join(map(printable, str(error).split("\n"))), file=sys.stderr)
         sys.exit(2)
 
 

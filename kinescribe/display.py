@@ -58,6 +58,14 @@ def warn(text: str) -> None:
     print(f"warning: {text}", file=sys.stderr)
 
 
+def printable(text: object) -> str:
+    """The text as a terminal may show it: names of files and words of models must not move its cursor.
+
+    What is no printable character is escaped, line breaks and marks of direction too.
+    """
+    return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in str(text))
+
+
 def print_result(result: DataclassInstance, as_json: bool) -> None:
     """Print a dataclass as one JSON object, or as lines of name and value."""
     values = dataclasses.asdict(result)
@@ -92,7 +100,7 @@ def print_imagined(record: Mapping[str, Any], out: Path, as_json: bool) -> None:
         return
     for step in record["steps"]:
         chosen = f"sample {step['best']} of {record['num_samples']}, log p {step['scores'][step['best']]:.2f}"
-        print(f"{step['action']}: {chosen}, {out / step['image']}")
+        print(printable(f"{step['action']}: {chosen}, {out / step['image']}"))
     print(f"look at {out / record['sheet']}")
 
 
@@ -248,10 +256,10 @@ def _print_rates(title: str, rates: Mapping[str, Rate]) -> None:
 
 def _print_rows(title: str, rows: list[str]) -> None:
     if rows:
-        print(f"{title}:", *rows, sep="\n  ")
+        print(f"{title}:", *map(printable, rows), sep="\n  ")
 
 
 def _text(value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return f"{value:,}" if isinstance(value, int) else str(value)
+    return f"{value:,}" if isinstance(value, int) else printable(value)

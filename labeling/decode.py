@@ -75,7 +75,8 @@ class Frame:
         """The brightness shrunk to (height, width), not turned upright."""
         layout = _luma_layout(self.picture.format.name)
         image = _luma(
-            self.picture if layout.has_plane else self.picture.reformat(format="gray"), layout.depth
+            self.picture if layout.has_plane else self.picture.reformat(format="gray", threads=1),
+            layout.depth,
         )
         while image.shape[0] >= 2 * height and image.shape[1] >= 2 * width:
             # Exact halving is the one area reduction that OpenCV does in SIMD: a tenth of the general one.
@@ -92,12 +93,14 @@ class Frame:
     def rgb(self, max_side: int) -> NDArray[np.uint8]:
         """RGB (height, width, 3) turned upright, its longer side at most `max_side`, never enlarged."""
         scale = min(1.0, max_side / max(self.picture.width, self.picture.height))
-        image = self.picture.to_ndarray(
+        picture = self.picture.reformat(
             format="rgb24",
             width=max(1, round(self.picture.width * scale)),
             height=max(1, round(self.picture.height * scale)),
             interpolation="AREA" if scale < 1 else "BICUBIC",
-        ).astype(np.uint8, copy=False)
+            threads=1,
+        )
+        image = picture.to_ndarray().astype(np.uint8, copy=False)
         # Decoders have returned other channel counts for narrow frames.
         assert image.shape[2:] == (3,), image.shape
         # The display matrix counts anti-clockwise, as rot90 does.

@@ -35,6 +35,7 @@ NEAR_LIMIT_BYTES = 64 << 20
 """As much as one frame of the largest size that is decoded by default."""
 ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH", "TMPDIR")
 PR_SET_PDEATHSIG = 1
+CLONE_NEWUSER, CLONE_NEWNET = 0x10000000, 0x40000000
 _LENGTH = struct.Struct("<Q")
 
 
@@ -141,6 +142,7 @@ class Sandbox:
 
 def serve(answer: Callable[[bytes], bytes]) -> None:
     """Answer requests until the parent closes the pipe; what an answer raises ends the process."""
+    _leave_network()
     _die_with_parent()
     requests, replies = os.dup(0), os.dup(1)
     # What a decoder reads from or prints to these must not mix with the messages.
@@ -212,13 +214,24 @@ def _environment() -> dict[str, str]:
     return {**kept, "PYTHONPATH": path, "PYTHONSAFEPATH": "1", "LANG": "C.UTF-8", "OMP_NUM_THREADS": "1"}
 
 
+def _leave_network() -> None:
+    """Move to a network without a way out, where the kernel allows that: to root, or in a user namespace."""
+    if sys.platform == "linux":
+        libc = ctypes.CDLL(None)
+        if libc.unshare(CLONE_NEWNET) != 0:
+            libc.unshare(CLONE_NEWUSER | CLONE_NEWNET)
+
+
 def _die_with_parent() -> None:
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _limit(memory_bytes: int) -> None:
-    """No core dumps, few and small files, and memory beyond what the interpreter takes already."""
+    """No core dumps, few and small files, no process or thread more (root may still start some), and memory
+    beyond what the interpreter takes already.
+    """
+    resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_NOFILE, (MAX_OPEN_FILES, MAX_OPEN_FILES))
     resource.setrlimit(resource.RLIMIT_FSIZE, (MAX_FILE_BYTES, MAX_FILE_BYTES))

@@ -77,6 +77,7 @@ class ClipOutcome:
     def __post_init__(self) -> None:
         assert (self.status is Status.KEPT) == (self.num_triplets > 0), self
         assert (self.status is Status.KEPT) == (self.reason is None), self
+        assert (self.status is Status.REJECTED) == isinstance(self.reason, RejectCode), self
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,11 +22,12 @@ import pyarrow.compute as pc
 import pyarrow.dataset as pads
 import pyarrow.fs
 import pyarrow.parquet as pq
+from pydantic import TypeAdapter, ValidationError
 
 from schemas.clips import WorkUnit
 from schemas.dataset import IMAGE
 from schemas.errors import DatasetError
-from schemas.outcomes import ClipOutcome, DropReason, RejectCode, Status
+from schemas.outcomes import ClipOutcome
 from storage import uri
 from storage.run import planned_units
 
@@ -47,6 +48,9 @@ class UnitFooter:
     committed_at: str
     outcomes: tuple[ClipOutcome, ...]
     extra: Mapping[str, str]
+
+
+_FOOTER = TypeAdapter(UnitFooter)
 
 
 def unit_uri(dataset: str, unit_id: str) -> str:
@@ -71,7 +75,7 @@ def write_unit(
         "unit_id": unit.unit_id,
         "digest": rows_digest(rows),
         "committed_at": datetime.now(UTC).isoformat(timespec="milliseconds"),
-        "outcomes": [{**asdict(end), "message": end.message[:MAX_MESSAGE]} for end in outcomes],
+        "outcomes": [{**asdict(end), "message": _kept(end.message)} for end in outcomes],
         "extra": dict(extra or {}),
     }
     data = _parquet(rows, json.dumps(footer))
@@ -86,7 +90,7 @@ def read_footer(object_uri: str) -> UnitFooter:
         tail = uri.read_tail(object_uri, needed)
     try:
         metadata = pq.read_metadata(pa.BufferReader(tail)).metadata
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise DatasetError(f"{object_uri} is damaged: {error}; {REMEDY}") from error
     return parse_footer(object_uri, metadata)
 
@@ -96,10 +100,8 @@ def parse_footer(object_uri: str, metadata: Mapping[bytes, bytes] | None) -> Uni
     if not metadata or FOOTER_KEY not in metadata:
         raise DatasetError(f"{object_uri} was not written by Kinescribe; {REMEDY}")
     try:
-        footer = json.loads(metadata[FOOTER_KEY])
-        outcomes = tuple(_outcome(end) for end in footer.pop("outcomes"))
-        return UnitFooter(**footer, outcomes=outcomes)
-    except (ValueError, KeyError, TypeError, AssertionError) as error:
+        return _FOOTER.validate_json(metadata[FOOTER_KEY], strict=True)
+    except (ValidationError, AssertionError) as error:
         raise DatasetError(f"{object_uri} has a damaged footer: {error!r}; {REMEDY}") from error
 
 
@@ -206,6 +208,11 @@ def _feed(digest: hashlib.blake2b, values: Any) -> None:
         digest.update(values.to_numpy(zero_copy_only=False).tobytes())
 
 
+def _kept(message: str) -> str:
+    """As much of a message as a footer holds; half a surrogate pair could not be read back."""
+    return message[:MAX_MESSAGE].encode(errors="replace").decode()
+
+
 def _assert_accounted(unit: WorkUnit, table: pa.Table, outcomes: Sequence[ClipOutcome]) -> None:
     assert [end.clip_id for end in outcomes] == [clip.clip_id for clip in unit.clips], unit.unit_id
     rows = Counter(table["clip_id"].to_pylist())
@@ -240,15 +247,3 @@ def _parquet(rows: pa.Table, footer: str) -> bytes:
 
 def _leaf(field: pa.Field) -> str:
     return f"{field.name}.list.element" if pa.types.is_list(field.type) else field.name
-
-
-def _outcome(end: dict[str, Any]) -> ClipOutcome:
-    kind = RejectCode if end["status"] == Status.REJECTED else DropReason
-    return ClipOutcome(
-        clip_id=end["clip_id"],
-        status=Status(end["status"]),
-        num_triplets=end["num_triplets"],
-        reason=kind(end["reason"]) if end["reason"] else None,
-        message=end["message"],
-        pair_drops=end["pair_drops"],
-    )

@@ -126,8 +126,27 @@ def test_nothing_is_loaded_from_elsewhere_and_no_script_runs(tmp_path: Path):
     )
     policy = next(tag["content"] for name, tag in page.tags if name == "meta" and "http-equiv" in tag)
     assert policy is not None
-    assert policy.startswith("default-src 'none'")
-    assert "unsafe" not in policy
+    allowed = dict(part.split(maxsplit=1) for part in policy.split(";"))
+    style = allowed.pop("style-src")
+    assert style.startswith("'sha256-")
+    assert allowed == {
+        "default-src": "'none'",
+        "img-src": "data:",
+        "base-uri": "'none'",
+        "form-action": "'none'",
+    }
+
+
+@pytest.mark.parametrize("field", ["video", "message"])
+def test_what_is_said_of_a_rejected_clip_is_escaped(tmp_path: Path, field: str):
+    clip = Clip("c0", f"shop/{HOSTILE}.mp4" if field == "video" else "a.mp4")
+    message = HOSTILE if field == "message" else "broken"
+    outcome = ClipOutcome("c0", Status.REJECTED, reason=RejectCode.UNREADABLE, message=message)
+    write_dataset(tmp_path, [clip], [], [outcome])
+    page = Page(rendered(tmp_path))
+    assert not page.count("script")
+    assert not any("onerror" in tag for _, tag in page.tags)
+    assert "onerror" in page.text
 
 
 @pytest.mark.parametrize("field", ["action", "video", "action_class"])

@@ -216,6 +216,11 @@ def test_simulated_clips_lie_in_folders_of_their_class(tmp_path: Path, capsys: p
     ]
 
 
+def test_a_name_in_an_error_does_not_steer_the_terminal(capsys: pytest.CaptureFixture[str]):
+    assert exit_code("status", "/nowhere/\x1b[2J\x07") == 2
+    assert "/nowhere/\\x1b[2J\\x07" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "names"),
     [

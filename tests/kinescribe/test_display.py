@@ -16,6 +16,7 @@ from kinescribe.display import (
     print_result,
     print_scores,
     print_world,
+    printable,
 )
 
 
@@ -128,3 +129,17 @@ def test_scores_as_json_are_hits_and_totals(capsys: pytest.CaptureFixture[str]):
     result = json.loads(capsys.readouterr().out)
     assert result["exact"] == {"hits": 2, "total": 3}
     assert result["confusion"] == {"move": {"move": 2, "tilt": 1}}
+
+
+def test_hostile_text_does_not_steer_the_terminal(capsys: pytest.CaptureFixture[str]):
+    hostile = "\x1b]0;owned\x07\x1b[2J\r\nok: yes\u202e\u2028\x9b31m\udce9"
+    print_result(Finding(False, 1, {hostile: 1}, [hostile]), as_json=False)
+    print_result(Finding(False, 1, {hostile: 1}, [hostile]), as_json=True)
+    shown = capsys.readouterr().out
+    assert all(one.isprintable() for one in shown.replace("\n", ""))
+    assert "\\x1b]0;owned\\x07" in shown
+    assert "ok: yes" not in [line.strip() for line in shown.splitlines()]
+
+
+def test_text_of_any_language_is_shown_as_it_is():
+    assert printable("動画 ünï ☃ a\\b.mp4") == "動画 ünï ☃ a\\b.mp4"

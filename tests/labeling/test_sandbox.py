@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -14,7 +15,7 @@ from labeling.sandbox import Sandbox
 from schemas.outcomes import RejectCode, Rejected
 
 PROGRAM = """
-import ctypes, os, resource, signal, sys, time
+import ctypes, os, resource, signal, socket, sys, tempfile, time
 from labeling.sandbox import serve
 
 def spin():  # as decord's get_batch does: for ever, and holding the interpreter's lock
@@ -43,8 +44,33 @@ def answer(request):
     if name == b"environment":
         return " ".join(sorted(os.environ)).encode()
     if name == b"limits":
-        kinds = (resource.RLIMIT_CORE, resource.RLIMIT_NOFILE)
+        kinds = (resource.RLIMIT_CORE, resource.RLIMIT_NOFILE, resource.RLIMIT_FSIZE, resource.RLIMIT_NPROC)
         return str([resource.getrlimit(kind)[0] for kind in kinds]).encode()
+    if name == b"connect":
+        try:
+            socket.create_connection(("127.0.0.1", int(rest)), timeout=5).close()
+        except OSError as error:
+            return type(error).__name__.encode()
+        return b"connected"
+    if name == b"write":  # SIGXFSZ is ignored by Python
+        try:
+            with tempfile.TemporaryFile() as file:
+                file.write(bytes(64 << 20))
+        except OSError as error:
+            return error.strerror.encode()
+        return b"written"
+    if name == b"fork":
+        try:
+            os.fork() or os._exit(0)
+        except OSError as error:
+            return error.strerror.encode()
+        return b"forked"
+    if name == b"open":
+        try:
+            files = [open("/dev/null") for _ in range(99)]
+        except OSError as error:
+            return error.strerror.encode()
+        return b"opened"
     if name == b"pid":
         return str(os.getpid()).encode()
     return rest
@@ -135,8 +161,27 @@ def test_the_process_sees_no_keys(sandbox: Sandbox, monkeypatch: pytest.MonkeyPa
     assert b"AWS_SECRET_ACCESS_KEY" not in sandbox.call(b"environment").split()
 
 
-def test_no_core_is_dumped_and_few_files_are_open(sandbox: Sandbox):
-    assert sandbox.call(b"limits") == b"[0, 64]"
+def test_no_core_is_dumped_and_files_are_few_and_small(sandbox: Sandbox):
+    assert sandbox.call(b"limits") == b"[0, 64, 16777216, 0]"
+    assert sandbox.call(b"open") == b"Too many open files"
+    assert sandbox.call(b"write") == b"File too large"
+
+
+def test_no_process_can_be_started(sandbox: Sandbox):
+    if os.geteuid() == 0:
+        pytest.skip("root may have any number of processes")
+    assert sandbox.call(b"fork") == b"Resource temporarily unavailable"
+
+
+def test_nothing_can_be_reached_where_the_kernel_allows_that(sandbox: Sandbox):
+    separate = subprocess.run(["unshare", "--net", "true"], capture_output=True).returncode == 0
+    as_user = subprocess.run(["unshare", "--user", "--net", "true"], capture_output=True).returncode == 0
+    if not (separate or as_user):
+        pytest.skip("this kernel gives no network of its own")
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        socket.create_connection(("127.0.0.1", port), timeout=5).close()
+        assert sandbox.call(f"connect {port}".encode()) != b"connected"
 
 
 def test_a_process_that_was_killed_in_the_middle_gets_another_chance(sandbox: Sandbox, tmp_path: Path):

@@ -1,4 +1,6 @@
-from dataclasses import replace
+import contextlib
+import json
+from dataclasses import asdict, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,9 @@ from schemas.outcomes import ClipOutcome, DropReason, RejectCode, Status
 from storage import uri
 from storage.run import bind, write_plan
 from storage.shards import (
+    FOOTER_KEY,
     committed_units,
+    parse_footer,
     read_footer,
     rows_digest,
     scan,
@@ -106,6 +110,17 @@ def test_a_footer_says_how_each_clip_ended(tmp_path: Path):
     assert footer.outcomes == (*ends[:2], replace(ends[2], message=("too slow " * 1000)[:500]))
     assert footer.extra == {"decode_s": "1.5"}
     assert datetime.fromisoformat(footer.committed_at).tzinfo is not None
+
+
+@pytest.mark.parametrize("text", ['"}],"unit_id":"x', "\x00\x1b[2J\r\n", "</script>", "\ud83d", "\u2028動画"])
+def test_no_message_breaks_a_footer(tmp_path: Path, text: str):
+    ends = [
+        ClipOutcome(one.clip_id, Status.REJECTED, reason=RejectCode.CRASHED, message=text) for one in (B, A)
+    ]
+    write_unit(str(tmp_path), UNIT, table([]), ends)
+    footer = read_footer(unit_uri(str(tmp_path), "unit"))
+    assert footer.unit_id == "unit"
+    assert [end.message for end in footer.outcomes] == [text.replace("\ud83d", "?")] * 2
 
 
 def test_a_footer_longer_than_the_first_read_is_read_whole(tmp_path: Path):
@@ -285,3 +300,56 @@ def _half(values: list[float] | None) -> list[np.float16] | None:
 
 def _count(rows: list[dict[str, Any]], clip: Clip) -> int:
     return sum(row["clip_id"] == clip.clip_id for row in rows)
+
+
+any_json = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | texts,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@given(data=st.data(), value=any_json)
+def test_a_footer_with_another_value_anywhere_is_damaged_or_of_the_right_types(
+    data: st.DataObject, value: Any
+):
+    outcomes = [{**asdict(end), "reason": end.reason and str(end.reason)} for end in KEPT]
+    footer: Any = {
+        "unit_id": "u",
+        "digest": "d",
+        "committed_at": "t",
+        "outcomes": outcomes,
+        "extra": {"a": "b"},
+    }
+    place = data.draw(st.sampled_from([*footer, *(("outcomes", key) for key in outcomes[0])]))
+    if isinstance(place, tuple):
+        outcomes[0][place[1]] = value
+    else:
+        footer[place] = value
+    try:
+        read = parse_footer("x", {FOOTER_KEY: json.dumps(footer).encode()})
+    except DatasetError:
+        return
+    assert isinstance(read.unit_id, str)
+    assert isinstance(read.digest, str)
+    for end in read.outcomes:
+        assert (type(end.clip_id), type(end.num_triplets), type(end.message)) == (str, int, str)
+        assert all(isinstance(count, int) for count in end.pair_drops.values())
+
+
+@given(
+    edits=st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), min_size=1, max_size=5)
+)
+def test_whatever_bytes_a_footer_has_it_is_read_or_called_damaged(
+    planned: str, edits: list[tuple[float, int]]
+):
+    write_unit(planned, UNIT, table(ROWS), KEPT)
+    whole = Path(unit_uri(planned, "unit")).read_bytes()
+    size = 8 + int.from_bytes(whole[-8:-4], "little")
+    changed = bytearray(whole)
+    for place, byte in edits:
+        changed[-1 - int(place * size)] = byte
+    path = Path(planned, "changed.parquet")
+    path.write_bytes(changed)
+    with contextlib.suppress(DatasetError):
+        assert [end.num_triplets for end in read_footer(str(path)).outcomes]
