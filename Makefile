@@ -3,7 +3,7 @@ PYTHON ?= python3
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 PIP := .venv/bin/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: setup demo test test-slow check fuzz bench science embedded clean
+.PHONY: setup demo test test-slow chaos check fuzz bench science embedded clean
 .DEFAULT_GOAL := test
 
 setup: .venv/installed
@@ -25,6 +25,11 @@ test: setup
 
 test-slow: setup
 	pytest -m slow
+
+# Kills N processes of labelling runs at random times, and compares what comes out with an undisturbed run.
+N ?= 50
+chaos: setup
+	python -m tests.chaos --num $(N)
 
 check: setup
 	ruff format --check .

@@ -60,10 +60,7 @@ class Selection:
 
 def write_selection(target: str, selection: Selection) -> None:
     """Publish a selection in one step. Raises DatasetError where another file has that name."""
-    try:
-        is_new = uri.create(target, selection.to_parquet())
-    except OSError as error:
-        raise DatasetError(f"{target} cannot be written: {error}; choose another place") from error
+    is_new = uri.create(target, selection.to_parquet())
     if not is_new and read_selection(target).digest != selection.digest:
         raise DatasetError(f"{target} is another selection; choose another name, or remove it")
 

@@ -245,15 +245,15 @@ def _is_conflict(error: Exception) -> bool:
 def _reached(uri: str) -> Generator[tuple[Any, str]]:
     """The store of a URI, and the URI's path in it.
 
-    What the store's client raises, when it has tried often enough, is a StoreError, except for a name that is
-    absent or taken.
+    What the client of an object store raises, when it has tried often enough, is a StoreError, except for a
+    name that is absent or taken.
     """
     store, path = _store(uri)
     try:
         yield store, path
     except (FileNotFoundError, FileExistsError):
         raise
-    except (OSError, *_client_errors(uri)) as error:
+    except _client_errors(uri) as error:
         raise StoreError(
             f"{uri}: {str(error) or repr(error)}; see that the store answers and that you may use it (s3:// "
             "takes AWS_PROFILE, AWS_ACCESS_KEY_ID with AWS_SECRET_ACCESS_KEY, or for a public bucket "
@@ -262,13 +262,15 @@ def _reached(uri: str) -> Generator[tuple[Any, str]]:
 
 
 def _client_errors(uri: str) -> tuple[type[Exception], ...]:
-    """What the client of a store raises that is no OSError."""
-    if scheme(uri) != "s3":
+    """What the client of an object store raises; a disk's errors say enough."""
+    if is_local(uri):
         return ()
+    if scheme(uri) != "s3":
+        return (OSError,)
     from aiohttp import ClientError
     from botocore.exceptions import BotoCoreError
 
-    return BotoCoreError, ClientError
+    return OSError, BotoCoreError, ClientError
 
 
 @contextlib.contextmanager

@@ -9,6 +9,7 @@ from labeling.extract import EndsExtractor, PairExtractor
 from schemas.clips import Clip, ExtractedClip, GivenTriplet
 from schemas.config import DecodeLimits, KeyFrames, Limits, StoredImage
 from schemas.outcomes import DropReason, RejectCode, Status
+from tests.fault_proxy import FaultProxy, error
 from tests.videos import pan, still, write_audio, write_video
 
 # Decodes by the name of the file; whatever it is not told to do to itself, it does as the real one.
@@ -55,6 +56,16 @@ def fake(tmp_path: Path) -> Iterator[PairExtractor]:
     one = PairExtractor(limits, KeyFrames(), StoredImage(), decoder=(sys.executable, str(program)))
     yield one
     one.close()
+
+
+def test_a_clip_that_its_store_refuses_is_called_unreachable(
+    real: PairExtractor, bucket: str, proxy: FaultProxy
+):
+    proxy.fail("GET /", [error(403, "AccessDenied")])
+    outcome = real.extract(Clip("c", f"{bucket}/clip.mp4")).outcome
+    assert outcome
+    assert outcome.reason is RejectCode.UNREACHABLE
+    assert f"{bucket}/clip.mp4: AccessDenied" in outcome.message
 
 
 def clip(path: Path, **window: float) -> Clip:

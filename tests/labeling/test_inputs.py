@@ -7,7 +7,7 @@ import pytest
 from labeling.inputs import PROBED_BYTES, forbidden, input_root, list_clips
 from schemas.clips import Clip
 from schemas.config import Limits
-from schemas.errors import InputError
+from schemas.errors import InputError, UserError
 from storage import uri
 
 LIMITS = Limits()
@@ -156,7 +156,7 @@ def test_an_empty_manifest_and_an_empty_bucket_are_refused(tmp_path: Path, bucke
         (bucket, "holds no video"),
         (f"{bucket}-never", "bucket does not exist"),
     ):
-        with pytest.raises(InputError, match=reason):
+        with pytest.raises(UserError, match=reason):
             list_clips(given, LIMITS)
 
 

@@ -4,7 +4,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from schemas.errors import DatasetError
+from schemas.errors import DatasetError, StoreError
 from storage import uri
 from storage.selection import (
     SELECTION_KEY,
@@ -71,7 +71,7 @@ def test_a_dataset_that_lacks_what_was_chosen_is_refused_by_name(tmp_path: Path)
 
 def test_where_nothing_can_be_written_is_said(tmp_path: Path):
     (tmp_path / "file").touch()
-    with pytest.raises(DatasetError, match="cannot be written"):
+    with pytest.raises(StoreError, match="cannot be written"):
         write_selection(str(tmp_path / "file" / "selection.parquet"), SELECTION)
 
 
