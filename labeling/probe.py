@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import stat
 from pathlib import Path
 
@@ -14,9 +15,11 @@ def check_file(path: Path) -> None:
     """Raises Rejected where there is no regular file with content: opening a pipe would wait for ever."""
     try:
         status = path.stat()
-    except (FileNotFoundError, NotADirectoryError, ValueError) as error:
+    except ValueError as error:  # a zero byte in its name
         raise Rejected(RejectCode.MISSING, "no such file") from error
     except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+            raise Rejected(RejectCode.MISSING, "no such file") from error
         raise Rejected(RejectCode.UNREADABLE, str(error.strerror)) from error
     if not stat.S_ISREG(status.st_mode):
         raise Rejected(RejectCode.UNREADABLE, "a folder, pipe or device, not a file")

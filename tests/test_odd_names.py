@@ -119,7 +119,7 @@ def test_what_is_no_file_of_the_input_is_rejected(tmp_path: Path, video: bytes, 
         "out.mp4": "forbidden",
         "up.mp4": "forbidden",
         "nowhere.mp4": "missing",
-        "loop.mp4": "unreadable",
+        "loop.mp4": "missing",
     }
 
 
