@@ -124,7 +124,7 @@ def _disturb(start: Start, most: int, busy_s: float, draw: random.Random) -> Ite
         driver = start()
         while kills < most and driver.poll() is None:
             kind = draw.choice(KINDS)
-            if _kill(driver, kind, draw.uniform(0, busy_s), seen):
+            if _kill(driver, kind, draw.uniform(0, busy_s / 4), seen):
                 kills += 1
                 yield kind
         if driver.wait(END_S) == 0:
