@@ -3,7 +3,7 @@ PYTHON ?= python3
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 PIP := .venv/bin/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: setup demo test test-slow chaos check fuzz bench science embedded clean
+.PHONY: setup demo test test-slow test-long chaos check fuzz bench science embedded clean
 .DEFAULT_GOAL := test
 
 setup: .venv/installed
@@ -24,7 +24,10 @@ test: setup
 	pytest -m 'not slow'
 
 test-slow: setup
-	pytest -m slow
+	pytest -m 'slow and not long'
+
+test-long: setup
+	pytest -m long
 
 # Kills N processes of labelling runs at random times, and compares what comes out with an undisturbed run.
 N ?= 50

@@ -134,6 +134,7 @@ def test_an_upload_that_is_given_up_is_not_seen(proxy: FaultProxy, bucket: str, 
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_store_that_stays_down_is_given_up_with_what_to_do(proxy: FaultProxy, bucket: str):
     proxy.fail("PUT /", [error(500, "InternalError")] * 99)
     with pytest.raises(StoreError, match=r"a\.bin: .*InternalError, by a test.* run the same command again"):
