@@ -50,7 +50,7 @@ fuzz: setup
 bench: setup
 	for benchmark in $(filter-out benchmarks/science%,$(wildcard benchmarks/*.py)); do python $$benchmark || exit 1; done
 
-# Hours: the method's claims over seeds, of which docs/SCIENCE.md tells. Run again to resume.
+# Hours: the method's claims over seeds, to docs/science.json and .png. Run again to resume.
 science: setup
 	python benchmarks/science.py
 

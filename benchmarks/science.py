@@ -1,4 +1,4 @@
-"""The method's claims in the simulated world, over several seeds; docs/SCIENCE.md says what came out.
+"""The method's claims in the simulated world, over several seeds: figures as JSON, a picture, and a table.
 
 Two models, one for each task, know the camera's motions and how objects appear and vanish. They see a few
 labelled triplets of all actions; then what the dynamics model writes of unlabelled clips, more and rougher,
@@ -139,8 +139,7 @@ def teach_dynamics(here: Lab) -> None:
     def exact(model: TokenVLM) -> float:
         return share_exact(predict(str(here.shared / "test"), model, TEST_TRIPLETS))
 
-    with Curve(here, "dynamics", exact) as curve:
-        fine_tune("dynamics", here, "dynamics", ["few"], on_step=curve.measure)
+    fine_tune("dynamics", here, "dynamics", ["few"], on_step=curve(here, "dynamics", exact))
 
 
 def label_video(here: Lab) -> None:
@@ -157,32 +156,23 @@ def teach_worlds(here: Lab) -> None:
     def right(model: TokenVLM) -> float:
         return means([samples[0] for samples in judged(model, None, cases, 1)])["right"]
 
-    with Curve(here, "world", right) as curve:
-        fine_tune("world", here, "supervised", ["few"], weights="none", on_step=curve.measure)
+    fine_tune("world", here, "supervised", ["few"], weights="none", on_step=curve(here, "world", right))
     video = {"select": here.at("selection.parquet"), "mix": {"supervised": 0.3, "labelled": 0.7}}
     fine_tune("world", here, "video", ["few", "video"], weights="none", **video)
     fine_tune("world", here, "weights", ["few", "video"], weights="l2", importance_floor=0.3, **video)
 
 
-class Curve:
-    """Accuracy by step, kept in a file; before the first step it is the base model's."""
+def curve(here: Lab, task: str, accuracy: Callable[[TokenVLM], float]) -> Callable[[int, TokenVLM], None]:
+    """Takes a step and the model after it, and keeps its accuracy in a file; that of the base is step 0's."""
+    file = Path(here.at(f"curve-{task}.json"))
 
-    def __init__(self, here: Lab, task: str, accuracy: Callable[[TokenVLM], float]) -> None:
-        self.file = Path(here.at(f"curve-{task}.json"))
-        self.base = str(here.shared / f"base-{task}" / "export")
-        self.accuracy = accuracy
+    def measure(step: int, model: TokenVLM) -> None:
+        known = json.loads(file.read_text()) if file.exists() else {}
+        file.write_text(json.dumps(known | {str(step): accuracy(model)}))
 
-    def __enter__(self) -> Curve:
-        self.file.parent.mkdir(parents=True, exist_ok=True)
-        if not self.file.exists():
-            self.measure(0, load_model(self.base))
-        return self
-
-    def __exit__(self, *error: object) -> None: ...
-
-    def measure(self, step: int, model: TokenVLM) -> None:
-        known = json.loads(self.file.read_text()) if self.file.exists() else {}
-        self.file.write_text(json.dumps(known | {str(step): self.accuracy(model)}))
+    if not file.exists():
+        measure(0, load_model(str(here.shared / f"base-{task}" / "export")))
+    return measure
 
 
 def share_exact(predictions: Sequence[Prediction]) -> float:
@@ -211,11 +201,7 @@ def judged(
     for index, case in enumerate(cases):
         source = codec.encode(codec.preprocess([PILImage.fromarray(case.source)])).stored_BL[0]
         asked = case.change.action
-        if dynamics:
-            codes_NL, scores_N = imagine_best(world, dynamics, source, str(asked), num_samples, index)
-        else:
-            codes_NL = world.imagine(source, str(asked), num_samples, index)
-            scores_N = np.zeros(num_samples)
+        codes_NL, scores_N = imagine_best(world, dynamics, source, str(asked), num_samples, index)
         images = [shrunk(np.asarray(image)) for image in codec.pictures(codes_NL)]
         yield [
             Judged(case.judge.judge(image, asked), asked, logprob)

@@ -90,7 +90,7 @@ def print_models(models: Sequence[KnownModel], as_json: bool) -> None:
     for model in models:
         grid = "×".join(map(str, model.grid or ()))
         does, train = ", ".join(model.does), ", ".join(model.train)
-        print(f"{model.name:<16}{does:<26}{train:<12}{grid:<8}{model.where}")
+        print(printable(f"{model.name:<16}{does:<26}{train:<12}{grid:<8}{model.where}"))
 
 
 def print_imagined(record: Mapping[str, Any], out: Path, as_json: bool) -> None:
