@@ -10,8 +10,9 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from evaluation.scene import NEW_SHAPES, SHAPES
+
 COLOURS = ("red", "green", "blue", "yellow", "purple", "white")
-SHAPES = ("ball", "box", "triangle", "cross")
 DIRECTIONS = ("left", "right", "up", "down")
 CAMERA: dict[str, tuple[str, ...]] = {
     "pan": ("left", "right"),
@@ -94,7 +95,7 @@ def parse(text: str) -> Action | None:
         verb for verb in OBJECT_VERBS if verb in found
     )
     new_colour = found.get("new")
-    if colour not in COLOURS or shape not in SHAPES or new_colour not in (None, *COLOURS):
+    if colour not in COLOURS or shape not in SHAPES + NEW_SHAPES or new_colour not in (None, *COLOURS):
         return None
     return Action(verb, colour, shape, direction, new_colour)
 

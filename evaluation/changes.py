@@ -12,13 +12,21 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 from numpy.random import Generator
 
-from evaluation.actions import CAMERA, COLOURS, DIRECTIONS, SHAPES, Action
-from evaluation.scene import Camera, Scene, Thing
+from evaluation.actions import CAMERA, COLOURS, DIRECTIONS, Action
+from evaluation.scene import SHAPES, Camera, Scene, Thing
 
 CLASSES = ("move", "add", "remove", "resize", "turn", "paint", "pan", "tilt", "zoom", "roll")
 """Action classes of clips; `resize` is grow and shrink."""
 VECTOR = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1)}
-SYMMETRY_DEG = {"box": 90.0, "triangle": 120.0, "cross": 90.0}
+SYMMETRY_DEG = {
+    "box": 90.0,
+    "triangle": 120.0,
+    "cross": 90.0,
+    "star": 72.0,
+    "arrow": 360.0,
+    "heart": 360.0,
+    "moon": 360.0,
+}
 
 # How much an action may do: lengths in units of the view's side, factors, degrees.
 MOVE = (0.15, 0.5)
@@ -46,9 +54,9 @@ class Change(NamedTuple):
     after: Scene
 
 
-def draw_scene(rng: Generator) -> Scene:
+def draw_scene(rng: Generator, shapes: tuple[str, ...] = SHAPES) -> Scene:
     """One to three objects of different looks that do not touch, before a textured backdrop."""
-    scene = Scene((), Camera(), int(rng.integers(2**40)))
+    scene = Scene((), Camera(), int(rng.integers(2**40)), shapes)
     for _ in range(int(rng.integers(1, 4))):
         thing = _draw_thing(rng, scene)
         if thing is not None:
@@ -77,10 +85,10 @@ def between(change: Change, progress: float) -> Scene:
     before, after = change.before, change.after
     if change.action.verb in _STEP_VERBS:
         return after if progress >= 1 else before
-    return Scene(
-        tuple(_mix(a, b, progress) for a, b in zip(before.things, after.things, strict=True)),
-        _mix(before.camera, after.camera, progress),
-        before.backdrop,
+    return replace(
+        before,
+        things=tuple(_mix(a, b, progress) for a, b in zip(before.things, after.things, strict=True)),
+        camera=_mix(before.camera, after.camera, progress),
     )
 
 
@@ -154,7 +162,7 @@ def _replaced(scene: Scene, old: Thing, new: Thing, action: Action) -> Change | 
 def _draw_thing(rng: Generator, scene: Scene) -> Thing | None:
     taken = {(thing.shape, thing.colour) for thing in scene.things}
     for _ in range(20):
-        shape, colour = str(rng.choice(SHAPES)), str(rng.choice(COLOURS))
+        shape, colour = str(rng.choice(scene.shapes)), str(rng.choice(COLOURS))
         camera = scene.camera
         radius = rng.uniform(*ADDED_RADIUS)
         x, y = (rng.uniform(0.1, 0.9, 2) - 0.5) / camera.zoom + (camera.x, camera.y)

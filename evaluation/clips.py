@@ -20,7 +20,7 @@ from numpy.random import Generator
 
 from evaluation.changes import CLASSES, Change, between, draw_change, draw_scene
 from evaluation.distractors import Recording, disturbances, draw_recording, record
-from evaluation.scene import Image, Scene
+from evaluation.scene import SHAPES, Image, Scene
 from evaluation.triplets import Split, split_rng
 from schemas.errors import InputError
 
@@ -73,13 +73,14 @@ def write_clips(
     split: Split,
     seed: int,
     side: int = 128,
+    shapes: tuple[str, ...] = SHAPES,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[Truth]:
     """Write `folder/clips/CLASS/NAME.mp4` and `folder/truth.jsonl`; the same files for the same seed."""
     truths: list[Truth] = []
     for index in range(num_clips):
         action_class = CLASSES[index % len(CLASSES)]
-        truths.append(_write_clip(folder / "clips", action_class, split, seed, index, side))
+        truths.append(_write_clip(folder / "clips", action_class, split, seed, index, side, shapes))
         progress(index + 1, num_clips)
     lines = [json.dumps(asdict(truth), ensure_ascii=False) + "\n" for truth in truths]
     (folder / "truth.jsonl").write_text("".join(lines))
@@ -103,11 +104,13 @@ def read_truth(folder: Path) -> dict[str, Truth]:
     return truths
 
 
-def _write_clip(folder: Path, action_class: str, split: Split, seed: int, index: int, side: int) -> Truth:
+def _write_clip(
+    folder: Path, action_class: str, split: Split, seed: int, index: int, side: int, shapes: tuple[str, ...]
+) -> Truth:
     rng = split_rng(split, seed, 2**32 + index)
     fps = int(rng.choice((20, 24, 25, 30)))
     recording = draw_recording(rng)
-    shots = [_draw_shot(rng, action_class) for _ in range(2 if rng.random() < CUT_SHARE else 1)]
+    shots = [_draw_shot(rng, action_class, shapes) for _ in range(2 if rng.random() < CUT_SHARE else 1)]
     path = folder / action_class / f"{split}-{seed}-{index:06d}.mp4"
     path.parent.mkdir(parents=True, exist_ok=True)
     _encode(path, _frames(shots, recording, side, rng), fps, side, crf=int(rng.integers(17, 28)))
@@ -121,12 +124,12 @@ def _write_clip(folder: Path, action_class: str, split: Split, seed: int, index:
     return Truth(video, action_class, segments, tuple(start / fps for start in starts[1:]))
 
 
-def _draw_shot(rng: Generator, action_class: str) -> _Shot:
+def _draw_shot(rng: Generator, action_class: str, shapes: tuple[str, ...]) -> _Shot:
     """Two to four actions of one class, one after the other, with a short rest after each."""
     while True:
         # Drawn anew with the scene: from a scene of two objects nobody can remove three.
         num_actions = int(rng.integers(2, 5))
-        scene = draw_scene(rng)
+        scene = draw_scene(rng, shapes)
         scenes = [scene] * int(rng.integers(*_REST_FRAMES))
         spans: list[tuple[int, int, Change]] = []
         for _ in range(60):

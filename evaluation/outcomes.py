@@ -14,7 +14,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from evaluation.actions import CAMERA, COLOURS, DIRECTIONS, SHAPES, Action
+from evaluation.actions import CAMERA, COLOURS, DIRECTIONS, Action
 from evaluation.changes import (
     ADDED_ANGLE,
     ADDED_RADIUS,
@@ -168,7 +168,7 @@ def _added_families(scene: Scene) -> Iterator[Family]:
     rows = [((y - 0.5) / camera.zoom + camera.y) for y in _ADDED_GRID]
     grid = tuple((float(x), float(y), ADDED_RADIUS[0], 0.0) for y in rows for x in places)
     for colour in COLOURS:
-        for shape in SHAPES:
+        for shape in scene.shapes:
             if (colour, shape) not in taken:
                 action = Action("add", colour, shape)
                 yield Family(action, None, lambda p, s=shape, c=colour: Thing(s, c, *p), bounds, steps, grid)

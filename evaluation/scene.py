@@ -31,7 +31,31 @@ _OUTLINES = {
         *((0.36, 1.1), (-0.36, 1.1), (-0.36, 0.36), (-1.1, 0.36), (-1.1, -0.36), (-0.36, -0.36)),
     ],
     "ball": [(np.cos(angle), np.sin(angle)) for angle in np.linspace(0, 2 * np.pi, 40, endpoint=False)],
+    "star": [
+        (length * np.sin(angle), -length * np.cos(angle))
+        for length, angle in zip((1.2, 0.5) * 5, np.linspace(0, 2 * np.pi, 10, endpoint=False), strict=True)
+    ],
+    "arrow": [
+        (0.0, -1.2),
+        (0.95, -0.15),
+        (0.4, -0.15),
+        (0.4, 1.0),
+        (-0.4, 1.0),
+        (-0.4, -0.15),
+        (-0.95, -0.15),
+    ],
+    "heart": [
+        (np.sin(angle) ** 3, -(13 * np.cos(angle) - 5 * np.cos(2 * angle) - 2 * np.cos(3 * angle)) / 13)
+        for angle in np.linspace(0, 2 * np.pi, 40, endpoint=False)
+    ],
+    "moon": [
+        *((np.cos(angle), np.sin(angle)) for angle in np.deg2rad(np.linspace(52.4, 307.6, 30))),
+        *((0.5 + 0.8 * np.cos(angle), 0.8 * np.sin(angle)) for angle in np.deg2rad(np.linspace(278, 82, 20))),
+    ],
 }
+SHAPES = ("ball", "box", "triangle", "cross")
+NEW_SHAPES = ("star", "arrow", "heart", "moon")
+"""Never in what the embedded models were trained on."""
 _MARGIN = 0.75
 """How far the backdrop reaches beyond the view at rest, on each side."""
 _SUBPIXEL_BITS = 4
@@ -67,6 +91,8 @@ class Scene:
     camera: Camera
     backdrop: int
     """Seed of the background's texture."""
+    shapes: tuple[str, ...] = SHAPES
+    """Those of objects that may be added."""
 
 
 def render(scene: Scene, side: int) -> Image:

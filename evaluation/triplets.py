@@ -18,7 +18,7 @@ from PIL import Image as PILImage
 from evaluation.actions import CAMERA
 from evaluation.changes import Change, draw_change, draw_scene
 from evaluation.distractors import ROUGH_SHARE, compressed, decompressed, disturbances, draw_recording, record
-from evaluation.scene import Image
+from evaluation.scene import SHAPES, Image
 from models.codec import ImageCodec
 from schemas.clips import Clip, WorkUnit, stable_id
 from schemas.dataset import triplet_schema
@@ -43,8 +43,8 @@ class Draw(NamedTuple):
     """How often each motion of the camera is tried, where moving an object is 5."""
     rough_share: float = ROUGH_SHARE
     """Of chains that are hand-held, flickering or dim."""
-    object_verbs: tuple[str, ...] = tuple(_OBJECT_WEIGHTS)
-    """What is tried on objects; `add` brings `remove` with it, its inverse."""
+    shapes: tuple[str, ...] = SHAPES
+    """Of objects."""
 
 
 USUAL = Draw()
@@ -65,10 +65,9 @@ def split_rng(split: Split, seed: int, index: int) -> Generator:
 def draw_chain(rng: Generator, num_changes: int = CHANGES_PER_CHAIN, draw: Draw = USUAL) -> Chain:
     """A scene and what was done to it, recorded under one set of distractors."""
     recording = draw_recording(rng, draw.rough_share)
-    scene = draw_scene(rng)
+    scene = draw_scene(rng, draw.shapes)
     changes: list[Change] = []
-    weights = {verb: _OBJECT_WEIGHTS[verb] for verb in draw.object_verbs}
-    weights |= dict.fromkeys(CAMERA, draw.camera_weight)
+    weights = _OBJECT_WEIGHTS | dict.fromkeys(CAMERA, draw.camera_weight)
     names, odds = list(weights), np.array(list(weights.values()))
     while len(changes) < num_changes:
         change = draw_change(rng, scene, str(rng.choice(names, p=odds / odds.sum())))

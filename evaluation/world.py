@@ -21,7 +21,7 @@ from evaluation.changes import CLASSES, Change, draw_change, draw_scene
 from evaluation.contact_sheet import Step
 from evaluation.judge import Judge, Verdict
 from evaluation.outcomes import picture, shrunk
-from evaluation.scene import Image
+from evaluation.scene import SHAPES, Image
 from evaluation.triplets import split_rng
 from models.codec import ImageCodec
 from models.token_vlm import TokenVLM
@@ -82,11 +82,11 @@ class BestOfN:
     judge: dict[str, dict[int, Mean]]
 
 
-def draw_case(seed: int, index: int) -> Case:
+def draw_case(seed: int, index: int, shapes: tuple[str, ...] = SHAPES) -> Case:
     """A test scene and a change; classes take turns. The same for the same seed and index."""
     rng = split_rng("test", seed, _FIRST_DRAW + index)
     while True:
-        change = draw_change(rng, draw_scene(rng), CLASSES[index % len(CLASSES)])
+        change = draw_change(rng, draw_scene(rng, shapes), CLASSES[index % len(CLASSES)])
         if change is not None and change.action in (judge := Judge(change.before)).actions:
             return Case(change, judge, picture(change.before), picture(change.after))
 

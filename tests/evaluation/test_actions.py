@@ -1,6 +1,7 @@
 import pytest
 
-from evaluation.actions import CAMERA, OBJECT_VERBS, all_actions, parse
+from evaluation.actions import CAMERA, OBJECT_VERBS, Action, all_actions, parse
+from evaluation.scene import NEW_SHAPES
 
 
 def test_every_sentence_is_parsed_back():
@@ -18,6 +19,12 @@ def test_every_verb_has_sentences():
 
 def test_the_inverse_of_the_inverse_is_the_action():
     assert [action for action in all_actions() if action.inverse().inverse() != action] == []
+
+
+def test_objects_of_a_new_shape_are_understood():
+    for shape in NEW_SHAPES:
+        action = Action("paint", "red", shape, None, "blue")
+        assert parse(str(action)) == action
 
 
 def test_only_turning_is_its_own_inverse():

@@ -6,7 +6,7 @@ import pytest
 from evaluation.actions import Action
 from evaluation.changes import CLASSES, draw_change, draw_scene, fits
 from evaluation.outcomes import SIDE, Family, Stage, families, picture
-from evaluation.scene import Camera, Scene, Thing
+from evaluation.scene import NEW_SHAPES, SHAPES, Camera, Scene, Thing
 
 RED_BALL = Thing("ball", "red", 0.3, 0.3, 0.18, 0.0)
 BLUE_BOX = Thing("box", "blue", 0.7, 0.7, 0.18, 5.0)
@@ -17,11 +17,12 @@ def family(action: Action) -> Family:
     return next(family for family in families(SCENE) if family.action == action)
 
 
+@pytest.mark.parametrize("shapes", [SHAPES, NEW_SHAPES])
 @pytest.mark.parametrize("action_class", CLASSES)
-def test_every_change_that_is_drawn_is_of_a_family(action_class: str):
+def test_every_change_that_is_drawn_is_of_a_family(action_class: str, shapes: tuple[str, ...]):
     for seed in range(6):
         rng = np.random.default_rng(seed)
-        change = draw_change(rng, draw_scene(rng), action_class)
+        change = draw_change(rng, draw_scene(rng, shapes), action_class)
         if change is not None:
             assert change.action in {family.action for family in families(change.before)}
 

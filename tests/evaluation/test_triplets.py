@@ -7,6 +7,7 @@ import torch
 from PIL import Image
 
 from evaluation.actions import parse
+from evaluation.scene import NEW_SHAPES
 from evaluation.triplets import (
     CHAINS_PER_UNIT,
     TRIPLETS_PER_UNIT,
@@ -92,7 +93,9 @@ def test_camera_weight_says_how_often_the_camera_moves():
     assert sum(change.action.is_camera for change in moving.changes) > 20
 
 
-def test_objects_change_as_asked():
-    chain = draw_chain(np.random.default_rng(0), num_changes=20, draw=Draw(1.0, 0.0, ("add",)))
-    on_objects = {change.action.verb for change in chain.changes if not change.action.is_camera}
-    assert on_objects == {"add"}
+def test_objects_have_the_shapes_that_were_asked_for():
+    chain = draw_chain(np.random.default_rng(0), num_changes=20, draw=Draw(shapes=NEW_SHAPES))
+    shapes = {thing.shape for change in chain.changes for thing in change.after.things}
+    added = {change.action.shape for change in chain.changes if change.action.verb == "add"}
+    assert added <= shapes <= set(NEW_SHAPES)
+    assert len(shapes) > 1
