@@ -46,15 +46,15 @@ def made(job: Job, step: int) -> list[TokenBatch]:
     return [job.batches.batch([job.order.sample(position) for position in positions], positions)]
 
 
-def kinescribe(config: WorldTraining, job: Job) -> Turn:
+def kinescribe(config: WorldTraining, job: Job, steps: int) -> Turn:
     """The project's loop and engine, logging at the end of each turn."""
     engine = DeepSpeedEngine(
-        job.module, config.optimization, config.engine, config.steps, config.rank_micro_batch, 1
+        job.module, config.optimization, config.engine, steps, config.rank_micro_batch, 1
     )
     hooks = Hooks(MetricsLog(Path(config.out), 0).write, lambda step: None, dict)
 
     def turn(start: int, end: int) -> None:
-        schedule = Schedule(end, config.batch, config.seed, config.steps, config.steps, config.steps)
+        schedule = Schedule(end, config.batch, config.seed, steps, steps, steps)
         train(engine, partial(made, job), schedule, hooks, start)
 
     return turn
@@ -66,7 +66,7 @@ def bare(config: WorldTraining, batches: Sequence[TokenBatch]) -> Turn:
 
     network = AutoModelForCausalLM.from_pretrained(EMBEDDED["embedded"])
     chosen = config.optimization
-    warmup = {"num_warmup_steps": chosen.warmup_steps, "num_training_steps": config.steps}
+    warmup = {"num_warmup_steps": chosen.warmup_steps, "num_training_steps": len(batches)}
     schedule: Any = partial(get_cosine_schedule_with_warmup, **warmup)
     engine: Any = deepspeed.initialize(
         model=network,
@@ -136,20 +136,21 @@ def ratio(name: str, values: Sequence[float]) -> dict[str, Any]:
 def measure(folder: Path, batch: int, num: int, steps: int) -> dict[str, Any]:
     write_triplets(str(folder / "triplets"), 1, "train", 0, ImageCodec.load(EMBEDDED["embedded"] / CODEC))
     given = {"data": [str(folder / "triplets")], "init": "embedded", "batch": batch}
-    given |= {"steps": (num + 1) * steps, "log_every": 1, "engine": {"precision": "fp32"}}
+    total = (num + 1) * steps
+    given |= {"steps": total, "log_every": 1, "engine": {"precision": "fp32"}}
     weighted, unweighted = (
         WorldTraining.model_validate(given | {"out": str(folder / weights), "weights": weights})
         for weights in ("l2", "none")
     )
     jobs = make_job(weighted), make_job(unweighted)
-    ready = [made(jobs[1], step)[0] for step in range(weighted.steps)]
+    ready = [made(jobs[1], step)[0] for step in range(total)]
     sides = {
-        "weighted": kinescribe(weighted, jobs[0]),
-        "unweighted": kinescribe(unweighted, jobs[1]),
+        "weighted": kinescribe(weighted, jobs[0], total),
+        "unweighted": kinescribe(unweighted, jobs[1], total),
         "bare": bare(unweighted, ready),
     }
     found = list(rounds(sides, num, steps))
-    batch_s = timed(lambda: [made(jobs[0], step) for step in range(weighted.steps)]) / weighted.steps
+    batch_s = timed(lambda: [made(jobs[0], step) for step in range(total)]) / total
     medians = {name: statistics.median(step_s[name] for step_s in found) for name in sides}
     return {
         **{f"{name}_cpu_s": round(seconds, 4) for name, seconds in medians.items()},

@@ -6,6 +6,7 @@ it, because a resumed run must continue the one that was interrupted.
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
@@ -47,7 +48,9 @@ class TrainConfig(Config):
     held_out: tuple[str, ...] = ()
     """Datasets whose loss is measured and never trained on."""
     held_out_samples: Positive = 1024
-    steps: Positive
+    steps: Positive | None = None
+    epochs: Positive | None = None
+    """How often every sample is seen, instead of `steps`."""
     batch: Positive = 64
     """Samples a step, over all workers."""
     micro_batch: Positive | None = None
@@ -59,6 +62,12 @@ class TrainConfig(Config):
     evaluate_every: Positive = 1000
     checkpoint_every: Positive = 500
     keep_checkpoints: Positive = 2
+
+    @model_validator(mode="after")
+    def _one_length(self) -> Self:
+        if (self.steps is None) == (self.epochs is None):
+            raise ValueError(f"give one of steps and epochs, got {self.steps} and {self.epochs}")
+        return self
 
     @model_validator(mode="after")
     def _batch_divides(self) -> Self:
@@ -90,6 +99,10 @@ class TrainConfig(Config):
     def rank_micro_batch(self) -> int:
         """Samples that one worker computes at once."""
         return self.micro_batch or max(1, self.batch // self.engine.workers)
+
+    def num_steps(self, num_samples: int) -> int:
+        """How many steps the run has, with that many samples in its data."""
+        return self.steps or math.ceil((self.epochs or 0) * num_samples / self.batch)
 
 
 class NewCodec(Config):

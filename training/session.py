@@ -37,12 +37,13 @@ class TrainSession:
         self.say = say
         self.out = Path(config.out)
         self.job = make_job(config)
+        self.steps = config.num_steps(len(self.job.batches))
         per_rank = config.batch // config.engine.workers
         self.engine = DeepSpeedEngine(
             self.job.module,
             config.optimization,
             config.engine,
-            config.steps,
+            self.steps,
             config.rank_micro_batch,
             per_rank // config.rank_micro_batch,
         )
@@ -59,7 +60,7 @@ class TrainSession:
         with contextlib.ExitStack() as stack:
             if self.engine.rank == 0:
                 self.log = stack.enter_context(MetricsLog(self.out, start))
-            train(self.engine, self._batches, _schedule(self.config), hooks, start)
+            train(self.engine, self._batches, self._schedule(), hooks, start)
         self._export()
 
     def _resume(self) -> int:
@@ -100,8 +101,8 @@ class TrainSession:
         self.log.write(step, metrics)
         config = self.config
         if "samples_per_s" in metrics:
-            metrics["left_s"] = (config.steps - step) * config.batch / metrics["samples_per_s"]
-        self.report({"step": step, "steps": config.steps, **metrics})
+            metrics["left_s"] = (self.steps - step) * config.batch / metrics["samples_per_s"]
+        self.report({"step": step, "steps": self.steps, **metrics})
 
     def _checkpoint(self, step: int) -> None:
         folder = self.out / "checkpoints"
@@ -124,13 +125,13 @@ class TrainSession:
             written.rename(self.out / "export")
         self.engine.barrier()
 
-
-def _schedule(config: TrainConfig) -> Schedule:
-    return Schedule(
-        steps=config.steps,
-        batch=config.batch,
-        seed=config.seed,
-        log_every=config.log_every,
-        evaluate_every=config.evaluate_every,
-        checkpoint_every=config.checkpoint_every,
-    )
+    def _schedule(self) -> Schedule:
+        config = self.config
+        return Schedule(
+            steps=self.steps,
+            batch=config.batch,
+            seed=config.seed,
+            log_every=config.log_every,
+            evaluate_every=config.evaluate_every,
+            checkpoint_every=config.checkpoint_every,
+        )

@@ -12,6 +12,7 @@ GIVEN = ["data=[triplets]", "out=run", "steps=100"]
     [
         (CodecTraining, ["batch=10", "micro_batch=4"], "batch must be a multiple of"),
         (CodecTraining, ["log_every=20", "checkpoint_every=50"], "checkpoint_every must be a multiple of"),
+        (CodecTraining, ["epochs=2"], "give one of steps and epochs, got 100 and 2"),
         (DynamicsTraining, [], "give one of init"),
         (
             WorldTraining,
@@ -29,3 +30,8 @@ GIVEN = ["data=[triplets]", "out=run", "steps=100"]
 def test_what_cannot_be_trained_is_refused(kind: type[TrainConfig], options: list[str], message: str):
     with pytest.raises(ConfigError, match=message):
         load_config(kind, None, [*GIVEN, *options])
+
+
+def test_epochs_take_as_many_steps_as_see_every_sample_so_often():
+    config = CodecTraining(data=("triplets",), out="run", epochs=3, batch=64)
+    assert config.num_steps(num_samples=100) == 5
