@@ -48,7 +48,8 @@ RESUME = "stopped; run the same command again to resume"
 
 
 def _pair_extractor(config: LabelConfig, root: str) -> Extractor:
-    return PairExtractor(config.limits, config.keyframes, config.image, partial(forbidden, root=root))
+    may_not = partial(forbidden, root=root, roots=config.roots)
+    return PairExtractor(config.limits, config.keyframes, config.image, may_not)
 
 
 def _load_model(name: str, precision: Precision) -> TokenVLM:
@@ -124,7 +125,7 @@ def _bind_units(job: Job) -> tuple[Run, list[WorkUnit]]:
     config = job.config
     model = identify(config.dynamics)
     with closing(job.sessions.make_extractor(config, input_root(job.input))) as extractor:
-        clips = list_clips(job.input, config.limits, extractor.duration_s)
+        clips = list_clips(job.input, config.limits, extractor.duration_s, config.roots)
     run = Run(
         version=VERSION,
         config=config.model_dump(mode="json"),

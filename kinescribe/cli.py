@@ -46,6 +46,10 @@ Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Override one key, e.g. keyframes.min_interval=10."),
 ]
+Roots = Annotated[
+    list[str] | None,
+    typer.Option("--root", help="A folder, beside the input's own, in which its files may lie; repeatable."),
+]
 Num = Annotated[int, typer.Option(min=1, help="How many to draw, at least.")]
 Split = Annotated[Literal["train", "test"], typer.Option(help="Draws of the two never meet.")]
 
@@ -55,7 +59,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         app(arguments)
     except UserError as error:
-        print("error: " + "\n".join(map(printable, str(error).split("\n"))), file=sys.stderr)
+        from storage.uri import redact
+
+        print("error: " + "\n".join(map(printable, redact(str(error)).split("\n"))), file=sys.stderr)
         sys.exit(2)
 
 
@@ -103,6 +109,7 @@ def label(
     decode_workers: Annotated[int | None, typer.Option(help="Most decoders at once.")] = None,
     label_workers: Annotated[int | None, typer.Option(help="Most models at once.")] = None,
     micro_batch: Annotated[int | None, typer.Option(help="Pairs in one batch of the model.")] = None,
+    root: Roots = None,
     retry_rejected: Annotated[
         bool, typer.Option("--retry-rejected", help="Try the clips again that were rejected so far.")
     ] = False,
@@ -111,7 +118,7 @@ def label(
     """Label videos: key frames, pairs, the action between them and its likelihood."""
     from schemas.config import LabelConfig, Resources, load_config
 
-    given = _given(**{"dynamics": dynamics, "annotation.scores": scores})
+    given = _given(**{"dynamics": dynamics, "annotation.scores": scores, "roots": root})
     settings = load_config(LabelConfig, _read(config), [*(overrides or []), *given])
     speed = _given(decode_workers=decode_workers, label_workers=label_workers, micro_batch=micro_batch)
     resources = load_config(Resources, None, speed)
@@ -132,12 +139,14 @@ def ingest(
         str | None, typer.Option(help="The model whose codec makes the codes: 'embedded' or its folder.")
     ] = None,
     decode_workers: Annotated[int | None, typer.Option(min=1, help="Most decoders at once.")] = None,
+    root: Roots = None,
     as_json: Json = False,
 ) -> None:
     """Take in triplets whose action is given: a dataset like those of `label`, to train on."""
     from schemas.config import IngestConfig, load_config
 
-    settings = load_config(IngestConfig, _read(config), [*(overrides or []), *_given(dynamics=dynamics)])
+    given = _given(dynamics=dynamics, roots=root)
+    settings = load_config(IngestConfig, _read(config), [*(overrides or []), *given])
     from labeling.ingest import run_ingest
 
     with stdout_for_results(), counted("triplets") as progress:

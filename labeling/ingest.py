@@ -68,7 +68,8 @@ def run_ingest(
     done = len(given) - sum(len(unit.clips) for unit in pending)
     progress(done, len(given))
     if pending:
-        make = partial(EndsExtractor, config.limits, config.image, partial(given_forbidden, input))
+        may_not = partial(given_forbidden, input, roots=config.roots)
+        make = partial(EndsExtractor, config.limits, config.image, may_not)
         annotator = GivenAnnotator(_load_codec(folder / CODEC), given)
         with _extracting(make, decode_workers or os.cpu_count() or 1) as extract:
             extracted = _extracted(pending, given, extract)

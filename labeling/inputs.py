@@ -10,11 +10,12 @@ from __future__ import annotations
 import os
 import posixpath
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path, PurePosixPath
 
-from labeling.manifest import MANIFESTS, PASSWORD, read_manifest
+from labeling.manifest import MANIFESTS, read_manifest
 from labeling.units import cut_windows
 from schemas.clips import Clip, stable_id
 from schemas.config import Limits
@@ -27,17 +28,21 @@ mp4 mpe mpeg mpg mts mxf nut obu ogm ogv qt rm rmvb ts vob webm wmv y4m
 """
 VIDEOS = frozenset(f".{extension}" for extension in _EXTENSIONS.split())
 """Extensions that are taken from a folder; a file that is named itself is always taken."""
+OUTSIDE = "a path or a link that leaves the input's folder; if it should, allow where it leads by --root"
 PROBED_BYTES = 16 << 20
 """Smaller files are hardly longer than a window, and opening each would take longer than labelling it."""
 
 
 def list_clips(
-    input: str, limits: Limits, duration_of: Callable[[Clip], float | None] | None = None
+    input: str,
+    limits: Limits,
+    duration_of: Callable[[Clip], float | None] | None = None,
+    roots: Sequence[str] = (),
 ) -> list[Clip]:
     """The clips of an input in a fixed order, long ones cut into windows.
 
-    `duration_of` probes the duration in seconds of files that are large enough to be long, one after
-    another. Raises InputError where the input cannot be taken as a whole.
+    `duration_of` probes the duration in seconds of files that are large enough to be long and may be read,
+    one after another. Raises InputError where the input cannot be taken as a whole.
     """
     try:
         clips = list(_clips(absolute_input(input)))
@@ -45,7 +50,8 @@ def list_clips(
         raise InputError(f"{input} cannot be listed: {error}; check its name and your permissions") from error
     if not clips:
         raise InputError(f"{input} holds no video; give a file, folder, glob, URL or manifest with some")
-    return list(_windowed(clips, input_root(input), limits, duration_of))
+    may_not = partial(forbidden, root=input_root(input), roots=roots)
+    return list(_windowed(clips, may_not, limits, duration_of))
 
 
 def input_root(input: str) -> str:
@@ -56,37 +62,34 @@ def input_root(input: str) -> str:
     return posixpath.dirname(input) if _is_manifest(input) else input.rstrip("/")
 
 
-def forbidden(uri: str, root: str) -> str | None:
+def forbidden(uri: str, root: str, roots: Sequence[str] = ()) -> str | None:
     """Why a clip of an input with this root must not be read, None if it may.
 
-    Only a manifest can name clips outside its folder: as a whole path, not by `..` or through a link.
+    A local file must lie below the root, or below another of `roots`, once all links are followed: a list
+    from elsewhere must not have the files of whoever reads it read. Only a manifest can name other stores.
     """
     if "\0" in uri:
         return "a name with a zero byte"
     if not files.is_supported(uri):
         return f"a chained URL, or none of {', '.join(files.SCHEMES)}"
-    if files.is_local(uri) and not files.is_local(root):
-        return "a local path in an input that is not local"
-    if not is_below(uri, root):
-        return None
-    if not is_below(posixpath.normpath(uri), posixpath.normpath(root)):
-        return "a path that leaves the input by '..'"
-    if files.is_local(uri):
-        path, top = (os.path.realpath(files.local_path(one)) for one in (uri, root))
-        if not is_below(path, top):
-            return "a link that leaves the input"
-    return None
+    if not files.is_local(uri):
+        return "a path that leads upwards by '..'" if ".." in uri.split("/") else None
+    allowed = (one for one in (root, *roots) if files.is_local(one))
+    path, *tops = (os.path.realpath(files.local_path(one)) for one in (uri, *allowed))
+    return None if any(is_below(path, top) for top in tops) else OUTSIDE
 
 
-def outside(uri: str, root: str) -> str | None:
-    """Why a file must not be read where nothing but the folder `root` may be, None if it may."""
-    return forbidden(uri, root) or (None if is_below(uri, root) else "a path outside the input's folder")
+def outside(uri: str, root: str, roots: Sequence[str] = ()) -> str | None:
+    """Why a file must not be read where nothing but these folders may be, None if it may."""
+    if why := forbidden(uri, root, roots):
+        return why
+    return None if files.is_local(uri) or is_below(uri, root) else OUTSIDE
 
 
 def absolute_input(uri: str) -> str:
-    """The input's name as it is understood in any working folder. Raises InputError for a password."""
-    if re.search(PASSWORD, uri):
-        raise InputError("the input's URL holds a password; give it by the store's environment variables")
+    """The input's name as it is understood in any working folder. Raises InputError for credentials."""
+    if files.holds_credentials(uri):
+        raise InputError(f"the input's URL {files.NO_CREDENTIALS}")
     return files.absolute(uri)
 
 
@@ -163,13 +166,16 @@ def uri_in(root: str, uri: str) -> str:
 
 
 def _windowed(
-    clips: list[Clip], root: str, limits: Limits, duration_of: Callable[[Clip], float | None] | None
+    clips: list[Clip],
+    may_not: Callable[[str], str | None],
+    limits: Limits,
+    duration_of: Callable[[Clip], float | None] | None,
 ) -> Iterator[Clip]:
     durations_s: dict[str, float | None] = {}
     if duration_of:
         clips = _sized(clips, limits.window_s)
         large = [clip for clip in clips if (clip.size_bytes or 0) > PROBED_BYTES]
-        durations_s = {clip.clip_id: duration_of(clip) for clip in large if not forbidden(clip.uri, root)}
+        durations_s = {clip.clip_id: duration_of(clip) for clip in large if not may_not(clip.uri)}
     for clip in clips:
         duration_s = durations_s.get(clip.clip_id)
         if duration_s is not None and duration_s > limits.max_duration_s:

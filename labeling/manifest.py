@@ -19,7 +19,6 @@ from storage import uri as files
 
 COLUMNS = ("uri", "action_class", "start_s", "end_s", "id")
 TIMES = ("start_s", "end_s")
-PASSWORD = r"://[^/@]*:[^/@]*@"
 
 MANIFESTS = (".csv", ".jsonl", ".parquet")
 """The kinds of manifest, by the end of their name."""
@@ -120,8 +119,8 @@ class Manifest:
         self.refuse(video.fill_null("") == "", "uri must name a video", video)
         self.refuse(video.str.contains("\0", literal=True), "uri must hold no zero byte", video)
         self.refuse(
-            video.str.contains(PASSWORD),
-            "uri must hold no password; give it by the store's environment variables",
+            video.str.contains(files.CREDENTIALS),
+            f"uri {files.NO_CREDENTIALS}",
             pl.Series(["***"] * len(rows)),
         )
         self.refuse(~(start.is_finite() & (start >= 0)), "start_s must be at least 0", start)

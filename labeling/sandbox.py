@@ -117,9 +117,11 @@ class Sandbox:
         try:
             _exchange(self._process, limits.encode(), START_TIMEOUT_S)
         except OSError as error:
-            last = self._last_words()
+            died = self._obituary(self._process)
             self.close()
-            raise RuntimeError(f"{' '.join(self._command)} does not start: {last}") from error
+            if isinstance(died, _Killed):
+                raise died from None
+            raise RuntimeError(f"{' '.join(self._command)} does not start: {died.message}") from error
 
     def _obituary(self, process: subprocess.Popen[bytes]) -> Rejected:
         with contextlib.suppress(subprocess.TimeoutExpired):

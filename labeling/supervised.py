@@ -7,20 +7,18 @@ triplet (a missing file, no words) is left to its extraction. Knows nothing of w
 from __future__ import annotations
 
 import posixpath
-import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from labeling.inputs import absolute_input, forbidden, outside, relative_uri, uri_in
-from labeling.manifest import MANIFESTS, PASSWORD, Manifest
+from labeling.manifest import MANIFESTS, Manifest
 from schemas.clips import Clip, GivenTriplet, stable_id
 from schemas.errors import InputError
 from storage import uri as files
-from storage.run import redact
 
 AURORA = ".json"
 SEGMENTS = ("uri", "action_class", "start_s", "end_s", "narration")
@@ -49,13 +47,14 @@ def list_given(input: str) -> list[GivenTriplet]:
     return triplets
 
 
-def given_forbidden(input: str, uri: str) -> str | None:
+def given_forbidden(input: str, uri: str, roots: Sequence[str] = ()) -> str | None:
     """Why a file that this input names must not be read, None if it may.
 
-    A table may name videos elsewhere, as a manifest may; images may only lie in the folder of their JSON.
+    A table may name videos in stores, as a manifest may; images may only lie in the folder of their JSON, or
+    on this machine below one of `roots`.
     """
     root = _root(absolute_input(input))
-    return outside(uri, root) if _kind(input) == AURORA else forbidden(uri, root)
+    return outside(uri, root, roots) if _kind(input) == AURORA else forbidden(uri, root, roots)
 
 
 def _kind(input: str) -> str:
@@ -80,8 +79,8 @@ def _edits(input: str) -> Iterator[GivenTriplet]:
         raise InputError(f"{input}{_explain(error)}") from error
     for number, edit in enumerate(edits, 1):
         uris = (uri_in(root, edit.input), uri_in(root, edit.output))
-        if any(re.search(PASSWORD, uri) for uri in uris):
-            raise InputError(f"{input}, item {number}: a path must hold no password; use a path below {root}")
+        if any(map(files.holds_credentials, uris)):
+            raise InputError(f"{input}, item {number}: a path {files.NO_CREDENTIALS}")
         yield _given(root, uris, edit.instruction, seen, edit.task)
 
 
@@ -108,7 +107,7 @@ def _given(
     # The same item may be listed twice; both are kept apart.
     clip_id = stable_id(*parts, seen[parts])
     seen[parts] += 1
-    return GivenTriplet(Clip(clip_id, redact(uris[0]), action_class, start_s, end_s), action, uris)
+    return GivenTriplet(Clip(clip_id, uris[0], action_class, start_s, end_s), action, uris)
 
 
 def _explain(error: ValidationError) -> str:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 from pydantic import BaseModel, Field, ValidationError
 
 from schemas.errors import ConfigError
+from storage.uri import holds_credentials
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
@@ -68,6 +69,8 @@ class Endpoint:
     @classmethod
     def named(cls, name: str) -> Endpoint:
         """The endpoint called MODEL@URL. Raises ConfigError."""
+        if holds_credentials(name):
+            raise ConfigError("a judge's URL must hold no password and no key; give it in OPENAI_API_KEY")
         model, _, url = name.rpartition("@")
         if not model or not url.startswith(("http://", "https://")):
             raise ConfigError(f"no endpoint {name!r}: give MODEL@URL, e.g. qwen@http://localhost:8000/v1")
@@ -85,7 +88,7 @@ class Endpoint:
 
         async def ask_one(name: str, question: Question) -> None:
             async with slots:
-                heard(name, await self._reply(client, question))
+                heard(name, _without_key(await self._reply(client, question)))
 
         async with (
             AsyncOpenAI(
@@ -117,6 +120,12 @@ class Endpoint:
             return Reply(_Completion.model_validate_json(response.content).choices[0].message.content, None)
         except ValidationError:
             return Reply(response.content.decode(errors="replace"), "garbage")
+
+
+def _without_key(reply: Reply) -> Reply:
+    """A server that refuses a key may repeat it."""
+    key = os.environ.get("OPENAI_API_KEY")
+    return reply._replace(text=reply.text.replace(key, "***")) if key else reply
 
 
 def _data_url(file: Path) -> str:

@@ -6,6 +6,7 @@ part of its fingerprint: what changes the rows is here, what only changes speed 
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal, Self, TypeVar
@@ -18,6 +19,16 @@ from schemas.errors import ConfigError
 Positive = Annotated[int, Field(gt=0)]
 Seconds = Annotated[float, Field(gt=0)]
 Precision = Literal["auto", "bf16", "fp32"]
+
+
+def _folder(path: str) -> str:
+    if "://" in path:
+        raise ValueError("a root is a folder of this machine, not a URL")
+    return os.path.abspath(path)  # noqa: PTH100 (of a text, by its spelling alone)
+
+
+Roots = tuple[Annotated[str, AfterValidator(_folder)], ...]
+"""Folders in which an input's files may lie, beside its own."""
 
 
 class Config(BaseModel):
@@ -87,6 +98,7 @@ class LabelConfig(Config):
     annotation: Annotation = Annotation()
     clips_per_unit: Positive = 16
     max_reject_rate: Annotated[float, Field(ge=0, le=1)] = 0.5
+    roots: Roots = ()
 
     @model_validator(mode="after")
     def _window_fits(self) -> Self:
@@ -107,6 +119,7 @@ class IngestConfig(Config):
     image: StoredImage = StoredImage()
     triplets_per_unit: Positive = 64
     max_reject_rate: Annotated[float, Field(ge=0, le=1)] = 0.5
+    roots: Roots = ()
 
 
 class CurateConfig(Config):

@@ -120,9 +120,12 @@ def too_many_rejects(total: Receipt, max_reject_rate: float) -> str | None:
     """Why the run must end, or None; a share of very few clips says nothing."""
     if total.clips < FEWEST_CLIPS_TO_JUDGE or total.rejected <= max_reject_rate * total.clips:
         return None
+    remedy = "mend the input, or raise max_reject_rate"
+    if total.rejects[RejectCode.FORBIDDEN]:
+        remedy += ", or allow by --root what may be read outside the input's folder"
     table = "\n".join(f"  {reason:<16}{count:>8}" for reason, count in total.rejects.most_common())
     return (
         f"{total.rejected} of {total.clips} clips were rejected, more than max_reject_rate "
-        f"{max_reject_rate:g}:\n{table}\nmend the input, or raise max_reject_rate; what is labelled is "
-        "kept, and the same command goes on from there"
+        f"{max_reject_rate:g}:\n{table}\n{remedy}; what is labelled is kept, and the same command goes on "
+        "from there"
     )

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -43,9 +42,8 @@ ANOTHER_INPUT = (
 )
 REQUIRED = ("plan", "codec.id", "codec.grid")
 """What the identity of every run has."""
-NO_EFFECT = ("max_reject_rate",)
+NO_EFFECT = ("max_reject_rate", "roots")
 """Configuration that changes no row: it may differ when a run is resumed."""
-SECRETS = re.compile(r"(?<=://)[^/@\s]*:[^/@\s]*(?=@)|(?<=[?&])[^?&#\s]+")
 
 
 @dataclass(frozen=True)
@@ -209,9 +207,4 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
         if isinstance(value, Mapping):
             yield from _flat(value, f"{prefix}{key}.")
         else:
-            yield f"{prefix}{key}", redact(value) if isinstance(value, str) else value
-
-
-def redact(text: str) -> str:
-    """The text without passwords and signatures in its URIs."""
-    return SECRETS.sub("***", text) if "://" in text else text
+            yield f"{prefix}{key}", uri.redact(value) if isinstance(value, str) else value

@@ -209,8 +209,8 @@ def _feed(digest: hashlib.blake2b, values: Any) -> None:
 
 
 def _kept(message: str) -> str:
-    """As much of a message as a footer holds; half a surrogate pair could not be read back."""
-    return message[:MAX_MESSAGE].encode(errors="replace").decode()
+    """As much of a message as a footer holds, no secrets; half a surrogate pair could not be read back."""
+    return uri.redact(message)[:MAX_MESSAGE].encode(errors="replace").decode()
 
 
 def _assert_accounted(unit: WorkUnit, table: pa.Table, outcomes: Sequence[ClipOutcome]) -> None:

@@ -36,6 +36,14 @@ S3_OPTIONS = {
     # Half a minute of growing waits, which is what most outages and throttling take.
     "retries": {"mode": "standard", "total_max_attempts": 8},
 }
+NO_CREDENTIALS = "must hold no password and no signature; give them by the store's environment variables"
+CREDENTIALS = (
+    r"(?i)://[^/@]*:[^/@]*@|https?://[^/]*@|://.*[?&][^=&]*(sig|token|key|secret|password|credential)[^=&]*="
+)
+"""Of a URL that holds a password or was signed; for Python's and for Rust's regular expressions."""
+SECRETS = re.compile(
+    r"(?<=://)[^/@\s]*:[^/@\s]*(?=@)|(?<=http://)[^/@\s]+(?=@)|(?<=https://)[^/@\s]+(?=@)|(?<=[?&])[^?&#\s]+"
+)
 THREADS = 16
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -77,6 +85,16 @@ def local_path(uri: str) -> Path:
 def absolute(uri: str) -> str:
     """The URI as it is understood in any working folder."""
     return str(local_path(uri).absolute()) if is_local(uri) else uri
+
+
+def holds_credentials(uri: str) -> bool:
+    """Whether the URL says how to get in, by a password or a signature: it would be written down with it."""
+    return re.search(CREDENTIALS, uri) is not None
+
+
+def redact(text: str) -> str:
+    """The text without passwords and signatures in its URIs."""
+    return SECRETS.sub("***", text) if "://" in text else text
 
 
 def join(base: str, *parts: str) -> str:
@@ -216,9 +234,13 @@ def arrow_store(uri: str) -> tuple[Any, str]:
 
 def _store(uri: str) -> tuple[Any, str]:
     if not is_supported(uri):
-        raise UserError(f"{uri} cannot be opened: give a local path or one of {', '.join(SCHEMES)}://")
+        raise UserError(
+            f"{redact(uri)} cannot be opened: give a local path or one of {', '.join(SCHEMES)}://"
+        )
     if is_local(uri):
         return fsspec.filesystem("file"), str(local_path(uri))
+    if holds_credentials(uri):
+        raise UserError(f"{redact(uri)} {NO_CREDENTIALS}")
     try:
         # Other machines write to the same folders, so a listing is never reused.
         return fsspec.url_to_fs(uri, use_listings_cache=False, **_options(uri))
@@ -255,8 +277,8 @@ def _reached(uri: str) -> Generator[tuple[Any, str]]:
         raise
     except _client_errors(uri) as error:
         raise StoreError(
-            f"{uri}: {str(error) or repr(error)}; see that the store answers and that you may use it (s3:// "
-            "takes AWS_PROFILE, AWS_ACCESS_KEY_ID with AWS_SECRET_ACCESS_KEY, or for a public bucket "
+            f"{uri}: {redact(str(error) or repr(error))}; see that the store answers and that you may use it "
+            "(s3:// takes AWS_PROFILE, AWS_ACCESS_KEY_ID with AWS_SECRET_ACCESS_KEY, or for a public bucket "
             "FSSPEC_S3_ANON=1), then run the same command again"
         ) from error
 

@@ -16,6 +16,9 @@ EVERY_FILE = [*SOURCES, *SCRIPTS, *TESTS]
 
 # Where an exception of any kind becomes a rejected clip with a code.
 UNIT_EDGES = {"labeling/batches.py"}
+UNPICKLERS = {"torch.load", "pickle.load", "pickle.loads", "yaml.load", "np.load", "joblib.load"}
+# What stages of one job hand on to each other.
+UNPICKLE_THEIR_OWN = {"actors/rows.py"}
 EMPTY_NAMES = {"common", "helper", "helpers", "manager", "misc", "util", "utils"}
 
 
@@ -68,6 +71,19 @@ def test_only_the_units_edge_catches_every_exception():
         if any(catches_everything(node) for node in ast.walk(ast.parse(path.read_text())))
     }
     assert broad == UNIT_EDGES
+
+
+def test_nothing_from_outside_is_unpickled_and_no_model_brings_code():
+    found = set()
+    for path in [*SOURCES, *SCRIPTS]:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) in UNPICKLERS:
+                options = {option.arg: ast.unparse(option.value) for option in node.keywords}
+                if options.get("weights_only") != "True":
+                    found.add(name(path))
+        lines = path.read_text().splitlines()
+        assert all("False" in line for line in lines if "trust_remote_code" in line), name(path)
+    assert found == UNPICKLE_THEIR_OWN
 
 
 def test_tests_mirror_paths():

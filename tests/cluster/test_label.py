@@ -1,4 +1,7 @@
 import io
+import os
+import re
+import secrets
 import signal
 import subprocess
 import sys
@@ -7,9 +10,11 @@ from pathlib import Path
 
 import psutil
 import pytest
+import ray
 from PIL import Image
 
 from cluster.label import RESUME, Sessions, run_label
+from cluster.local import DEFAULTS
 from schemas.config import LabelConfig, Resources
 from schemas.errors import InputError, ModelError
 from schemas.outcomes import DropReason, Receipt, RejectCode, Status
@@ -30,6 +35,33 @@ source, out, model = sys.argv[1:]
 config = LabelConfig(dynamics=model, clips_per_unit=2)
 run_label(source, out, config, Resources(label_workers=1), sessions=Sessions(make_extractor=FakeExtractor))
 """
+NODES = (
+    """
+import sys, threading, time
+import ray
+from ray._private.state import state
+from ray.cluster_utils import Cluster
+from storage.shards import committed_units
+
+def lose_the_labellers_node():
+    while len(committed_units(sys.argv[2])) < 2:
+        time.sleep(0.05)
+    (actor,) = [one for one in state.actor_table(None).values() if "LabelActor" in one["ActorClassName"]]
+    lost = next(node for node in nodes if node.node_id == actor["Address"]["NodeID"])
+    cluster.remove_node(lost, allow_graceful=False)
+    print("lost", len(committed_units(sys.argv[2])), file=sys.stderr, flush=True)
+    cluster.add_node(num_cpus=2, object_store_memory=100 << 20)
+
+cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "object_store_memory": 100 << 20})
+nodes = [cluster.add_node(num_cpus=2, object_store_memory=100 << 20) for _ in range(3)]
+ray.init(cluster.address, log_to_driver=False)
+loss = threading.Thread(target=lose_the_labellers_node, daemon=True)
+loss.start()
+"""
+    + DRIVER
+    + "loss.join()"
+)
+"""The same in a cluster of three nodes, of which the one that labels is lost and another takes its place."""
 
 
 class RecordedProgress:
@@ -192,17 +224,22 @@ def start_driver(tmp_path):
     """Starts a run in a process of its own; its stderr goes to a file."""
     drivers = []
 
-    def start(source, model, out=str(tmp_path / "out")):
+    def start(source, model, out=str(tmp_path / "out"), program=DRIVER, **environment):
         log = tmp_path / f"stderr-{len(drivers)}"
-        command = [sys.executable, "-c", DRIVER, source, out, model]
+        command = [sys.executable, "-c", program, source, out, model]
+        environment = {**os.environ, **environment}
         with log.open("wb") as stderr:
-            driver = subprocess.Popen(command, cwd=ROOT, stderr=stderr, start_new_session=True)
+            driver = subprocess.Popen(
+                command, cwd=ROOT, env=environment, stderr=stderr, start_new_session=True
+            )
         drivers.append(driver)
         return driver, out, log
 
     yield start
     for driver in drivers:
-        driver.kill()
+        left = psutil.Process(driver.pid).children(recursive=True) if driver.poll() is None else []
+        for process in (driver, *left):
+            process.kill()
         driver.wait()
 
 
@@ -241,6 +278,34 @@ def test_ctrl_c_stops_cleanly_and_says_how_to_resume(undisturbed, start_driver, 
     assert driver.returncode != 0
     assert RESUME in log.read_text()
     assert digests(out).items() <= expected.items()
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_driver_that_dies_leaves_its_cluster_to_the_next(undisturbed, start_driver, end_driver):
+    source, config, expected = undisturbed
+    address = ray.get_runtime_context().gcs_address
+    driver, out, log = start_driver(source, config.dynamics, RAY_ADDRESS=address, RAY_AUTH_MODE="token")
+    wait_for_units(driver, out, log, 1)
+    driver.kill()
+    driver.wait()
+    assert 0 < len(committed_units(out)) < len(expected)
+    label(source, out, config)
+    assert digests(out) == expected
+    assert check(out).problems == []
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_cluster_that_loses_a_node_gives_the_rows_of_one_that_did_not(undisturbed, start_driver):
+    source, config, expected = undisturbed
+    token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    driver, out, log = start_driver(source, config.dynamics, program=NODES, **DEFAULTS, **token)
+    assert driver.wait(timeout=280) == 0, log.read_text()
+    (lost,) = re.findall(r"^lost (\d+)$", log.read_text(), re.MULTILINE)
+    assert 2 <= int(lost) < len(expected)
+    assert digests(out) == expected
+    assert check(out).problems == []
 
 
 @pytest.mark.ray

@@ -2,9 +2,11 @@ import os
 import stat
 import subprocess
 import sys
+from http.client import BadStatusLine, HTTPConnection
 from pathlib import Path
 
 import grpc
+import psutil
 import pytest
 import ray
 
@@ -46,13 +48,61 @@ def test_an_address_where_nobody_listens_is_an_error_of_the_user():
     assert "ConfigError: RAY_ADDRESS=127.0.0.1:1: no cluster of Ray answers" in guest.stderr
 
 
+METHODS = (
+    "NodeInfoGcsService/GetAllNodeInfo",
+    "NodeManagerService/GetNodeStats",
+    "ObjectManagerService/Pull",
+    "CoreWorkerService/GetCoreWorkerStats",
+    "ReporterService/GetTraceback",
+)
+"""One of each kind of Ray's processes."""
+
+
+def ray_processes():
+    children = psutil.Process().children(recursive=True)
+    return [one for one in children if "/ray/" in " ".join(one.cmdline()) or "ray::" in one.cmdline()[0]]
+
+
+def answer(address) -> str:
+    """What a port has to say to a caller without the token; UNIMPLEMENTED comes after UNAUTHENTICATED."""
+    connection = HTTPConnection(address.ip, address.port, timeout=20)
+    try:
+        connection.request("GET", "/api/job_agent/jobs/")
+        reply = connection.getresponse()
+        return "metrics" if reply.read().startswith(b"# HELP") else str(reply.status)
+    except BadStatusLine:  # which speaks gRPC
+        return min(code(method, address) for method in METHODS)
+    finally:
+        connection.close()
+
+
+def code(method, address) -> str:
+    target = f"localhost:{address.port}" if address.ip == "::" else f"{address.ip}:{address.port}"
+    with grpc.insecure_channel(target) as channel, pytest.raises(grpc.RpcError) as error:
+        channel.unary_unary(f"/ray.rpc.{method}")(b"", timeout=20)
+    return error.value.code().name
+
+
 @pytest.mark.ray
-def test_a_caller_without_the_token_is_turned_away(ray_here):
-    with grpc.insecure_channel(ray.get_runtime_context().gcs_address) as channel:
-        call = channel.unary_unary("/ray.rpc.NodeInfoGcsService/GetAllNodeInfo")
-        with pytest.raises(grpc.RpcError) as error:
-            call(b"", timeout=20)
-    assert error.value.code() is grpc.StatusCode.UNAUTHENTICATED
+def test_a_caller_without_the_token_gets_counts_and_nothing_else(ray_here):
+    connections = [one for process in ray_processes() for one in process.net_connections("tcp")]
+    listening = [one.laddr for one in connections if one.status == psutil.CONN_LISTEN]
+    answers = [answer(address) for address in listening]
+    assert {"401", "UNAUTHENTICATED"} <= set(answers) <= {"401", "UNAUTHENTICATED", "metrics"}
+    assert answers.count("UNAUTHENTICATED") > 3
+
+
+@pytest.mark.ray
+def test_the_token_is_in_no_file_and_on_no_command_line(ray_here, ray_folder):
+    token = os.environ["RAY_AUTH_TOKEN"]
+    processes = ray_processes()
+    assert token in {one.environ().get("RAY_AUTH_TOKEN") for one in processes}
+    assert not [one for one in processes if token in " ".join(one.cmdline())]
+    files = [path for path in Path(ray_folder).rglob("*") if path.is_file()]
+    assert any(path.stat().st_size for path in files)
+    assert not [path for path in files if token.encode() in path.read_bytes()]
+    written_by_ray = Path.home() / ".ray" / "auth_token"
+    assert not written_by_ray.exists() or token not in written_by_ray.read_text()
 
 
 @pytest.mark.ray

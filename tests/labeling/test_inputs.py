@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from labeling.inputs import PROBED_BYTES, forbidden, input_root, list_clips
+from labeling.inputs import OUTSIDE, PROBED_BYTES, forbidden, input_root, list_clips
 from schemas.clips import Clip
 from schemas.config import Limits
 from schemas.errors import InputError, UserError
@@ -161,7 +161,7 @@ def test_an_empty_manifest_and_an_empty_bucket_are_refused(tmp_path: Path, bucke
 
 
 def test_a_password_in_the_input_is_refused_and_not_repeated():
-    with pytest.raises(InputError, match="holds a password") as refused:
+    with pytest.raises(InputError, match="must hold no password") as refused:
         list_clips("s3://key:hunter2@bucket/videos", LIMITS)
     assert "hunter2" not in str(refused.value)
 
@@ -203,14 +203,26 @@ def test_links_are_kept_in_the_list_and_leaving_ones_are_forbidden(tmp_path: Pat
     (tmp_path / "in" / "again").symlink_to(tmp_path / "in" / "sub")
     root = input_root(str(tmp_path / "in"))
     verdicts = {Path(c.uri).name: forbidden(c.uri, root) for c in list_clips(str(tmp_path / "in"), LIMITS)}
-    leaves = "a link that leaves the input"
     assert verdicts == {
         "a.mp4": None,
         "inside.mp4": None,
         "b.mp4": None,
-        "outside.mp4": leaves,
-        "out": leaves,
+        "outside.mp4": OUTSIDE,
+        "out": OUTSIDE,
     }
+    assert forbidden(f"{root}/outside.mp4", root, [str(tmp_path / "out")]) is None
+
+
+def test_a_root_is_allowed_with_all_below_it_and_nothing_beside(tmp_path: Path):
+    touch(tmp_path, "videos/a.mp4", "videos2/b.mp4", "secret/c.mp4")
+    (tmp_path / "videos" / "link.mp4").symlink_to(tmp_path / "secret" / "c.mp4")
+    (tmp_path / "alias").symlink_to(tmp_path / "videos")
+    roots = [str(tmp_path / "alias")]
+    for name in ("videos/a.mp4", "alias/a.mp4", "videos/../videos/a.mp4"):
+        assert forbidden(f"{tmp_path}/{name}", "/in", roots) is None
+        assert forbidden(f"file://{tmp_path}/{name}", "s3://bucket", roots) is None
+    for name in ("videos2/b.mp4", "videos/link.mp4", "videos/../secret/c.mp4"):
+        assert forbidden(f"{tmp_path}/{name}", "/in", roots) == OUTSIDE
 
 
 def test_a_video_that_is_a_link_is_taken_where_it_is_named_itself(tmp_path: Path):
@@ -226,23 +238,26 @@ def test_a_video_that_is_a_link_is_taken_where_it_is_named_itself(tmp_path: Path
     [
         ("/in/a.mp4", "/in", None),
         ("/in/x/../a.mp4", "/in", None),
-        ("/elsewhere/a.mp4", "/in", None),
-        ("/in/../etc/a.mp4", "/in", "'..'"),
-        ("/in/x/../../in2/a.mp4", "/in", "'..'"),
+        ("/elsewhere/a.mp4", "/in", OUTSIDE),
+        ("/in2/a.mp4", "/in", OUTSIDE),
+        ("file:///etc/a.mp4", "/in", OUTSIDE),
+        ("/in/../etc/a.mp4", "/in", OUTSIDE),
+        ("/in/x/../../in2/a.mp4", "/in", OUTSIDE),
         ("s3://b/in/a.mp4", "s3://b/in", None),
         ("s3://other/a.mp4", "/in", None),
         ("s3://b/in/../a.mp4", "s3://b/in", "'..'"),
-        ("/etc/a.mp4", "s3://b/in", "not local"),
+        ("/etc/a.mp4", "s3://b/in", OUTSIDE),
+        ("file:///etc/a.mp4", "s3://b/in", OUTSIDE),
         ("http://host/a.mp4", "/in", "chained URL, or none of"),
         ("zip://a.mp4::/in/b.zip", "/in", "chained URL"),
         ("/in/a.mp4::b", "/in", None),
         ("filecache::s3://b/a.mp4", "/in", "chained URL"),
         ("s3://b/in/a.mp4::zip://c", "s3://b/in", "chained URL"),
-        ("file:///in/../etc/a.mp4", "file:///in", "'..'"),
+        ("file:///in/../etc/a.mp4", "file:///in", OUTSIDE),
         ("http://169.254.169.254/latest/meta-data/a.mp4", "/in", "none of"),
         ("https://10.0.0.1/a.mp4", "/in", "none of"),
         ("ftp://localhost/a.mp4", "/in", "none of"),
-        ("concat:a.mp4|b.mp4", "/in", None),
+        ("/in/concat:a.mp4|b.mp4", "/in", None),
         ("pipe://ls", "/in", "none of"),
         ("S3://b/a.mp4", "/in", "none of"),
         ("/in/a\0.mp4", "/in", "zero byte"),

@@ -131,10 +131,28 @@ def test_a_time_of_another_type_is_refused(tmp_path: Path, value: Any):
     assert "column start_s must hold a number of seconds" in message
 
 
-def test_a_password_is_refused_and_not_repeated(tmp_path: Path):
-    message = refusal(write(tmp_path / "m.csv", [{"uri": "a"}, {"uri": "s3://key:hunter2@bucket/a.mp4"}]))
-    assert "line 3: uri must hold no password" in message
+@pytest.mark.parametrize(
+    "url",
+    [
+        "s3://key:hunter2@bucket/a.mp4",
+        "https://hunter2@host/a.mp4",
+        "https://host/a.mp4?X-Amz-Date=1&X-Amz-Signature=hunter2",
+        "https://host/a.mp4?se=1&sig=hunter2",
+        "s3://bucket/a.mp4?X-Amz-Security-Token=hunter2",
+        "zip://a.mp4::https://host/b.zip?Access_Token=hunter2",
+        "https://host/a.mp4?GoogleAccessId=a&Signature=hunter2",
+    ],
+)
+def test_a_password_or_signature_is_refused_and_not_repeated(tmp_path: Path, url: str):
+    message = refusal(write(tmp_path / "m.csv", [{"uri": "a"}, {"uri": url}]))
+    assert "line 3: uri must hold no password and no signature; give them by the store's" in message
     assert "hunter2" not in message
+
+
+def test_what_only_looks_like_a_secret_is_taken(tmp_path: Path):
+    names = ["a?token=1.mp4", "s3://bucket/a:b@c.mp4", "abfs://clips@account.dfs.core.windows.net/a.mp4"]
+    names += ["s3://bucket/key=1/a.mp4", "s3://bucket/2024-??/a.mp4", "hf://datasets/a/b@main/c.mp4"]
+    assert read_manifest(write(tmp_path / "m.csv", [{"uri": name} for name in names])).height == len(names)
 
 
 @pytest.mark.parametrize(

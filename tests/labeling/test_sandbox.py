@@ -201,6 +201,18 @@ def test_a_program_that_cannot_start_is_our_fault_not_the_clips():
         Sandbox([sys.executable, "-m", "no_such_module"], 1.0, 1 << 30).call(b"")
 
 
+def test_a_process_that_was_killed_while_it_started_gets_another_chance(command: list[str], tmp_path: Path):
+    marker = tmp_path / "killed"
+    program = PROGRAM.replace(
+        "serve(answer)", "answer(b'kill_once ' + os.fsencode(sys.argv[1]))\nserve(answer)"
+    )
+    Path(command[1]).write_text(program)
+    sandbox = Sandbox([*command, str(marker)], 30.0, 1 << 30)
+    assert sandbox.call(b"echo next") == b"next"
+    assert marker.exists()
+    sandbox.close()
+
+
 def test_closing_ends_the_process(command: list[str]):
     sandbox = Sandbox(command, 30.0, 1 << 30)
     pid = int(sandbox.call(b"pid"))

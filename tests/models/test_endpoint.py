@@ -100,3 +100,18 @@ def test_an_endpoint_is_named_by_model_and_url():
 def test_what_names_no_endpoint_is_refused(name: str):
     with pytest.raises(ConfigError, match="MODEL@URL"):
         Endpoint.named(name)
+
+
+def test_a_key_that_the_server_repeats_is_not_passed_on(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-hunter2")
+    with serving(JudgeServer(always=Answer(status=401, body=b"wrong key: sk-hunter2"))) as server:
+        assert ask(server) == [Reply("401 wrong key: ***", "refused")]
+
+
+@pytest.mark.parametrize(
+    "name", ["m@https://me:hunter2@host/v1", "m@https://hunter2@host/v1", "m@https://host/v1?api_key=hunter2"]
+)
+def test_an_endpoint_with_credentials_is_refused_and_they_are_not_repeated(name: str):
+    with pytest.raises(ConfigError, match="OPENAI_API_KEY") as refused:
+        Endpoint.named(name)
+    assert "hunter2" not in str(refused.value)

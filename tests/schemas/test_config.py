@@ -43,6 +43,7 @@ def test_an_override_goes_before_the_file():
         ("dynamics: x", "dynamics.model=x", "dynamics.model: dynamics is a value, not a section"),
         ("- a list", "clips_per_unit=2", "must be a mapping, got list"),
         ("a: [", "clips_per_unit=2", "is not YAML"),
+        (None, "roots=[s3://bucket]", "roots.0: Value error, a root is a folder of this machine, not a URL"),
         (None, "limits.window_s=1e9", "limits.window_s must be at most limits.max_duration_s"),
     ],
 )

@@ -63,3 +63,9 @@ def test_the_rate_itself_is_allowed():
     assert too_many_rejects(rejected(50, kept=50), 0.5) is None
     assert too_many_rejects(rejected(51, kept=49), 0.5) is not None
     assert too_many_rejects(rejected(100), 1.0) is None
+
+
+def test_where_clips_lie_outside_the_input_the_error_says_how_to_allow_them():
+    outside = Receipt(rejected=30, rejects=Counter({"forbidden": 30}))
+    assert "--root" in str(too_many_rejects(outside, 0.5))
+    assert "--root" not in str(too_many_rejects(rejected(30), 0.5))

@@ -178,6 +178,28 @@ def test_only_plain_stores_are_opened(bad: str):
         uri.read_bytes(bad)
 
 
+@pytest.mark.parametrize("bad", ["s3://key:hunter2@bucket/a", "s3://bucket/a?X-Amz-Signature=hunter2"])
+def test_a_url_with_credentials_is_not_opened_and_they_are_not_repeated(bad: str):
+    for use in (uri.read_bytes, uri.is_file, lambda name: uri.create(name, b""), uri.arrow_store):
+        with pytest.raises(UserError, match="must hold no password and no signature") as refused:
+            use(bad)
+        assert "hunter2" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "redacted"),
+    [
+        ("s3://key:hunter2@bucket/a", "s3://***@bucket/a"),
+        ("no answer of https://hunter2@host/v1", "no answer of https://***@host/v1"),
+        ("https://host/a?sig=hunter2&b=1#top", "https://host/a?***&***#top"),
+        ("abfs://clips@account/a, judge@http://localhost:8000/v1", None),
+        ("what? a/b@c:d", None),
+    ],
+)
+def test_secrets_are_taken_out_of_a_text_and_nothing_else(text: str, redacted: str | None):
+    assert uri.redact(text) == (redacted or text)
+
+
 def test_a_store_without_conditional_writes_is_refused():
     with pytest.raises(DatasetError, match="no atomic create"):
         uri.create("hf://datasets/somebody/something/a.parquet", b"")
