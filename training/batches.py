@@ -29,7 +29,7 @@ from storage.selection import chosen_units, read_selection, require_chosen
 from storage.shards import scan
 from training.objective import TokenBatch, image_weights
 
-COLUMNS = ("triplet_id", "source_codes", "target_codes", "action", "action_logprob", "importance")
+COLUMNS = ("triplet_id", "source_codes", "target_codes", "action", "finish_reason", "importance")
 
 Indices = NDArray[np.int64]
 
@@ -141,7 +141,7 @@ def read_triplets(datasets: Sequence[str], select: str | None = None) -> PackedT
         _packed(table, "target_codes"),
         _packed(table, "importance") if not table["importance"].null_count else None,
         table["action"].combine_chunks().dictionary_encode(),
-        table["action_logprob"].is_null().to_numpy(),
+        table["finish_reason"].is_null().to_numpy(),
         codec_ids[0],
     )
 
