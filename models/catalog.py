@@ -45,7 +45,7 @@ def _named(name: str) -> KnownModel:
     folder = model_folder(name)
     family = family_of(model_config(folder))
     if codec is None:
-        return KnownModel(name, str(folder), family.name, DYNAMICS, ())
+        return KnownModel(name, str(folder), family.name, DYNAMICS, ("lora", "full"))
     does = DOES.get(name, (*DYNAMICS, "imagine"))
     return KnownModel(name, str(folder), family.name, does, ("lora", "full"), codec.id, codec.grid)
 
@@ -55,6 +55,6 @@ def _families() -> list[KnownModel]:
     unified = [KnownModel(f.name, f.known_by, f.name, does, ("lora", "full")) for f in UNIFIED]
     return [
         *unified,
-        KnownModel(CHAT.name, CHAT.known_by, CHAT.name, DYNAMICS, ()),
+        KnownModel(CHAT.name, CHAT.known_by, CHAT.name, DYNAMICS, ("lora", "full")),
         KnownModel("MODEL@URL", "an OpenAI-compatible server, e.g. vLLM", "endpoint", ENDPOINT, ()),
     ]

@@ -82,6 +82,23 @@ def test_a_server_labels_videos_and_the_clip_that_it_fails_on_is_rejected(tmp_pa
     assert codec.codec_id == read_run(dataset)["identity"]["codec.id"]
 
 
+@pytest.mark.ray
+@pytest.mark.slow
+@pytest.mark.usefixtures("ray_here")
+def test_a_chat_model_is_fine_tuned_and_labels_what_it_learned(tmp_path: Path):
+    """By two workers, with adapters; the data knows two actions, which have four words in common."""
+    given, out = tmp_path / "triplets", tmp_path / "run"
+    write_triplets(str(given), 8, "vq-of-no-model-here")
+    init = f"init={tiny_chat('qwen', tmp_path / 'model')}"
+    settings = [init, "steps=60", "batch=4", "lora.rank=4", "log_every=5", "evaluate_every=60"]
+    settings += ["checkpoint_every=60", "optimization.warmup_steps=2", "optimization.learning_rate=0.02"]
+    words = [word for setting in [*settings, "engine.workers=2"] for word in ("--set", setting)]
+    run("train", "dynamics", "--data", given, "--out", out, *words)
+    assert (out / "export" / "adapter" / "adapter_model.safetensors").is_file()
+    rows = label(tmp_path, 1, "--dynamics", out / "export")
+    assert all(row["action"].startswith("move the red ball") for row in rows), rows
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
