@@ -1,13 +1,13 @@
 """The label pool's actor: extracted clips in, rows and outcomes out.
 
-Holds a model and knows no task of it. What needs torch is imported where an actor starts: the driver
+Holds models and knows no task of theirs. What needs torch is imported where an actor starts: the driver
 imports this module too, and has no use for it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
@@ -15,13 +15,14 @@ from actors.attempts import Attempts, attempt
 from actors.decode import crashed_clip
 from actors.rows import pack, unpack
 from schemas.clips import ExtractedClip, WorkUnit
-from schemas.config import LabelConfig, Precision
+from schemas.config import LabelConfig
 from schemas.outcomes import ClipOutcome
 
 if TYPE_CHECKING:
-    from models.token_vlm import TokenVLM
+    from models.codec import ImageCodec
+    from models.dynamics import DynamicsModel
 
-LoadModel = Callable[[str, Precision], "TokenVLM"]
+LoadModels = Callable[[LabelConfig], "tuple[DynamicsModel[Any], ImageCodec]"]
 Labelled = tuple[pa.Table, list[ClipOutcome]]
 
 
@@ -29,15 +30,14 @@ class LabelActor:
     """Turns a row of (WorkUnit, list of ExtractedClip) into one of (WorkUnit, table, list of ClipOutcome)."""
 
     def __init__(
-        self, load_model: LoadModel, config: LabelConfig, micro_batch: int, threads: int, attempts: Attempts
+        self, load_models: LoadModels, config: LabelConfig, micro_batch: int, threads: int, attempts: Attempts
     ) -> None:
         import torch
 
         from labeling.annotate import Annotator
 
         torch.set_num_threads(threads)
-        model = load_model(config.dynamics, config.precision)
-        self.annotator = Annotator(model, config.annotation, micro_batch)
+        self.annotator = Annotator(*load_models(config), config.annotation, micro_batch)
         self.attempts = attempts
 
     def __call__(self, rows: pa.Table) -> pa.Table:

@@ -107,10 +107,10 @@ def label(
     import torch
 
     from labeling.annotate import Annotator
-    from models.registry import load_model
+    from models.registry import load_labeller
 
     torch.set_num_threads(threads)
-    annotator = Annotator(load_model(config.dynamics), config.annotation, RESOURCES.micro_batch)
+    annotator = Annotator(*load_labeller(config), config.annotation, RESOURCES.micro_batch)
     while item := extracted.get():
         unit, clips = item
         table, outcomes = annotator.annotate(unit, clips)
@@ -123,10 +123,10 @@ def model_alone(units: list[WorkUnit], config: LabelConfig, threads: int) -> flo
     import torch
 
     from labeling.annotate import Annotator
-    from models.registry import load_model
+    from models.registry import load_labeller
 
     torch.set_num_threads(threads)
-    annotator = Annotator(load_model(config.dynamics), config.annotation, RESOURCES.micro_batch)
+    annotator = Annotator(*load_labeller(config), config.annotation, RESOURCES.micro_batch)
     extractor = PairExtractor(config.limits, config.keyframes, config.image)
     extracted = [[extractor.extract(clip) for clip in unit.clips] for unit in units]
     extractor.close()

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import ray
@@ -19,7 +19,7 @@ from ray.data import ActorPoolStrategy, DataContext
 
 from actors.attempts import RemoteAttempts
 from actors.decode import DecodeActor, Extractor, MakeExtractor
-from actors.label import LabelActor, LoadModel
+from actors.label import LabelActor, LoadModels
 from actors.rows import pack, unpack
 from actors.write import WriteActor
 from cluster.local import ray_cluster
@@ -28,9 +28,9 @@ from cluster.resources import Pool, PoolPlan, plan_pools
 from labeling.extract import PairExtractor
 from labeling.inputs import forbidden, input_root, list_clips
 from labeling.units import plan_units
-from models.identity import identify
+from models.identity import codec_folder, identify, identify_codec, require_scores
 from schemas.clips import WorkUnit
-from schemas.config import LabelConfig, Precision, Resources
+from schemas.config import LabelConfig, Resources
 from schemas.errors import InputError, UserError
 from schemas.outcomes import Receipt, Status, too_many_rejects
 from schemas.version import VERSION
@@ -40,7 +40,8 @@ from storage.run import Run, bind, num_retries, plan_digest, read_plan, write_pl
 from storage.shards import committed_units
 
 if TYPE_CHECKING:
-    from models.token_vlm import TokenVLM
+    from models.codec import ImageCodec
+    from models.dynamics import DynamicsModel
 
 MOST_BLOCKS = 10_000
 """A block costs Ray Data about 10 ms a stage; more units than this share blocks."""
@@ -52,10 +53,10 @@ def _pair_extractor(config: LabelConfig, root: str) -> Extractor:
     return PairExtractor(config.limits, config.keyframes, config.image, may_not)
 
 
-def _load_model(name: str, precision: Precision) -> TokenVLM:
-    from models.registry import load_model
+def _load_models(config: LabelConfig) -> tuple[DynamicsModel[Any], ImageCodec]:
+    from models.registry import load_labeller
 
-    return load_model(name, precision)
+    return load_labeller(config)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +64,7 @@ class Sessions:
     """What makes the session objects that the pools' actors hold."""
 
     make_extractor: MakeExtractor = _pair_extractor
-    load_model: LoadModel = _load_model
+    load_models: LoadModels = _load_models
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,15 +124,17 @@ def run_label(
 def _bind_units(job: Job) -> tuple[Run, list[WorkUnit]]:
     """This run and its units, with the dataset bound to it."""
     config = job.config
-    model = identify(config.dynamics)
+    model, codec = identify(config.dynamics), identify_codec(codec_folder(config.dynamics, config.codec))
+    if config.annotation.scores == "likelihood,contrast":
+        require_scores(config.dynamics)
     with closing(job.sessions.make_extractor(config, input_root(job.input))) as extractor:
         clips = list_clips(job.input, config.limits, extractor.duration_s, config.roots)
     run = Run(
         version=VERSION,
         config=config.model_dump(mode="json"),
         models={"dynamics": model.fingerprint},
-        codec_id=model.codec.id,
-        grid=model.codec.grid,
+        codec_id=codec.id,
+        grid=codec.grid,
         plan=plan_digest(clips),
     )
     bind(job.out, run)
@@ -188,7 +191,7 @@ def _receipts(job: Job, pending: Sequence[WorkUnit], plan: PoolPlan) -> Iterator
     config, sessions, attempts = job.config, job.sessions, RemoteAttempts()
     rows = pa.concat_tables([pack(unit.unit_id, unit) for unit in pending])
     extractor = (sessions.make_extractor, config, input_root(job.input), attempts)
-    model = (sessions.load_model, config, job.resources.micro_batch, plan.label.threads, attempts)
+    model = (sessions.load_models, config, job.resources.micro_batch, plan.label.threads, attempts)
     decode, label, write = plan.decode, plan.label, plan.write
     receipts = (
         ray.data.from_arrow(rows, override_num_blocks=min(len(pending), MOST_BLOCKS))

@@ -30,9 +30,10 @@ from evaluation.picture import read_picture
 from evaluation.similarity import Similarity
 from evaluation.vlm_judge import Sample, Verdict, judge_samples
 from models.codec import crop_square
+from models.dynamics import DynamicsModel
 from models.endpoint import Endpoint
 from models.identity import identify
-from models.registry import load_model
+from models.registry import load_dynamics, load_model
 from models.token_vlm import TokenVLM
 from schemas.config import AuroraConfig
 from schemas.errors import ConfigError, InputError
@@ -74,10 +75,10 @@ def evaluate_aurora(
     cases, left_out = read_benchmark(data)
     endpoint = Endpoint.named(config.judge) if config.judge else None
     similarity = Similarity(*(Path(folder) if folder else None for folder in (config.clip, config.dino)))
-    world, dynamics = load_model(config.world), load_model(config.dynamics) if config.dynamics else None
+    world, dynamics = load_model(config.world), load_dynamics(config.dynamics) if config.dynamics else None
     require_one_codec(world, dynamics)
     _bind(out, config, cases)
-    views, unusable = _views(cases, [world, *([dynamics] if dynamics else [])], out / IMAGES)
+    views, unusable = _views(cases, world, dynamics, out / IMAGES)
     made = list(_made(views, config.runs, motion, out / IMAGES))
     with counted("images") as progress:
         _imagine([one for one in made if one.row == MODEL], world, dynamics, config, progress)
@@ -116,15 +117,14 @@ def _bind(out: Path, config: AuroraConfig, cases: Sequence[Case]) -> None:
 
 
 def _views(
-    cases: Sequence[Case], models: Sequence[TokenVLM], images: Path
+    cases: Sequence[Case], world: TokenVLM, dynamics: DynamicsModel[Any] | None, images: Path
 ) -> tuple[list[View], list[LeftOut]]:
     """The cases that can be used, with their images cropped and written, and the others."""
     views, unusable = list[View](), list[LeftOut]()
-    world, *choosing = models
     for case in cases:
         view = View(case, images / f"{case.id}-source.png", images / f"{case.id}-target.png")
-        if not (
-            world.takes("world", case.action) and all(m.takes("dynamics", case.action) for m in choosing)
+        if not world.takes("world", case.action) or (
+            dynamics and not dynamics.takes("dynamics", case.action)
         ):
             unusable.append(LeftOut(case.id, "instruction too long for the model"))
             continue
@@ -153,7 +153,7 @@ def _made(views: Sequence[View], runs: int, motion: Motion, images: Path) -> Ite
 def _imagine(
     wanted: Sequence[Made],
     world: TokenVLM,
-    dynamics: TokenVLM | None,
+    dynamics: DynamicsModel[Any] | None,
     config: AuroraConfig,
     progress: Callable[[int, int], None],
 ) -> None:

@@ -21,8 +21,9 @@ from evaluation.best_of_n import roll_out
 from evaluation.contact_sheet import Step, contact_sheet
 from evaluation.picture import read_picture
 from models.codec import to_images
+from models.dynamics import DynamicsModel
 from models.identity import ModelIdentity, identify
-from models.registry import load_model
+from models.registry import load_dynamics, load_model
 from models.token_vlm import TokenVLM
 from models.tokens import Task
 from schemas.config import ImagineConfig
@@ -40,7 +41,7 @@ class Loaded(NamedTuple):
 
     name: str
     identity: ModelIdentity
-    model: TokenVLM
+    model: DynamicsModel[Any]
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,9 @@ def imagine(
         _claim(out)
     models = _load(config)
     _check_actions(config.actions, models, warn)
-    steps = _steps(picture, config, models["world"].model, models["dynamics"].model)
+    world = models["world"].model
+    assert isinstance(world, TokenVLM)
+    steps = _steps(picture, config, world, models["dynamics"].model)
     imagination = Imagination(steps, _record(source, config, models, steps))
     if out is not None:
         _write(out, imagination)
@@ -78,14 +81,17 @@ def imagine(
 
 
 def _load(config: ImagineConfig) -> dict[Task, Loaded]:
-    """Both models by their task. Raises ModelError where they don't share a codec."""
+    """Both models by their task. Raises ModelError where they see the codes of two codecs."""
     names: dict[Task, str] = {"world": config.world, "dynamics": config.dynamics}
     identities = {task: identify(name) for task, name in names.items()}
-    if identities["world"].codec != identities["dynamics"].codec:
-        whose = (f"{task} model {name} has {identities[task].codec.id}" for task, name in names.items())
+    world = load_model(config.world)
+    if identities["dynamics"].codec not in (None, identities["world"].codec):
+        codecs = {task: identity.codec and identity.codec.id for task, identity in identities.items()}
+        whose = (f"{task} model {name} has {codecs[task]}" for task, name in names.items())
         raise ModelError(f"two codecs: {', '.join(whose)}; name two models of one codec")
-    models = {name: load_model(name) for name in set(names.values())}
-    return {task: Loaded(name, identities[task], models[name]) for task, name in names.items()}
+    dynamics = world if config.dynamics == config.world else load_dynamics(config.dynamics)
+    models: dict[Task, DynamicsModel[Any]] = {"world": world, "dynamics": dynamics}
+    return {task: Loaded(name, identities[task], models[task]) for task, name in names.items()}
 
 
 def _check_actions(
@@ -96,7 +102,7 @@ def _check_actions(
         for task, (name, _, model) in models.items():
             if not model.takes(task, action):
                 raise ConfigError(f"the action {said} is too long for {task} model {name}; say it shorter")
-        strangers = {name for name, _, model in models.values() if not model.layout.knows_a_word(action)}
+        strangers = {name for name, _, model in models.values() if not model.knows_a_word(action)}
         if strangers:
             warn(
                 f"no word of {said} is in the vocabulary of {' or '.join(sorted(strangers))}, which sees "
@@ -104,7 +110,9 @@ def _check_actions(
             )
 
 
-def _steps(picture: Image.Image, config: ImagineConfig, world: TokenVLM, dynamics: TokenVLM) -> list[Step]:
+def _steps(
+    picture: Image.Image, config: ImagineConfig, world: TokenVLM, dynamics: DynamicsModel[Any]
+) -> list[Step]:
     codec = world.codec
     pixels_13HW = codec.preprocess([picture])
     codes_L = codec.encode(pixels_13HW).stored_BL[0]
@@ -130,7 +138,7 @@ def _record(
     return {
         "source": source,
         **{task: {"name": name, "fingerprint": what.fingerprint} for task, (name, what, _) in models.items()},
-        "codec": models["world"].identity.codec.id,
+        "codec": models["world"].model.codec_id,
         "num_samples": config.num_samples,
         "temperature": config.temperature,
         "steps": described,

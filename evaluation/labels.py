@@ -7,7 +7,7 @@ truth of a labelled pair comes from the clip's truth file, that of a drawn tripl
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -18,9 +18,9 @@ import pyarrow as pa
 from evaluation.actions import VERBS, Action, parse
 from evaluation.clips import Truth, read_truth
 from evaluation.wording import Wording, wording
-from models.token_vlm import TokenVLM
-from models.tokens import CodePair
-from schemas.errors import InputError
+from models.dynamics import DynamicsModel, Failure
+from models.tokens import Pair
+from schemas.errors import InputError, ModelError
 from storage.shards import scan
 
 DECILES = 10
@@ -30,11 +30,11 @@ NO_SENTENCE = "(no sentence)"
 
 
 class Prediction(NamedTuple):
-    """A true action, the text that was predicted, and its mean log-probability per token."""
+    """A true action, the text that was predicted, and its mean log-probability a token if that is known."""
 
     truth: Action
     text: str
-    mean_logprob: float
+    mean_logprob: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ class LabelScores:
     by_verb: dict[str, Rate]
     """Exact, by the truth's verb."""
     by_decile: list[Rate]
-    """Exact, by decile of mean log-probability, the least likely tenth first."""
+    """Exact, by decile of mean log-probability where that is known, the least likely tenth first."""
     confusion: dict[str, dict[str, int]]
     """True verb → predicted verb → count."""
     wording: Wording
@@ -79,7 +79,8 @@ def score(predictions: Sequence[Prediction], encoder: Path | None = None) -> Lab
         raise InputError("no pair has a known truth; label clips of the simulated world, with their truth")
     pairs = [(prediction.truth, parse(prediction.text)) for prediction in predictions]
     exact = np.array([truth == predicted for truth, predicted in pairs])
-    order = np.argsort([prediction.mean_logprob for prediction in predictions], kind="stable")
+    likelihoods = {place: p.mean_logprob for place, p in enumerate(predictions) if p.mean_logprob is not None}
+    order = np.array(sorted(likelihoods, key=likelihoods.__getitem__), np.int64)
     confusion: dict[str, Counter[str]] = {}
     for truth, predicted in pairs:
         confusion.setdefault(truth.verb, Counter())[predicted.verb if predicted else NO_SENTENCE] += 1
@@ -143,26 +144,31 @@ def compare(dataset: str, truth_folder: Path) -> tuple[list[Prediction], Counter
             )
         found = pair_truth(truths[name], row["source_time_s"], row["target_time_s"])
         if isinstance(found, Action):
-            mean = row["action_logprob"] / row["action_tokens"]
+            logprob, num_tokens = row["action_logprob"], row["action_tokens"]
+            mean = None if logprob is None else logprob / num_tokens
             predictions.append(Prediction(found, row["action"], mean))
         shown["one action" if isinstance(found, Action) else found] += 1
     return predictions, shown
 
 
-def predict(dataset: str, model: TokenVLM, limit: int | None = None, batch: int = 64) -> list[Prediction]:
-    """The model's own actions for the labelled triplets of a dataset, from their codes."""
-    rows = list(_rows(dataset, ("source_codes", "target_codes", "action"), limit))
+def predict(
+    dataset: str, model: DynamicsModel[Any], limit: int | None = None, batch: int = 64
+) -> list[Prediction]:
+    """The model's own actions for the triplets of a dataset. Raises ModelError where it gives none."""
+    rows = list(_rows(dataset, ("source", "target", "source_codes", "target_codes", "action"), limit))
     predictions: list[Prediction] = []
     for start in range(0, len(rows), batch):
         some = rows[start : start + batch]
-        pairs = [CodePair(_codes(row["source_codes"]), _codes(row["target_codes"])) for row in some]
+        pairs = [Pair(*(_seen(model, row, name) for name in ("source", "target"))) for row in some]
         for row, said in zip(some, model.describe(pairs, max_new_tokens=12), strict=True):
+            if isinstance(said, Failure):
+                raise ModelError(f"the model gives no action for a pair: {said.message}")
             truth = parse(row["action"])
             if truth is None:
                 raise InputError(
                     f"{row['action']!r} is no sentence of the simulated world; give a dataset of it"
                 )
-            predictions.append(Prediction(truth, said.text, said.logprob / said.num_tokens))
+            predictions.append(Prediction(truth, said.text, said.mean_logprob))
     return predictions
 
 
@@ -175,5 +181,5 @@ def _rows(dataset: str, columns: Sequence[str], limit: int | None = None) -> Ite
     yield from table.to_pylist()
 
 
-def _codes(values: Sequence[int]) -> np.ndarray[tuple[int], np.dtype[np.uint16]]:
-    return np.asarray(values, np.uint16)
+def _seen(model: DynamicsModel[Any], row: Mapping[str, Any], name: str) -> Any:
+    return model.see(row[f"{name}_codes"], lambda: row[name]["bytes"])

@@ -1,6 +1,6 @@
 """Whether a model finds a true triplet likelier than the same one made false (METHOD §5).
 
-Works on the codes of a dataset; knows no images. False in four ways, and only where what comes out is false:
+Tells images apart by their codes in a dataset. False in four ways, and only where what comes out is false:
 
 - random action: one of another triplet, whose text differs.
 - random target: one of another triplet, whose codes differ.
@@ -17,7 +17,8 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -26,8 +27,8 @@ from numpy.typing import NDArray
 
 from evaluation.actions import parse
 from evaluation.labels import Rate
-from models.token_vlm import TokenVLM
-from models.tokens import Codes, CodeTriplet, Task
+from models.dynamics import DynamicsModel
+from models.tokens import Codes, Task, Triplet
 from schemas.errors import DatasetError
 from storage.shards import scan
 
@@ -46,7 +47,10 @@ class Preferences:
 
 
 class Triplets(NamedTuple):
-    """N triplets of a dataset; an image is L codes."""
+    """N triplets of a dataset; an image is L codes.
+
+    Frame n is the source of triplet n, frame N + n its target.
+    """
 
     source_NL: Codes
     target_NL: Codes
@@ -54,7 +58,7 @@ class Triplets(NamedTuple):
 
 
 def prefer(
-    model: TokenVLM,
+    model: DynamicsModel[Any],
     dataset: str,
     task: Task,
     num: int,
@@ -62,19 +66,34 @@ def prefer(
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Preferences:
     """Compare the first `num` triplets of the dataset with false twins. Raises DatasetError."""
-    triplets = _read(dataset, model, num)
+    table = _read(dataset, model, num)
+    actions = np.array(table["action"].to_pylist(), np.str_)
+    triplets = Triplets(_codes(table["source_codes"]), _codes(table["target_codes"]), actions)
+    codes = [*triplets.source_NL, *triplets.target_NL]
+    images: list[Any] = [*table["source"].to_pylist(), *table["target"].to_pylist()]
+
+    def score(some: Sequence[Triplet[int]]) -> list[float]:
+        seen = {
+            frame: model.see(codes[frame], partial(images[frame].__getitem__, "bytes"))
+            for frame in {frame for one in some for frame in one[:2]}
+        }
+        return model.score([Triplet(seen[one.source], seen[one.target], one.action) for one in some], task)
+
     rng = np.random.default_rng(seed)
     wins: dict[str, list[bool]] = {way: [] for way in FALSE_WAYS}
-    total = len(triplets.action_N)
+    total = len(actions)
     for start in range(0, total, _BATCH):
-        for way, won in _compare(model, task, triplets, range(start, min(start + _BATCH, total)), rng):
+        for way, won in _compare(score, triplets, range(start, min(start + _BATCH, total)), rng):
             wins[way].append(won)
         progress(min(start + _BATCH, total), total)
     return Preferences(task, total, {way: Rate(sum(won), len(won)) for way, won in wins.items()})
 
 
 def _compare(
-    model: TokenVLM, task: Task, triplets: Triplets, indices: Sequence[int], rng: Generator
+    score: Callable[[Sequence[Triplet[int]]], list[float]],
+    triplets: Triplets,
+    indices: Sequence[int],
+    rng: Generator,
 ) -> list[tuple[str, bool]]:
     """Ways and whether the true triplet is likelier; a tie is no win."""
     true = [_triplet(triplets, index) for index in indices]
@@ -83,46 +102,46 @@ def _compare(
         for place, index in enumerate(indices)
         for way, twin in false_twins(triplets, index, rng).items()
     ]
-    scores = model.score([*true, *(twin for _, _, twin in twins)], task)
+    scores = score([*true, *(twin for _, _, twin in twins)])
     return [
-        (way, scores[place] > score)
-        for (place, way, _), score in zip(twins, scores[len(true) :], strict=True)
+        (way, scores[place] > false)
+        for (place, way, _), false in zip(twins, scores[len(true) :], strict=True)
     ]
 
 
-def false_twins(triplets: Triplets, index: int, rng: Generator) -> dict[str, CodeTriplet]:
+def false_twins(triplets: Triplets, index: int, rng: Generator) -> dict[str, Triplet[int]]:
     """The triplet made false in each way that is fair."""
     true = _triplet(triplets, index)
-    source, target, action = true
-    twins: dict[str, CodeTriplet] = {}
-    if len(others := np.flatnonzero(triplets.action_N != action)):
-        twins["random action"] = CodeTriplet(source, target, str(triplets.action_N[rng.choice(others)]))
+    source, target = triplets.source_NL[index], triplets.target_NL[index]
+    twins: dict[str, Triplet[int]] = {}
+    if len(others := np.flatnonzero(triplets.action_N != true.action)):
+        twins["random action"] = true._replace(action=str(triplets.action_N[rng.choice(others)]))
     if len(others := np.flatnonzero((triplets.target_NL != target).any(-1))):
-        twins["random target"] = CodeTriplet(source, triplets.target_NL[rng.choice(others)], action)
+        twins["random target"] = true._replace(target=len(triplets.action_N) + int(rng.choice(others)))
     if (source != target).any():
         twins["copied source"] = true.copied
-        known = parse(action)
+        known = parse(true.action)
         if known is None or known.inverse() != known:
             twins["swapped"] = true.swapped
     return twins
 
 
-def _triplet(triplets: Triplets, index: int) -> CodeTriplet:
-    return CodeTriplet(triplets.source_NL[index], triplets.target_NL[index], str(triplets.action_N[index]))
+def _triplet(triplets: Triplets, index: int) -> Triplet[int]:
+    return Triplet(index, len(triplets.action_N) + index, str(triplets.action_N[index]))
 
 
-def _read(dataset: str, model: TokenVLM, num: int) -> Triplets:
-    table: pa.Table = scan(dataset, ("source_codes", "target_codes", "action")).head(num)
+def _read(dataset: str, model: DynamicsModel[Any], num: int) -> pa.Table:
+    columns = ("source", "target", "source_codes", "target_codes", "action")
+    table: pa.Table = scan(dataset, columns).head(num)
     codec = json.loads((table.schema.metadata or {}).get(b"kinescribe.codec", b"{}")).get("id")
-    if codec != model.codec_id:
+    if model.codec_id not in (None, codec):
         raise DatasetError(
             f"the codes of {dataset} are of codec {codec}, the model's codec is {model.codec_id}; "
             "label the dataset with this model's codec"
         )
     if not len(table):
         raise DatasetError(f"{dataset} holds no triplet")
-    actions = np.array(table["action"].to_pylist(), np.str_)
-    return Triplets(_codes(table["source_codes"]), _codes(table["target_codes"]), actions)
+    return table
 
 
 def _codes(column: pa.ChunkedArray) -> Codes:

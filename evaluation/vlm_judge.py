@@ -13,7 +13,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, Field, ValidationError
 
-from models.endpoint import Endpoint, Question
+from models.endpoint import Endpoint, Question, Reply
 from schemas.errors import InputError
 
 PROMPT = """You judge the work of a program that edits pictures. The first picture is what it was given, the \
@@ -81,17 +81,17 @@ def judge_samples(
     progress(len(found), len(samples))
     with replies.open("a", encoding="utf-8") as file:
 
-        def heard(name: str, text: str, failure: str | None) -> None:
-            scores = None if failure else parse(text)
-            failure = failure or (None if scores else "unparsable")
+        def heard(name: str, reply: Reply) -> None:
+            scores = None if reply.failure else parse(reply.text)
+            failure = reply.failure or (None if scores else "unparsable")
             found[name] = Verdict(
-                judge=endpoint.model, sample=name, reply=text, failure=failure, scores=scores
+                judge=endpoint.model, sample=name, reply=reply.text, failure=failure, scores=scores
             )
             file.write(found[name].model_dump_json() + "\n")
             file.flush()
             progress(len(found), len(samples))
 
-        endpoint.ask(questions, lambda name, reply: heard(name, *reply))
+        endpoint.ask(questions, heard)
     return found
 
 

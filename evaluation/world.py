@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,7 @@ from evaluation.outcomes import picture, shrunk
 from evaluation.scene import SHAPES, Image
 from evaluation.triplets import split_rng
 from models.codec import ImageCodec
+from models.dynamics import DynamicsModel
 from models.token_vlm import TokenVLM
 from models.tokens import Codes
 
@@ -93,7 +94,7 @@ def draw_case(seed: int, index: int, shapes: tuple[str, ...] = SHAPES) -> Case:
 
 def score_world(
     world: TokenVLM,
-    dynamics: TokenVLM | None,
+    dynamics: DynamicsModel[Any] | None,
     num_cases: int,
     num_samples: int,
     seed: int,
@@ -111,7 +112,12 @@ def score_world(
 
 
 def score_best_of_n(
-    world: TokenVLM, dynamics: TokenVLM, counts: Sequence[int], num_cases: int, seed: int, progress: Progress
+    world: TokenVLM,
+    dynamics: DynamicsModel[Any],
+    counts: Sequence[int],
+    num_cases: int,
+    seed: int,
+    progress: Progress,
 ) -> BestOfN:
     """Judge the best of the first N of the same samples, for each N of `counts`."""
     chosen: dict[str, dict[int, list[float]]] = {
@@ -130,7 +136,7 @@ def score_best_of_n(
 
 
 def imagined_steps(
-    world: TokenVLM, dynamics: TokenVLM, num_cases: int, num_samples: int, seed: int
+    world: TokenVLM, dynamics: DynamicsModel[Any], num_cases: int, num_samples: int, seed: int
 ) -> list[Step]:
     """What is imagined in the first cases, to be looked at."""
     steps: list[Step] = []
@@ -144,7 +150,7 @@ def imagined_steps(
 
 def _imagined(
     world: TokenVLM,
-    dynamics: TokenVLM | None,
+    dynamics: DynamicsModel[Any] | None,
     num_cases: int,
     num_samples: int,
     seed: int,

@@ -100,7 +100,7 @@ def label(
     config: ConfigFile = None,
     overrides: Overrides = None,
     dynamics: Annotated[
-        str | None, typer.Option(help="Dynamics model: 'embedded' or a model's folder.")
+        str | None, typer.Option(help="Dynamics model: 'embedded', a model's folder or MODEL@URL.")
     ] = None,
     scores: Annotated[
         Literal["likelihood", "likelihood,contrast"] | None,

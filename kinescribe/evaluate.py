@@ -69,13 +69,13 @@ def dynamics_model(
     as_json: Json = False,
     plot: Plot = None,
 ) -> None:
-    """Score what a dynamics model says of simulated triplets, from their codes."""
+    """Score what a dynamics model says of simulated triplets."""
     from evaluation.labels import predict, score
     from evaluation.plots import plot_labels
-    from models.registry import load_model
+    from models.registry import load_describer
 
     _check(plot)
-    scores = score(predict(dataset, load_model(dynamics), num), bertscore)
+    scores = score(predict(dataset, load_describer(dynamics), num), bertscore)
     print_scores(scores, as_json)
     if plot:
         plot_labels(scores, plot)
@@ -96,10 +96,10 @@ def world_model(
         raise ConfigError(f"-n {num_samples} needs a model that chooses the best; give --dynamics")
     from evaluation.plots import plot_world
     from evaluation.world import score_world
-    from models.registry import load_model
+    from models.registry import load_dynamics, load_model
 
     _check(plot)
-    models = load_model(world), load_model(dynamics) if dynamics else None
+    models = load_model(world), load_dynamics(dynamics) if dynamics else None
     with counted("cases") as progress:
         scores = score_world(*models, num, num_samples, seed, progress)
     print_world(scores, as_json)
@@ -121,10 +121,10 @@ def best_of_n(
     numbers = _counts(counts)
     from evaluation.plots import plot_best_of_n
     from evaluation.world import score_best_of_n
-    from models.registry import load_model
+    from models.registry import load_dynamics, load_model
 
     _check(plot)
-    models = load_model(world), load_model(dynamics)
+    models = load_model(world), load_dynamics(dynamics)
     with counted("cases") as progress:
         result = score_best_of_n(*models, numbers, num, seed, progress)
     print_best_of_n(result, as_json)
@@ -145,11 +145,12 @@ def preference(
     """Say how often a model finds true triplets likelier than the same with something made false."""
     from evaluation.plots import plot_preferences
     from evaluation.preference import prefer
-    from models.registry import load_model
+    from models.registry import load_dynamics, load_model
 
     _check(plot)
+    loaded = load_dynamics(model) if task == "dynamics" else load_model(model)
     with counted("triplets") as progress:
-        result = prefer(load_model(model), dataset, task, num, seed, progress)
+        result = prefer(loaded, dataset, task, num, seed, progress)
     print_preferences(result, as_json)
     if plot:
         plot_preferences(result, plot)

@@ -11,10 +11,11 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from labeling.batches import Failure, MicroBatches
-from labeling.encode import EncodedPair, FrameEncoder, outcome_of
-from models.token_vlm import Description, TokenVLM
-from models.tokens import CodePair, CodeTriplet
+from labeling.batches import MicroBatches
+from labeling.encode import EncodedFrame, EncodedPair, FrameEncoder, outcome_of
+from models.codec import ImageCodec
+from models.dynamics import Description, DynamicsModel, Failure
+from models.tokens import Pair, Triplet
 from schemas.clips import ExtractedClip, WorkUnit, stable_id
 from schemas.config import Annotation
 from schemas.dataset import triplet_schema
@@ -22,25 +23,31 @@ from schemas.outcomes import ClipOutcome
 
 
 class _Label(NamedTuple):
-    """What the model says of a pair; the contrast (`TokenVLM.contrast`) is None where it wasn't asked for."""
+    """What the model says of a pair.
+
+    The contrast (`DynamicsModel.contrast`) is None where it wasn't asked for.
+    """
 
     description: Description
     contrast: float | None
 
 
 class Annotator:
-    """A dynamics model and its codec as a labeller of units.
+    """A dynamics model and a codec as a labeller of units.
 
     A row depends on its clip, the model and the annotation's configuration alone; what shares its
     micro-batch moves likelihoods by float rounding only.
     """
 
-    def __init__(self, model: TokenVLM, annotation: Annotation, micro_batch: int) -> None:
+    def __init__(
+        self, model: DynamicsModel[Any], codec: ImageCodec, annotation: Annotation, micro_batch: int
+    ) -> None:
+        assert model.codec_id in (None, codec.id), (model.codec_id, codec.id)
         self.model = model
         self.annotation = annotation
         self.batches = MicroBatches(micro_batch)
-        self.encoder = FrameEncoder(model.codec, self.batches)
-        self.schema = triplet_schema(model.codec.id, model.codec.grid)
+        self.encoder = FrameEncoder(codec, self.batches)
+        self.schema = triplet_schema(codec.id, codec.grid)
 
     def annotate(
         self, unit: WorkUnit, extracted: Sequence[ExtractedClip]
@@ -70,15 +77,22 @@ class Annotator:
                 rows.append(self._row(pair, result))
         return rows
 
-    def _describe_pairs(self, pairs: Sequence[EncodedPair]) -> list[_Label]:
-        codes = [CodePair(pair.source.codes, pair.target.codes) for pair in pairs]
+    def _describe_pairs(self, pairs: Sequence[EncodedPair]) -> list[_Label | Failure]:
+        seen = [Pair(*map(self._see, pair.frames)) for pair in pairs]
         seeds = [int(stable_id(self.annotation.seed, pair.triplet_id)[:15], 16) for pair in pairs]
-        said = self.model.describe(codes, self.annotation.max_new_tokens, self.annotation.temperature, seeds)
-        contrasts: list[float | None] = [None] * len(pairs)
+        said = self.model.describe(seen, self.annotation.max_new_tokens, self.annotation.temperature, seeds)
+        described = {place: one for place, one in enumerate(said) if isinstance(one, Description)}
+        contrasts: dict[int, float | None] = dict.fromkeys(described)
         if self.annotation.scores == "likelihood,contrast":
-            triplets = [CodeTriplet(*pair, one.text) for pair, one in zip(codes, said, strict=True)]
-            contrasts = [*self.model.contrast(triplets)]
-        return [_Label(*label) for label in zip(said, contrasts, strict=True)]
+            triplets = [Triplet(*seen[place], one.text) for place, one in described.items()]
+            contrasts = dict(zip(described, self.model.contrast(triplets), strict=True))
+        return [
+            one if isinstance(one, Failure) else _Label(one, contrasts[place])
+            for place, one in enumerate(said)
+        ]
+
+    def _see(self, frame: EncodedFrame) -> Any:
+        return self.model.see(frame.codes, lambda: frame.image)
 
     def _row(self, pair: EncodedPair, label: _Label) -> dict[str, Any]:
         return self.encoder.row(pair) | {

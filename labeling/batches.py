@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
 
+from models.dynamics import Failure
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """What the model raised on one item alone."""
-
-    message: str
 
 
 class MicroBatches:
@@ -27,16 +21,19 @@ class MicroBatches:
         self.size = size
 
     def run(
-        self, items: Sequence[Item], call: Callable[[Sequence[Item]], Sequence[Result]]
+        self, items: Sequence[Item], call: Callable[[Sequence[Item]], Sequence[Result | Failure]]
     ) -> list[Result | Failure]:
-        """One result or Failure for each item, in order."""
+        """One result or Failure for each item, in order.
+
+        A Failure is what `call` gave for an item, or what it raised on that item alone.
+        """
         results: list[Result | Failure] = []
         while len(results) < len(items):
             results += self._attempt(items[len(results) : len(results) + self.size], call)
         return results
 
     def _attempt(
-        self, batch: Sequence[Item], call: Callable[[Sequence[Item]], Sequence[Result]]
+        self, batch: Sequence[Item], call: Callable[[Sequence[Item]], Sequence[Result | Failure]]
     ) -> list[Result | Failure]:
         try:
             results = list(call(batch))

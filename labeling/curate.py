@@ -22,7 +22,8 @@ from storage.shards import scan, unit_ids, whole_units
 
 ROWS_PER_PART = 1 << 18
 REMEDIES = {
-    "action_logprob": "their action was given, so nothing says how good it is; train on that dataset as is",
+    "action_logprob": "their action was given, or a server wrote it that tells no likelihoods, so nothing "
+    "says how good it is; train on that dataset as is",
     "action_contrast": "label into another folder with --scores likelihood,contrast, or leave out --score",
 }
 

@@ -14,8 +14,9 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from labeling.batches import Failure, MicroBatches
+from labeling.batches import MicroBatches
 from models.codec import ImageCodec
+from models.dynamics import Failure
 from models.tokens import Codes
 from schemas.clips import ExtractedClip, FramePair, stable_id
 from schemas.outcomes import ClipOutcome, RejectCode, Status
@@ -24,8 +25,12 @@ LARGEST_FLOAT16 = float(np.finfo(np.float16).max)
 
 
 class EncodedFrame(NamedTuple):
-    """A key frame as the codec sees it: codes of shape (L,), pre-quantised features of shape (L, C)."""
+    """A key frame as it is stored and as the codec sees it.
 
+    Codes are of shape (L,), pre-quantised features of shape (L, C).
+    """
+
+    image: bytes
     codes: Codes
     features_LC: torch.Tensor
 
@@ -37,6 +42,11 @@ class EncodedPair(NamedTuple):
     pair: FramePair
     source: EncodedFrame
     target: EncodedFrame
+
+    @property
+    def frames(self) -> tuple[EncodedFrame, EncodedFrame]:
+        """Source and target."""
+        return self.source, self.target
 
     @property
     def triplet_id(self) -> str:
@@ -94,7 +104,8 @@ class FrameEncoder:
     def _encode_images(self, images: Sequence[bytes]) -> list[EncodedFrame]:
         pixels_B3HW = self.codec.preprocess([Image.open(io.BytesIO(image)) for image in images])
         encoded = self.codec.encode(pixels_B3HW)
-        return [EncodedFrame(*frame) for frame in zip(encoded.stored_BL, encoded.features_BLC, strict=True)]
+        frames = zip(images, encoded.stored_BL, encoded.features_BLC, strict=True)
+        return [EncodedFrame(*frame) for frame in frames]
 
     def _importance(self, pair: EncodedPair) -> NDArray[np.float16]:
         """Weights of the target's tokens, shape (L,), row-major (METHOD §3)."""

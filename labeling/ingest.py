@@ -13,19 +13,19 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Se
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
 from queue import SimpleQueue
 
 import pyarrow as pa
-import torch
 
-from labeling.batches import Failure, MicroBatches
+from labeling.batches import MicroBatches
 from labeling.encode import FrameEncoder, outcome_of
 from labeling.extract import EndsExtractor
 from labeling.supervised import given_forbidden, list_given
 from labeling.units import plan_units
 from models.codec import ImageCodec
-from models.identity import CODEC, CodecIdentity, identify_codec, model_folder, require_files
+from models.dynamics import Failure
+from models.identity import CodecIdentity, codec_folder, identify_codec
+from models.registry import load_codec
 from schemas.clips import ExtractedClip, GivenTriplet, WorkUnit
 from schemas.config import IngestConfig
 from schemas.dataset import triplet_schema
@@ -56,10 +56,10 @@ def run_ingest(
     ModelError or DatasetError before anything is decoded, and InputError with the table of reasons where
     more than `config.max_reject_rate` of the triplets were rejected.
     """
-    folder = model_folder(config.dynamics)
-    require_files(folder)
+    folder = codec_folder(config.dynamics)
+    codec = identify_codec(folder)
     given = {triplet.clip.clip_id: triplet for triplet in list_given(input)}
-    units = _bind_units(out, given.values(), config, identify_codec(folder / CODEC))
+    units = _bind_units(out, given.values(), config, codec)
     committed = committed_units(out)
     if not committed:
         # Before the first row, or `load_dataset` of a run that died would take the plan for rows.
@@ -70,7 +70,7 @@ def run_ingest(
     if pending:
         may_not = partial(given_forbidden, input, roots=config.roots)
         make = partial(EndsExtractor, config.limits, config.image, may_not)
-        annotator = GivenAnnotator(_load_codec(folder / CODEC), given)
+        annotator = GivenAnnotator(load_codec(folder), given)
         with _extracting(make, decode_workers or os.cpu_count() or 1) as extract:
             extracted = _extracted(pending, given, extract)
             for total in _written(out, extracted, annotator, config.max_reject_rate):
@@ -112,13 +112,6 @@ def _bind_units(
     units = plan_units(clips, config.triplets_per_unit, run.fingerprint)
     write_plan(out, units)
     return units
-
-
-def _load_codec(folder: Path) -> ImageCodec:
-    codec = ImageCodec.load(folder)
-    if torch.cuda.is_available():
-        torch.nn.Module.to(codec.network, "cuda")
-    return codec
 
 
 @contextmanager

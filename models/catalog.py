@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from models.families import FAMILIES, family_of
-from models.identity import CODEC, EMBEDDED, identify_codec, model_config, model_folder, require_files
+from models.endpoint import Endpoint, is_endpoint
+from models.families import CHAT, UNIFIED, family_of
+from models.identity import EMBEDDED, identify, model_config, model_folder
 
-DYNAMICS, WORLD = ("describe", "score"), ("imagine", "score")
+DYNAMICS, WORLD, ENDPOINT = ("describe", "score"), ("imagine", "score"), ("describe", "judge")
 DOES = {"embedded": DYNAMICS, "embedded-world": WORLD}
 """What the models that come with the code were trained for; all others, whatever they are fine-tuned for."""
 
@@ -38,13 +39,22 @@ def known_models(names: Sequence[str] = ()) -> list[KnownModel]:
 
 
 def _named(name: str) -> KnownModel:
+    codec = identify(name).codec
+    if is_endpoint(name):
+        return KnownModel(name, Endpoint.named(name).url, "endpoint", ENDPOINT, ())
     folder = model_folder(name)
-    require_files(folder)
-    codec, family = identify_codec(folder / CODEC), family_of(model_config(folder)).name
+    family = family_of(model_config(folder))
+    if codec is None:
+        return KnownModel(name, str(folder), family.name, DYNAMICS, ("lora", "full"))
     does = DOES.get(name, (*DYNAMICS, "imagine"))
-    return KnownModel(name, str(folder), family, does, ("lora", "full"), codec.id, codec.grid)
+    return KnownModel(name, str(folder), family.name, does, ("lora", "full"), codec.id, codec.grid)
 
 
 def _families() -> list[KnownModel]:
     does = (*DYNAMICS, "imagine")
-    return [KnownModel(f.name, f.known_by, f.name, does, ("lora", "full")) for f in FAMILIES]
+    unified = [KnownModel(f.name, f.known_by, f.name, does, ("lora", "full")) for f in UNIFIED]
+    return [
+        *unified,
+        KnownModel(CHAT.name, CHAT.known_by, CHAT.name, DYNAMICS, ("lora", "full")),
+        KnownModel("MODEL@URL", "an OpenAI-compatible server, e.g. vLLM", "endpoint", ENDPOINT, ()),
+    ]

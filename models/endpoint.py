@@ -2,7 +2,8 @@
 
 Asks many questions at once, a bounded number at a time; passing faults (429, 5xx, timeouts, a connection that
 breaks) are retried with growing pauses by the `openai` client. What fails for good is a reply with a code,
-never an invented text. The key is read from OPENAI_API_KEY. Knows nothing of what is asked.
+never an invented text. The key is read from OPENAI_API_KEY, and leaves by the request alone. Knows nothing of
+what is asked.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 from pydantic import BaseModel, Field, ValidationError
 
@@ -29,10 +30,12 @@ Failure = Literal["timeout", "unreachable", "refused", "garbage"]
 
 
 class Question(NamedTuple):
-    """Words, and PNG files to look at, in order."""
+    """Words, and JPEGs or PNGs to look at, in order: files, or what is in them."""
 
     text: str
-    images: tuple[Path, ...]
+    images: tuple[Path | bytes, ...]
+    options: Mapping[str, Any] = {}
+    """Of the completion, as the protocol calls them, where greedy decoding isn't all."""
 
 
 class Reply(NamedTuple):
@@ -40,14 +43,32 @@ class Reply(NamedTuple):
 
     text: str
     failure: Failure | None
+    finish_reason: str | None = None
+    logprobs: tuple[float, ...] | None = None
+    """Of each token, where they were asked for and the server gives them."""
 
 
 class _Message(BaseModel):
     content: str
 
 
+class _Token(BaseModel):
+    logprob: float
+
+
+class _Logprobs(BaseModel):
+    content: list[_Token] | None = None
+
+
 class _Choice(BaseModel):
     message: _Message
+    finish_reason: str | None = None
+    logprobs: _Logprobs | None = None
+
+    def reply(self) -> Reply:
+        tokens = self.logprobs and self.logprobs.content
+        logprobs = tuple(token.logprob for token in tokens) if tokens else None
+        return Reply(self.message.content, None, self.finish_reason, logprobs)
 
 
 class _Completion(BaseModel):
@@ -84,15 +105,17 @@ class Endpoint:
         from openai import AsyncOpenAI  # takes a second to import
 
         slots = asyncio.Semaphore(self.num_at_once)
-        key = os.environ.get("OPENAI_API_KEY", "none")
+        key = os.environ.get("OPENAI_API_KEY")
 
         async def ask_one(name: str, question: Question) -> None:
             async with slots:
-                heard(name, _without_key(await self._reply(client, question)))
+                reply = await self._reply(client, question)
+            # A server that refuses a key may say which.
+            heard(name, reply._replace(text=reply.text.replace(key, "***")) if key else reply)
 
         async with (
             AsyncOpenAI(
-                api_key=key, base_url=self.url, max_retries=self.max_retries, timeout=self.timeout_s
+                api_key=key or "none", base_url=self.url, max_retries=self.max_retries, timeout=self.timeout_s
             ) as client,
             asyncio.TaskGroup() as group,
         ):
@@ -103,12 +126,15 @@ class Endpoint:
         from openai import APIConnectionError, APIStatusError, APITimeoutError
 
         content: list[ChatCompletionContentPartParam] = [
-            *({"type": "image_url", "image_url": {"url": _data_url(file)}} for file in question.images),
+            *({"type": "image_url", "image_url": {"url": _data_url(image)}} for image in question.images),
             {"type": "text", "text": question.text},
         ]
+        options: dict[str, Any] = {"temperature": 0, **question.options}
         try:
             response = await client.chat.completions.with_raw_response.create(
-                model=self.model, messages=[{"role": "user", "content": content}], temperature=0
+                model=self.model,
+                messages=[{"role": "user", "content": content}],
+                **options,
             )
         except APITimeoutError as error:
             return Reply(str(error), "timeout")
@@ -117,16 +143,17 @@ class Endpoint:
         except APIStatusError as error:
             return Reply(f"{error.status_code} {error.response.text}", "refused")
         try:
-            return Reply(_Completion.model_validate_json(response.content).choices[0].message.content, None)
+            return _Completion.model_validate_json(response.content).choices[0].reply()
         except ValidationError:
             return Reply(response.content.decode(errors="replace"), "garbage")
 
 
-def _without_key(reply: Reply) -> Reply:
-    """A server that refuses a key may repeat it."""
-    key = os.environ.get("OPENAI_API_KEY")
-    return reply._replace(text=reply.text.replace(key, "***")) if key else reply
+def is_endpoint(name: str) -> bool:
+    """Whether a model's name is MODEL@URL."""
+    return "@http://" in name or "@https://" in name
 
 
-def _data_url(file: Path) -> str:
-    return "data:image/png;base64," + base64.b64encode(file.read_bytes()).decode()
+def _data_url(image: Path | bytes) -> str:
+    data = image.read_bytes() if isinstance(image, Path) else image
+    kind = "jpeg" if data.startswith(b"\xff\xd8") else "png"
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"

@@ -1,14 +1,15 @@
-"""The families of unified models: how each is recognised, and how it wraps the codes of an image.
+"""The families of models: how each is recognised, and how a unified one wraps the codes of an image.
 
-A family is a row here; all else is `TokenVLM`'s, whatever the family. Loads no network and no torch.
+A unified family is a row here; all else is `TokenVLM`'s, whatever the family. Loads no network and no torch.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from models.identity import is_chat
 from models.tokens import Wrapping
 
 
@@ -19,10 +20,10 @@ class Family:
     name: str
     known_by: str
     """What of its folder says that a model is of this family."""
-    wrapping: Wrapping
+    wrapping: Wrapping = field(default_factory=Wrapping)
 
 
-OWN = Family("kinescribe", "first_code_id in config.json", Wrapping())
+OWN = Family("kinescribe", "first_code_id in config.json")
 """A causal language model of transformers that `kinescribe train` made."""
 CHAMELEON = Family(
     "chameleon",
@@ -45,12 +46,16 @@ LIQUID = Family(
     "any other causal language model, with <boi> and <eoi> in its tokenizer",
     Wrapping("<boi>", "<eoi>", action="<start_of_turn>model\n"),
 )
-FAMILIES = (OWN, CHAMELEON, EMU3, LIQUID)
+UNIFIED = (OWN, CHAMELEON, EMU3, LIQUID)
+CHAT = Family("chat", "vision_config in config.json: Qwen-VL, SmolVLM, LLaVA and others")
+"""Models that see pixels and write text (`ChatVLM`)."""
 
 
 def family_of(config: Mapping[str, Any]) -> Family:
     """The family of the model whose config.json this is."""
     by_type = {"chameleon": CHAMELEON, "emu3": EMU3}
+    if is_chat(config):
+        return CHAT
     if "first_code_id" in config:
         return OWN
     return by_type.get(config.get("model_type", ""), LIQUID)

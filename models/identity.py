@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file
 
+from models.endpoint import Endpoint, is_endpoint
 from schemas.errors import ModelError
 
 EMBEDDED = {name: Path(__file__).parent / name.replace("-", "_") for name in ("embedded", "embedded-world")}
@@ -30,7 +31,8 @@ FILES = {
     f"{CODEC}/config.json": f"{CODEC}/config.json",
     f"{CODEC}/{CODEC_WEIGHTS}": f"{CODEC}/{WEIGHTS}",
 }
-"""Without these a folder is no unified model; the second name serves where the first is missing."""
+"""Without these a folder is no model; the second name serves where the first is missing. Chat models have no
+codec."""
 CODEC_KEYS = {"sample_size", "in_channels", "block_out_channels", "num_vq_embeddings"}
 """What a codec's config.json must say."""
 CHUNK_BYTES = 1 << 20
@@ -47,27 +49,67 @@ class CodecIdentity:
 
 @dataclass(frozen=True, slots=True)
 class ModelIdentity:
-    """Whose labels a dataset holds, and how its codes are to be read."""
+    """Whose labels a dataset holds, and how the codes that it sees are to be read."""
 
     fingerprint: str
-    """Hash of every file of the folder that can change a label."""
-    codec: CodecIdentity
+    """Hash of every file of the folder that can change a label; an endpoint's is its name."""
+    codec: CodecIdentity | None
+    """None where it sees images."""
 
 
 def model_folder(name: str) -> Path:
     """Where the model called `name` lies. Raises ModelError where there is no such folder."""
+    if is_endpoint(name):
+        raise ModelError(f"{name} is a server, which only describes; name a model's folder")
     folder = EMBEDDED.get(name) or Path(name)
     if not folder.is_dir():
         raise ModelError(f"no model {name!r}: give {' or '.join(EMBEDDED)}, or the path of a model's folder")
     return folder
 
 
+def is_chat(config: Mapping[str, Any]) -> bool:
+    """Whether the model whose config.json this is sees pixels and writes text."""
+    return "vision_config" in config
+
+
+def sees_images(name: str) -> bool:
+    """Whether the model called `name` sees images, not codes. Raises ModelError where there is none."""
+    return is_endpoint(name) or is_chat(model_config(model_folder(name)))
+
+
+def require_scores(name: str) -> None:
+    """Raises ModelError where the model called `name` cannot say how likely a given action is."""
+    if is_endpoint(name):
+        raise ModelError(f"{name} describes, but a server scores no given action; name a model's folder")
+
+
+def codec_folder(name: str, codec: str | None = None) -> Path:
+    """Where the codec lies whose codes go with the model called `name`: its own.
+
+    For a model that sees images it is the codec of the model called `codec`, by default the embedded one's.
+    Raises ModelError where there is none, and where a model that has one is given another.
+    """
+    if sees_images(name):
+        name = codec or "embedded"
+    elif codec is not None and model_folder(codec) != model_folder(name):
+        raise ModelError(f"codec: {name} sees the codes of its own codec, not {codec}'s; leave codec out")
+    folder = model_folder(name) / CODEC
+    if not folder.is_dir():
+        raise ModelError(f"{name} has no codec; `kinescribe codec` writes it to {folder}")
+    return folder
+
+
 def require_files(folder: Path) -> None:
-    """Raises ModelError where the folder lacks a file of a unified model."""
+    """Raises ModelError where the folder lacks a file of a model."""
+    chat = (folder / "config.json").is_file() and is_chat(model_config(folder))
     for file, other in FILES.items():
+        if chat and file.startswith(CODEC):
+            continue
         if not (folder / file).is_file() and not (folder / other).is_file():
             remedy = "`kinescribe codec` writes it" if file.startswith(CODEC) else "see docs/ARCHITECTURE.md"
-            raise ModelError(f"{folder} is no unified model: {file} is missing; {remedy}")
+            raise ModelError(
+                f"{folder} is no {'chat' if chat else 'unified'} model: {file} is missing; {remedy}"
+            )
 
 
 def model_config(folder: Path) -> dict[str, Any]:
@@ -97,7 +139,13 @@ def weight_files(folder: Path) -> list[Path]:
 
 
 def identify(name: str) -> ModelIdentity:
-    """The identity of the model called `name`. Raises ModelError where it lacks a file or one is damaged."""
+    """The identity of the model called `name`.
+
+    Raises ModelError where it lacks a file or one is damaged, and ConfigError where it is no endpoint.
+    """
+    if is_endpoint(name):
+        Endpoint.named(name)  # raises where it is none
+        return ModelIdentity(name, None)
     folder = model_folder(name)
     require_files(folder)
     for file in weight_files(folder):
@@ -106,7 +154,8 @@ def identify(name: str) -> ModelIdentity:
                 pass
         except SafetensorError as error:
             raise ModelError(f"{file} is damaged: {error}; restore it") from error
-    return ModelIdentity(_digest(folder), identify_codec(folder / CODEC))
+    codec = None if sees_images(name) else identify_codec(folder / CODEC)
+    return ModelIdentity(_digest(folder), codec)
 
 
 def identify_codec(folder: Path) -> CodecIdentity:
@@ -155,7 +204,7 @@ def codec_id(resolution: int, tensors: Iterable[tuple[str, NDArray[np.generic]]]
 def _digest(folder: Path) -> str:
     digest = hashlib.blake2b(digest_size=8)
     for path in sorted(folder.rglob("*")):
-        if path.suffix in (".json", ".safetensors"):
+        if path.suffix in (".json", ".jinja", ".safetensors"):
             digest.update(path.relative_to(folder).as_posix().encode())
             with path.open("rb") as file:
                 while chunk := file.read(CHUNK_BYTES):

@@ -1,25 +1,59 @@
-"""Models by name: `embedded`, `embedded-world`, or a local folder, placed as the hardware asks."""
+"""Models by name: `embedded`, `embedded-world`, a local folder or MODEL@URL, placed as the hardware asks."""
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import torch
 
-from models.families import OWN, Family, family_of
-from models.identity import model_config, model_folder
+from models.chat_vlm import ChatVLM
+from models.codec import ImageCodec
+from models.dynamics import DynamicsModel
+from models.endpoint import Endpoint, is_endpoint
+from models.endpoint_vlm import EndpointVLM
+from models.families import CHAT, OWN, Family, family_of
+from models.identity import codec_folder, model_config, model_folder, require_scores
 from models.token_vlm import TokenVLM
-from schemas.config import Precision
+from schemas.config import LabelConfig, Precision
 
 
 def load_model(name: str, precision: Precision = "auto") -> TokenVLM:
-    """The model called `name`: one that comes with the code, or the path of a folder. Raises ModelError.
+    """The unified model called `name`: one that comes with the code, or the path of a folder.
 
-    It is on the GPU where there is one; transformers chooses the attention.
+    It is on the GPU where there is one; transformers chooses the attention. Raises ModelError.
     """
-    folder, gpu = model_folder(name), torch.cuda.is_available()
-    dtype = inference_dtype(
-        precision, family_of(model_config(folder)), gpu and torch.cuda.is_bf16_supported()
-    )
-    return TokenVLM.load(folder, dtype, torch.device("cuda" if gpu else "cpu"))
+    folder = model_folder(name)
+    return TokenVLM.load(folder, _dtype(folder, precision), _device())
+
+
+def load_dynamics(name: str, precision: Precision = "auto") -> DynamicsModel[Any]:
+    """The model called `name`, of any kind that describes pairs and scores actions. Raises ModelError."""
+    require_scores(name)
+    folder = model_folder(name)
+    if family_of(model_config(folder)) is not CHAT:
+        return load_model(name, precision)
+    return ChatVLM.load(folder, _dtype(folder, precision), _device())
+
+
+def load_describer(name: str, precision: Precision = "auto") -> DynamicsModel[Any]:
+    """The model called `name`, of any kind that describes pairs: MODEL@URL too. Raises ModelError."""
+    if is_endpoint(name):
+        return EndpointVLM(name, Endpoint.named(name))
+    return load_dynamics(name, precision)
+
+
+def load_labeller(config: LabelConfig) -> tuple[DynamicsModel[Any], ImageCodec]:
+    """What labels: the dynamics model, and the codec whose codes the rows hold. Raises ModelError."""
+    codec = load_codec(codec_folder(config.dynamics, config.codec))
+    return load_describer(config.dynamics, config.precision), codec
+
+
+def load_codec(folder: Path) -> ImageCodec:
+    """The codec in `folder`. Raises ModelError."""
+    codec = ImageCodec.load(folder)
+    codec.network.to(_device())
+    return codec
 
 
 def inference_dtype(precision: Precision, family: Family, gpu_multiplies_bf16: bool) -> torch.dtype:
@@ -30,3 +64,12 @@ def inference_dtype(precision: Precision, family: Family, gpu_multiplies_bf16: b
     if precision == "auto":
         precision = "bf16" if gpu_multiplies_bf16 and family is not OWN else "fp32"
     return torch.bfloat16 if precision == "bf16" else torch.float32
+
+
+def _dtype(folder: Path, precision: Precision) -> torch.dtype:
+    multiplies = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+    return inference_dtype(precision, family_of(model_config(folder)), multiplies)
+
+
+def _device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")

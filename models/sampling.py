@@ -1,4 +1,4 @@
-"""Logits processors: which tokens may be drawn, and draws that depend on nothing but their own seed."""
+"""Which tokens may be drawn, draws that depend on nothing but their own seed, and what a draw says."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from transformers import LogitsProcessor
+from transformers import LogitsProcessor, PreTrainedTokenizerFast
+
+from models.dynamics import Description
 
 
 class AllowedTokens(LogitsProcessor):
@@ -56,3 +58,30 @@ class SeededSampling(LogitsProcessor):
         noise_BV = torch.stack([torch.rand(num_tokens, generator=g) for g in self.generators])
         gumbel_BV = -torch.log(-torch.log(noise_BV.clamp_min(1e-20)))
         return scores / self.temperature + gumbel_BV.to(scores.device)
+
+
+def descriptions(
+    tokenizer: PreTrainedTokenizerFast,
+    ids_BT: torch.Tensor,
+    logits: Sequence[torch.Tensor],
+    ends: Sequence[int],
+) -> list[Description]:
+    """What was generated, from its tokens and each step's logits (B, V); any of `ends` closes it."""
+    steps = zip(logits, ids_BT.unbind(1), strict=True)
+    logprobs = [
+        logits_BV.float().log_softmax(-1).gather(-1, ids_B[:, None])[:, 0] for logits_BV, ids_B in steps
+    ]
+    rows = zip(ids_BT.tolist(), torch.stack(logprobs, 1).tolist(), strict=True)
+    return [_description(tokenizer, *row, ends) for row in rows]
+
+
+def _description(
+    tokenizer: PreTrainedTokenizerFast, ids: list[int], logprobs: list[float], ends: Sequence[int]
+) -> Description:
+    stop = next((place for place, one in enumerate(ids) if one in ends), None)
+    num_tokens = len(ids) if stop is None else stop + 1
+    text = tokenizer.decode(ids[:stop], skip_special_tokens=True)
+    assert isinstance(text, str)
+    return Description(
+        text.strip(), sum(logprobs[:num_tokens]), num_tokens, "length" if stop is None else "stop"
+    )

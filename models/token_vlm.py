@@ -9,10 +9,9 @@ from __future__ import annotations
 import hashlib
 import math
 import shutil
-from collections.abc import Sequence
-from functools import cached_property
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -30,27 +29,18 @@ from transformers import (
 )
 
 from models.codec import ImageCodec
-from models.families import LIQUID, OWN, family_of
+from models.dynamics import Description, DynamicsModel
+from models.families import CHAT, LIQUID, OWN, family_of
 from models.identity import CODEC, codec_config, codec_grid, identify_codec, model_config, require_files
-from models.sampling import AllowedTokens, RowEnds, SeededSampling
-from models.tokens import CodePair, Codes, CodeTriplet, Task, TokenLayout, TokenSequence
+from models.sampling import AllowedTokens, RowEnds, SeededSampling, descriptions
+from models.tokens import CodePair, Codes, CodeTriplet, Task, TokenLayout, TokenSequence, knows_a_word
 from schemas.errors import ModelError
 
 LEARNED_POSITIONS = ("opt",)
 """Model types whose positions are learned one by one, so that places in an image have to be aligned."""
 
 
-class Description(NamedTuple):
-    """An action that the dynamics model wrote, with its likelihood."""
-
-    text: str
-    logprob: float
-    """Sum over its tokens, the closing one included."""
-    num_tokens: int
-    finish_reason: Literal["stop", "length"]
-
-
-class TokenVLM:
+class TokenVLM(DynamicsModel[Codes]):
     """A causal language model of transformers, its tokenizer, and the codec that its image codes are of.
 
     A folder in this layout is the model's own `save_pretrained` with the codec in `codec/`.
@@ -61,6 +51,7 @@ class TokenVLM:
         self.network = network.eval()
         self.layout = layout
         self._codec = codec
+        self._codec_id: str | None = None
         self._fingerprint: str | None = None
 
     @classmethod
@@ -69,7 +60,10 @@ class TokenVLM:
     ) -> Self:
         """The model in `folder`; raises ModelError naming what is missing. safetensors only, no code."""
         require_files(folder)
-        family, codec = family_of(model_config(folder)), codec_config(folder / CODEC)
+        family = family_of(model_config(folder))
+        if family is CHAT:
+            raise ModelError(f"{folder} is a chat model, which draws no images; name a unified model")
+        codec = codec_config(folder / CODEC)
         options = {"local_files_only": True, "trust_remote_code": False}
         auto = AutoModelForCausalLM if family in (OWN, LIQUID) else AutoModelForImageTextToText
         network: Any = auto.from_pretrained(folder, dtype=dtype, use_safetensors=True, **options)
@@ -120,10 +114,13 @@ class TokenVLM:
             self._codec.network.to(self.network.device)
         return self._codec
 
-    @cached_property
+    @property
     def codec_id(self) -> str:
         """See `ImageCodec.id`; does not load the codec."""
-        return identify_codec(self._codec).id if isinstance(self._codec, Path) else self._codec.id
+        if self._codec_id is None:
+            codec = self._codec
+            self._codec_id = identify_codec(codec).id if isinstance(codec, Path) else codec.id
+        return self._codec_id
 
     @property
     def fingerprint(self) -> str:
@@ -142,6 +139,14 @@ class TokenVLM:
         """See `TokenLayout.sequence`."""
         return self.layout.sequence(task, triplet, importance)
 
+    def see(self, codes: Codes, image: Callable[[], bytes]) -> Codes:
+        """The codes."""
+        return np.asarray(codes, np.uint16)
+
+    def knows_a_word(self, action: str) -> bool:
+        """See `DynamicsModel.knows_a_word`."""
+        return knows_a_word(self.layout.tokenizer, action)
+
     def takes(self, task: Task, action: str) -> bool:
         """Whether the network has a position for every token of a triplet with this action."""
         codes = np.zeros(self.layout.codes_per_image, np.uint16)
@@ -156,11 +161,7 @@ class TokenVLM:
         temperature: float = 0.0,
         seeds: Sequence[int] | None = None,
     ) -> list[Description]:
-        """The action between the two frames of each pair (inverse dynamics), only text allowed.
-
-        temperature 0 is greedy; above it, `seeds` holds one seed for each pair, so that a pair's sample
-        does not depend on its batch. Log-probabilities are the model's own, at temperature 1.
-        """
+        """See `DynamicsModel.describe`; only text is allowed."""
         prompts_BT = self._tensor(np.stack([self.layout.describe_prompt(pair) for pair in pairs]))
         processors = LogitsProcessorList([AllowedTokens(self.layout.text_ids, self.network.device)])
         if temperature > 0:
@@ -168,9 +169,9 @@ class TokenVLM:
             assert len(seeds) == len(pairs)
             processors.append(SeededSampling(seeds, temperature))
         output = self._generate(prompts_BT, max_new_tokens, processors, output_logits=True)
-        ids_BT, logits_BTV = output.sequences[:, prompts_BT.shape[1] :], torch.stack(output.logits, 1)
-        logprobs_BT = logits_BTV.float().log_softmax(-1).gather(-1, ids_BT[..., None])[..., 0]
-        return [self._description(*row) for row in zip(ids_BT.tolist(), logprobs_BT.tolist(), strict=True)]
+        ids_BT, end = output.sequences[:, prompts_BT.shape[1] :], self.layout.tokenizer.eos_token_id
+        assert isinstance(end, int)
+        return descriptions(self.layout.tokenizer, ids_BT, output.logits, [end])
 
     @torch.inference_mode()
     def score(self, triplets: Sequence[CodeTriplet], task: Task = "dynamics") -> list[float]:
@@ -184,17 +185,6 @@ class TokenVLM:
         )
         keep = ids_BT.shape[1] - min(int(np.argmax(sequence.weights > 0)) for sequence in sequences)
         return (self._logprobs(ids_BT, positions_BT, keep) * weights_BT[:, -keep:]).sum(-1).tolist()
-
-    def contrast(self, triplets: Sequence[CodeTriplet]) -> list[float]:
-        """How much likelier each action is for its pair than for the likelier of two manipulated pairs.
-
-        log p(a | s, t) − max(log p(a | t, s), log p(a | s, s)), each summed over the action's tokens: one
-        pair is swapped, the other has the source copied (METHOD §5). An action that is its own inverse, as
-        turning, is as likely for the pair swapped, so that its contrast is about 0 even where it is right.
-        """
-        swapped = self.score([triplet.swapped for triplet in triplets])
-        copied = self.score([triplet.copied for triplet in triplets])
-        return np.subtract(self.score(triplets), np.maximum(swapped, copied)).tolist()
 
     def _logprobs(self, ids_BT: torch.Tensor, positions_BT: torch.Tensor, keep: int) -> torch.Tensor:
         """log p of each sequence's last `keep` tokens given those before, float32 of shape (B, keep).
@@ -257,15 +247,6 @@ class TokenVLM:
             return_dict_in_generate=True,
             **given,
         )
-
-    def _description(self, ids: list[int], logprobs: list[float]) -> Description:
-        end = self.layout.tokenizer.eos_token_id
-        stopped = end in ids
-        num_tokens = ids.index(end) + 1 if stopped else len(ids)
-        text = self.layout.tokenizer.decode(ids[: num_tokens - stopped], skip_special_tokens=True)
-        assert isinstance(text, str)
-        reason = "stop" if stopped else "length"
-        return Description(text.strip(), sum(logprobs[:num_tokens]), num_tokens, reason)
 
     def _tensor(self, array: NDArray[np.int64]) -> torch.Tensor:
         return torch.from_numpy(array).to(self.network.device)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 from dataclasses import asdict, astuple, dataclass
 from functools import cached_property
-from typing import Literal, NamedTuple
+from typing import Generic, Literal, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,34 +23,41 @@ from schemas.errors import ModelError
 
 Task = Literal["dynamics", "world"]
 Codes = NDArray[np.uint16]
+Frame = TypeVar("Frame")
+"""What a model sees of an image: its codes, or its pixels."""
 
 IMAGE, ACTION = "<image>", "<action>"
 MARK = re.compile(r"(<[^<>]+>)")
 
 
-class CodePair(NamedTuple):
-    """Two frames as codes of shape (L,)."""
+class Pair(NamedTuple, Generic[Frame]):
+    """Two frames, as a model sees them."""
 
-    source_codes: Codes
-    target_codes: Codes
+    source: Frame
+    target: Frame
 
 
-class CodeTriplet(NamedTuple):
-    """Two frames as codes of shape (L,), and what was done between them."""
+class Triplet(NamedTuple, Generic[Frame]):
+    """Two frames, as a model sees them, and what was done between them."""
 
-    source_codes: Codes
-    target_codes: Codes
+    source: Frame
+    target: Frame
     action: str
 
     @property
-    def swapped(self) -> CodeTriplet:
+    def swapped(self) -> Triplet[Frame]:
         """A manipulated triplet of the paper: the same action from target to source."""
-        return CodeTriplet(self.target_codes, self.source_codes, self.action)
+        return Triplet(self.target, self.source, self.action)
 
     @property
-    def copied(self) -> CodeTriplet:
+    def copied(self) -> Triplet[Frame]:
         """A manipulated triplet of the paper: the same action where nothing changes."""
-        return CodeTriplet(self.source_codes, self.source_codes, self.action)
+        return Triplet(self.source, self.source, self.action)
+
+
+CodePair = Pair[Codes]
+CodeTriplet = Triplet[Codes]
+"""Frames as codes of shape (L,)."""
 
 
 class TokenSequence(NamedTuple):
@@ -124,12 +131,6 @@ class TokenLayout:
         ids = self.tokenizer.encode(action, add_special_tokens=False)
         return np.asarray([*ids, self.tokenizer.eos_token_id], np.int64)
 
-    def knows_a_word(self, action: str) -> bool:
-        """Whether any word of the action is a token of its own; else the network sees them in pieces."""
-        # Most vocabularies have a word with the space before it, some the word alone.
-        ids = [self.text(f"{space}{word}")[:-1] for word in re.findall(r"\w+", action) for space in ("", " ")]
-        return any(len(one) == 1 and one[0] != self.tokenizer.unk_token_id for one in ids)
-
     def image(self, codes: Codes) -> NDArray[np.int64]:
         """The codes' token ids in their wrapping."""
         before, after = self._wrapping_ids["before"], self._wrapping_ids["after"]
@@ -152,7 +153,7 @@ class TokenLayout:
 
     def describe_prompt(self, pair: CodePair | CodeTriplet) -> NDArray[np.int64]:
         """What the dynamics model is given: both images."""
-        images = [self.image(pair.source_codes), self.image(pair.target_codes)]
+        images = [self.image(pair.source), self.image(pair.target)]
         return np.concatenate([self._bos, *images, self._wrapping_ids["action"]]).astype(np.int64)
 
     @property
@@ -187,8 +188,8 @@ class TokenLayout:
             prompt, completion = self.describe_prompt(triplet), self.text(triplet.action)
             positions, weights = np.arange(len(prompt)), np.ones(len(completion), np.float32)
         else:
-            prompt = self.imagine_prompt(triplet.source_codes, triplet.action)
-            completion = self.target(triplet.target_codes)
+            prompt = self.imagine_prompt(triplet.source, triplet.action)
+            completion = self.target(triplet.target)
             positions = self.imagine_positions(len(prompt))
             weights = np.zeros(len(completion), np.float32)
             weights[completion != self.row_end] = 1 if importance is None else importance
@@ -232,3 +233,11 @@ class TokenLayout:
         if self.row_end is not None:
             rows = np.concatenate([rows, np.full((len(rows), 1), self.row_end)], 1)
         return rows.flatten()
+
+
+def knows_a_word(tokenizer: PreTrainedTokenizerFast, action: str) -> bool:
+    """Whether any word of the action is a token of its own; else a network sees them in pieces."""
+    # Most vocabularies have a word with the space before it, some the word alone.
+    words = [f"{space}{word}" for word in re.findall(r"\w+", action) for space in ("", " ")]
+    ids = [tokenizer.encode(word, add_special_tokens=False) for word in words]
+    return any(len(one) == 1 and one[0] != tokenizer.unk_token_id for one in ids)

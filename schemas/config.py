@@ -83,13 +83,15 @@ class Annotation(Config):
     seed: int = 0
     scores: Literal["likelihood", "likelihood,contrast"] = "likelihood"
     """With contrast, three more passes over each pair say how much likelier its action is for it than for the
-    pair swapped and the source copied (`TokenVLM.contrast`)."""
+    pair swapped and the source copied (`DynamicsModel.contrast`)."""
 
 
 class LabelConfig(Config):
     """`kinescribe label`: everything that the rows of a dataset depend on, beside input and weights."""
 
     dynamics: str = "embedded"
+    codec: str | None = None
+    """The model whose codec makes the codes where the dynamics model sees images; None: embedded."""
     precision: Precision = "auto"
     """Of the dynamics model's weights; `auto` follows family and hardware. The codec's are always float32."""
     limits: Limits = Limits()
@@ -114,7 +116,7 @@ class IngestConfig(Config):
     """`kinescribe ingest`: what rows with given actions depend on, beside input and codec."""
 
     dynamics: str = "embedded"
-    """The model whose codec makes the codes."""
+    """The model whose codec makes the codes; embedded's, where it sees images."""
     limits: DecodeLimits = DecodeLimits()
     image: StoredImage = StoredImage()
     triplets_per_unit: Positive = 64

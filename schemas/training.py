@@ -175,7 +175,10 @@ class TokenTraining(TrainConfig):
 
 
 class DynamicsTraining(TokenTraining):
-    """`kinescribe train dynamics`: p(action | source, target)."""
+    """`kinescribe train dynamics`: p(action | source, target).
+
+    A chat model as `init` learns from the stored images, whatever codec the datasets' codes are of.
+    """
 
     task: Literal["dynamics"] = "dynamics"
 

@@ -20,7 +20,7 @@ TEXT = """\
 # {title}
 
 Pairs of frames with the action between them, written by Kinescribe {version}. An action with a
-log-probability is a model's, not a person's; one without came with the data.
+`finish_reason` is a model's, not a person's; one without came with the data.
 
 | clips | kept | dropped | rejected | pending | triplets |
 |---|---|---|---|---|---|

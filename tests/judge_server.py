@@ -16,6 +16,8 @@ class Answer:
     """What the server sends: the model's `text` in a completion, or a whole `body` instead."""
 
     text: str = ""
+    finish_reason: str | None = None
+    logprobs: Sequence[float] | None = None
     status: int = 200
     body: bytes | None = None
     delay_s: float = 0.0
@@ -46,6 +48,14 @@ class JudgeServer:
         return answer
 
 
+def completion(answer: Answer) -> bytes:
+    choice: dict[str, Any] = {"message": {"role": "assistant", "content": answer.text}}
+    choice["finish_reason"] = answer.finish_reason
+    if answer.logprobs is not None:
+        choice["logprobs"] = {"content": [{"token": "a", "logprob": value} for value in answer.logprobs]}
+    return json.dumps({"choices": [choice]}).encode()
+
+
 @contextmanager
 def serving(server: JudgeServer) -> Iterator[JudgeServer]:
     """The server at its `url` while the block runs."""
@@ -54,8 +64,7 @@ def serving(server: JudgeServer) -> Iterator[JudgeServer]:
         def do_POST(self) -> None:
             assert self.path == "/v1/chat/completions"
             answer = server.answer(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-            completion = {"choices": [{"message": {"role": "assistant", "content": answer.text}}]}
-            body = json.dumps(completion).encode() if answer.body is None else answer.body
+            body = completion(answer) if answer.body is None else answer.body
             try:
                 self.send_response(answer.status)
                 self.send_header("Content-Type", "application/json")

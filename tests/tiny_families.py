@@ -57,7 +57,7 @@ def write_chameleon(folder: Path) -> Path:
     # Tokens of codes in no order, and between those of text.
     codes = ["IMGIMG" + "".join(chr(ord("A") + int(d)) for d in str(code)) + "Z" for code in range(NUM_CODES)]
     codes = codes[7:] + codes[:7]
-    tokenizer = _tokenizer(
+    tokenizer = tiny_tokenizer(
         ["<s>", "<pad>", "</s>", "<unk>", *codes, "<racm3:break>", "<eoss>", "<image>", "<reserved08706>"],
         "<s>",
         "</s>",
@@ -72,7 +72,7 @@ def write_chameleon(folder: Path) -> Path:
         num_key_value_heads=2,
         **DECODER,
     )
-    network = _spread(ChameleonForConditionalGeneration(config))
+    network = spread(ChameleonForConditionalGeneration(config))
     network.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return write_vqgan(folder, network.model.vqmodel.state_dict())
@@ -88,7 +88,7 @@ def write_emu3(folder: Path) -> Path:
         "<|extra_201|>",
         "<image>",
     ]
-    tokenizer = _tokenizer(
+    tokenizer = tiny_tokenizer(
         ["<|pad|>", "<|extra_203|>", "<|extra_204|>", *marks, *codes],
         "<|extra_203|>",
         "<|extra_204|>",
@@ -105,7 +105,7 @@ def write_emu3(folder: Path) -> Path:
         "hidden_size": CHANNELS,
     }
     config = Emu3Config(text_config=text, vq_config=video, vocabulary_map=tokenizer.get_vocab())
-    _spread(Emu3ForConditionalGeneration(config)).save_pretrained(folder)
+    spread(Emu3ForConditionalGeneration(config)).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     Emu3ImageProcessor(min_pixels=(4 * SIDE) ** 2).save_pretrained(folder)
     return folder
@@ -114,7 +114,7 @@ def write_emu3(folder: Path) -> Path:
 def write_liquid(folder: Path) -> Path:
     """Gemma with more tokens than its tokenizer knows; returns Meta's vqgan.ckpt."""
     marks = ["<boi>", "<eoi>", "<start_of_turn>", "<end_of_turn>"]
-    tokenizer = _tokenizer(["<pad>", "<eos>", "<bos>", "<unk>", *marks], "<bos>", "<eos>")
+    tokenizer = tiny_tokenizer(["<pad>", "<eos>", "<bos>", "<unk>", *marks], "<bos>", "<eos>")
     config = GemmaConfig(
         vocab_size=len(tokenizer) + NUM_CODES,
         num_key_value_heads=1,
@@ -124,7 +124,7 @@ def write_liquid(folder: Path) -> Path:
         bos_token_id=2,
         **DECODER,
     )
-    _spread(GemmaForCausalLM(config)).save_pretrained(folder)
+    spread(GemmaForCausalLM(config)).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return write_vqgan(folder, ChameleonVQVAE(ChameleonVQVAEConfig(**VQGAN)).state_dict())
 
@@ -199,7 +199,7 @@ def keep_decoder(folder: Path) -> None:
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
 
 
-def _tokenizer(special: Sequence[str], bos: str, eos: str, pad: str = "<pad>") -> PreTrainedTokenizerFast:
+def tiny_tokenizer(special: Sequence[str], bos: str, eos: str, pad: str = "<pad>") -> PreTrainedTokenizerFast:
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -219,7 +219,7 @@ def _tokenizer(special: Sequence[str], bos: str, eos: str, pad: str = "<pad>") -
     )
 
 
-def _spread(network: Any) -> Any:
+def spread(network: Any) -> Any:
     """Far from uniform, so that a mistake of one position shows in the likelihoods."""
     torch.nn.init.normal_(network.get_input_embeddings().weight, std=0.5)
     torch.nn.init.normal_(network.get_output_embeddings().weight, std=0.3)

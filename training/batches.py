@@ -29,7 +29,7 @@ from storage.selection import chosen_units, read_selection, require_chosen
 from storage.shards import scan
 from training.objective import TokenBatch, image_weights
 
-COLUMNS = ("triplet_id", "source_codes", "target_codes", "action", "action_logprob", "importance")
+COLUMNS = ("triplet_id", "source_codes", "target_codes", "action", "finish_reason", "importance")
 
 Indices = NDArray[np.int64]
 
@@ -141,7 +141,7 @@ def read_triplets(datasets: Sequence[str], select: str | None = None) -> PackedT
         _packed(table, "target_codes"),
         _packed(table, "importance") if not table["importance"].null_count else None,
         table["action"].combine_chunks().dictionary_encode(),
-        table["action_logprob"].is_null().to_numpy(),
+        table["finish_reason"].is_null().to_numpy(),
         codec_ids[0],
     )
 
@@ -159,6 +159,12 @@ def _chosen(datasets: Sequence[str], select: str) -> dict[str, pa.Table]:
 
 def _read(dataset: str, chosen: pa.Table | None) -> pa.Table:
     table = scan(dataset, COLUMNS).to_table() if chosen is None else _read_chosen(dataset, chosen)
+    require_words(dataset, table)
+    return table
+
+
+def require_words(dataset: str, table: pa.Table) -> None:
+    """Raises DatasetError where an action has no words."""
     words = pc.call_function("utf8_trim_whitespace", [table["action"]])
     wordless = table["triplet_id"].filter(pc.call_function("equal", [words, pa.scalar("")]))
     if len(wordless):
@@ -166,7 +172,6 @@ def _read(dataset: str, chosen: pa.Table | None) -> pa.Table:
             f"{dataset} has {len(wordless)} triplets whose action has no words, first {wordless[0]}; "
             "give them words where the data comes from, or take them out"
         )
-    return table
 
 
 def _read_chosen(dataset: str, chosen: pa.Table) -> pa.Table:

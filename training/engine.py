@@ -153,9 +153,15 @@ class DeepSpeedEngine:
         return values[0]
 
     def _forward(self, batch: Any) -> dict[str, Tensor]:
-        batch = type(batch)(*(tensor.to(self.device, non_blocking=True) for tensor in batch))
+        batch = type(batch)(*map(self._placed, batch))
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
             return self._engine(batch)
+
+    def _placed(self, part: Any) -> Any:
+        """A tensor, or a mapping of tensors, where the network is."""
+        if isinstance(part, Mapping):
+            return {name: self._placed(tensor) for name, tensor in part.items()}
+        return part.to(self.device, non_blocking=True)
 
     def _global_weight(self, batches: Sequence[Batch]) -> float:
         weight = torch.tensor(sum(batch.total_weight for batch in batches), dtype=torch.float64)

@@ -15,12 +15,21 @@ from peft import LoraConfig, get_peft_model
 from safetensors import safe_open
 from torch import nn
 
+from models.chat_vlm import ChatVLM
 from models.codec import ImageCodec
 from models.fresh import new_codec, new_token_vlm, new_tokenizer
-from models.identity import model_folder
+from models.identity import model_folder, sees_images
 from models.token_vlm import TokenVLM
 from schemas.errors import ConfigError
-from schemas.training import CodecTraining, Lora, Mix, TokenTraining, TrainConfig, WorldTraining
+from schemas.training import (
+    CodecTraining,
+    DynamicsTraining,
+    Lora,
+    Mix,
+    TokenTraining,
+    TrainConfig,
+    WorldTraining,
+)
 from training.batches import (
     Batches,
     MixedOrder,
@@ -30,6 +39,7 @@ from training.batches import (
     TripletBatches,
     read_triplets,
 )
+from training.chat import ConversationBatches, read_conversations
 from training.codec_objective import CodecObjective
 from training.images import ImageBatches, read_images
 from training.objective import TokenObjective
@@ -109,12 +119,37 @@ class TokenJob:
         )
 
     def export(self, folder: Path) -> None:
-        """A folder that `load_model` opens; with LoRA, merged, and the adapter alone in `adapter/`."""
-        if self.lora:
-            adapted: Any = self.vlm.network
-            adapted.save_pretrained(folder / "adapter")
-            self.vlm.network = adapted.merge_and_unload()
-        self.vlm.save(folder)
+        """See `_export`."""
+        _export(self.vlm, self.lora, folder)
+
+
+class ChatJob:
+    """A chat model as a dynamics model, on the images and actions of datasets."""
+
+    def __init__(self, config: DynamicsTraining, folder: Path) -> None:
+        self.vlm = ChatVLM.load(folder)
+        self.lora = config.lora is not None
+        if config.lora:
+            self.vlm.network = _with_adapters(self.vlm.network, config.lora)
+        self.module = TokenObjective(self.vlm.network)
+        self.batches: Batches = ConversationBatches(read_conversations(config.data), self.vlm)
+        self.order: Order = SampleOrder(len(self.batches), config.batch, config.seed)
+        self.held_out: Batches | None = (
+            ConversationBatches(read_conversations(config.held_out), self.vlm) if config.held_out else None
+        )
+
+    def export(self, folder: Path) -> None:
+        """See `_export`."""
+        _export(self.vlm, self.lora, folder)
+
+
+def _export(vlm: TokenVLM | ChatVLM, lora: bool, folder: Path) -> None:
+    """Write a folder that `models.registry` opens; with LoRA, merged, and the adapter alone in `adapter/`."""
+    if lora:
+        adapted: Any = vlm.network
+        adapted.save_pretrained(folder / "adapter")
+        vlm.network = adapted.merge_and_unload()
+    vlm.save(folder)
 
 
 def _order(triplets: PackedTriplets, config: TokenTraining, mix: Mix | None) -> Order:
@@ -154,6 +189,8 @@ def make_job(config: TrainConfig) -> Job:
     if isinstance(config, CodecTraining):
         return CodecJob(config)
     assert isinstance(config, TokenTraining)
+    if isinstance(config, DynamicsTraining) and config.init and sees_images(config.init):
+        return ChatJob(config, model_folder(config.init))
     return TokenJob(config)
 
 

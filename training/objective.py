@@ -6,12 +6,27 @@ tokens, K columns in which some sequence has a weight, N = B·K, V vocabulary, L
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
+
+
+class WeightedBatch(Protocol):
+    """Sequences as a network takes them, with the weight of each token as a prediction."""
+
+    @property
+    def inputs(self) -> Mapping[str, Tensor]:
+        """By the names of the network's own arguments, `input_ids` (B, T) among them."""
+        ...
+
+    @property
+    def weights_BT(self) -> Tensor:
+        """float32, 0 on the prompt and on padding."""
+        ...
 
 
 class TokenBatch(NamedTuple):
@@ -23,6 +38,11 @@ class TokenBatch(NamedTuple):
     """int64."""
     weights_BT: Tensor
     """float32, 0 on the prompt and on padding."""
+
+    @property
+    def inputs(self) -> dict[str, Tensor]:
+        """See `WeightedBatch.inputs`."""
+        return {"input_ids": self.ids_BT, "position_ids": self.positions_BT}
 
     @property
     def total_weight(self) -> float:
@@ -59,19 +79,14 @@ class TokenObjective(nn.Module):
         super().__init__()
         self.network = network
 
-    def forward(self, batch: TokenBatch) -> dict[str, Tensor]:
+    def forward(self, batch: WeightedBatch) -> dict[str, Tensor]:
         """`loss` is Σ w·(−log p); `accuracy` is Σ w where the most likely token is the right one."""
         weights_BK = batch.weights_BT[:, 1:]
         columns_K = weights_BK.any(0).nonzero()[:, 0]
-        logits_BKV = self.network(
-            input_ids=batch.ids_BT,
-            position_ids=batch.positions_BT,
-            logits_to_keep=columns_K,
-            use_cache=False,
-        ).logits
+        logits_BKV = self.network(**batch.inputs, logits_to_keep=columns_K, use_cache=False).logits
         # Taking only the positions with a weight out of the rest would cost more than their loss does.
         logits_NV = logits_BKV.flatten(0, 1)
-        targets_N = batch.ids_BT[:, 1:][:, columns_K].flatten()
+        targets_N = batch.inputs["input_ids"][:, 1:][:, columns_K].flatten()
         weights_N = weights_BK[:, columns_K].flatten()
         right_N = logits_NV.detach().argmax(-1) == targets_N
         return {

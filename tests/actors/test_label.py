@@ -15,15 +15,16 @@ def model():
 
 
 def label(model, clips, attempts=None):
-    names = []
+    asked = []
+    config = LabelConfig(dynamics="some/model")
     actor = LabelActor(
-        lambda name, precision: names.append((name, precision)) or model,
-        LabelConfig(dynamics="some/model"),
+        lambda config: asked.append(config) or (model, model.codec),
+        config,
         micro_batch=4,
         threads=1,
         attempts=attempts or AttemptCounts(),
     )
-    assert names == [("some/model", "auto")]
+    assert asked == [config]
     return unpack(actor(pack("unit", (unit(*clips), clips))))
 
 

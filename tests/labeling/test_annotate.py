@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 
 from labeling.annotate import Annotator
-from models.token_vlm import Description
+from models.dynamics import Description
 from models.tokens import CodePair, CodeTriplet
 from schemas.clips import ExtractedClip, KeyFrame
 from schemas.config import Annotation
@@ -53,15 +53,20 @@ class FakeModel:
         self.value, self.contrast_poison = contrast, contrast_poison
         self.batches = []
 
+    codec_id = None
+
+    def see(self, codes, image):
+        return codes
+
     def describe(self, pairs, max_new_tokens, temperature, seeds):
         self.batches.append(len(pairs))
-        if any(self.poison is not None and (pair.source_codes == self.poison).all() for pair in pairs):
+        if any(self.poison is not None and (pair.source == self.poison).all() for pair in pairs):
             raise ZeroDivisionError("poison")
         return [Description("left", self.logprob, 2, "stop") for _ in pairs]
 
     def contrast(self, triplets):
         if any(
-            self.contrast_poison is not None and (triplet.source_codes == self.contrast_poison).all()
+            self.contrast_poison is not None and (triplet.source == self.contrast_poison).all()
             for triplet in triplets
         ):
             raise ZeroDivisionError("poison")
@@ -69,7 +74,7 @@ class FakeModel:
 
 
 def annotate(model, clips, annotation=GREEDY, micro_batch=8):
-    return Annotator(model, annotation, micro_batch).annotate(unit(*clips), clips)
+    return Annotator(model, model.codec, annotation, micro_batch).annotate(unit(*clips), clips)
 
 
 def codes_of(model, data: bytes):

@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from labeling.batches import Failure, MicroBatches
+from labeling.batches import MicroBatches
+from models.dynamics import Failure
 
 
 class Recorder:

@@ -3,14 +3,14 @@ from pathlib import Path
 import pytest
 
 from models.catalog import known_models
-from models.families import FAMILIES
+from models.families import CHAT, UNIFIED
 from models.identity import EMBEDDED, identify
 from schemas.errors import ModelError
 
 
 def test_the_models_that_come_with_the_code_and_every_family_are_known():
     known = {model.name: model for model in known_models()}
-    assert list(known) == [*EMBEDDED, *(family.name for family in FAMILIES)]
+    assert list(known) == [*EMBEDDED, *(family.name for family in (*UNIFIED, CHAT)), "MODEL@URL"]
     assert known["embedded"].does == ("describe", "score")
     assert known["embedded-world"].does == ("imagine", "score")
     assert known["embedded"].codec == identify("embedded").codec.id

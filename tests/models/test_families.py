@@ -147,7 +147,7 @@ def test_a_description_is_text_whose_likelihood_is_its_score(family: TokenVLM):
 
 
 def test_imagined_targets_are_images_that_come_back_with_their_seed(family: TokenVLM):
-    source = triplets(1)[0].source_codes
+    source = triplets(1)[0].source
     samples = family.imagine(source, "pan left", 4, seed=1, temperature=5.0)
     assert samples.shape == (4, LENGTH)
     assert len({tuple(sample) for sample in samples.tolist()}) == 4
@@ -157,7 +157,7 @@ def test_imagined_targets_are_images_that_come_back_with_their_seed(family: Toke
 
 
 def test_a_cold_sample_is_the_likeliest_code_at_each_place(family: TokenVLM):
-    source = triplets(1)[0].source_codes
+    source = triplets(1)[0].source
     sample = family.imagine(source, "pan left", 1, seed=1, temperature=1e-6)[0]
     sequence = family.sequence("world", CodeTriplet(source, sample, "pan left"))
     with torch.no_grad():

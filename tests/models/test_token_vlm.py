@@ -100,7 +100,7 @@ def test_a_sample_depends_on_its_seed_and_not_on_its_batch(vlm: TokenVLM):
 
 
 def test_imagined_targets_are_codes_that_differ_and_come_back_with_their_seed(vlm: TokenVLM):
-    source = pairs(vlm, 1)[0].source_codes
+    source = pairs(vlm, 1)[0].source
     # Hot, since the fixture's network all but repeats a code that it has drawn.
     first = vlm.imagine(source, "pan left", num_samples=3, seed=1, temperature=20.0)
     assert first.shape == (3, math.prod(vlm.codec.grid))
@@ -110,7 +110,7 @@ def test_imagined_targets_are_codes_that_differ_and_come_back_with_their_seed(vl
 
 
 def test_a_cold_sample_is_the_likeliest_code_at_each_place_of_the_world_sequence(vlm: TokenVLM):
-    source = pairs(vlm, 1)[0].source_codes
+    source = pairs(vlm, 1)[0].source
     sample = vlm.imagine(source, "pan left", num_samples=2, seed=1, temperature=1e-6)[1]
     sequence = vlm.sequence("world", CodeTriplet(source, sample, "pan left"))
     ids_1T, positions_1T = (torch.from_numpy(row)[None] for row in (sequence.ids, sequence.positions))
@@ -120,7 +120,7 @@ def test_a_cold_sample_is_the_likeliest_code_at_each_place_of_the_world_sequence
 
 
 def test_a_sample_is_the_same_however_many_are_drawn_beside_it(vlm: TokenVLM):
-    source = pairs(vlm, 1)[0].source_codes
+    source = pairs(vlm, 1)[0].source
     two, five = (vlm.imagine(source, "pan left", num, seed=3, temperature=20.0) for num in (2, 5))
     assert (two == five[:2]).all()
 
@@ -152,7 +152,7 @@ def test_the_world_task_scores_the_targets_tokens(vlm: TokenVLM):
         with torch.no_grad():
             logits_TV = vlm.network(ids_T[None], position_ids=positions_T[None]).logits[0].double()
         logprobs_T = logits_TV[:-1].log_softmax(-1).gather(1, ids_T[1:, None])[:, 0]
-        assert score == pytest.approx(float(logprobs_T[-len(triplet.target_codes) :].sum()), abs=1e-3)
+        assert score == pytest.approx(float(logprobs_T[-len(triplet.target) :].sum()), abs=1e-3)
 
 
 def test_a_saved_model_scores_alike_under_the_same_fingerprint(vlm: TokenVLM, tmp_path: Path):

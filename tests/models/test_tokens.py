@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from models.fresh import new_tokenizer
-from models.tokens import CodeTriplet, TokenLayout
+from models.tokens import CodeTriplet, TokenLayout, knows_a_word
 from tests.tiny_vlm import tiny_vlm
 
 LENGTH = 4
@@ -80,12 +80,12 @@ def test_codes_of_another_length_are_a_bug(layout: TokenLayout):
 
 
 def test_a_word_is_known_where_it_is_one_token(layout: TokenLayout):
-    assert layout.knows_a_word("walk left")
-    assert layout.knows_a_word("pan, please")
-    assert not layout.knows_a_word("walk the dog")
-    assert not layout.knows_a_word("spanned")
+    assert knows_a_word(layout.tokenizer, "walk left")
+    assert knows_a_word(layout.tokenizer, "pan, please")
+    assert not knows_a_word(layout.tokenizer, "walk the dog")
+    assert not knows_a_word(layout.tokenizer, "spanned")
 
 
 def test_the_unknown_token_is_no_word():
-    assert tiny_vlm().layout.knows_a_word("move it")
-    assert not tiny_vlm().layout.knows_a_word("dance")
+    assert knows_a_word(tiny_vlm().layout.tokenizer, "move it")
+    assert not knows_a_word(tiny_vlm().layout.tokenizer, "dance")

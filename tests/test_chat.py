@@ -1,0 +1,145 @@
+"""Chat models from end to end, as a user goes: labels, scores, and a choice among imagined targets."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from kinescribe.cli import main
+from models.identity import EMBEDDED, identify_codec
+from schemas.outcomes import RejectCode
+from storage.audit import check, outcomes
+from storage.run import read_run
+from storage.shards import committed_units, scan
+from tests.judge_server import Answer, JudgeServer, serving
+from tests.tiny_chat import CHATS, tiny_chat
+from tests.tiny_triplets import write_triplets
+from tests.tiny_vlm import tiny_vlm
+from tests.videos import pan, write_video
+
+
+def run(*arguments: object) -> None:
+    """A command of `kinescribe`, which must not fail."""
+    with pytest.raises(SystemExit) as leaving:
+        main([str(argument) for argument in arguments])
+    assert leaving.value.code == 0, arguments
+
+
+FEW = ("--set", "annotation.max_new_tokens=8")
+
+
+def label(folder: Path, num: int, *options: object) -> list[dict]:
+    """The rows that come of `num` videos of a moving camera."""
+    for index in range(num):
+        (folder / "videos").mkdir(exist_ok=True)
+        write_video(folder / "videos" / f"pan{index}.mp4", pan(70))
+    out = folder / "labelled"
+    run("label", folder / "videos", "--out", out, *FEW, *options)
+    assert check(str(out)).ok
+    return scan(str(out)).to_table().to_pylist()
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("ray_here")
+@pytest.mark.parametrize(
+    "name", [CHATS[0], *(pytest.param(name, marks=pytest.mark.slow) for name in CHATS[1:])]
+)
+def test_a_chat_model_labels_videos_beside_the_embedded_codec(name: str, tmp_path: Path):
+    model = tiny_chat(name, tmp_path / "model")
+    rows = label(tmp_path, 1, "--dynamics", model, "--scores", "likelihood,contrast")
+    assert len(rows) >= 2
+    for row in rows:
+        assert row["action_logprob"] < 0
+        assert 1 <= row["action_tokens"] <= 8
+        assert row["finish_reason"] in ("stop", "length")
+        assert row["action_contrast"] is not None
+    codec = identify_codec(EMBEDDED["embedded"] / "codec")
+    assert {len(row["importance"]) for row in rows} == {codec.grid[0] * codec.grid[1]}
+    assert rows[0]["target_codes"] == rows[1]["source_codes"]
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("ray_here")
+def test_a_server_labels_videos_and_the_clip_that_it_fails_on_is_rejected(tmp_path: Path):
+    """The codes are of the codec that is named."""
+    codec, dataset = tiny_vlm(), str(tmp_path / "labelled")
+    codec.save(tmp_path / "other")
+    said, refused = Answer("pan left", finish_reason="stop"), Answer(status=400, body=b"no")
+    with serving(JudgeServer([refused], said)) as server:
+        named = ("--dynamics", f"vlm@{server.url}", "--set", f"codec={tmp_path / 'other'}")
+        rows = label(tmp_path, 2, *named)
+        rejected = [end for end in outcomes(dataset, committed_units(dataset)) if end.reason]
+        assert [(end.reason, end.message) for end in rejected] == [
+            (RejectCode.MODEL_FAILED, "refused: 400 no")
+        ]
+        run("label", tmp_path / "videos", "--out", dataset, *named, *FEW, "--retry-rejected")
+    all_rows = scan(dataset).to_table().to_pylist()
+    assert len(all_rows) == 2 * len(rows)
+    assert {(row["action"], row["action_logprob"], row["finish_reason"]) for row in all_rows} == {
+        ("pan left", None, "stop")
+    }
+    assert {len(row["importance"]) for row in rows} == {16}
+    assert codec.codec_id == read_run(dataset)["identity"]["codec.id"]
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+@pytest.mark.usefixtures("ray_here")
+def test_a_chat_model_is_fine_tuned_and_labels_what_it_learned(tmp_path: Path):
+    """By two workers, with adapters; the data knows two actions, which have four words in common."""
+    given, out = tmp_path / "triplets", tmp_path / "run"
+    write_triplets(str(given), 8, "vq-of-no-model-here")
+    init = f"init={tiny_chat('qwen', tmp_path / 'model')}"
+    settings = [init, "steps=60", "batch=4", "lora.rank=4", "log_every=5", "evaluate_every=60"]
+    settings += ["checkpoint_every=60", "optimization.warmup_steps=2", "optimization.learning_rate=0.02"]
+    words = [word for setting in [*settings, "engine.workers=2"] for word in ("--set", setting)]
+    run("train", "dynamics", "--data", given, "--out", out, *words)
+    assert (out / "export" / "adapter" / "adapter_model.safetensors").is_file()
+    rows = label(tmp_path, 1, "--dynamics", out / "export")
+    assert all(row["action"].startswith("move the red ball") for row in rows), rows
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("--scores", "likelihood,contrast"), "a server scores no given action"),
+        (("--set", "codec=nowhere"), "no model 'nowhere'"),
+    ],
+)
+def test_what_a_server_cannot_do_is_said_before_anything_starts(
+    arguments: tuple[str, ...], says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    with pytest.raises(SystemExit) as leaving:
+        main(
+            [
+                "label",
+                str(tmp_path),
+                "--out",
+                str(tmp_path / "out"),
+                "--dynamics",
+                "m@http://h/v1",
+                *arguments,
+            ]
+        )
+    assert leaving.value.code == 2
+    assert says in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_chat_model_measures_and_chooses(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    chat, world = tiny_chat("smolvlm", tmp_path / "chat"), tmp_path / "world"
+    tiny_vlm().save(world)
+    write_triplets(str(tmp_path / "triplets"), 4, "vq-of-no-model-here")
+    run("evaluate", "preference", chat, tmp_path / "triplets", "--json")
+    assert json.loads(capsys.readouterr().out)["likelier"]["swapped"]["total"] == 4
+    run("evaluate", "dynamics", tmp_path / "triplets", "--dynamics", chat, "--json")
+    assert json.loads(capsys.readouterr().out)["exact"]["total"] == 4
+    run("evaluate", "best-of-n", "--world", world, "--dynamics", chat, "--n", "2", "--num", "1", "--json")
+    assert set(json.loads(capsys.readouterr().out)["judge"]["verified"]) == {"2"}
+    image = tmp_path / "source.png"
+    image.write_bytes(scan(str(tmp_path / "triplets")).head(1)["source"][0]["bytes"].as_py())
+    asked = ("--source", image, "--action", "move the red ball left", "-n", 4)
+    run("imagine", *asked, "--world", world, "--dynamics", chat, "--out", tmp_path / "imagined")
+    (step,) = json.loads((tmp_path / "imagined" / "imagined.json").read_text())["steps"]
+    assert len(set(step["scores"])) > 1
+    assert step["best"] == step["scores"].index(max(step["scores"]))

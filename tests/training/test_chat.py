@@ -1,0 +1,95 @@
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from peft import PeftModel
+from PIL import Image
+
+from models.chat_vlm import ChatVLM
+from models.registry import load_dynamics
+from models.tokens import Triplet
+from schemas.errors import DatasetError
+from schemas.training import DynamicsTraining
+from storage.shards import scan
+from tests.tiny_chat import CHATS, tiny_chat
+from tests.tiny_triplets import write_triplets
+from tests.training_curve import curve
+from training.chat import ConversationBatches, read_conversations
+from training.objective import TokenObjective
+from training.session import TrainSession
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = str(tmp_path_factory.mktemp("triplets"))
+    write_triplets(folder, 8, "vq-of-no-model-here")
+    return folder
+
+
+@pytest.fixture(scope="module", params=CHATS)
+def chat(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_chat(request.param, tmp_path_factory.mktemp(request.param))
+
+
+def conversations(data: str, model: ChatVLM) -> list[Triplet[Image.Image]]:
+    def seen(image: dict) -> Image.Image:
+        return Image.open(io.BytesIO(image["bytes"])).convert("RGB")
+
+    rows = scan(data).to_table().to_pylist()
+    return [Triplet(seen(row["source"]), seen(row["target"]), row["action"]) for row in rows]
+
+
+def test_the_loss_is_the_mean_of_the_scores_over_the_answers_tokens(chat: Path, data: str):
+    """`score` is the un-averaged loss, negated, whatever shares the batch."""
+    model = ChatVLM.load(chat)
+    batch = ConversationBatches(read_conversations([data]), model).batch(range(8), range(8))
+    with torch.inference_mode():
+        loss = float(TokenObjective(model.network)(batch)["loss"])
+    scores = [model.score([one])[0] for one in conversations(data, model)]
+    assert loss == pytest.approx(-sum(scores), rel=1e-4)
+    num_tokens = [
+        len(model.tokenizer.encode(model.before_answer + one.action)) for one in conversations(data, model)
+    ]
+    assert batch.total_weight == sum(num_tokens) + 8
+
+
+@pytest.mark.usefixtures("process_group")
+def test_a_short_fine_tune_learns_and_its_export_and_adapter_are_one_model(
+    chat: Path, data: str, tmp_path: Path
+):
+    config = DynamicsTraining.model_validate(
+        {
+            "data": [data],
+            "held_out": [data],
+            "out": str(tmp_path),
+            "init": str(chat),
+            "lora": {"rank": 4, "alpha": 8},
+            "steps": 20,
+            "batch": 4,
+            "log_every": 5,
+            "evaluate_every": 20,
+            "checkpoint_every": 20,
+            "optimization": {"learning_rate": 0.01, "warmup_steps": 1},
+        }
+    )
+    TrainSession(config, lambda _: None, print).run()
+    losses = [line["loss"] for line in curve(config) if "loss" in line]
+    assert losses[-1] < losses[0] - 0.2, losses
+
+    model, merged = ChatVLM.load(chat), load_dynamics(str(tmp_path / "export"))
+    some = conversations(data, model)
+    assert np.mean(merged.score(some)) > np.mean(model.score(some)) + 1
+    adapted = PeftModel.from_pretrained(model.network, tmp_path / "export" / "adapter")
+    tuned = [name for name, _ in adapted.named_parameters() if "lora" in name]
+    assert tuned
+    assert not [name for name in tuned if "vision" in name or "visual" in name]
+    model.network = adapted.merge_and_unload()
+    assert model.score(some) == pytest.approx(merged.score(some), abs=1e-3)
+
+
+def test_an_action_without_words_is_refused(tmp_path: Path):
+    write_triplets(str(tmp_path / "mute"), 2, "vq-of-no-model-here", action=" ")
+    with pytest.raises(DatasetError, match="no words"):
+        read_conversations([str(tmp_path / "mute")])
