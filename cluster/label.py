@@ -28,7 +28,7 @@ from cluster.resources import Pool, PoolPlan, plan_pools
 from labeling.extract import PairExtractor
 from labeling.inputs import forbidden, input_root, list_clips
 from labeling.units import plan_units
-from models.identity import codec_folder, identify, identify_codec, require_scores
+from models.identity import codec_folder, identify, identify_codec, model_folder
 from schemas.clips import WorkUnit
 from schemas.config import LabelConfig, Resources
 from schemas.errors import InputError, UserError
@@ -126,7 +126,7 @@ def _bind_units(job: Job) -> tuple[Run, list[WorkUnit]]:
     config = job.config
     model, codec = identify(config.dynamics), identify_codec(codec_folder(config.dynamics, config.codec))
     if config.annotation.scores == "likelihood,contrast":
-        require_scores(config.dynamics)
+        model_folder(config.dynamics)  # a server scores no given action
     with closing(job.sessions.make_extractor(config, input_root(job.input))) as extractor:
         clips = list_clips(job.input, config.limits, extractor.duration_s, config.roots)
     run = Run(

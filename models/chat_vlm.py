@@ -64,6 +64,7 @@ class ChatVLM(DynamicsModel[Image.Image]):
         self.before_answer, self.ends = _answer_wrapping(processor, network.generation_config)
         # A published checkpoint has its own way of sampling; here all of it is said in each call.
         network.generation_config = GenerationConfig.from_model_config(network.config)
+        network.generation_config.eos_token_id = self.ends
 
     @classmethod
     def load(
@@ -128,7 +129,6 @@ class ChatVLM(DynamicsModel[Image.Image]):
             do_sample=False,
             logits_processor=processors,
             pad_token_id=self._pad_id,
-            eos_token_id=self.ends,
             return_dict_in_generate=True,
             output_logits=True,
         )
@@ -205,13 +205,13 @@ def _answer_wrapping(processor: Any, generation: GenerationConfig | None) -> tup
     answer = {"role": "assistant", "content": [{"type": "text", "text": PLACEHOLDER}]}
     prompt = processor.apply_chat_template(asked, add_generation_prompt=True)
     whole = processor.apply_chat_template([*asked, answer])
-    before, _, after = (
-        whole.removeprefix(prompt).partition(PLACEHOLDER) if whole.startswith(prompt) else ("",) * 3
-    )
+    wrapping = whole.removeprefix(prompt) if whole.startswith(prompt) else PLACEHOLDER
+    before, _, after = wrapping.partition(PLACEHOLDER)
     told = generation.eos_token_id if generation else None
     ends = [told] if isinstance(told, int) else [*(told or [])]
     closing = [one for one in processor.tokenizer.encode(after, add_special_tokens=False) if one in ends]
-    return before, [*dict.fromkeys([*closing[:1], processor.tokenizer.eos_token_id, *ends])]
+    known = [*closing[:1], processor.tokenizer.eos_token_id, *ends]
+    return before, [*dict.fromkeys(one for one in known if one is not None)]
 
 
 def _processor(config: Any, folder: Path, options: Mapping[str, Any]) -> Any:

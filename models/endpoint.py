@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 from pydantic import BaseModel, Field, ValidationError
 
-from schemas.errors import ConfigError
+from schemas.errors import ConfigError, ModelError
 from storage.uri import holds_credentials
 
 if TYPE_CHECKING:
@@ -87,6 +87,11 @@ class Endpoint:
     max_retries: int = 6
     timeout_s: float = 120.0
 
+    @property
+    def name(self) -> str:
+        """MODEL@URL."""
+        return f"{self.model}@{self.url}"
+
     @classmethod
     def named(cls, name: str) -> Endpoint:
         """The endpoint called MODEL@URL. Raises ConfigError."""
@@ -151,6 +156,11 @@ class Endpoint:
 def is_endpoint(name: str) -> bool:
     """Whether a model's name is MODEL@URL."""
     return "@http://" in name or "@https://" in name
+
+
+def only_describes(name: str) -> ModelError:
+    """Why an endpoint is not asked for anything else."""
+    return ModelError(f"{name} is a server, which scores no given action; name a model's folder")
 
 
 def _data_url(image: Path | bytes) -> str:

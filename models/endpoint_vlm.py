@@ -11,8 +11,7 @@ from collections.abc import Callable, Sequence
 from textwrap import shorten
 
 from models.dynamics import QUESTION, Description, DynamicsModel, Failure
-from models.endpoint import Endpoint, Question, Reply
-from models.identity import require_scores
+from models.endpoint import Endpoint, Question, Reply, only_describes
 from models.tokens import Codes, Pair, Task, Triplet
 
 SHOWN = 500
@@ -22,8 +21,7 @@ SHOWN = 500
 class EndpointVLM(DynamicsModel[bytes]):
     """Sends stored images as they are. Many pairs are asked at a time, as many as the endpoint allows."""
 
-    def __init__(self, name: str, endpoint: Endpoint) -> None:
-        self.name = name
+    def __init__(self, endpoint: Endpoint) -> None:
         self.endpoint = endpoint
 
     @property
@@ -61,8 +59,7 @@ class EndpointVLM(DynamicsModel[bytes]):
 
     def score(self, triplets: Sequence[Triplet[bytes]], task: Task = "dynamics") -> list[float]:
         """Raises ModelError: the protocol has no likelihood of an answer that is given."""
-        require_scores(self.name)
-        raise AssertionError(self.name)
+        raise only_describes(self.endpoint.name)
 
 
 def _described(reply: Reply) -> Description | Failure:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file
 
-from models.endpoint import Endpoint, is_endpoint
+from models.endpoint import Endpoint, is_endpoint, only_describes
 from schemas.errors import ModelError
 
 EMBEDDED = {name: Path(__file__).parent / name.replace("-", "_") for name in ("embedded", "embedded-world")}
@@ -60,7 +60,7 @@ class ModelIdentity:
 def model_folder(name: str) -> Path:
     """Where the model called `name` lies. Raises ModelError where there is no such folder."""
     if is_endpoint(name):
-        raise ModelError(f"{name} is a server, which only describes; name a model's folder")
+        raise only_describes(name)
     folder = EMBEDDED.get(name) or Path(name)
     if not folder.is_dir():
         raise ModelError(f"no model {name!r}: give {' or '.join(EMBEDDED)}, or the path of a model's folder")
@@ -75,12 +75,6 @@ def is_chat(config: Mapping[str, Any]) -> bool:
 def sees_images(name: str) -> bool:
     """Whether the model called `name` sees images, not codes. Raises ModelError where there is none."""
     return is_endpoint(name) or is_chat(model_config(model_folder(name)))
-
-
-def require_scores(name: str) -> None:
-    """Raises ModelError where the model called `name` cannot say how likely a given action is."""
-    if is_endpoint(name):
-        raise ModelError(f"{name} describes, but a server scores no given action; name a model's folder")
 
 
 def codec_folder(name: str, codec: str | None = None) -> Path:

@@ -13,7 +13,7 @@ from models.dynamics import DynamicsModel
 from models.endpoint import Endpoint, is_endpoint
 from models.endpoint_vlm import EndpointVLM
 from models.families import CHAT, OWN, Family, family_of
-from models.identity import codec_folder, model_config, model_folder, require_scores
+from models.identity import codec_folder, model_config, model_folder
 from models.token_vlm import TokenVLM
 from schemas.config import LabelConfig, Precision
 
@@ -29,7 +29,6 @@ def load_model(name: str, precision: Precision = "auto") -> TokenVLM:
 
 def load_dynamics(name: str, precision: Precision = "auto") -> DynamicsModel[Any]:
     """The model called `name`, of any kind that describes pairs and scores actions. Raises ModelError."""
-    require_scores(name)
     folder = model_folder(name)
     if family_of(model_config(folder)) is not CHAT:
         return load_model(name, precision)
@@ -39,7 +38,7 @@ def load_dynamics(name: str, precision: Precision = "auto") -> DynamicsModel[Any
 def load_describer(name: str, precision: Precision = "auto") -> DynamicsModel[Any]:
     """The model called `name`, of any kind that describes pairs: MODEL@URL too. Raises ModelError."""
     if is_endpoint(name):
-        return EndpointVLM(name, Endpoint.named(name))
+        return EndpointVLM(Endpoint.named(name))
     return load_dynamics(name, precision)
 
 

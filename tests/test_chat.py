@@ -102,7 +102,7 @@ def test_a_chat_model_is_fine_tuned_and_labels_what_it_learned(tmp_path: Path):
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (("--scores", "likelihood,contrast"), "a server scores no given action"),
+        (("--scores", "likelihood,contrast"), "which scores no given action"),
         (("--set", "codec=nowhere"), "no model 'nowhere'"),
     ],
 )

@@ -6,6 +6,7 @@ from models.catalog import known_models
 from models.families import CHAT, UNIFIED
 from models.identity import EMBEDDED, identify
 from schemas.errors import ModelError
+from tests.tiny_chat import tiny_chat
 
 
 def test_the_models_that_come_with_the_code_and_every_family_are_known():
@@ -30,3 +31,14 @@ def test_a_folder_without_a_codec_is_refused_with_what_writes_it(tmp_path: Path)
         (tmp_path / file).write_text("{}")
     with pytest.raises(ModelError, match="`kinescribe codec` writes it"):
         known_models([str(tmp_path)])
+
+
+def test_what_sees_images_has_no_codec(tmp_path: Path):
+    chat, server = known_models([str(tiny_chat("llava", tmp_path)), "qwen@http://host/v1"])
+    assert (chat.family, chat.does, chat.train, chat.codec) == (
+        "chat",
+        ("describe", "score"),
+        ("lora", "full"),
+        None,
+    )
+    assert (server.where, server.does, server.train) == ("http://host/v1", ("describe", "judge"), ())

@@ -123,7 +123,9 @@ def test_an_image_is_seen_as_it_is_stored(chat: ChatVLM):
 
 def test_saved_it_scores_the_same(chat: ChatVLM, tmp_path: Path):
     chat.save(tmp_path)
-    assert ChatVLM.load(tmp_path).score(triplets()) == pytest.approx(chat.score(triplets()), abs=1e-5)
+    again = ChatVLM.load(tmp_path)
+    assert again.score(triplets()) == pytest.approx(chat.score(triplets()), abs=1e-5)
+    assert (again.before_answer, again.ends) == (chat.before_answer, chat.ends)
 
 
 def test_it_takes_what_its_positions_hold(chat: ChatVLM):

@@ -30,7 +30,7 @@ def describe(
 ) -> list[Description | Failure]:
     endpoint = Endpoint("vlm", server.url, **options)  # pyright: ignore[reportArgumentType]
     pairs = [Pair(RED, BLUE)] * num
-    return EndpointVLM(f"vlm@{server.url}", endpoint).describe(pairs, 12, temperature, list(range(num)))
+    return EndpointVLM(endpoint).describe(pairs, 12, temperature, list(range(num)))
 
 
 def test_a_pair_goes_out_as_it_is_stored_and_a_sentence_with_its_likelihood_comes_back():
@@ -122,6 +122,6 @@ def test_the_key_is_told_to_nobody_but_the_server(monkeypatch: pytest.MonkeyPatc
 
 
 def test_given_actions_are_not_scored():
-    model = EndpointVLM("vlm@http://host/v1", Endpoint("vlm", "http://host/v1"))
-    with pytest.raises(ModelError, match="a server scores no given action"):
+    model = EndpointVLM(Endpoint("vlm", "http://host/v1"))
+    with pytest.raises(ModelError, match="vlm@http://host/v1 is a server"):
         model.score([Triplet(RED, BLUE, "pan left")])

@@ -5,9 +5,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from models.codec import ImageCodec
-from models.identity import FILES, SHARDS, WEIGHTS, CodecIdentity, identify
-from models.registry import load_model
-from schemas.errors import ModelError
+from models.identity import EMBEDDED, FILES, SHARDS, WEIGHTS, CodecIdentity, codec_folder, identify
+from models.registry import load_dynamics, load_model
+from schemas.errors import ConfigError, ModelError
+from tests.tiny_chat import tiny_chat
 from tests.tiny_vlm import tiny_vlm
 
 
@@ -85,3 +86,28 @@ def test_weights_in_several_files_are_one_model_and_none_may_be_missing(folder):
 def test_a_name_that_is_no_folder_is_refused(tmp_path):
     with pytest.raises(ModelError, match="no model"):
         identify(str(tmp_path / "absent"))
+
+
+def test_another_chat_template_is_another_model(tmp_path):
+    chat = tiny_chat("llava", tmp_path)
+    first = identify(str(chat))
+    assert first.codec is None
+    (chat / "chat_template.jinja").write_text("{{ messages }}")
+    assert identify(str(chat)).fingerprint != first.fingerprint
+
+
+def test_codes_are_the_models_own_or_for_one_that_sees_images_anothers(folder, tmp_path):
+    chat, other, server = str(tiny_chat("llava", tmp_path / "chat")), str(folder), "m@http://host/v1"
+    assert codec_folder(other) == codec_folder(chat, other) == codec_folder(server, other) == folder / "codec"
+    assert codec_folder(chat) == codec_folder(server) == EMBEDDED["embedded"] / "codec"
+    with pytest.raises(ModelError, match="leave codec out"):
+        codec_folder(other, "embedded")
+    with pytest.raises(ModelError, match="has no codec"):
+        codec_folder(server, chat)
+
+
+def test_what_is_neither_folder_nor_server_is_refused():
+    with pytest.raises(ConfigError, match="MODEL@URL"):
+        identify("@http://host/v1")
+    with pytest.raises(ModelError, match="which scores no given action"):
+        load_dynamics("m@http://host/v1")

@@ -4,10 +4,14 @@ import numpy as np
 import pytest
 import torch
 
+from models.chat_vlm import ChatVLM
+from models.endpoint_vlm import EndpointVLM
 from models.families import CHAMELEON, OWN, Family
-from models.registry import inference_dtype, load_model
+from models.registry import inference_dtype, load_describer, load_dynamics, load_model
 from models.tokens import CodeTriplet
 from schemas.config import Precision
+from schemas.errors import ModelError
+from tests.tiny_chat import tiny_chat
 from tests.tiny_families import NUM_CODES, SENTENCES, SIDE
 
 
@@ -38,3 +42,11 @@ def test_a_model_in_bf16_scores_nearly_alike_and_its_codec_stays_exact(family_fo
         for task in ("dynamics", "world"):
             np.testing.assert_allclose(half.score(triplets, task), exact.score(triplets, task), rtol=0.03)
         assert half.imagine(codes[0, 0], SENTENCES[0], 2, seed=0).shape == (2, SIDE * SIDE)
+
+
+def test_a_chat_model_describes_and_scores_but_draws_nothing(tmp_path: Path):
+    folder = str(tiny_chat("llava", tmp_path))
+    assert isinstance(load_dynamics(folder), ChatVLM)
+    with pytest.raises(ModelError, match="draws no images"):
+        load_model(folder)
+    assert isinstance(load_describer("qwen@http://host/v1"), EndpointVLM)
