@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import ray
 from ray.data import ActorPoolStrategy, DataContext
+from ray.exceptions import ObjectStoreFullError, OutOfDiskError, OutOfMemoryError
 
 from actors.attempts import RemoteAttempts
 from actors.decode import DecodeActor, Extractor, MakeExtractor
@@ -31,7 +32,7 @@ from labeling.units import plan_units
 from models.identity import codec_folder, identify, identify_codec, model_folder
 from schemas.clips import WorkUnit
 from schemas.config import LabelConfig, Resources
-from schemas.errors import InputError, UserError
+from schemas.errors import InputError, StoreError, UserError
 from schemas.outcomes import Receipt, Status, too_many_rejects
 from schemas.version import VERSION
 from storage.audit import DatasetStatus, outcomes, status
@@ -45,6 +46,14 @@ if TYPE_CHECKING:
 
 MOST_BLOCKS = 10_000
 """A block costs Ray Data about 10 ms a stage; more units than this share blocks."""
+FULL = (
+    "Ray's object store and the disk that it spills to are full; make room in its folder (RAY_TMPDIR, else "
+    "/tmp), or take fewer --decode-workers, then run the same command again"
+)
+SCARCE = (
+    "the machine has too little memory: Ray killed the same task again and again; end what else runs there, "
+    "or take fewer --label-workers and --decode-workers, then run the same command again"
+)
 RESUME = "stopped; run the same command again to resume"
 
 
@@ -179,6 +188,10 @@ def _label(job: Job, pending: Sequence[WorkUnit], progress: Progress) -> None:
                 total, left = total + receipt, left - 1
                 if left and (problem := too_many_rejects(total, job.config.max_reject_rate)):
                     raise InputError(problem)
+        except (OutOfDiskError, ObjectStoreFullError) as error:
+            raise StoreError(FULL) from error
+        except OutOfMemoryError as error:
+            raise StoreError(SCARCE) from error
         except KeyboardInterrupt:
             # Before Ray is shut down, which takes seconds, and may end this process at once.
             progress.note(RESUME)

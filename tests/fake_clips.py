@@ -3,6 +3,7 @@
 import io
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -68,6 +69,15 @@ class FakeExtractor:
         made = extracted(name)
         frames = (KeyFrame(0.0, b"no image"), *made.frames[1:]) if name.startswith("torn") else made.frames
         return ExtractedClip(clip, frames, made.pairs)
+
+
+class LargeExtractor(FakeExtractor):
+    """Clips of so many bytes that a small object store has no room for a unit of them."""
+
+    def extract(self, clip: Clip) -> ExtractedClip:
+        made = super().extract(clip)
+        frames = (replace(made.frames[0], image=made.frames[0].image + bytes(60 << 20)), *made.frames[1:])
+        return replace(made, frames=frames)
 
 
 class MendedExtractor(FakeExtractor):

@@ -1,7 +1,6 @@
 import io
 import os
 import re
-import secrets
 import signal
 import subprocess
 import sys
@@ -20,48 +19,13 @@ from schemas.errors import InputError, ModelError
 from schemas.outcomes import DropReason, Receipt, RejectCode, Status
 from storage.audit import check
 from storage.shards import committed_units, read_footer, scan, unit_uri
+from tests.drivers import DRIVER, FULL_STORE, NODES, TOKEN
 from tests.fake_clips import FakeExtractor, MendedExtractor
 from tests.fault_proxy import error, lose_reply, reset, reset_in_body, truncate_body
 from tests.videos import HEIGHT, WIDTH, pan, still, write_video
 
 ROOT = Path(__file__).parents[2]
 FAKES = Sessions(make_extractor=FakeExtractor)
-DRIVER = """
-import sys
-from cluster.label import Sessions, run_label
-from schemas.config import LabelConfig, Resources
-from tests.fake_clips import FakeExtractor
-source, out, model = sys.argv[1:]
-config = LabelConfig(dynamics=model, clips_per_unit=2)
-run_label(source, out, config, Resources(label_workers=1), sessions=Sessions(make_extractor=FakeExtractor))
-"""
-NODES = (
-    """
-import sys, threading, time
-import ray
-from ray._private.state import state
-from ray.cluster_utils import Cluster
-from storage.shards import committed_units
-
-def lose_the_labellers_node():
-    while len(committed_units(sys.argv[2])) < 2:
-        time.sleep(0.05)
-    (actor,) = [one for one in state.actor_table(None).values() if "LabelActor" in one["ActorClassName"]]
-    lost = next(node for node in nodes if node.node_id == actor["Address"]["NodeID"])
-    cluster.remove_node(lost, allow_graceful=False)
-    print("lost", len(committed_units(sys.argv[2])), file=sys.stderr, flush=True)
-    cluster.add_node(num_cpus=2, object_store_memory=100 << 20)
-
-cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "object_store_memory": 100 << 20})
-nodes = [cluster.add_node(num_cpus=2, object_store_memory=100 << 20) for _ in range(3)]
-ray.init(cluster.address, log_to_driver=False)
-loss = threading.Thread(target=lose_the_labellers_node, daemon=True)
-loss.start()
-"""
-    + DRIVER
-    + "loss.join()"
-)
-"""The same in a cluster of three nodes, of which the one that labels is lost and another takes its place."""
 
 
 class RecordedProgress:
@@ -299,11 +263,38 @@ def test_a_driver_that_dies_leaves_its_cluster_to_the_next(undisturbed, start_dr
 @pytest.mark.slow
 def test_a_cluster_that_loses_a_node_gives_the_rows_of_one_that_did_not(undisturbed, start_driver):
     source, config, expected = undisturbed
-    token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
-    driver, out, log = start_driver(source, config.dynamics, program=NODES, **DEFAULTS, **token)
+    driver, out, log = start_driver(source, config.dynamics, program=NODES, **DEFAULTS, **TOKEN)
     assert driver.wait(timeout=280) == 0, log.read_text()
     (lost,) = re.findall(r"^lost (\d+)$", log.read_text(), re.MULTILINE)
     assert 2 <= int(lost) < len(expected)
+    assert digests(out) == expected
+    assert check(out).problems == []
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_where_ray_has_no_room_left_the_error_says_what_to_do_and_the_run_resumes(undisturbed, start_driver):
+    source, config, expected = undisturbed
+    full = {"RAY_local_fs_capacity_threshold": "0.001", **DEFAULTS, **TOKEN}
+    driver, out, log = start_driver(source, config.dynamics, program=FULL_STORE, **full)
+    assert driver.wait(timeout=280) == 1
+    assert "StoreError: Ray's object store and the disk that it spills to are full; make" in log.read_text()
+    assert committed_units(out) == set()
+    label(source, out, config)
+    assert digests(out) == expected
+    assert check(out).problems == []
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_where_memory_stays_short_the_error_says_what_to_do_and_the_run_resumes(undisturbed, start_driver):
+    source, config, expected = undisturbed
+    short = {"RAY_memory_usage_threshold": "0.001", "RAY_task_oom_retries": "1"}
+    driver, out, log = start_driver(source, config.dynamics, **short)
+    assert driver.wait(timeout=280) == 1
+    assert "StoreError: the machine has too little memory" in log.read_text()
+    assert digests(out).items() <= expected.items()
+    label(source, out, config)
     assert digests(out) == expected
     assert check(out).problems == []
 
