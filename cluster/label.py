@@ -30,7 +30,7 @@ from labeling.extract import PairExtractor
 from labeling.inputs import forbidden, input_root, list_clips
 from labeling.units import plan_units
 from models.identity import codec_folder, identify, identify_codec, model_folder
-from schemas.clips import WorkUnit
+from schemas.clips import Clip, WorkUnit
 from schemas.config import LabelConfig, Resources
 from schemas.errors import InputError, StoreError, UserError
 from schemas.outcomes import Receipt, Status, too_many_rejects
@@ -130,14 +130,48 @@ def run_label(
     return status(out)
 
 
+@dataclass(frozen=True, slots=True)
+class LabelPlan:
+    """What a run would label."""
+
+    clips: int
+    action_classes: int
+    size_bytes: int
+    """Of the clips' files, as far as their store says."""
+    units: int
+    pending_units: int
+    """Not committed in the dataset yet."""
+
+
+def plan_label(input: str, out: str, config: LabelConfig) -> LabelPlan:
+    """What `run_label` would do. Starts and writes nothing; raises InputError and ModelError as it does."""
+    run, clips = _planned(input, config, Sessions())
+    units, committed = plan_units(clips, config.clips_per_unit, run.fingerprint), committed_units(out)
+    return LabelPlan(
+        clips=len(clips),
+        action_classes=len({clip.action_class for clip in clips} - {None}),
+        size_bytes=sum({clip.uri: clip.size_bytes or 0 for clip in clips}.values()),
+        units=len(units),
+        pending_units=sum(unit.unit_id not in committed for unit in units),
+    )
+
+
 def _bind_units(job: Job) -> tuple[Run, list[WorkUnit]]:
     """This run and its units, with the dataset bound to it."""
-    config = job.config
+    run, clips = _planned(job.input, job.config, job.sessions)
+    bind(job.out, run)
+    units = plan_units(clips, job.config.clips_per_unit, run.fingerprint)
+    write_plan(job.out, units)
+    return run, units
+
+
+def _planned(input: str, config: LabelConfig, sessions: Sessions) -> tuple[Run, list[Clip]]:
+    """The run that the configuration, the models and the clips of the input make."""
     model, codec = identify(config.dynamics), identify_codec(codec_folder(config.dynamics, config.codec))
     if config.annotation.scores == "likelihood,contrast":
         model_folder(config.dynamics)  # a server scores no given action
-    with closing(job.sessions.make_extractor(config, input_root(job.input))) as extractor:
-        clips = list_clips(job.input, config.limits, extractor.duration_s, config.roots)
+    with closing(sessions.make_extractor(config, input_root(input))) as extractor:
+        clips = list_clips(input, config.limits, extractor.duration_s, config.roots)
     run = Run(
         version=VERSION,
         config=config.model_dump(mode="json"),
@@ -146,10 +180,7 @@ def _bind_units(job: Job) -> tuple[Run, list[WorkUnit]]:
         grid=codec.grid,
         plan=plan_digest(clips),
     )
-    bind(job.out, run)
-    units = plan_units(clips, config.clips_per_unit, run.fingerprint)
-    write_plan(job.out, units)
-    return run, units
+    return run, clips
 
 
 def _plan_retry(job: Job, run: Run, units: Sequence[WorkUnit]) -> None:

@@ -27,6 +27,7 @@ from kinescribe.display import (
     warn,
 )
 from kinescribe.evaluate import Dataset, Json, Seed, evaluate
+from kinescribe.simulate import simulate
 from schemas.errors import ConfigError, UserError
 
 app = typer.Typer(
@@ -37,7 +38,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-simulate = typer.Typer(help="Draw from the simulated world, whose truth is known.", no_args_is_help=True)
 app.add_typer(simulate, name="simulate")
 app.add_typer(evaluate, name="evaluate")
 
@@ -50,8 +50,9 @@ Roots = Annotated[
     list[str] | None,
     typer.Option("--root", help="A folder, beside the input's own, in which its files may lie; repeatable."),
 ]
-Num = Annotated[int, typer.Option(min=1, help="How many to draw, at least.")]
-Split = Annotated[Literal["train", "test"], typer.Option(help="Draws of the two never meet.")]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Check everything, say what would be done, and do nothing.")
+]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -113,6 +114,7 @@ def label(
     retry_rejected: Annotated[
         bool, typer.Option("--retry-rejected", help="Try the clips again that were rejected so far.")
     ] = False,
+    dry: DryRun = False,
     as_json: Json = False,
 ) -> None:
     """Label videos: key frames, pairs, the action between them and its likelihood."""
@@ -122,10 +124,14 @@ def label(
     settings = load_config(LabelConfig, _read(config), [*(overrides or []), *given])
     speed = _given(decode_workers=decode_workers, label_workers=label_workers, micro_batch=micro_batch)
     resources = load_config(Resources, None, speed)
-    from cluster.label import run_label
+    from cluster.label import plan_label, run_label
 
     with stdout_for_results():
-        result = run_label(input, out, settings, resources, retry_rejected=retry_rejected)
+        result = (
+            plan_label(input, out, settings)
+            if dry
+            else run_label(input, out, settings, resources, retry_rejected=retry_rejected)
+        )
     print_result(result, as_json)
 
 
@@ -233,6 +239,8 @@ def train(
     weights: Annotated[
         Literal["l2", "none"] | None, typer.Option(help="Of a world model's target tokens.")
     ] = None,
+    dry: DryRun = False,
+    as_json: Json = False,
 ) -> None:
     """Train a codec, a dynamics model or a world model on datasets, with Ray Train and DeepSpeed."""
     from schemas.config import load_config
@@ -241,6 +249,13 @@ def train(
     shares = [f"mix.{share.strip()}" for share in mix.split(",")] if mix else []
     given = [*_given(data=data, out=out, select=select, weights=weights), *shares]
     settings = load_config(TRAININGS[task], _read(config), [*(overrides or []), *given])
+    if dry:
+        with stdout_for_results():
+            from training.dry_run import dry_run
+
+            plan = dry_run(settings)
+        print_result(plan, as_json)
+        return
     from cluster.train import run_train
 
     with stdout_for_results():
@@ -325,49 +340,6 @@ def report(
     from evaluation.report import write_report
 
     write_report(dataset, out, sample)
-    print(out)
-
-
-@simulate.command("clips")
-def simulate_clips(
-    out: Annotated[Path, typer.Option(help="Folder for clips/CLASS/*.mp4 and truth.jsonl.")],
-    num: Num = 40,
-    split: Split = "test",
-    seed: Seed = 0,
-) -> None:
-    """Write H.264 clips to label, and beside them what truly happens in each."""
-    from evaluation.clips import write_clips
-
-    with counted("clips") as progress:
-        write_clips(out, num, split, seed, progress=progress)
-    print(out / "clips")
-
-
-@simulate.command("triplets")
-def simulate_triplets(
-    out: Annotated[str, typer.Option(help="Folder of the dataset; run again to resume.")],
-    num: Num = 10_000,
-    split: Split = "train",
-    seed: Seed = 0,
-    codec: Annotated[
-        Path | None, typer.Option(help="Folder of a codec; without one, codes and importance stay empty.")
-    ] = None,
-    camera_weight: Annotated[
-        float,
-        typer.Option(min=0, help="How often each camera motion is tried, where moving an object is 5."),
-    ] = 2.0,
-    rough_share: Annotated[
-        float, typer.Option(min=0, max=1, help="Of scenes that are hand-held, flickering or dim.")
-    ] = 0.5,
-) -> None:
-    """Write labelled triplets to train a codec or a dynamics model on."""
-    from evaluation.triplets import Draw, write_triplets
-    from models.codec import ImageCodec
-
-    with counted("units") as progress:
-        loaded = ImageCodec.load(codec) if codec else None
-        draw = Draw(camera_weight, rough_share)
-        write_triplets(out, num, split, seed, loaded, draw=draw, progress=progress)
     print(out)
 
 

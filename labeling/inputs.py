@@ -29,6 +29,8 @@ mp4 mpe mpeg mpg mts mxf nut obu ogm ogv qt rm rmvb ts vob webm wmv y4m
 VIDEOS = frozenset(f".{extension}" for extension in _EXTENSIONS.split())
 """Extensions that are taken from a folder; a file that is named itself is always taken."""
 OUTSIDE = "a path or a link that leaves the input's folder; if it should, allow where it leads by --root"
+SPLITS = frozenset(("train", "val", "test", "training", "validation", "testing"))
+"""Names of the folders of a corpus' parts, which are no action classes."""
 PROBED_BYTES = 16 << 20
 """Smaller files are hardly longer than a window, and opening each would take longer than labelling it."""
 
@@ -142,14 +144,18 @@ def relative_uri(uri: str, root: str) -> str:
 def _file_clips(found: list[files.FileInfo], root: str) -> Iterator[Clip]:
     for info in sorted(found, key=lambda info: info.uri):
         relative = relative_uri(info.uri, root)
-        folder, separator, _ = relative.partition("/")
-        is_one_down = bool(separator) and relative.count("/") == 1
-        yield Clip(
-            clip_id=stable_id(relative, None, None),
-            uri=info.uri,
-            action_class=folder if is_one_down else None,
-            size_bytes=info.size_bytes,
-        )
+        yield Clip(stable_id(relative, None, None), info.uri, _class_of(relative), size_bytes=info.size_bytes)
+
+
+def _class_of(relative: str) -> str | None:
+    """The action class of a file's path below the input: the name of its only folder, beside a split's.
+
+    So UCF-101 (CLASS/NAME), Kinetics-700 and Moments in Time (SPLIT/CLASS/NAME) lie.
+    """
+    folders = PurePosixPath(relative).parts[:-1]
+    if len(folders) == 2 and folders[0] in SPLITS:
+        return folders[1]
+    return folders[0] if len(folders) == 1 and folders[0] not in SPLITS else None
 
 
 def _manifest_clips(manifest: str, root: str) -> Iterator[Clip]:

@@ -74,12 +74,12 @@ class ChatVLM(DynamicsModel[Image.Image]):
         require_files(folder)
         options = {"local_files_only": True, "trust_remote_code": False}
         network: Any = AutoModelForImageTextToText.from_pretrained(
-            folder, dtype=dtype, use_safetensors=True, **options
+            folder, dtype=dtype, device_map=device, use_safetensors=True, **options
         )
         processor = _processor(network.config, folder, options)
         if processor.chat_template is None:
             raise ModelError(f"{folder} has no chat template; get the model's chat_template.jinja")
-        return cls(network.to(device) if device else network, processor)
+        return cls(network, processor)
 
     def save(self, folder: Path) -> None:
         """Write network and processor as `load` reads them."""

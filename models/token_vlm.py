@@ -66,7 +66,9 @@ class TokenVLM(DynamicsModel[Codes]):
         codec = codec_config(folder / CODEC)
         options = {"local_files_only": True, "trust_remote_code": False}
         auto = AutoModelForCausalLM if family in (OWN, LIQUID) else AutoModelForImageTextToText
-        network: Any = auto.from_pretrained(folder, dtype=dtype, use_safetensors=True, **options)
+        network: Any = auto.from_pretrained(
+            folder, dtype=dtype, device_map=device, use_safetensors=True, **options
+        )
         # A published checkpoint has its own way of sampling; here all of it is said in each call.
         network.generation_config = GenerationConfig.from_model_config(network.config)
         tokenizer = AutoTokenizer.from_pretrained(folder, **options)
@@ -77,7 +79,7 @@ class TokenVLM(DynamicsModel[Codes]):
             family.wrapping,
             aligned=network.config.model_type in LEARNED_POSITIONS,
         )
-        return cls(network.to(device) if device else network, layout, folder / CODEC)
+        return cls(network, layout, folder / CODEC)
 
     def save(self, folder: Path) -> None:
         """Write network, tokenizer and codec as `load` reads them."""

@@ -100,10 +100,10 @@ class CodecJob:
 class TokenJob:
     """A unified model on one of its two tasks, on the codes of datasets; no image is encoded or decoded."""
 
-    def __init__(self, config: TokenTraining) -> None:
+    def __init__(self, config: TokenTraining, device: torch.device | None = None) -> None:
         world = config if isinstance(config, WorldTraining) else None
         triplets = read_triplets(config.data, world.select if world else None)
-        self.vlm = _start(config, triplets)
+        self.vlm = _start(config, triplets, device)
         if world and world.new_image_head:
             self.vlm.restart_image_head()
         self.lora = config.lora is not None
@@ -126,8 +126,8 @@ class TokenJob:
 class ChatJob:
     """A chat model as a dynamics model, on the images and actions of datasets."""
 
-    def __init__(self, config: DynamicsTraining, folder: Path) -> None:
-        self.vlm = ChatVLM.load(folder)
+    def __init__(self, config: DynamicsTraining, folder: Path, device: torch.device | None = None) -> None:
+        self.vlm = ChatVLM.load(folder, device=device)
         self.lora = config.lora is not None
         if config.lora:
             self.vlm.network = _with_adapters(self.vlm.network, config.lora)
@@ -165,9 +165,9 @@ def _order(triplets: PackedTriplets, config: TokenTraining, mix: Mix | None) -> 
     return MixedOrder(groups, mix.supervised, config.batch, config.seed)
 
 
-def _start(config: TokenTraining, triplets: PackedTriplets) -> TokenVLM:
+def _start(config: TokenTraining, triplets: PackedTriplets, device: torch.device | None) -> TokenVLM:
     if config.init:
-        return TokenVLM.load(model_folder(config.init))
+        return TokenVLM.load(model_folder(config.init), device=device)
     assert config.model is not None
     new = config.model
     tokenizer = new_tokenizer(triplets.actions.dictionary.to_pylist(), new.vocabulary)
@@ -183,15 +183,15 @@ def _with_adapters(network: Any, lora: Lora) -> Any:
     )
 
 
-def make_job(config: TrainConfig) -> Job:
-    """The job of a configuration; new weights are drawn from its seed."""
+def make_job(config: TrainConfig, device: torch.device | None = None) -> Job:
+    """The job of a configuration; new weights are drawn from its seed, those of `init` loaded to `device`."""
     torch.manual_seed(config.seed)
     if isinstance(config, CodecTraining):
         return CodecJob(config)
     assert isinstance(config, TokenTraining)
     if isinstance(config, DynamicsTraining) and config.init and sees_images(config.init):
-        return ChatJob(config, model_folder(config.init))
-    return TokenJob(config)
+        return ChatJob(config, model_folder(config.init), device)
+    return TokenJob(config, device)
 
 
 def assert_full(folder: Path) -> None:

@@ -44,6 +44,12 @@ def test_a_folder_gives_its_videos_in_order_with_their_classes(tmp_path: Path):
     assert [clip.size_bytes for clip in clips] == [1] * 5
 
 
+def test_the_folders_of_a_corpus_parts_are_no_classes(tmp_path: Path):
+    touch(tmp_path, "train/run/a.mp4", "val/jump/b.mp4", "test/c.mp4", "other/run/d.mp4")
+    clips = list_clips(str(tmp_path), LIMITS)
+    assert [clip.action_class for clip in clips] == [None, None, "run", "jump"]
+
+
 def test_hidden_files_of_a_folder_are_left_out(tmp_path: Path):
     touch(tmp_path, "a.mp4", "._a.mp4", ".trash/b.mp4")
     assert names(list_clips(str(tmp_path), LIMITS), tmp_path) == ["a.mp4"]

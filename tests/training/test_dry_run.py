@@ -1,0 +1,40 @@
+from pathlib import Path
+
+import pytest
+from transformers import AutoModelForCausalLM
+
+from models.identity import identify
+from schemas.errors import DatasetError
+from tests.tiny_families import NUM_CODES, SIDE, tiny_family
+from tests.tiny_triplets import write_triplets
+from training.dry_run import dry_run, state_bytes
+
+
+def test_a_dry_run_says_what_training_takes_and_writes_nothing(dynamics, model_folder, tmp_path):
+    plan = dry_run(dynamics(epochs=2, steps=None, lora={"rank": 2}))
+    network = AutoModelForCausalLM.from_pretrained(model_folder)
+    weights = sum(parameter.numel() for parameter in network.parameters())
+    assert (plan.samples, plan.batch, plan.steps) == (24, 4, 12)
+    assert plan.parameters - plan.trained_parameters == weights
+    assert 0 < plan.trained_parameters < weights
+    assert plan.state_bytes == 4 * (plan.parameters + 3 * plan.trained_parameters)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_dry_run_reads_no_weights_of_a_published_model(world, tmp_path: Path):
+    folder = tiny_family("chameleon", tmp_path / "chameleon")
+    write_triplets(str(folder / "triplets"), 8, identify(str(folder)).codec.id, NUM_CODES, SIDE)
+    plan = dry_run(world(init=str(folder), data=[str(folder / "triplets")], new_image_head=True))
+    assert plan.trained_parameters > 0
+
+
+def test_a_dry_run_finds_what_would_stop_the_training(dynamics, tmp_path: Path):
+    other = tmp_path / "other"
+    write_triplets(str(other), 4, "vq-of-another-codec")
+    with pytest.raises(DatasetError, match="the dataset's codes are of codec vq-of-another-codec"):
+        dry_run(dynamics(data=[str(other)]))
+
+
+@pytest.mark.parametrize(("stage", "floats"), [(0, 100 + 3 * 8), (1, 100 + 8 + 4), (2, 100 + 6), (3, 25 + 6)])
+def test_each_zero_stage_shards_more(stage: int, floats: int):
+    assert state_bytes(parameters=100, trained=8, zero_stage=stage, workers=4) == 4 * floats

@@ -1,0 +1,66 @@
+"""What a training would do: all of it is built, but no weight of `init` is read and nothing is written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from schemas.training import TrainConfig
+from training.jobs import make_job
+
+FLOAT_BYTES = 4
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingPlan:
+    """The size of a training."""
+
+    samples: int
+    held_out_samples: int
+    steps: int
+    batch: int
+    workers: int
+    micro_batch: int
+    parameters: int
+    trained_parameters: int
+    state_bytes: int
+    """Of weights, gradients and Adam's moments on each worker, in float32; activations come on top."""
+
+
+def dry_run(config: TrainConfig) -> TrainingPlan:
+    """The plan of a training. Raises UserError for what would stop it: data, selection, model or codec."""
+    job = make_job(config, torch.device("meta"))
+    held_out = min(len(job.held_out), config.held_out_samples) if job.held_out else 0
+    job.batches.batch([job.order.sample(0)], [0])  # raises where a sample does not fit the model
+    every, trained = _count(job.module.parameters()), _count(_trained(job.module))
+    return TrainingPlan(
+        samples=len(job.batches),
+        held_out_samples=held_out,
+        steps=config.num_steps(len(job.batches)),
+        batch=config.batch,
+        workers=config.engine.workers,
+        micro_batch=config.rank_micro_batch,
+        parameters=every,
+        trained_parameters=trained,
+        state_bytes=state_bytes(every, trained, config.engine.zero_stage, config.engine.workers),
+    )
+
+
+def state_bytes(parameters: int, trained: int, zero_stage: int, workers: int) -> int:
+    """Bytes on one worker: each ZeRO stage shards one more of moments, gradients and weights."""
+    moments, gradients, weights = (
+        count / (workers if zero_stage >= stage else 1)
+        for stage, count in ((1, 2 * trained), (2, trained), (3, parameters))
+    )
+    return round(FLOAT_BYTES * (moments + gradients + weights))
+
+
+def _trained(module: nn.Module) -> Iterable[nn.Parameter]:
+    return (parameter for parameter in module.parameters() if parameter.requires_grad)
+
+
+def _count(parameters: Iterable[nn.Parameter]) -> int:
+    return sum(parameter.numel() for parameter in parameters)
