@@ -15,6 +15,7 @@ CONFIGS = Path(__file__).parents[2] / "configs"
 
 
 def printed(capfd: pytest.CaptureFixture[str], *arguments: str) -> dict[str, int]:
+    capfd.readouterr()  # what importing has to say
     with pytest.raises(SystemExit) as leaving:
         main([*arguments, "--dry-run", "--json"])
     assert not leaving.value.code
