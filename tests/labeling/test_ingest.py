@@ -216,3 +216,24 @@ def test_what_is_wrong_with_the_whole_run_is_refused_before_anything_is_written(
     with pytest.raises(InputError, match="cannot be read"):
         ingest(str(tmp_path / "absent.json"), tmp_path / "out", model_folder)
     assert not (tmp_path / "out").exists()
+
+
+def test_what_lies_outside_is_taken_in_once_its_root_is_allowed(tmp_path: Path, model_folder: str):
+    (tmp_path / "lists").mkdir()
+    name = save(tmp_path, "a.png", 0)
+    edit = {"input": f"../{name}", "output": f"{tmp_path}/{save(tmp_path, 'b.png', 1)}", "instruction": "x"}
+    input = aurora(tmp_path / "lists", [edit])
+    assert ingest(input, tmp_path / "without", model_folder).reasons == {"forbidden": 1}
+    given = [
+        "ingest",
+        input,
+        "--out",
+        str(tmp_path / "with"),
+        "--dynamics",
+        model_folder,
+        "--root",
+        str(tmp_path),
+    ]
+    assert subprocess.run([sys.executable, "-m", "kinescribe", *given], cwd=ROOT, timeout=280).returncode == 0
+    assert status(str(tmp_path / "with")).kept == 1
+    assert "roots" not in (tmp_path / "with" / "run.json").read_text()
