@@ -27,6 +27,7 @@ from kinescribe.display import (
     warn,
 )
 from kinescribe.evaluate import Dataset, Json, Seed, evaluate
+from kinescribe.submit import jobs, submit
 from schemas.errors import ConfigError, UserError
 
 app = typer.Typer(
@@ -40,6 +41,8 @@ app = typer.Typer(
 simulate = typer.Typer(help="Draw from the simulated world, whose truth is known.", no_args_is_help=True)
 app.add_typer(simulate, name="simulate")
 app.add_typer(evaluate, name="evaluate")
+app.add_typer(jobs, name="jobs")
+app.command(context_settings={"allow_interspersed_args": False})(submit)
 
 ConfigFile = Annotated[Path | None, typer.Option("--config", help="YAML file with the job's configuration.")]
 Overrides = Annotated[
@@ -109,10 +112,10 @@ def label(
     as_json: Json = False,
 ) -> None:
     """Label videos: key frames, pairs, the action between them and its likelihood."""
-    from schemas.config import LabelConfig, Resources, load_config
+    from schemas.config import LabelConfig, Resources, load_config, read_config
 
     given = _given(**{"dynamics": dynamics, "annotation.scores": scores})
-    settings = load_config(LabelConfig, _read(config), [*(overrides or []), *given])
+    settings = load_config(LabelConfig, read_config(config), [*(overrides or []), *given])
     speed = _given(decode_workers=decode_workers, label_workers=label_workers, micro_batch=micro_batch)
     resources = load_config(Resources, None, speed)
     from cluster.label import run_label
@@ -135,9 +138,11 @@ def ingest(
     as_json: Json = False,
 ) -> None:
     """Take in triplets whose action is given: a dataset like those of `label`, to train on."""
-    from schemas.config import IngestConfig, load_config
+    from schemas.config import IngestConfig, load_config, read_config
 
-    settings = load_config(IngestConfig, _read(config), [*(overrides or []), *_given(dynamics=dynamics)])
+    settings = load_config(
+        IngestConfig, read_config(config), [*(overrides or []), *_given(dynamics=dynamics)]
+    )
     from labeling.ingest import run_ingest
 
     with stdout_for_results(), counted("triplets") as progress:
@@ -226,12 +231,12 @@ def train(
     ] = None,
 ) -> None:
     """Train a codec, a dynamics model or a world model on datasets, with Ray Train and DeepSpeed."""
-    from schemas.config import load_config
+    from schemas.config import load_config, read_config
     from schemas.training import TRAININGS
 
     shares = [f"mix.{share.strip()}" for share in mix.split(",")] if mix else []
     given = [*_given(data=data, out=out, select=select, weights=weights), *shares]
-    settings = load_config(TRAININGS[task], _read(config), [*(overrides or []), *given])
+    settings = load_config(TRAININGS[task], read_config(config), [*(overrides or []), *given])
     from cluster.train import run_train
 
     with stdout_for_results():
@@ -365,12 +370,3 @@ def simulate_triplets(
 def _given(**options: object) -> list[str]:
     """The options that were given, as overrides of a configuration."""
     return [f"{key}={json.dumps(value)}" for key, value in options.items() if value not in (None, [])]
-
-
-def _read(path: Path | None) -> str | None:
-    if path is None:
-        return None
-    try:
-        return path.read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"--config {path} cannot be read: {error}; give a YAML file in UTF-8") from error
