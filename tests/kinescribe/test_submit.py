@@ -105,9 +105,10 @@ def test_every_parameter_and_key_that_names_a_file_is_looked_at(root: Any):
         parameter.name
         for command in commands
         for parameter in command.params
-        if type(parameter.type).__name__.endswith("Path")
+        if "Path" in str(parameter.type_descriptor.annotation)
     }
     keys = {key for kind in TRAININGS.values() for key in kind.model_fields}
+    assert {"plot", "truth"} <= of_type_path
     assert of_type_path - {"config"} <= PATHS
     assert {"data", "out", "held_out", "init", "select"} <= keys & PATHS
 
