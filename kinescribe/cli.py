@@ -28,6 +28,7 @@ from kinescribe.display import (
 )
 from kinescribe.evaluate import Dataset, Json, Seed, evaluate
 from kinescribe.simulate import simulate
+from kinescribe.submit import jobs, submit
 from schemas.errors import ConfigError, UserError
 
 app = typer.Typer(
@@ -40,6 +41,8 @@ app = typer.Typer(
 
 app.add_typer(simulate, name="simulate")
 app.add_typer(evaluate, name="evaluate")
+app.add_typer(jobs, name="jobs")
+app.command(context_settings={"allow_interspersed_args": False})(submit)
 
 ConfigFile = Annotated[Path | None, typer.Option("--config", help="YAML file with the job's configuration.")]
 Overrides = Annotated[
@@ -118,10 +121,10 @@ def label(
     as_json: Json = False,
 ) -> None:
     """Label videos: key frames, pairs, the action between them and its likelihood."""
-    from schemas.config import LabelConfig, Resources, load_config
+    from schemas.config import LabelConfig, Resources, load_config, read_config
 
     given = _given(**{"dynamics": dynamics, "annotation.scores": scores, "roots": root})
-    settings = load_config(LabelConfig, _read(config), [*(overrides or []), *given])
+    settings = load_config(LabelConfig, read_config(config), [*(overrides or []), *given])
     speed = _given(decode_workers=decode_workers, label_workers=label_workers, micro_batch=micro_batch)
     resources = load_config(Resources, None, speed)
     from cluster.label import plan_label, run_label
@@ -149,10 +152,10 @@ def ingest(
     as_json: Json = False,
 ) -> None:
     """Take in triplets whose action is given: a dataset like those of `label`, to train on."""
-    from schemas.config import IngestConfig, load_config
+    from schemas.config import IngestConfig, load_config, read_config
 
     given = _given(dynamics=dynamics, roots=root)
-    settings = load_config(IngestConfig, _read(config), [*(overrides or []), *given])
+    settings = load_config(IngestConfig, read_config(config), [*(overrides or []), *given])
     from labeling.ingest import run_ingest
 
     with stdout_for_results(), counted("triplets") as progress:
@@ -243,12 +246,12 @@ def train(
     as_json: Json = False,
 ) -> None:
     """Train a codec, a dynamics model or a world model on datasets, with Ray Train and DeepSpeed."""
-    from schemas.config import load_config
+    from schemas.config import load_config, read_config
     from schemas.training import TRAININGS
 
     shares = [f"mix.{share.strip()}" for share in mix.split(",")] if mix else []
     given = [*_given(data=data, out=out, select=select, weights=weights), *shares]
-    settings = load_config(TRAININGS[task], _read(config), [*(overrides or []), *given])
+    settings = load_config(TRAININGS[task], read_config(config), [*(overrides or []), *given])
     if dry:
         with stdout_for_results():
             from training.dry_run import dry_run
@@ -346,12 +349,3 @@ def report(
 def _given(**options: object) -> list[str]:
     """The options that were given, as overrides of a configuration."""
     return [f"{key}={json.dumps(value)}" for key, value in options.items() if value not in (None, [])]
-
-
-def _read(path: Path | None) -> str | None:
-    if path is None:
-        return None
-    try:
-        return path.read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"--config {path} cannot be read: {error}; give a YAML file in UTF-8") from error

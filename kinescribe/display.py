@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from _typeshed import DataclassInstance
 
+    from cluster.submission import Job
     from evaluation.aurora_scores import AuroraScores, Spread
     from evaluation.labels import LabelScores, Rate
     from evaluation.preference import Preferences
@@ -64,6 +65,16 @@ def printable(text: object) -> str:
     What is no printable character is escaped, line breaks and marks of direction too.
     """
     return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in str(text))
+
+
+def print_jobs(jobs: Sequence[Job], as_json: bool) -> None:
+    """Print what became of each job."""
+    if as_json:
+        print(json.dumps([dataclasses.asdict(job) for job in jobs]))
+        return
+    for job in jobs:
+        line = f"{job.submission_id:<40}  {job.status:<10}{job.started or '':<27}{job.command}"
+        print(printable(line))
 
 
 def print_result(result: DataclassInstance, as_json: bool) -> None:

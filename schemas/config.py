@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
 import yaml
@@ -209,6 +210,24 @@ def load_config(kind: type[AnyConfig], text: str | None, overrides: Iterable[str
     Raises ConfigError naming each key, its value and what was expected.
     """
     try:
+        return kind.model_validate(config_values(text, overrides))
+    except ValidationError as error:
+        raise ConfigError(_explain(error)) from error
+
+
+def read_config(path: Path | None) -> str | None:
+    """The text of a configuration's file. Raises ConfigError where it cannot be read."""
+    if path is None:
+        return None
+    try:
+        return path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"--config {path} cannot be read: {error}; give a YAML file in UTF-8") from error
+
+
+def config_values(text: str | None, overrides: Iterable[str] = ()) -> dict[str, Any]:
+    """What YAML text and overrides say, of whatever kind it is. Raises ConfigError where they say nothing."""
+    try:
         values = yaml.safe_load(text) if text else {}
     except yaml.YAMLError as error:
         raise ConfigError(f"the configuration is not YAML: {error}") from error
@@ -217,10 +236,7 @@ def load_config(kind: type[AnyConfig], text: str | None, overrides: Iterable[str
     values = values or {}
     for override in overrides:
         _set(values, override)
-    try:
-        return kind.model_validate(values)
-    except ValidationError as error:
-        raise ConfigError(_explain(error)) from error
+    return values
 
 
 def _set(values: dict[str, Any], override: str) -> None:

@@ -1,0 +1,150 @@
+"""Jobs on a running cluster through its job server: submit, list, follow and stop.
+
+Sends the code and the command line, and nothing of the environment: the server shows a job's environment to
+everybody who may ask it. Knows nothing of what a command does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shlex
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import aiohttp
+from ray.exceptions import AuthenticationError
+from ray.job_submission import JobDetails, JobSubmissionClient
+
+from cluster.package import write_package
+from cluster.submission import Attempt, Job, next_attempt
+from schemas.errors import ConfigError
+
+POLL_S = 0.5
+STOP_TIMEOUT_S = 60.0
+
+
+class Jobs:
+    """The jobs of the cluster whose dashboard is at `address`. Raises ConfigError where it can't be asked."""
+
+    def __init__(self, address: str) -> None:
+        if not address.startswith(("http://", "https://")):
+            raise ConfigError(
+                f"--address {address}: give the URL of the cluster's dashboard, e.g. http://127.0.0.1:8265"
+            )
+        # Ray prefers what the environment says to what it is told.
+        os.environ["RAY_API_SERVER_ADDRESS"] = self.address = address
+        with self._asked():
+            self.client = JobSubmissionClient(address)
+
+    def list(self) -> list[Job]:
+        """Every job that was submitted, the oldest first."""
+        with self._asked():
+            found = [_job(details) for details in self.client.list_jobs() if details.submission_id]
+        return sorted(found, key=lambda job: job.started or "")
+
+    def get(self, submission_id: str) -> Job:
+        """One job as it is now."""
+        with self._asked():
+            return _job(self.client.get_job_info(submission_id))
+
+    def submit(self, run: str, arguments: Sequence[str], config: str | None) -> Attempt:
+        """Start `kinescribe ARGUMENTS` as an attempt of the run, unless there is one at it."""
+        attempt = next_attempt(run, self.list())
+        if not attempt.is_new:
+            return attempt
+        with tempfile.TemporaryDirectory(prefix="kinescribe-") as folder:
+            package = write_package(Path(folder, "code.zip"), config)
+            with self._asked():
+                try:
+                    self.client.submit_job(
+                        entrypoint=shlex.join(["python", "-m", "kinescribe", *arguments]),
+                        runtime_env={"working_dir": str(package)},
+                        submission_id=attempt.submission_id,
+                    )
+                except RuntimeError as error:
+                    if "already exists" not in str(error):
+                        raise
+                    return replace(attempt, is_new=False)  # it was submitted twice at the same moment
+        return attempt
+
+    def logs(self, submission_id: str) -> str:
+        """What the job has printed so far."""
+        with self._asked():
+            return self.client.get_job_logs(submission_id)
+
+    def follow(self, submission_id: str, write: Callable[[str], object]) -> Job:
+        """Pass on what the job prints until it is over; a connection that breaks is made anew."""
+        shown = 0
+        while True:
+            shown = asyncio.run(self._tail(submission_id, write, shown))
+            if (job := self.get(submission_id)).is_over:
+                return job
+            time.sleep(POLL_S)
+
+    def stop(self, submission_id: str) -> Job:
+        """End the job, and wait until it is over; one that was over before stays as it is."""
+        with self._asked():
+            self.client.stop_job(submission_id)
+        deadline = time.monotonic() + STOP_TIMEOUT_S
+        while not (job := self.get(submission_id)).is_over:
+            if time.monotonic() > deadline:
+                raise ConfigError(f"{submission_id} is still {job.status}; look at it in {self.address}")
+            time.sleep(POLL_S)
+        return job
+
+    async def _tail(self, submission_id: str, write: Callable[[str], object], shown: int) -> int:
+        """Pass on the log but for its first `shown` characters; how many there are now."""
+        position = 0
+        try:
+            async for text in self.client.tail_job_logs(submission_id):
+                write(text[max(0, shown - position) :])
+                position += len(text)
+        except (RuntimeError, aiohttp.ClientError):  # the next question says whether the cluster is there
+            pass
+        return max(shown, position)
+
+    @contextmanager
+    def _asked(self) -> Iterator[None]:
+        """Turns what Ray's client raises into errors of the user."""
+        try:
+            yield
+        except AuthenticationError as error:
+            raise ConfigError(
+                f"the cluster at {self.address} asks for its token: {error.message.splitlines()[0]}; set "
+                "RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN_PATH to the file with the cluster's token"
+            ) from error
+        except (OSError, KeyError) as error:
+            raise ConfigError(
+                f"no cluster answers at {self.address}: {error}; see that it runs, that this is the URL of "
+                "its dashboard and that you can reach it, or give another --address"
+            ) from error
+        except RuntimeError as error:
+            # Ray's server answers with its traceback.
+            raise ConfigError(
+                f"the cluster at {self.address} refuses: {str(error).splitlines()[-1]}"
+            ) from error
+
+
+def _job(details: JobDetails) -> Job:
+    assert details.submission_id
+    return Job(
+        submission_id=details.submission_id,
+        status=str(details.status),
+        command=details.entrypoint,
+        started=_time(details.start_time),
+        ended=_time(details.end_time),
+        exit_code=details.driver_exit_code,
+        message=details.message,
+    )
+
+
+def _time(milliseconds: int | None) -> str | None:
+    if not milliseconds:
+        return None
+    return datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat(timespec="seconds")

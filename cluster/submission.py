@@ -1,0 +1,75 @@
+"""Which job a command line is: its name on the cluster, whether to attach to it, and how it ended.
+
+Decisions over frozen data. Knows nothing of Ray, of which only the words for a job's status are here.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from schemas.clips import stable_id
+from schemas.version import VERSION
+
+OVER = ("SUCCEEDED", "FAILED", "STOPPED")
+STOPPED_CODE = 143
+"""What a shell says of a process that SIGTERM ended, which is how Ray stops a job."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A job of a cluster, as its server tells of it; times as ISO 8601 in UTC."""
+
+    submission_id: str
+    status: str
+    command: str
+    started: str | None = None
+    ended: str | None = None
+    exit_code: int | None = None
+    message: str | None = None
+
+    @property
+    def is_over(self) -> bool:
+        return self.status in OVER
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """The job that does a run: one to start, or the one that is at it."""
+
+    submission_id: str
+    is_new: bool
+
+
+def run_name(command: str, parameters: Mapping[str, Any], config: str | None) -> str:
+    """The name of the run that a command with these parameters is, in whatever order they were given."""
+    values = json.dumps(parameters, sort_keys=True, default=str)
+    return f"kinescribe-{command}-{stable_id(VERSION, command, values, config)[:16]}"
+
+
+def next_attempt(run: str, jobs: Sequence[Job]) -> Attempt:
+    """The attempt of the run that isn't over, else a new one: a cluster takes an id only once.
+
+    A run that ended well is started again too. What is done is a matter of its dataset, which may have been
+    moved or have grown since, and the command finds that out in seconds.
+    """
+    attempts: dict[int, Job] = {}
+    for job in jobs:
+        if number := re.fullmatch(re.escape(run) + r"-(\d+)", job.submission_id):
+            attempts[int(number[1])] = job
+    for _, job in sorted(attempts.items(), reverse=True):
+        if not job.is_over:
+            return Attempt(job.submission_id, is_new=False)
+    return Attempt(f"{run}-{max(attempts, default=0) + 1}", is_new=True)
+
+
+def exit_code(job: Job) -> int:
+    """The code of a job that is over, as a shell would give it: its own where it ran to its end."""
+    if job.status == "STOPPED":
+        return STOPPED_CODE
+    if job.exit_code is None:  # it never started
+        return 0 if job.status == "SUCCEEDED" else 1
+    return job.exit_code if job.exit_code >= 0 else 128 - job.exit_code

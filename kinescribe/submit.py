@@ -1,0 +1,190 @@
+"""`kinescribe submit …` and `kinescribe jobs …`: the same command line as a job on a running cluster.
+
+Part of the command line: checks a command before anything is sent, calls one function, prints what it
+returned.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from kinescribe.display import print_jobs, printable
+from schemas.errors import ConfigError
+
+if TYPE_CHECKING:
+    from cluster.jobs import Jobs
+
+jobs = typer.Typer(help="Look at the jobs of a cluster, and stop them.", no_args_is_help=True)
+
+COMMANDS = ("label", "train", "curate", "evaluate")
+_PATHS = """
+bertscore clip codec data dataset datasets dino dynamics held_out init input materialize model out plot
+select truth world
+"""
+PATHS = frozenset(_PATHS.split())
+"""Parameters and configuration keys that name a file or a folder."""
+
+Address = Annotated[
+    str,
+    typer.Option(
+        envvar=["RAY_API_SERVER_ADDRESS", "RAY_ADDRESS"], help="URL of the dashboard of the cluster's head."
+    ),
+]
+SubmissionId = Annotated[str, typer.Argument(metavar="ID", help="A job's id, as `jobs list` shows it.")]
+LOCAL = "http://127.0.0.1:8265"
+
+
+@dataclass(frozen=True, slots=True)
+class CommandLine:
+    """A command line that can run on a cluster."""
+
+    name: str
+    arguments: Sequence[str]
+    """As the job gets them: with its configuration where the code will be."""
+    parameters: Mapping[str, Any]
+    config: str | None
+
+
+def submit(
+    context: typer.Context,
+    arguments: Annotated[list[str], typer.Argument(metavar="[--] COMMAND ...", help=", ".join(COMMANDS))],
+    address: Address = LOCAL,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Print the job's log and exit with its exit code.")
+    ] = False,
+) -> None:
+    """Run a command as a job on a Ray cluster, or attach to the job that is already at it."""
+    line = read_command(context.find_root().command, arguments)
+    from cluster.jobs import Jobs
+    from cluster.submission import run_name
+
+    server = Jobs(address)
+    attempt = server.submit(run_name(line.name, line.parameters, line.config), line.arguments, line.config)
+    print("submitted" if attempt.is_new else "runs already: attached", file=sys.stderr)
+    print(attempt.submission_id, file=sys.stderr if wait else sys.stdout)
+    if wait:
+        _follow(server, attempt.submission_id)
+
+
+@jobs.command("list")
+def list_jobs(
+    address: Address = LOCAL,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON list on stdout.")] = False,
+) -> None:
+    """List what was submitted, the oldest first."""
+    from cluster.jobs import Jobs
+
+    print_jobs(Jobs(address).list(), as_json)
+
+
+@jobs.command()
+def logs(
+    submission_id: SubmissionId,
+    address: Address = LOCAL,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Until the job is over; exit with its exit code.")
+    ] = False,
+) -> None:
+    """Print what a job has printed."""
+    from cluster.jobs import Jobs
+
+    server = Jobs(address)
+    if follow:
+        _follow(server, submission_id)
+    print(server.logs(submission_id), end="")
+
+
+@jobs.command()
+def stop(submission_id: SubmissionId, address: Address = LOCAL) -> None:
+    """Stop a job, and wait until it is over; submit the same command again to resume."""
+    from cluster.jobs import Jobs
+
+    print(Jobs(address).stop(submission_id).status)
+
+
+def read_command(root: Any, arguments: Sequence[str]) -> CommandLine:
+    """The command line, checked as far as it can be here.
+
+    `root` is the whole command line's command. Raises ConfigError, and what typer raises of a wrong option.
+    """
+    from schemas.config import read_config
+
+    command, words, rest = _find(root, arguments)
+    given = command.make_context(" ".join(words), rest).params
+    config = read_config(given.get("config"))
+    # The configuration is sent, so its path says nothing; and how a result is printed makes no other run.
+    parameters = {key: value for key, value in given.items() if key not in ("config", "as_json")}
+    if wrong := dict(relative_paths(parameters, config)):
+        raise ConfigError(
+            ", ".join(f"{key}={value}" for key, value in wrong.items())
+            + ": a job does not run in this folder; give URLs, or absolute paths that every machine of the "
+            "cluster has"
+        )
+    return CommandLine("-".join(words), _with_sent_config(arguments), parameters, config)
+
+
+def _find(root: Any, arguments: Sequence[str]) -> tuple[Any, list[str], list[str]]:
+    """The command that the arguments begin with, the words of its name, and its own arguments."""
+    command, words, rest = root, list[str](), list(arguments)
+    while rest and rest[0] in getattr(command, "commands", {}):
+        command = command.commands[rest[0]]
+        words.append(rest.pop(0))
+    if hasattr(command, "commands") or words[0] not in COMMANDS or "human" in words:
+        raise ConfigError(
+            f"{' '.join(arguments[:2])} cannot be submitted; give one of {', '.join(COMMANDS)} with its "
+            "arguments, but for `evaluate human`, which is for where its page is"
+        )
+    return command, words, rest
+
+
+def relative_paths(parameters: Mapping[str, Any], config: str | None) -> Iterator[tuple[str, str]]:
+    """The names and values of parameters and keys that name a file by a path that only this folder knows."""
+    from models.identity import EMBEDDED
+    from schemas.config import config_values
+
+    values = config_values(config, parameters.get("overrides") or ())
+    for key, value in [*_leaves(parameters), *_leaves(values)]:
+        text = str(value)
+        is_known = value is None or text in EMBEDDED or "://" in text or Path(text).is_absolute()
+        if key in PATHS and not is_known:
+            yield key, text
+
+
+def _leaves(values: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    """Every value of nested mappings and lists with the innermost key above it."""
+    if isinstance(values, Mapping):
+        for name, value in values.items():
+            yield from _leaves(value, str(name))
+    elif isinstance(values, list | tuple):
+        for value in values:
+            yield from _leaves(value, key)
+    else:
+        yield key, values
+
+
+def _with_sent_config(arguments: Sequence[str]) -> list[str]:
+    """The arguments with the configuration where it is in the package."""
+    from cluster.package import CONFIG
+
+    sent = [f"--config={CONFIG}" if one.startswith("--config=") else one for one in arguments]
+    return [CONFIG if i and sent[i - 1] == "--config" else one for i, one in enumerate(sent)]
+
+
+def _follow(server: Jobs, submission_id: str) -> None:
+    """Print the log until the job is over, and exit as it did."""
+    from cluster.submission import exit_code
+
+    try:
+        job = server.follow(submission_id, lambda text: print(text, end="", flush=True))
+    except KeyboardInterrupt:
+        print(f"the job goes on; `kinescribe jobs stop {submission_id}` ends it", file=sys.stderr)
+        raise
+    if job.exit_code is None:
+        print(f"{job.status}: {printable(job.message or '')}", file=sys.stderr)
+    raise typer.Exit(exit_code(job))

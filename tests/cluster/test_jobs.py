@@ -1,0 +1,156 @@
+"""A real head with a token, and the real command line before it."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+import pytest
+
+from cluster.label import run_label
+from cluster.package import CONFIG, ROOMS
+from schemas.config import LabelConfig, Resources
+from storage.audit import check
+from storage.shards import committed_units, read_footer, unit_uri
+from tests.ray_head import ray_head
+from tests.videos import pan, write_video
+
+ROOT = Path(__file__).parents[2]
+CANARY = "canary-4711"
+NUM_CLIPS = 12
+
+
+@pytest.fixture(scope="module")
+def head():
+    with ray_head() as head:
+        yield head
+
+
+@pytest.fixture
+def kinescribe(head, tmp_path):
+    """The command line, in a folder with a big file and an environment with a secret."""
+    desk = tmp_path / "desk"
+    desk.mkdir()
+    (desk / "secrets.yaml").write_text(CANARY)
+    with (desk / "big.json").open("wb") as file:
+        file.truncate(1 << 30)
+
+    def run(*arguments, **environment):
+        env = head.environment | {"PYTHONPATH": str(ROOT), "AWS_SECRET_ACCESS_KEY": CANARY} | environment
+        command = [sys.executable, "-m", "kinescribe", *arguments]
+        return subprocess.run(command, cwd=desk, env=env, capture_output=True, text=True, timeout=280)
+
+    return run
+
+
+def digests(dataset):
+    return {unit: read_footer(unit_uri(str(dataset), unit)).digest for unit in committed_units(str(dataset))}
+
+
+def objects(dataset):
+    return {path.name: path.stat().st_ino for path in Path(dataset, "data").iterdir()}
+
+
+def freeze(head, kind, dataset):
+    """Stop the clock of the head's actors of that kind once the dataset has a unit; returns them."""
+    deadline = time.monotonic() + 200
+    while not (Path(dataset, "data").is_dir() and any(Path(dataset, "data").glob("*.parquet"))):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    frozen = []
+    for process in head.process.children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            if kind in " ".join(process.cmdline()):
+                process.suspend()
+                frozen.append(process)
+    assert frozen
+    return frozen
+
+
+def sent_files(head):
+    folders = head.folder.glob("session_2*/runtime_resources/working_dir_files/_ray_pkg_*")
+    return [path for folder in folders if folder.is_dir() for path in folder.rglob("*") if path.is_file()]
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_job_makes_the_rows_of_a_local_run_and_is_attached_to_stopped_and_resumed(
+    head, kinescribe, ray_here, model_folder, tmp_path
+):
+    clips, config = tmp_path / "clips", tmp_path / "run.yaml"
+    clips.mkdir()
+    for index in range(NUM_CLIPS):
+        write_video(clips / f"{index:02}.mp4", pan(50, seed=index))
+    config.write_text(json.dumps({"dynamics": model_folder, "clips_per_unit": 1}))
+    label = ("--", "label", str(clips), "--out", str(tmp_path / "job"), "--config", str(config))
+
+    first = kinescribe("submit", "--address", head.url, *label)
+    assert (first.returncode, first.stderr) == (0, "submitted\n"), first.stderr
+    second = kinescribe("submit", "--address", head.url, *label)
+    assert (second.stdout, second.stderr) == (first.stdout, "runs already: attached\n")
+
+    frozen = freeze(head, "(LabelActor)", tmp_path / "job")
+    stopped = kinescribe("jobs", "stop", first.stdout.strip(), RAY_API_SERVER_ADDRESS=head.url)
+    for process in frozen:
+        with suppress(psutil.NoSuchProcess):
+            process.resume()
+    assert stopped.stdout == "STOPPED\n", stopped.stderr
+    before = objects(tmp_path / "job")
+    assert 0 < len(before) < NUM_CLIPS
+
+    resumed = kinescribe("submit", "--address", head.url, "--wait", *label)
+    assert resumed.returncode == 0, resumed.stdout + resumed.stderr
+    assert f"/{NUM_CLIPS} clips done before" in resumed.stdout
+    assert resumed.stderr.splitlines() == ["submitted", first.stdout.strip().removesuffix("1") + "2"]
+
+    local = str(tmp_path / "local")
+    run_label(str(clips), local, LabelConfig(dynamics=model_folder, clips_per_unit=1), Resources())
+    assert digests(tmp_path / "job") == digests(local)
+    assert check(str(tmp_path / "job")).ok
+    assert before.items() <= objects(tmp_path / "job").items()
+
+    sent = sent_files(head)
+    roots = {path.relative_to(head.folder).parts[4] for path in sent}
+    assert {"kinescribe", CONFIG} <= roots <= {*ROOMS, CONFIG}
+    assert not [path for path in sent if CANARY.encode() in path.read_bytes()]
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_job_that_fails_gives_its_own_exit_code_and_no_secret_away(head, kinescribe):
+    failed = kinescribe("submit", "--address", head.url, "--wait", "label", "/nowhere", "--out", "/tmp/never")
+    assert failed.returncode == 2, failed.stdout + failed.stderr
+    assert "error: /nowhere does not exist; check its spelling" in failed.stdout
+
+    listed = kinescribe("jobs", "list", "--json", RAY_API_SERVER_ADDRESS=head.url)
+    job = json.loads(listed.stdout)[-1]
+    assert (job["status"], job["exit_code"]) == ("FAILED", 2)
+    ask = "import sys; from cluster.jobs import Jobs; print(Jobs(sys.argv[1]).client.list_jobs())"
+    env = head.environment | {"PYTHONPATH": str(ROOT)}
+    told = subprocess.run([sys.executable, "-c", ask, head.url], env=env, capture_output=True, text=True)
+    assert "/nowhere" in told.stdout, told.stderr
+    assert CANARY not in told.stdout + failed.stdout
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_without_the_right_token_it_says_what_to_set(head, kinescribe, tmp_path):
+    (tmp_path / "token").write_text("2" * 64)
+    for changes in ({"RAY_AUTH_TOKEN_PATH": str(tmp_path / "token")}, {"RAY_AUTH_MODE": "disabled"}):
+        turned_away = kinescribe("jobs", "list", "--address", head.url, **changes)
+        assert turned_away.returncode == 2
+        assert "asks for its token" in turned_away.stderr
+        assert "set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN_PATH" in turned_away.stderr
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_job_that_is_not_there_is_said_to_be_so(head, kinescribe):
+    missing = kinescribe("jobs", "logs", "nothing", "--address", head.url)
+    assert missing.returncode == 2
+    assert "Job nothing does not exist" in missing.stderr
+    assert os.linesep not in missing.stderr.strip()

@@ -1,0 +1,147 @@
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+from cluster.package import CONFIG
+from cluster.submission import Job
+from kinescribe.cli import app, main
+from kinescribe.display import print_jobs
+from kinescribe.submit import COMMANDS, PATHS, read_command
+from schemas.errors import ConfigError
+from schemas.training import TRAININGS
+
+LABEL = ("label", "s3://b/clips", "--out", "s3://b/out")
+
+
+@pytest.fixture
+def root() -> Any:
+    return typer.main.get_command(app)
+
+
+def leaves(command: Any) -> Iterator[Any]:
+    """The commands below a command that have no more below them, but those of the human study."""
+    for name, one in getattr(command, "commands", {}).items():
+        if name != "human":
+            yield from leaves(one)
+    if not hasattr(command, "commands"):
+        yield command
+
+
+def test_a_command_is_sent_as_it_was_given(root: Any):
+    line = read_command(root, LABEL)
+    assert (line.name, line.arguments, line.config) == ("label", list(LABEL), None)
+    assert line.parameters["out"] == "s3://b/out"
+
+
+def test_how_the_result_is_printed_and_where_the_configuration_lies_make_no_other_run(
+    root: Any, tmp_path: Path
+):
+    names = [tmp_path / "a.yaml", tmp_path / "b.yaml"]
+    for name in names:
+        name.write_text("clips_per_unit: 2")
+    first = read_command(root, [*LABEL, "--config", str(names[0])])
+    second = read_command(root, [*LABEL, "--json", f"--config={names[1]}"])
+    assert first.parameters == second.parameters
+    assert first.config == second.config == "clips_per_unit: 2"
+    assert first.arguments == [*LABEL, "--config", CONFIG]
+    assert second.arguments == [*LABEL, "--json", f"--config={CONFIG}"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (("label", "clips", "--out", "s3://b/out"), "input=clips"),
+        (("label", "/clips", "--out", "out"), "out=out"),
+        ((*LABEL, "--dynamics", "runs/mine"), "dynamics=runs/mine"),
+        ((*LABEL, "--set", "dynamics=runs/mine"), "dynamics=runs/mine"),
+        (("train", "world", "--data", "/a", "--data", "b", "--out", "/o"), "data=b"),
+        (("train", "codec", "--out", "/o", "--set", "held_out=[h]"), "held_out=h"),
+        (("train", "dynamics", "--out", "/o", "--set", "model.codec=c"), "codec=c"),
+        (("curate", "d", "--top-k", "3", "--out", "/o"), "datasets=d"),
+        (("evaluate", "world", "--plot", "p.png"), "plot=p.png"),
+    ],
+)
+def test_a_path_that_only_this_folder_knows_is_refused(root: Any, arguments: tuple[str, ...], named: str):
+    with pytest.raises(ConfigError, match="does not run in this folder") as error:
+        read_command(root, arguments)
+    assert str(error.value).startswith(f"{named}:")
+
+
+def test_a_relative_path_in_the_configuration_is_refused(root: Any, tmp_path: Path):
+    (tmp_path / "run.yaml").write_text("model: {codec: runs/codec}\ndata: [/a, b]\nsteps: 3")
+    with pytest.raises(ConfigError, match=r"^codec=runs/codec, data=b: "):
+        read_command(root, ["train", "dynamics", "--config", str(tmp_path / "run.yaml")])
+
+
+def test_models_that_come_with_the_code_are_on_every_machine(root: Any):
+    line = read_command(root, [*LABEL, "--dynamics", "embedded", "--set", "dynamics=embedded"])
+    assert line.parameters["dynamics"] == "embedded"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("demo",),
+        ("submit", *LABEL),
+        ("kinescribe", *LABEL),
+        ("evaluate",),
+        ("evaluate", "nothing"),
+        ("evaluate", "human", "score", "/e.json", "--key", "/k.json"),
+    ],
+)
+def test_what_cannot_be_submitted_is_refused(root: Any, arguments: tuple[str, ...]):
+    with pytest.raises(ConfigError, match="cannot be submitted; give one of label, train, curate, evaluate"):
+        read_command(root, arguments)
+
+
+def test_every_parameter_and_key_that_names_a_file_is_looked_at(root: Any):
+    commands = [one for name in COMMANDS for one in leaves(root.commands[name])]
+    assert {"label", "aurora"} <= {command.name for command in commands}
+    of_type_path = {
+        parameter.name
+        for command in commands
+        for parameter in command.params
+        if "Path" in str(parameter.type_descriptor.annotation)
+    }
+    keys = {key for kind in TRAININGS.values() for key in kind.model_fields}
+    assert {"plot", "truth"} <= of_type_path
+    assert of_type_path - {"config"} <= PATHS
+    assert {"data", "out", "held_out", "init", "select"} <= keys & PATHS
+
+
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        ("127.0.0.1:6379", "give the URL of the cluster's dashboard"),
+        ("http://127.0.0.1:1", "no cluster answers at http://127.0.0.1:1"),
+    ],
+)
+def test_where_no_cluster_is_the_address_is_named(
+    address: str, said: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("RAY_API_SERVER_ADDRESS", "http://127.0.0.1:2")
+    with pytest.raises(SystemExit) as leaving:
+        main(["submit", "--address", address, *LABEL])
+    assert leaving.value.code == 2
+    assert said in capsys.readouterr().err
+
+
+def test_a_wrong_option_of_the_command_is_found_before_anything_is_sent(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    with pytest.raises(SystemExit) as leaving:
+        main(["submit", "--address", "http://127.0.0.1:1", "--", *LABEL, "--micro-batches", "3"])
+    assert leaving.value.code == 2
+    assert "--micro-batches" in capsys.readouterr().err
+
+
+def test_jobs_are_printed_for_people_and_for_machines(capsys: pytest.CaptureFixture[str]):
+    jobs = [Job("kinescribe-label-1", "RUNNING", "python -m kinescribe label \x1b[2J")]
+    print_jobs(jobs, as_json=True)
+    assert json.loads(capsys.readouterr().out)[0]["submission_id"] == "kinescribe-label-1"
+    print_jobs(jobs, as_json=False)
+    assert "\x1b" not in capsys.readouterr().out

@@ -1,0 +1,95 @@
+"""A Ray head that is a process of its own, with ports, a folder and a token that are nobody else's."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+PORTS = (
+    "--port",
+    "--dashboard-port",
+    "--dashboard-agent-listen-port",
+    "--dashboard-agent-grpc-port",
+    "--runtime-env-agent-port",
+    "--metrics-export-port",
+    "--ray-client-server-port",
+)
+START_S = 120.0
+
+
+@dataclass(frozen=True)
+class RayHead:
+    url: str
+    """Of the dashboard."""
+    address: str
+    """What RAY_ADDRESS names."""
+    folder: Path
+    """Where Ray has its sessions."""
+    process: psutil.Process
+    environment: dict[str, str]
+    """Of whoever may ask it."""
+
+
+@contextmanager
+def ray_head() -> Iterator[RayHead]:
+    """Asks for a token, has 8 logical CPUs, and ends with all that it started."""
+    folder = Path(tempfile.mkdtemp(prefix="kh-", dir="/tmp"))
+    token = folder / "token"
+    token.touch(0o600)
+    token.write_text("1" * 64)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    environment.pop("PYTHONPATH", None)  # so that a job has the code that was sent
+    environment |= {
+        "PATH": f"{Path(sys.executable).parent}:{environment['PATH']}",
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN_PATH": str(token),
+        "RAY_USAGE_STATS_ENABLED": "0",
+    }
+    ports = dict(zip(PORTS, _free_ports(len(PORTS)), strict=True))
+    command = ["ray", "start", "--head", "--block", "--num-cpus=8", f"--temp-dir={folder}/r"]
+    command += ["--node-ip-address=127.0.0.1", "--object-store-memory=100000000", "--include-dashboard=true"]
+    command += [f"{option}={port}" for option, port in ports.items()]
+    with (folder / "log").open("wb") as log:
+        head = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
+    process = psutil.Process(head.pid)
+    try:
+        _wait_for(ports["--dashboard-port"], head, folder / "log")
+        url, address = (f"127.0.0.1:{ports[option]}" for option in ("--dashboard-port", "--port"))
+        yield RayHead(f"http://{url}", address, folder / "r", process, environment)
+    finally:
+        started = [process, *process.children(recursive=True)]
+        head.send_signal(signal.SIGTERM)
+        _, alive = psutil.wait_procs(started, timeout=20)
+        for one in alive:
+            one.kill()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _free_ports(number: int) -> list[int]:
+    with ExitStack() as stack:
+        probes = [stack.enter_context(socket.socket()) for _ in range(number)]
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [probe.getsockname()[1] for probe in probes]
+
+
+def _wait_for(port: int, head: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + START_S
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+            return
+        except OSError:
+            assert head.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.1)
