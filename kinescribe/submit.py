@@ -25,7 +25,7 @@ jobs = typer.Typer(help="Look at the jobs of a cluster, and stop them.", no_args
 COMMANDS = ("label", "train", "curate", "evaluate")
 _PATHS = """
 bertscore clip codec data dataset datasets dino dynamics held_out init input materialize model out plot
-select truth world
+root roots select truth world
 """
 PATHS = frozenset(_PATHS.split())
 """Parameters and configuration keys that name a file or a folder."""

@@ -49,7 +49,7 @@ class ConversationBatches:
         """The samples padded on the right; nothing about them is random."""
         rows: list[dict[str, Any]] = self.table.take([*samples]).to_pylist()
         return self.vlm.batch(
-            [Triplet(*map(self._seen, (row["source"], row["target"])), row["action"]) for row in rows]
+            [Triplet(self._seen(row["source"]), self._seen(row["target"]), row["action"]) for row in rows]
         )
 
     def _seen(self, image: dict[str, Any]) -> Any:

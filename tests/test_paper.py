@@ -11,7 +11,7 @@ from schemas.config import LabelConfig, load_config
 from tests.tiny_families import NUM_CODES, SIDE, tiny_family
 from tests.tiny_triplets import write_triplets
 
-CONFIGS = Path(__file__).parents[2] / "configs"
+CONFIGS = Path(__file__).parents[1] / "configs"
 
 
 def printed(capfd: pytest.CaptureFixture[str], *arguments: str) -> dict[str, int]:
