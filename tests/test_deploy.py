@@ -8,7 +8,7 @@ from ray.autoscaler._private.util import fillout_defaults, validate_config
 
 from cluster.package import ROOMS
 
-DEPLOY = Path(__file__).parents[2] / "cluster" / "deploy"
+DEPLOY = Path(__file__).parents[1] / "cluster" / "deploy"
 SPOT = {
     "aws": ("InstanceMarketOptions", {"MarketType": "spot"}),
     "gcp": (
