@@ -7,6 +7,7 @@ everybody who may ask it. Knows nothing of what a command does.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import shlex
 import tempfile
@@ -39,6 +40,8 @@ class Jobs:
             )
         # Ray prefers what the environment says to what it is told.
         os.environ["RAY_API_SERVER_ADDRESS"] = self.address = address
+        # It tells of every upload.
+        logging.getLogger("ray.dashboard.modules.dashboard_sdk").setLevel(logging.WARNING)
         with self._asked():
             self.client = JobSubmissionClient(address)
 
