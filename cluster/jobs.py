@@ -40,8 +40,9 @@ class Jobs:
             )
         # Ray prefers what the environment says to what it is told.
         os.environ["RAY_API_SERVER_ADDRESS"] = self.address = address
-        # It tells of every upload.
-        logging.getLogger("ray.dashboard.modules.dashboard_sdk").setLevel(logging.WARNING)
+        # They tell of every upload and of every connection that ends.
+        for name in ("dashboard_sdk", "job.sdk"):
+            logging.getLogger(f"ray.dashboard.modules.{name}").setLevel(logging.WARNING)
         with self._asked():
             self.client = JobSubmissionClient(address)
 

@@ -87,6 +87,7 @@ def test_a_job_makes_the_rows_of_a_local_run_and_is_attached_to_stopped_and_resu
         write_video(clips / f"{index:02}.mp4", pan(50, seed=index))
     config.write_text(json.dumps({"dynamics": model_folder, "clips_per_unit": 1}))
     label = ("--", "label", str(clips), "--out", str(tmp_path / "job"), "--config", str(config))
+    label += ("--decode-workers", "1", "--label-workers", "1")
 
     first = kinescribe("submit", "--address", head.url, *label)
     assert (first.returncode, first.stderr) == (0, "submitted\n"), first.stderr
@@ -108,7 +109,8 @@ def test_a_job_makes_the_rows_of_a_local_run_and_is_attached_to_stopped_and_resu
     assert resumed.stderr.splitlines() == ["submitted", first.stdout.strip().removesuffix("1") + "2"]
 
     local = str(tmp_path / "local")
-    run_label(str(clips), local, LabelConfig(dynamics=model_folder, clips_per_unit=1), Resources())
+    one_each = Resources(decode_workers=1, label_workers=1)
+    run_label(str(clips), local, LabelConfig(dynamics=model_folder, clips_per_unit=1), one_each)
     assert digests(tmp_path / "job") == digests(local)
     assert check(str(tmp_path / "job")).ok
     assert before.items() <= objects(tmp_path / "job").items()
