@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import ray
 from ray.data import ActorPoolStrategy, DataContext
-from ray.exceptions import ObjectStoreFullError, OutOfDiskError, OutOfMemoryError
+from ray.exceptions import ObjectStoreFullError, OutOfDiskError
 
 from actors.attempts import RemoteAttempts
 from actors.decode import DecodeActor, Extractor, MakeExtractor
@@ -49,10 +49,6 @@ MOST_BLOCKS = 10_000
 FULL = (
     "Ray's object store and the disk that it spills to are full; make room in its folder (RAY_TMPDIR, else "
     "/tmp), or take fewer --decode-workers, then run the same command again"
-)
-SCARCE = (
-    "the machine has too little memory: Ray killed the same task again and again; end what else runs there, "
-    "or take fewer --label-workers and --decode-workers, then run the same command again"
 )
 RESUME = "stopped; run the same command again to resume"
 
@@ -221,8 +217,6 @@ def _label(job: Job, pending: Sequence[WorkUnit], progress: Progress) -> None:
                     raise InputError(problem)
         except (OutOfDiskError, ObjectStoreFullError) as error:
             raise StoreError(FULL) from error
-        except OutOfMemoryError as error:
-            raise StoreError(SCARCE) from error
         except KeyboardInterrupt:
             # Before Ray is shut down, which takes seconds, and may end this process at once.
             progress.note(RESUME)

@@ -27,8 +27,6 @@ DEFAULTS = {
     "RAY_worker_niceness": "0",
     # Ray's C++ half writes to the driver's stderr past every Python logger, in the middle of the progress.
     "RAY_BACKEND_LOG_LEVEL": "fatal",
-    # Where memory stays short, Ray itself would try for ever.
-    "RAY_task_oom_retries": "12",
 }
 ANSWER_TIMEOUT_S = 10.0
 LONGEST_SOCKET_FOLDER = 40

@@ -13,7 +13,7 @@ run_label(source, out, config, Resources(label_workers=1), sessions=Sessions(mak
 """
 NODES = (
     """
-import sys, threading, time
+import atexit, sys, threading, time
 import ray
 from ray._private.state import state
 from ray.cluster_utils import Cluster
@@ -26,18 +26,18 @@ def lose_the_labellers_node():
     lost = next(node for node in nodes if node.node_id == actor["Address"]["NodeID"])
     cluster.remove_node(lost, allow_graceful=False)
     print("lost", len(committed_units(sys.argv[2])), file=sys.stderr, flush=True)
-    cluster.add_node(num_cpus=2, object_store_memory=100 << 20)
 
-cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "object_store_memory": 100 << 20})
-nodes = [cluster.add_node(num_cpus=2, object_store_memory=100 << 20) for _ in range(3)]
+head = {"num_cpus": 0, "object_store_memory": 100 << 20}
+cluster = Cluster(initialize_head=True, head_node_args=head, shutdown_at_exit=False)
+atexit.register(cluster.shutdown)
+nodes = [cluster.add_node(num_cpus=3, object_store_memory=100 << 20) for _ in range(3)]
 ray.init(cluster.address, log_to_driver=False)
-loss = threading.Thread(target=lose_the_labellers_node, daemon=True)
-loss.start()
+atexit.register(ray.shutdown)
+threading.Thread(target=lose_the_labellers_node, daemon=True).start()
 """
     + DRIVER
-    + "loss.join()"
 )
-"""The same in a cluster of three nodes, of which the one that labels is lost and another takes its place."""
+"""The same on three nodes, of which the one that labels is lost; the others have room for its work."""
 FULL_STORE = f"""
 import ray
 ray.init(object_store_memory=80 << 20, include_dashboard=False, log_to_driver=False)
