@@ -25,6 +25,7 @@ def run(*arguments: object) -> None:
     assert leaving.value.code == 0, arguments
 
 
+LONG = (pytest.mark.slow, pytest.mark.long)
 FEW = ("--set", "annotation.max_new_tokens=8")
 
 
@@ -41,9 +42,7 @@ def label(folder: Path, num: int, *options: object) -> list[dict]:
 
 @pytest.mark.ray
 @pytest.mark.usefixtures("ray_here")
-@pytest.mark.parametrize(
-    "name", [CHATS[0], *(pytest.param(name, marks=pytest.mark.slow) for name in CHATS[1:])]
-)
+@pytest.mark.parametrize("name", [CHATS[0], *(pytest.param(name, marks=LONG) for name in CHATS[1:])])
 def test_a_chat_model_labels_videos_beside_the_embedded_codec(name: str, tmp_path: Path):
     model = tiny_chat(name, tmp_path / "model")
     rows = label(tmp_path, 1, "--dynamics", model, "--scores", "likelihood,contrast")
@@ -84,6 +83,7 @@ def test_a_server_labels_videos_and_the_clip_that_it_fails_on_is_rejected(tmp_pa
 
 @pytest.mark.ray
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.usefixtures("ray_here")
 def test_a_chat_model_is_fine_tuned_and_labels_what_it_learned(tmp_path: Path):
     """By two workers, with adapters; the data knows two actions, which have four words in common."""

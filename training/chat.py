@@ -48,9 +48,10 @@ class ConversationBatches:
     def batch(self, samples: Sequence[int], positions: Sequence[int]) -> ChatBatch:
         """The samples padded on the right; nothing about them is random."""
         rows: list[dict[str, Any]] = self.table.take([*samples]).to_pylist()
-        return self.vlm.batch(
-            [Triplet(self._seen(row["source"]), self._seen(row["target"]), row["action"]) for row in rows]
-        )
+        triplets = [
+            Triplet(self._seen(row["source"]), self._seen(row["target"]), row["action"]) for row in rows
+        ]
+        return self.vlm.batch(triplets)
 
     def _seen(self, image: dict[str, Any]) -> Any:
         return self.vlm.see(np.empty(0, np.uint16), partial(image.__getitem__, "bytes"))

@@ -246,6 +246,7 @@ def test_ctrl_c_stops_cleanly_and_says_how_to_resume(undisturbed, start_driver, 
 
 @pytest.mark.ray
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_driver_that_dies_leaves_its_cluster_to_the_next(undisturbed, start_driver, end_driver):
     source, config, expected = undisturbed
     address = ray.get_runtime_context().gcs_address
@@ -261,6 +262,7 @@ def test_a_driver_that_dies_leaves_its_cluster_to_the_next(undisturbed, start_dr
 
 @pytest.mark.ray
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_cluster_that_loses_a_node_gives_the_rows_of_one_that_did_not(undisturbed, start_driver):
     source, config, expected = undisturbed
     driver, out, log = start_driver(source, config.dynamics, program=NODES, **DEFAULTS, **TOKEN)
@@ -277,6 +279,7 @@ def test_a_cluster_that_loses_a_node_gives_the_rows_of_one_that_did_not(undistur
 
 @pytest.mark.ray
 @pytest.mark.slow
+@pytest.mark.long
 def test_where_ray_has_no_room_left_the_error_says_what_to_do_and_the_run_resumes(undisturbed, start_driver):
     source, config, expected = undisturbed
     full = {"RAY_local_fs_capacity_threshold": "0.001", **DEFAULTS, **TOKEN}
