@@ -143,6 +143,7 @@ def test_a_store_that_stays_down_is_given_up_with_what_to_do(proxy: FaultProxy, 
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_store_that_gives_no_answer_is_asked_again(proxy: FaultProxy, bucket: str, direct):
     name = uri.join(bucket, "a.bin")
     proxy.fail("PUT /", [hang])

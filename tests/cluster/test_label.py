@@ -309,6 +309,7 @@ def test_two_drivers_at_once_make_one_dataset(undisturbed, start_driver):
 
 @pytest.mark.ray
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_run_that_wakes_up_after_another_finished_its_work_changes_nothing(
     undisturbed, start_driver, end_driver
 ):
@@ -331,6 +332,7 @@ def test_a_run_that_wakes_up_after_another_finished_its_work_changes_nothing(
 
 @pytest.mark.ray
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_run_over_a_store_that_fails_now_and_then_gives_the_same_rows(
     undisturbed, start_driver, bucket, proxy
 ):

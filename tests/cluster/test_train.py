@@ -95,6 +95,12 @@ def test_a_run_that_lost_a_worker_is_the_undisturbed_one_and_is_known_when_finis
         run_train(config.model_copy(update={"engine": more}))
 
 
+def wait_for_step(config: WorldTraining, step: int, driver: subprocess.Popen[bytes]) -> None:
+    while not any(line["step"] >= step for line in curve(config)):
+        assert driver.poll() is None
+        time.sleep(0.02)
+
+
 @pytest.mark.ray
 @pytest.mark.slow
 def test_the_same_command_goes_on_where_its_driver_was_killed(undisturbed, end_driver, tmp_path):
@@ -103,11 +109,12 @@ def test_the_same_command_goes_on_where_its_driver_was_killed(undisturbed, end_d
     options = ["--out", config.out, "--select", config.select, "--mix", "supervised=0.25,labelled=0.75"]
     train = [sys.executable, "-m", "kinescribe", "train", "world", "--config", tmp_path / "world.yaml"]
     with subprocess.Popen([*train, *options], cwd=ROOT, stderr=subprocess.DEVNULL) as driver:
-        while not any(line["step"] >= 24 for line in curve(config)):
-            assert driver.poll() is None
-            time.sleep(0.05)
-        # Workers outlive their driver for seconds, in which these would train to the end.
-        for worker in train_workers(psutil.Process(driver.pid)):
+        wait_for_step(config, 0, driver)
+        # Workers outlive their driver for seconds, in which these would train to the end, as they would while
+        # somebody looks for them.
+        workers = train_workers(psutil.Process(driver.pid))
+        wait_for_step(config, 24, driver)
+        for worker in workers:
             worker.suspend()
         end_driver(driver, signal.SIGKILL)
     assert not Path(config.out, "export").exists()
