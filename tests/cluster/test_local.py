@@ -1,9 +1,12 @@
 import os
+import re
 import stat
 import subprocess
 import sys
+from contextlib import suppress
 from http.client import BadStatusLine, HTTPConnection
 from pathlib import Path
+from typing import Any
 
 import grpc
 import psutil
@@ -59,14 +62,27 @@ METHODS = (
 
 
 def ray_processes():
-    children = psutil.Process().children(recursive=True)
-    return [one for one in children if "/ray/" in " ".join(one.cmdline()) or "ray::" in one.cmdline()[0]]
+    found = []
+    for one in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess):  # Ray ends workers that have nothing to do
+            if re.search("/ray/|^ray::", " ".join(one.cmdline())):
+                found.append(one)
+    return found
+
+
+def listening() -> set[Any]:
+    """The addresses at which Ray's processes listen."""
+    connections = []
+    for process in ray_processes():
+        with suppress(psutil.NoSuchProcess):
+            connections += process.net_connections("tcp")
+    return {one.laddr for one in connections if one.status == psutil.CONN_LISTEN}
 
 
 def answer(address) -> str | None:
     """What a port has to say to a caller without the token; UNIMPLEMENTED comes after UNAUTHENTICATED.
 
-    None where nobody listens any longer: Ray ends workers that have nothing to do.
+    None where nobody listens any longer.
     """
     connection = HTTPConnection(address.ip, address.port, timeout=20)
     try:
@@ -90,9 +106,7 @@ def code(method, address) -> str:
 
 @pytest.mark.ray
 def test_a_caller_without_the_token_gets_counts_and_nothing_else(ray_here):
-    connections = [one for process in ray_processes() for one in process.net_connections("tcp")]
-    listening = [one.laddr for one in connections if one.status == psutil.CONN_LISTEN]
-    answers = [said for address in listening if (said := answer(address))]
+    answers = [said for address in listening() if (said := answer(address))]
     assert {"401", "UNAUTHENTICATED"} <= set(answers) <= {"401", "UNAUTHENTICATED", "metrics"}
     assert answers.count("UNAUTHENTICATED") > 3
 
