@@ -24,20 +24,19 @@ import cv2
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from pipeline import Corpus, draw
+from pipeline import RESOURCES, Corpus, draw
 
 from labeling.annotate import Annotator
 from labeling.extract import PairExtractor
 from labeling.inputs import forbidden
 from labeling.messages import Job
 from labeling.pairs import frame_pairs
-from models.registry import load_model
+from models.registry import load_labeller
 from schemas.clips import Clip, ExtractedClip, WorkUnit
 from schemas.config import LabelConfig
 from schemas.outcomes import ClipOutcome, DropReason, Status
 from storage.shards import write_unit
 
-MICRO_BATCH = 32
 Extract = Callable[[Clip], ExtractedClip]
 Commit = Callable[[WorkUnit, pa.Table, Sequence[ClipOutcome]], object]
 
@@ -91,7 +90,7 @@ def turn(corpus: Corpus, annotator: Annotator, extract: Extract, commit: Commit)
 
 def measure(folder: Path, num_clips: int, rounds: int, config: LabelConfig) -> dict[str, object]:
     corpus = draw(folder, num_clips, config)
-    annotator = Annotator(load_model(config.dynamics), config.annotation, MICRO_BATCH)
+    annotator = Annotator(*load_labeller(config), config.annotation, RESOURCES.micro_batch)
     turns = [
         (
             protected(corpus, folder / f"on{round}", config, annotator),

@@ -101,7 +101,7 @@ def parse(text: str) -> Action | None:
 
 
 def all_actions() -> Iterator[Action]:
-    """Every sentence of the language, once."""
+    """Every sentence of the language with the usual shapes, once."""
     for verb, directions in CAMERA.items():
         yield from (Action(verb, direction=direction) for direction in directions)
     for colour in COLOURS:

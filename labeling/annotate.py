@@ -78,7 +78,7 @@ class Annotator:
         return rows
 
     def _describe_pairs(self, pairs: Sequence[EncodedPair]) -> list[_Label | Failure]:
-        seen = [Pair(*map(self._see, pair.frames)) for pair in pairs]
+        seen = [Pair(self._see(pair.source), self._see(pair.target)) for pair in pairs]
         seeds = [int(stable_id(self.annotation.seed, pair.triplet_id)[:15], 16) for pair in pairs]
         said = self.model.describe(seen, self.annotation.max_new_tokens, self.annotation.temperature, seeds)
         described = {place: one for place, one in enumerate(said) if isinstance(one, Description)}

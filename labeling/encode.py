@@ -44,11 +44,6 @@ class EncodedPair(NamedTuple):
     target: EncodedFrame
 
     @property
-    def frames(self) -> tuple[EncodedFrame, EncodedFrame]:
-        """Source and target."""
-        return self.source, self.target
-
-    @property
     def triplet_id(self) -> str:
         frames = self.extracted.frames
         times = (frames[self.pair.source].time_s, frames[self.pair.target].time_s)
