@@ -56,27 +56,28 @@ Figures = dict[str, Any]
 
 
 class Lab(NamedTuple):
-    """The folders of a run: what all seeds share, and what is one seed's."""
+    """The folders of a run, the clips of all seeds and what is one seed's, and the seed of its draws."""
 
-    shared: Path
+    clips: Path
     own: Path
     draw: int
 
     def at(self, name: str) -> str:
         return str(self.own / name)
 
-    @property
-    def clips(self) -> Path:
-        return self.shared / "video"
 
-
-def lab(out: Path, seed: int) -> Lab:
-    return Lab(out, out / f"seed-{seed}", FIRST_SEED + seed)
-
-
-def train(task: str, out: str, on_step: Callable[[int, TokenVLM], None] | None = None, **given: Any) -> str:
-    """Train in this process, from the last checkpoint where there is one; the folder of the model."""
+def fine_tune(
+    task: str,
+    here: Lab,
+    name: str,
+    data: Sequence[str],
+    on_step: Callable[[int, TokenVLM], None] | None = None,
+    **given: Any,
+) -> None:
+    """Train in this process, from the last checkpoint where there is one."""
     from training.session import TrainSession
+
+    out = here.at(name)
 
     def report(metrics: Mapping[str, float]) -> None:
         print(out, {name: round(value, 3) for name, value in metrics.items()}, flush=True)
@@ -86,23 +87,11 @@ def train(task: str, out: str, on_step: Callable[[int, TokenVLM], None] | None =
             vlm.network.train()
 
     if not Path(out, "export").is_dir():
-        common = {"task": task, "out": out, "batch": 32, "log_every": 25, "evaluate_every": 500}
-        session = TrainSession(TRAININGS[task].model_validate(common | given), report, print)
+        given |= {"task": task, "out": out, "data": [here.at(part) for part in data], "init": BASES[task]}
+        given |= {"steps": STEPS, "batch": 32, "seed": here.draw, "optimization": OPTIMIZATION}
+        given |= {"log_every": 25, "evaluate_every": 500}
+        session = TrainSession(TRAININGS[task].model_validate(given), report, print)
         session.run()
-    return f"{out}/export"
-
-
-def fine_tune(task: str, here: Lab, name: str, data: Sequence[str], **given: Any) -> str:
-    return train(
-        task,
-        here.at(name),
-        data=[here.at(part) for part in data],
-        init=BASES[task],
-        steps=STEPS,
-        seed=here.draw,
-        optimization=OPTIMIZATION,
-        **given,
-    )
 
 
 def teach_dynamics(here: Lab) -> None:
@@ -272,7 +261,7 @@ def start_process(threads: int, group: str) -> None:
 
 def run(out: Path, seeds: Sequence[int], workers: int) -> dict[int, Figures]:
     """Every stage for all seeds, side by side but for labelling, which has Ray spread its work."""
-    labs = [lab(out, seed) for seed in seeds]
+    labs = [Lab(out / "video", out / f"seed-{seed}", FIRST_SEED + seed) for seed in seeds]
     cores = os.cpu_count() or 1
     with tempfile.TemporaryDirectory() as group:
         processes = partial(ProcessPoolExecutor, mp_context=multiprocessing.get_context("spawn"))

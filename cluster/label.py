@@ -37,7 +37,7 @@ from schemas.outcomes import Receipt, Status, too_many_rejects
 from schemas.version import VERSION
 from storage.audit import DatasetStatus, outcomes, status
 from storage.card import write_card
-from storage.run import Run, bind, num_retries, plan_digest, read_plan, write_plan
+from storage.run import Run, bind, num_retries, plan_digest, read_plan, require_own, write_plan
 from storage.shards import committed_units
 
 if TYPE_CHECKING:
@@ -140,9 +140,11 @@ class LabelPlan:
 
 
 def plan_label(input: str, out: str, config: LabelConfig) -> LabelPlan:
-    """What `run_label` would do. Starts and writes nothing; raises InputError and ModelError as it does."""
+    """What `run_label` would do. Starts and writes nothing; raises what it raises before it starts."""
     run, clips = _planned(input, config, Sessions())
+    require_own(out, run)
     units, committed = plan_units(clips, config.clips_per_unit, run.fingerprint), committed_units(out)
+    units += _retries(out, units)
     return LabelPlan(
         clips=len(clips),
         action_classes=len({clip.action_class for clip in clips} - {None}),

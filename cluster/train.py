@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
@@ -25,9 +25,12 @@ from schemas.errors import ConfigError, UserError
 from schemas.training import TokenTraining, TrainConfig, WorldTraining
 from schemas.version import VERSION
 from storage import uri
-from storage.run import Run, bind
+from storage.run import Run, bind, require_own
 from storage.selection import read_selection
 from storage.shards import scan
+
+if TYPE_CHECKING:
+    from training.dry_run import TrainingPlan
 
 Progress = Callable[[Mapping[str, float]], None]
 POLL_S = 0.5
@@ -39,8 +42,6 @@ def run_train(config: TrainConfig, progress: Progress | None = None) -> Path:
 
     Raises UserError for what the user can mend, before any worker starts where that is possible.
     """
-    if not uri.is_local(config.out):
-        raise ConfigError(f"out must be a local or shared folder, got {config.out}; upload the export after")
     run, config = _identity(config), absolute(config)
     bind(config.out, run)
     export = Path(config.out, "export")
@@ -48,6 +49,14 @@ def run_train(config: TrainConfig, progress: Progress | None = None) -> Path:
         with ray_cluster() as cluster:
             _fit(config, cluster, progress or print_progress)
     return export
+
+
+def plan_train(config: TrainConfig) -> TrainingPlan:
+    """What `run_train` would do. Starts and writes nothing; raises UserError for what would stop it."""
+    from training.dry_run import dry_run  # imports DeepSpeed, for which the driver has no other use
+
+    require_own(config.out, _identity(config))
+    return dry_run(config)
 
 
 def absolute(config: TrainConfig) -> TrainConfig:
@@ -75,6 +84,8 @@ def print_progress(metrics: Mapping[str, float]) -> None:
 
 def _identity(config: TrainConfig) -> Run:
     """What the weights are a function of; any change of it is another run."""
+    if not uri.is_local(config.out):
+        raise ConfigError(f"out must be a local or shared folder, got {config.out}; upload the export after")
     values = config.model_dump(mode="json", exclude={"out", "data", "held_out", "select"})
     if isinstance(config, WorldTraining) and config.select:
         values["select"] = read_selection(config.select).digest

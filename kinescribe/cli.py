@@ -123,6 +123,8 @@ def label(
     """Label videos: key frames, pairs, the action between them and its likelihood."""
     from schemas.config import LabelConfig, Resources, load_config, read_config
 
+    if dry and retry_rejected:
+        raise ConfigError("give one of --dry-run and --retry-rejected")
     given = _given(**{"dynamics": dynamics, "annotation.scores": scores, "roots": root})
     settings = load_config(LabelConfig, read_config(config), [*(overrides or []), *given])
     speed = _given(decode_workers=decode_workers, label_workers=label_workers, micro_batch=micro_batch)
@@ -252,18 +254,14 @@ def train(
     shares = [f"mix.{share.strip()}" for share in mix.split(",")] if mix else []
     given = [*_given(data=data, out=out, select=select, weights=weights), *shares]
     settings = load_config(TRAININGS[task], read_config(config), [*(overrides or []), *given])
-    if dry:
-        with stdout_for_results():
-            from training.dry_run import dry_run
-
-            plan = dry_run(settings)
-        print_result(plan, as_json)
-        return
-    from cluster.train import run_train
-
     with stdout_for_results():
-        export = run_train(settings)
-    print(export)
+        from cluster.train import plan_train, run_train
+
+        result = plan_train(settings) if dry else run_train(settings)
+    if isinstance(result, Path):
+        print(result)
+    else:
+        print_result(result, as_json)
 
 
 @app.command()

@@ -35,6 +35,7 @@ PLAN_SCHEMA = pa.schema(
         pa.field("size_bytes", pa.int64()),
     ]
 )
+RUN = "run.json"
 UNITS_PER_BATCH = 4096
 ABSENT = "(absent)"
 ANOTHER_INPUT = (
@@ -81,7 +82,18 @@ def bind(dataset: str, run: Run) -> None:
     Raises DatasetError, with each differing key, where the folder is another run's, and where it holds
     data that is no run's; StoreError where it cannot be written.
     """
-    if _create_run(dataset, run):
+    require_own(dataset, run)
+    record = {"version": run.version, "fingerprint": run.fingerprint, "identity": run.identity}
+    text = json.dumps(record, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+    if not uri.create(uri.join(dataset, RUN), text.encode(), aside=uri.join(dataset, ".tmp")):
+        require_own(dataset, run)  # another driver may have been first
+
+
+def require_own(dataset: str, run: Run) -> None:
+    """Raises DatasetError as `bind` does; writes nothing, and a folder that nobody began passes."""
+    if not uri.exists(uri.join(dataset, RUN)):
+        if any(uri.list_files(uri.join(dataset, "data"))):
+            raise DatasetError(f"{dataset} holds a data folder but no {RUN}; choose an empty folder")
         return
     changes = _differences(read_run(dataset)["identity"], run.identity)
     if changes:
@@ -92,18 +104,9 @@ def bind(dataset: str, run: Run) -> None:
         )
 
 
-def _create_run(dataset: str, run: Run) -> bool:
-    target = uri.join(dataset, "run.json")
-    if not uri.exists(target) and any(uri.list_files(uri.join(dataset, "data"))):
-        raise DatasetError(f"{dataset} holds a data folder but no run.json; choose an empty folder")
-    record = {"version": run.version, "fingerprint": run.fingerprint, "identity": run.identity}
-    text = json.dumps(record, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
-    return uri.create(target, text.encode(), aside=uri.join(dataset, ".tmp"))
-
-
 def read_run(dataset: str) -> dict[str, Any]:
     """`run.json` as bound: version, fingerprint and identity. Raises DatasetError where there is none."""
-    target = uri.join(dataset, "run.json")
+    target = uri.join(dataset, RUN)
     try:
         record = json.loads(uri.read_bytes(target))
         itemgetter(*REQUIRED)(record["identity"])  # or a KeyError

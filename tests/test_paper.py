@@ -52,3 +52,32 @@ def test_the_papers_labelling_runs_dry_and_knows_the_classes_of_its_corpora(
 def test_the_papers_labelling_is_a_configuration():
     config = load_config(LabelConfig, (CONFIGS / "paper" / "label.yaml").read_text())
     assert (config.keyframes.max_keyframes, config.keyframes.min_interval) == (6, 20)
+
+
+@pytest.mark.parametrize("command", ["label", "train"])
+def test_a_dry_run_refuses_the_folder_of_another_run(
+    command: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+):
+    data, out = str(tmp_path / "data"), str(tmp_path / "out")
+    write_triplets(data, 4, identify("embedded").codec.id)
+    write_triplets(out, 4, "vq-of-another-run")
+    (tmp_path / "a.mp4").write_bytes(b"12345")
+    arguments = {
+        "label": ["label", str(tmp_path / "a.mp4"), "--out", out],
+        "train": [
+            "train",
+            "dynamics",
+            "--data",
+            data,
+            "--out",
+            out,
+            "--set",
+            "init=embedded",
+            "--set",
+            "steps=1",
+        ],
+    }[command]
+    with pytest.raises(SystemExit) as leaving:
+        main([*arguments, "--dry-run"])
+    assert leaving.value.code == 2
+    assert "belongs to another run" in capfd.readouterr().err

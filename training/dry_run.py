@@ -1,4 +1,4 @@
-"""What a training would do: all of it is built, a model to fine-tune without its weights; nothing is written."""
+"""What a training would do: it is built, a model to fine-tune without its weights; nothing is written."""
 
 from __future__ import annotations
 
