@@ -3,7 +3,7 @@
 All that was made stays in one folder: images, `outputs.json` for the human study, `samples.csv` with every
 value, and `replies.jsonl` with every reply of a judge. Run again, it goes on where it was stopped: images
 that are there are not drawn anew, and a judge, more runs or other metrics can be added. Images are seen as
-the model sees them, cropped to the square of its codec. What measures how much moves is given.
+the model sees them, cropped to its square. What measures how much moves is given.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from PIL import Image
 
 from evaluation.aurora_scores import COPY, JUDGE, MODEL, AuroraScores, Measured, halves, score_measured
 from evaluation.benchmark import Case, LeftOut, read_benchmark
-from evaluation.best_of_n import imagine_best, require_one_codec
+from evaluation.best_of_n import imagine_best
 from evaluation.outputs import Output, write_outputs
 from evaluation.picture import read_picture
 from evaluation.similarity import Similarity
@@ -33,8 +33,8 @@ from models.codec import crop_square
 from models.dynamics import DynamicsModel
 from models.endpoint import Endpoint
 from models.identity import identify
-from models.registry import load_dynamics, load_model
-from models.token_vlm import TokenVLM
+from models.registry import load_dynamics, load_world
+from models.world import WorldModel
 from schemas.config import AuroraConfig
 from schemas.errors import ConfigError, InputError
 from storage import uri
@@ -75,8 +75,7 @@ def evaluate_aurora(
     cases, left_out = read_benchmark(data)
     endpoint = Endpoint.named(config.judge) if config.judge else None
     similarity = Similarity(*(Path(folder) if folder else None for folder in (config.clip, config.dino)))
-    world, dynamics = load_model(config.world), load_dynamics(config.dynamics) if config.dynamics else None
-    require_one_codec(world, dynamics)
+    world, dynamics = load_world(config.world), load_dynamics(config.dynamics) if config.dynamics else None
     _bind(out, config, cases)
     views, unusable = _views(cases, world, dynamics, out / IMAGES)
     made = list(_made(views, config.runs, motion, out / IMAGES))
@@ -117,7 +116,7 @@ def _bind(out: Path, config: AuroraConfig, cases: Sequence[Case]) -> None:
 
 
 def _views(
-    cases: Sequence[Case], world: TokenVLM, dynamics: DynamicsModel[Any] | None, images: Path
+    cases: Sequence[Case], world: WorldModel, dynamics: DynamicsModel[Any] | None, images: Path
 ) -> tuple[list[View], list[LeftOut]]:
     """The cases that can be used, with their images cropped and written, and the others."""
     views, unusable = list[View](), list[LeftOut]()
@@ -130,7 +129,7 @@ def _views(
             continue
         try:
             for original, file in ((case.source, view.source), (case.target, view.target)):
-                _save(crop_square(read_picture(str(original)), world.codec.resolution), file)
+                _save(crop_square(read_picture(str(original)), world.resolution), file)
         except InputError as error:
             unusable.append(LeftOut(case.id, str(error)))
             continue
@@ -152,7 +151,7 @@ def _made(views: Sequence[View], runs: int, motion: Motion, images: Path) -> Ite
 
 def _imagine(
     wanted: Sequence[Made],
-    world: TokenVLM,
+    world: WorldModel,
     dynamics: DynamicsModel[Any] | None,
     config: AuroraConfig,
     progress: Callable[[int, int], None],
@@ -160,13 +159,12 @@ def _imagine(
     """Draw the images that are not there yet; one does not depend on the others."""
     for done, one in enumerate(wanted, 1):
         if not one.image.exists():
-            pixels_13HW = world.codec.preprocess([_open(one.view.source)])
-            source_L = world.codec.encode(pixels_13HW).stored_BL[0]
+            source = world.encode(_open(one.view.source))
             # A seed of its own for each case and run, whatever else there is in the benchmark.
             seed = int.from_bytes(hashlib.blake2b(one.view.case.id.encode(), digest_size=4).digest())
             draw = (seed + (config.seed + one.run) * 1_000_003) % 2**32
-            imagined = imagine_best(world, dynamics, source_L, one.view.case.action, config.num_samples, draw)
-            _save(world.codec.pictures(imagined.codes_NL[[imagined.best]])[0], one.image)
+            imagined = imagine_best(world, dynamics, source, one.view.case.action, config.num_samples, draw)
+            _save(world.pictures(imagined.targets_N[[imagined.best]])[0], one.image)
         progress(done, len(wanted))
 
 

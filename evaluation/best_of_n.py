@@ -1,6 +1,7 @@
 """Inference-time verification (METHOD §4): imagine N targets, keep the one the dynamics model believes most.
 
-The world model draws codes; the dynamics model sees them, or what they are decoded to. Knows no files.
+The dynamics model sees the codes that the world model draws where both have one codec, else the pictures.
+Knows no files.
 """
 
 from __future__ import annotations
@@ -12,17 +13,16 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from models.codec import ImageCodec
 from models.dynamics import DynamicsModel
-from models.token_vlm import TokenVLM
-from models.tokens import Codes, Triplet
-from schemas.errors import ModelError
+from models.tokens import Triplet
+from models.world import WorldModel
 
 
 class Imagined(NamedTuple):
     """N imagined targets of one source and action."""
 
-    codes_NL: NDArray[np.uint16]
+    targets_N: NDArray[Any]
+    """As the world model sees them."""
     scores_N: NDArray[np.float64]
     """log p(action | source, target) of the dynamics model, summed over tokens; 0 without such a model."""
 
@@ -32,19 +32,10 @@ class Imagined(NamedTuple):
         return int(self.scores_N.argmax())
 
 
-def require_one_codec(world: TokenVLM, dynamics: DynamicsModel[Any] | None) -> None:
-    """Raises ModelError where the codes that the two models see are not of one codec."""
-    if dynamics is not None and dynamics.codec_id not in (None, world.codec_id):
-        raise ModelError(
-            f"the world model's codes are of {world.codec_id}, the dynamics model's of {dynamics.codec_id}; "
-            "give two that were trained with one codec"
-        )
-
-
 def imagine_best(
-    world: TokenVLM,
+    world: WorldModel,
     dynamics: DynamicsModel[Any] | None,
-    source_codes: Codes,
+    source: NDArray[Any],
     action: str,
     num_samples: int,
     seed: int,
@@ -55,27 +46,28 @@ def imagine_best(
     Sample i is the same whatever `num_samples` is. Without a dynamics model all score 0, so that the first is
     kept.
     """
-    codes_NL = world.imagine(source_codes, action, num_samples, seed, temperature)
+    targets_N = world.imagine(source, action, num_samples, seed, temperature)
     if dynamics is None:
-        return Imagined(codes_NL, np.zeros(num_samples))
-    source, *targets = (_seen(dynamics, world.codec, codes_L) for codes_L in (source_codes, *codes_NL))
-    triplets = [Triplet(source, target, action) for target in targets]
-    return Imagined(codes_NL, np.asarray(dynamics.score(triplets), np.float64))
+        return Imagined(targets_N, np.zeros(num_samples))
+    before, *after = (_seen(dynamics, world, frame) for frame in (source, *targets_N))
+    triplets = [Triplet(before, one, action) for one in after]
+    return Imagined(targets_N, np.asarray(dynamics.score(triplets), np.float64))
 
 
-def _seen(dynamics: DynamicsModel[Any], codec: ImageCodec, codes_L: Codes) -> Any:
+def _seen(dynamics: DynamicsModel[Any], world: WorldModel, frame: NDArray[Any]) -> Any:
     def image() -> bytes:
         png = io.BytesIO()
-        codec.pictures(codes_L[None])[0].save(png, "PNG")
+        world.pictures(frame[None])[0].save(png, "PNG")
         return png.getvalue()
 
-    return dynamics.see(codes_L, image)
+    one_codec = world.codec_id is not None and dynamics.codec_id == world.codec_id
+    return dynamics.see(frame if one_codec else None, image)
 
 
 def roll_out(
-    world: TokenVLM,
+    world: WorldModel,
     dynamics: DynamicsModel[Any],
-    source_codes: Codes,
+    source: NDArray[Any],
     actions: Sequence[str],
     seeds: Sequence[int],
     num_samples: int,
@@ -83,6 +75,6 @@ def roll_out(
 ) -> Iterator[Imagined]:
     """One action after another, each with its seed: the best target of a step is the source of the next."""
     for action, seed in zip(actions, seeds, strict=True):
-        imagined = imagine_best(world, dynamics, source_codes, action, num_samples, seed, temperature)
+        imagined = imagine_best(world, dynamics, source, action, num_samples, seed, temperature)
         yield imagined
-        source_codes = imagined.codes_NL[imagined.best]
+        source = imagined.targets_N[imagined.best]

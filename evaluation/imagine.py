@@ -20,12 +20,13 @@ from PIL import Image
 from evaluation.best_of_n import roll_out
 from evaluation.contact_sheet import Step, contact_sheet
 from evaluation.picture import read_picture
-from models.codec import to_images
-from models.dynamics import DynamicsModel
+from models.codec import crop_square
+from models.dynamics import ActionModel, DynamicsModel
 from models.identity import ModelIdentity, identify
-from models.registry import load_dynamics, load_model
+from models.registry import load_dynamics, load_world
 from models.token_vlm import TokenVLM
 from models.tokens import Task
+from models.world import WorldModel
 from schemas.config import ImagineConfig
 from schemas.errors import ConfigError, ModelError
 
@@ -41,7 +42,7 @@ class Loaded(NamedTuple):
 
     name: str
     identity: ModelIdentity
-    model: DynamicsModel[Any]
+    model: ActionModel
 
 
 @dataclass(frozen=True)
@@ -69,29 +70,26 @@ def imagine(
     picture = read_picture(source)
     if out is not None:
         _claim(out)
-    models = _load(config)
+    identities = [identify(name) for name in (config.world, config.dynamics)]
+    world, dynamics = _load(config)
+    models: dict[Task, Loaded] = {
+        "world": Loaded(config.world, identities[0], world),
+        "dynamics": Loaded(config.dynamics, identities[1], dynamics),
+    }
     _check_actions(config.actions, models, warn)
-    world = models["world"].model
-    assert isinstance(world, TokenVLM)
-    steps = _steps(picture, config, world, models["dynamics"].model)
+    steps = _steps(picture, config, world, dynamics)
     imagination = Imagination(steps, _record(source, config, models, steps))
     if out is not None:
         _write(out, imagination)
     return imagination
 
 
-def _load(config: ImagineConfig) -> dict[Task, Loaded]:
-    """Both models by their task. Raises ModelError where they see the codes of two codecs."""
-    names: dict[Task, str] = {"world": config.world, "dynamics": config.dynamics}
-    identities = {task: identify(name) for task, name in names.items()}
-    world = load_model(config.world)
-    if identities["dynamics"].codec not in (None, identities["world"].codec):
-        codecs = {task: identity.codec and identity.codec.id for task, identity in identities.items()}
-        whose = (f"{task} model {name} has {codecs[task]}" for task, name in names.items())
-        raise ModelError(f"two codecs: {', '.join(whose)}; name two models of one codec")
-    dynamics = world if config.dynamics == config.world else load_dynamics(config.dynamics)
-    models: dict[Task, DynamicsModel[Any]] = {"world": world, "dynamics": dynamics}
-    return {task: Loaded(name, identities[task], models[task]) for task, name in names.items()}
+def _load(config: ImagineConfig) -> tuple[WorldModel, DynamicsModel[Any]]:
+    """Both models; one that is both is loaded once."""
+    world = load_world(config.world)
+    if config.dynamics == config.world and isinstance(world, TokenVLM):
+        return world, world
+    return world, load_dynamics(config.dynamics)
 
 
 def _check_actions(
@@ -111,17 +109,15 @@ def _check_actions(
 
 
 def _steps(
-    picture: Image.Image, config: ImagineConfig, world: TokenVLM, dynamics: DynamicsModel[Any]
+    picture: Image.Image, config: ImagineConfig, world: WorldModel, dynamics: DynamicsModel[Any]
 ) -> list[Step]:
-    codec = world.codec
-    pixels_13HW = codec.preprocess([picture])
-    codes_L = codec.encode(pixels_13HW).stored_BL[0]
     options = (config.actions, config.seeds, config.num_samples, config.temperature)
-    source, steps = to_images(pixels_13HW)[0], list[Step]()
-    for action, imagined in zip(config.actions, roll_out(world, dynamics, codes_L, *options), strict=True):
+    source, steps = crop_square(picture, world.resolution), list[Step]()
+    drawn = roll_out(world, dynamics, world.encode(picture), *options)
+    for action, imagined in zip(config.actions, drawn, strict=True):
         if not np.isfinite(imagined.scores_N).all():
             raise ModelError(f"dynamics model {config.dynamics} gives no finite likelihood; restore it")
-        samples = codec.pictures(imagined.codes_NL)
+        samples = world.pictures(imagined.targets_N)
         steps.append(Step(action, source, samples, imagined.scores_N.tolist(), imagined.best))
         source = samples[imagined.best]
     return steps

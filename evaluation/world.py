@@ -1,7 +1,7 @@
 """How well a world model imagines, against exact truth: the judge and L1, by action, and what best of N adds.
 
-Beside the model always stand a copy of the source, which L1 rewards and the judge does not, and the codec's
-reconstruction of the true target, the most that a model over its codes can reach. Knows no files.
+Beside the model always stand a copy of the source, which L1 rewards and the judge does not, and what its
+codec or autoencoder makes of the true target, the most that the model can reach. Knows no files.
 """
 
 from __future__ import annotations
@@ -16,17 +16,15 @@ from numpy.typing import NDArray
 from PIL import Image as PILImage
 
 from evaluation.actions import Action
-from evaluation.best_of_n import Imagined, imagine_best, require_one_codec
+from evaluation.best_of_n import Imagined, imagine_best
 from evaluation.changes import CLASSES, Change, draw_change, draw_scene
 from evaluation.contact_sheet import Step
 from evaluation.judge import Judge, Verdict
 from evaluation.outcomes import picture, shrunk
 from evaluation.scene import SHAPES, Image
 from evaluation.triplets import split_rng
-from models.codec import ImageCodec
 from models.dynamics import DynamicsModel
-from models.token_vlm import TokenVLM
-from models.tokens import Codes
+from models.world import WorldModel
 
 Progress = Callable[[int, int], None]
 MODEL, COPY, CODEC = "model", "copy", "codec"
@@ -93,7 +91,7 @@ def draw_case(seed: int, index: int, shapes: tuple[str, ...] = SHAPES) -> Case:
 
 
 def score_world(
-    world: TokenVLM,
+    world: WorldModel,
     dynamics: DynamicsModel[Any] | None,
     num_cases: int,
     num_samples: int,
@@ -103,8 +101,8 @@ def score_world(
     """Judge the best of `num_samples` for each case; without a dynamics model that is the first."""
     judged: dict[str, list[_Judged]] = defaultdict(list)
     for case, imagined in _imagined(world, dynamics, num_cases, num_samples, seed, progress):
-        model, codec = _decoded(
-            world.codec, np.stack([imagined.codes_NL[imagined.best], _encoded(world.codec, case.target)])
+        model, codec = _shown(
+            world, np.stack([imagined.targets_N[imagined.best], _encoded(world, case.target)])
         )
         for name, image in ((MODEL, model), (COPY, case.source), (CODEC, codec)):
             judged[name].append(_judged(case, image))
@@ -112,7 +110,7 @@ def score_world(
 
 
 def score_best_of_n(
-    world: TokenVLM,
+    world: WorldModel,
     dynamics: DynamicsModel[Any],
     counts: Sequence[int],
     num_cases: int,
@@ -124,7 +122,7 @@ def score_best_of_n(
         name: {count: [] for count in counts} for name in (VERIFIED, ORACLE)
     }
     for case, imagined in _imagined(world, dynamics, num_cases, max(counts), seed, progress):
-        images = _decoded(world.codec, imagined.codes_NL)
+        images = _shown(world, imagined.targets_N)
         scores = [case.judge.judge(image, case.change.action).score for image in images]
         for count in counts:
             best = int(imagined.scores_N[:count].argmax())
@@ -136,12 +134,12 @@ def score_best_of_n(
 
 
 def imagined_steps(
-    world: TokenVLM, dynamics: DynamicsModel[Any], num_cases: int, num_samples: int, seed: int
+    world: WorldModel, dynamics: DynamicsModel[Any], num_cases: int, num_samples: int, seed: int
 ) -> list[Step]:
     """What is imagined in the first cases, to be looked at."""
     steps: list[Step] = []
     for case, imagined in _imagined(world, dynamics, num_cases, num_samples, seed, lambda done, total: None):
-        source, *samples = map(PILImage.fromarray, (case.source, *_decoded(world.codec, imagined.codes_NL)))
+        source, *samples = map(PILImage.fromarray, (case.source, *_shown(world, imagined.targets_N)))
         steps.append(
             Step(str(case.change.action), source, samples, imagined.scores_N.tolist(), imagined.best)
         )
@@ -149,30 +147,29 @@ def imagined_steps(
 
 
 def _imagined(
-    world: TokenVLM,
+    world: WorldModel,
     dynamics: DynamicsModel[Any] | None,
     num_cases: int,
     num_samples: int,
     seed: int,
     progress: Progress,
 ) -> Iterator[tuple[Case, Imagined]]:
-    require_one_codec(world, dynamics)
     for index in range(num_cases):
         case = draw_case(seed, index)
-        source, action = _encoded(world.codec, case.source), str(case.change.action)
+        source, action = _encoded(world, case.source), str(case.change.action)
         # A seed of its own for each case: the same noise everywhere would make all cases one draw.
         draw = seed * 1_000_000 + index
         yield case, imagine_best(world, dynamics, source, action, num_samples, draw)
         progress(index + 1, num_cases)
 
 
-def _encoded(codec: ImageCodec, image: Image) -> Codes:
-    return codec.encode(codec.preprocess([PILImage.fromarray(image)])).stored_BL[0]
+def _encoded(world: WorldModel, image: Image) -> NDArray[Any]:
+    return world.encode(PILImage.fromarray(image))
 
 
-def _decoded(codec: ImageCodec, codes_NL: NDArray[np.uint16]) -> list[Image]:
+def _shown(world: WorldModel, frames_N: NDArray[Any]) -> list[Image]:
     """Images at the judge's size."""
-    return [shrunk(np.asarray(image)) for image in codec.pictures(codes_NL)]
+    return [shrunk(np.asarray(image)) for image in world.pictures(frames_N)]
 
 
 def _judged(case: Case, image: Image) -> _Judged:

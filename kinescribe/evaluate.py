@@ -96,10 +96,10 @@ def world_model(
         raise ConfigError(f"-n {num_samples} needs a model that chooses the best; give --dynamics")
     from evaluation.plots import plot_world
     from evaluation.world import score_world
-    from models.registry import load_dynamics, load_model
+    from models.registry import load_dynamics, load_world
 
     _check(plot)
-    models = load_model(world), load_dynamics(dynamics) if dynamics else None
+    models = load_world(world), load_dynamics(dynamics) if dynamics else None
     with counted("cases") as progress:
         scores = score_world(*models, num, num_samples, seed, progress)
     print_world(scores, as_json)
@@ -121,10 +121,10 @@ def best_of_n(
     numbers = _counts(counts)
     from evaluation.plots import plot_best_of_n
     from evaluation.world import score_best_of_n
-    from models.registry import load_dynamics, load_model
+    from models.registry import load_dynamics, load_world
 
     _check(plot)
-    models = load_model(world), load_dynamics(dynamics)
+    models = load_world(world), load_dynamics(dynamics)
     with counted("cases") as progress:
         result = score_best_of_n(*models, numbers, num, seed, progress)
     print_best_of_n(result, as_json)

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from models.endpoint import Endpoint, is_endpoint
-from models.families import CHAT, UNIFIED, family_of
+from models.families import CHAT, EDIT, UNIFIED, family_of
 from models.identity import EMBEDDED, identify, model_config, model_folder
 
 DYNAMICS, WORLD, ENDPOINT = ("describe", "score"), ("imagine", "score"), ("describe", "judge")
-DOES = {"embedded": DYNAMICS, "embedded-world": WORLD}
-"""What the models that come with the code were trained for; all others, whatever they are fine-tuned for."""
+DOES = {"embedded": DYNAMICS, "embedded-world": WORLD, CHAT.name: DYNAMICS, EDIT.name: ("imagine",)}
+"""What the models that come with the code were trained for, and what families can do that are not unified."""
+ALL = (*DYNAMICS, "imagine")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,17 +45,16 @@ def _named(name: str) -> KnownModel:
         return KnownModel(name, Endpoint.named(name).url, "endpoint", ENDPOINT, ())
     folder = model_folder(name)
     family = family_of(model_config(folder))
-    if codec is None:
-        return KnownModel(name, str(folder), family.name, DYNAMICS, ("lora", "full"))
-    does = DOES.get(name, (*DYNAMICS, "imagine"))
-    return KnownModel(name, str(folder), family.name, does, ("lora", "full"), codec.id, codec.grid)
+    does = DOES.get(name) or DOES.get(family.name, ALL)
+    codes = (codec.id, codec.grid) if codec else ()
+    return KnownModel(name, str(folder), family.name, does, ("lora", "full"), *codes)
 
 
 def _families() -> list[KnownModel]:
-    does = (*DYNAMICS, "imagine")
-    unified = [KnownModel(f.name, f.known_by, f.name, does, ("lora", "full")) for f in UNIFIED]
     return [
-        *unified,
-        KnownModel(CHAT.name, CHAT.known_by, CHAT.name, DYNAMICS, ("lora", "full")),
+        *(
+            KnownModel(f.name, f.known_by, f.name, DOES.get(f.name, ALL), ("lora", "full"))
+            for f in (*UNIFIED, CHAT, EDIT)
+        ),
         KnownModel("MODEL@URL", "an OpenAI-compatible server, e.g. vLLM", "endpoint", ENDPOINT, ()),
     ]

@@ -90,7 +90,7 @@ class ChatVLM(DynamicsModel[Image.Image]):
     def codec_id(self) -> None:
         """It sees images."""
 
-    def see(self, codes: Codes, image: Callable[[], bytes]) -> Image.Image:
+    def see(self, codes: Codes | None, image: Callable[[], bytes]) -> Image.Image:
         """The image, RGB."""
         return Image.open(io.BytesIO(image())).convert("RGB")
 

@@ -79,8 +79,7 @@ class ImageCodec:
 
     def preprocess(self, images: Sequence[Image.Image]) -> torch.Tensor:
         """pixels_B3HW, float32 in [-1, 1]: the shorter side resized to `resolution`, centre cropped."""
-        array_BHW3 = np.stack([np.asarray(crop_square(image, self.resolution)) for image in images])
-        return torch.from_numpy(array_BHW3).permute(0, 3, 1, 2).float() / 127.5 - 1
+        return to_pixels(images, self.resolution)
 
     @torch.inference_mode()
     def encode(self, pixels_B3HW: torch.Tensor) -> Encoded:
@@ -162,6 +161,12 @@ def crop_square(image: Image.Image, side: int) -> Image.Image:
         image = image.resize(size, Image.Resampling.BICUBIC, reducing_gap=2.0)
     left, top = (size[0] - side) // 2, (size[1] - side) // 2
     return image.convert("RGB").crop((left, top, left + side, top + side))
+
+
+def to_pixels(images: Sequence[Image.Image], side: int) -> torch.Tensor:
+    """pixels_B3HW, float32 in [-1, 1], of the images' central squares."""
+    array_BHW3 = np.stack([np.asarray(crop_square(image, side)) for image in images])
+    return torch.from_numpy(array_BHW3).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
 def to_images(pixels_B3HW: torch.Tensor) -> list[Image.Image]:

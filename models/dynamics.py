@@ -42,16 +42,12 @@ class Failure:
     message: str
 
 
-class DynamicsModel(Protocol[Frame]):
-    """Describes pairs and scores triplets of frames as it sees them."""
+class ActionModel(Protocol):
+    """What dynamics and world models share: they take actions in words."""
 
     @property
     def codec_id(self) -> str | None:
         """Of the codec whose codes it sees; None where it sees images."""
-        ...
-
-    def see(self, codes: Codes, image: Callable[[], bytes]) -> Frame:
-        """A frame as this model sees it, from its codes of shape (L,) or its JPEG or PNG."""
         ...
 
     def takes(self, task: Task, action: str) -> bool:
@@ -60,6 +56,17 @@ class DynamicsModel(Protocol[Frame]):
 
     def knows_a_word(self, action: str) -> bool:
         """Whether any word of the action is a token of its own; else the model sees them in pieces."""
+        ...
+
+
+class DynamicsModel(ActionModel, Protocol[Frame]):
+    """Describes pairs and scores triplets of frames as it sees them."""
+
+    def see(self, codes: Codes | None, image: Callable[[], bytes]) -> Frame:
+        """A frame as this model sees it, from its codes of shape (L,) or its JPEG or PNG.
+
+        `codes` are None where there are none of this model's codec.
+        """
         ...
 
     def describe(

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from models.identity import is_chat
+from models.identity import EDIT_PIPELINE, is_chat, is_edit
 from models.tokens import Wrapping
 
 
@@ -49,6 +49,8 @@ LIQUID = Family(
 UNIFIED = (OWN, CHAMELEON, EMU3, LIQUID)
 CHAT = Family("chat", "vision_config in config.json: Qwen-VL, SmolVLM, LLaVA and others")
 """Models that see pixels and write text (`ChatVLM`)."""
+EDIT = Family("instruct-pix2pix", f"{EDIT_PIPELINE} in model_index.json")
+"""Models that edit an image as words say (`EditDiffusion`)."""
 
 
 def family_of(config: Mapping[str, Any]) -> Family:
@@ -56,6 +58,8 @@ def family_of(config: Mapping[str, Any]) -> Family:
     by_type = {"chameleon": CHAMELEON, "emu3": EMU3}
     if is_chat(config):
         return CHAT
+    if is_edit(config):
+        return EDIT
     if "first_code_id" in config:
         return OWN
     return by_type.get(config.get("model_type", ""), LIQUID)

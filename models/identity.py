@@ -33,6 +33,18 @@ FILES = {
 }
 """Without these a folder is no model; the second name serves where the first is missing. Chat models have no
 codec."""
+PIPELINE = "model_index.json"
+EDIT_PIPELINE = "StableDiffusionInstructPix2PixPipeline"
+EDIT_PARTS = {"unet": CODEC_WEIGHTS, "vae": CODEC_WEIGHTS, "text_encoder": WEIGHTS}
+"""The networks of a pipeline that edits images, and what their weights are called."""
+EDIT_FILES = {
+    PIPELINE: PIPELINE,
+    "scheduler/scheduler_config.json": "scheduler/scheduler_config.json",
+    "tokenizer/vocab.json": "tokenizer/tokenizer.json",
+    **{f"{part}/config.json": f"{part}/config.json" for part in EDIT_PARTS},
+    **{f"{part}/{weights}": f"{part}/{weights}.index.json" for part, weights in EDIT_PARTS.items()},
+}
+"""As `FILES`, of such a pipeline."""
 CODEC_KEYS = {"sample_size", "in_channels", "block_out_channels", "num_vq_embeddings"}
 """What a codec's config.json must say."""
 CHUNK_BYTES = 1 << 20
@@ -72,17 +84,28 @@ def is_chat(config: Mapping[str, Any]) -> bool:
     return "vision_config" in config
 
 
+def is_edit(config: Mapping[str, Any]) -> bool:
+    """Whether the model whose model_index.json this is edits images."""
+    return config.get("_class_name") == EDIT_PIPELINE
+
+
 def sees_images(name: str) -> bool:
     """Whether the model called `name` sees images, not codes. Raises ModelError where there is none."""
-    return is_endpoint(name) or is_chat(model_config(model_folder(name)))
+    if is_endpoint(name):
+        return True
+    config = model_config(model_folder(name))
+    return is_chat(config) or is_edit(config)
 
 
 def codec_folder(name: str, codec: str | None = None) -> Path:
     """Where the codec lies whose codes go with the model called `name`: its own.
 
     For a model that sees images it is the codec of the model called `codec`, by default the embedded one's.
-    Raises ModelError where there is none, and where a model that has one is given another.
+    Raises ModelError where there is none, where a model that has one is given another, and where the model
+    describes nothing.
     """
+    if not is_endpoint(name) and is_edit(model_config(model_folder(name))):
+        raise ModelError(f"{name} is an image editor, which only imagines; name a dynamics model")
     if sees_images(name):
         name = codec or "embedded"
     elif codec is not None and model_folder(codec) != model_folder(name):
@@ -95,36 +118,48 @@ def codec_folder(name: str, codec: str | None = None) -> Path:
 
 def require_files(folder: Path) -> None:
     """Raises ModelError where the folder lacks a file of a model."""
-    chat = (folder / "config.json").is_file() and is_chat(model_config(folder))
-    for file, other in FILES.items():
-        if chat and file.startswith(CODEC):
-            continue
+    kind, files = _kind(folder)
+    for file, other in files.items():
         if not (folder / file).is_file() and not (folder / other).is_file():
             remedy = "`kinescribe codec` writes it" if file.startswith(CODEC) else "see docs/ARCHITECTURE.md"
-            raise ModelError(
-                f"{folder} is no {'chat' if chat else 'unified'} model: {file} is missing; {remedy}"
-            )
+            raise ModelError(f"{folder} is no {kind} model: {file} is missing; {remedy}")
+
+
+def _kind(folder: Path) -> tuple[str, Mapping[str, str]]:
+    """What kind of model the folder seems to hold, and the files that one has."""
+    known = any((folder / file).is_file() for file in ("config.json", PIPELINE))
+    config = model_config(folder) if known else {}
+    if is_edit(config):
+        return "editing", EDIT_FILES
+    if is_chat(config):
+        return "chat", {file: other for file, other in FILES.items() if not file.startswith(CODEC)}
+    return "unified", FILES
 
 
 def model_config(folder: Path) -> dict[str, Any]:
-    """What a model's config.json says. Raises ModelError where it is missing or no JSON object."""
+    """What a model's config.json, or a pipeline's model_index.json, says.
+
+    Raises ModelError where it is missing or no JSON object.
+    """
+    is_pipeline = (folder / PIPELINE).is_file() and not (folder / "config.json").is_file()
+    file = PIPELINE if is_pipeline else "config.json"
     try:
-        config = json.loads((folder / "config.json").read_text())
+        config = json.loads((folder / file).read_text())
     except (ValueError, OSError) as error:
-        raise ModelError(f"{folder} is no model: its config.json cannot be read: {error!r}") from error
+        raise ModelError(f"{folder} is no model: its {file} cannot be read: {error!r}") from error
     if not isinstance(config, dict):
-        raise ModelError(f"{folder} is no model: its config.json holds {type(config).__name__}")
+        raise ModelError(f"{folder} is no model: its {file} holds {type(config).__name__}")
     return config
 
 
-def weight_files(folder: Path) -> list[Path]:
-    """The safetensors of a model. Raises ModelError where one is missing."""
-    files = [folder / WEIGHTS]
-    if not files[0].is_file() and (folder / SHARDS).is_file():
+def weight_files(folder: Path, weights: str = WEIGHTS) -> list[Path]:
+    """The safetensors of a model, or of a part of one. Raises ModelError where one is missing."""
+    files, index = [folder / weights], folder / f"{weights}.index.json"
+    if not files[0].is_file() and index.is_file():
         try:
-            shards = set(json.loads((folder / SHARDS).read_text())["weight_map"].values())
+            shards = set(json.loads(index.read_text())["weight_map"].values())
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ModelError(f"{folder / SHARDS} is damaged: {error!r}; restore it") from error
+            raise ModelError(f"{index} is damaged: {error!r}; restore it") from error
         files = [folder / shard for shard in sorted(shards)]
     for file in files:
         if not file.is_file():
@@ -142,7 +177,8 @@ def identify(name: str) -> ModelIdentity:
         return ModelIdentity(name, None)
     folder = model_folder(name)
     require_files(folder)
-    for file in weight_files(folder):
+    parts = EDIT_PARTS if is_edit(model_config(folder)) else {"": WEIGHTS}
+    for file in (file for part, weights in parts.items() for file in weight_files(folder / part, weights)):
         try:
             with safe_open(file, "numpy"):  # reads the header, and compares it with the size
                 pass

@@ -10,11 +10,13 @@ import torch
 from models.chat_vlm import ChatVLM
 from models.codec import ImageCodec
 from models.dynamics import DynamicsModel
+from models.edit_diffusion import EditDiffusion
 from models.endpoint import Endpoint, is_endpoint
 from models.endpoint_vlm import EndpointVLM
-from models.families import CHAT, OWN, Family, family_of
+from models.families import CHAT, EDIT, OWN, Family, family_of
 from models.identity import codec_folder, model_config, model_folder
 from models.token_vlm import TokenVLM
+from models.world import WorldModel
 from schemas.config import LabelConfig, Precision
 
 
@@ -25,6 +27,14 @@ def load_model(name: str, precision: Precision = "auto") -> TokenVLM:
     """
     folder = model_folder(name)
     return TokenVLM.load(folder, _dtype(folder, precision), _device())
+
+
+def load_world(name: str, precision: Precision = "auto") -> WorldModel:
+    """The model called `name`, of any kind that imagines targets. Raises ModelError."""
+    folder = model_folder(name)
+    if family_of(model_config(folder)) is not EDIT:
+        return load_model(name, precision)
+    return EditDiffusion.load(folder, _dtype(folder, precision), _device())
 
 
 def load_dynamics(name: str, precision: Precision = "auto") -> DynamicsModel[Any]:

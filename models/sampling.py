@@ -42,6 +42,11 @@ class RowEnds(LogitsProcessor):
         return ended_BV
 
 
+def sample_seeds(seed: int, num_samples: int) -> list[int]:
+    """The seed of each sample of a draw: that of sample i is the same whatever `num_samples` is."""
+    return [(seed * 1_000_003 + index) % 2**63 for index in range(num_samples)]
+
+
 class SeededSampling(LogitsProcessor):
     """Sampling by the Gumbel-max trick: the argmax of logits/temperature plus seeded Gumbel noise.
 

@@ -7,6 +7,7 @@ of training beyond the likelihoods that training weighs. Shapes: B sequences, T 
 from __future__ import annotations
 
 import hashlib
+import io
 import math
 import shutil
 from collections.abc import Callable, Sequence
@@ -17,6 +18,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
+from PIL import Image
 from torch.nn.utils.rnn import pad_sequence
 from transformers import (
     AutoModelForCausalLM,
@@ -30,17 +32,19 @@ from transformers import (
 
 from models.codec import ImageCodec
 from models.dynamics import Description, DynamicsModel
-from models.families import CHAT, LIQUID, OWN, family_of
+from models.families import CHAT, EDIT, LIQUID, OWN, family_of
 from models.identity import CODEC, codec_config, codec_grid, identify_codec, model_config, require_files
-from models.sampling import AllowedTokens, RowEnds, SeededSampling, descriptions
+from models.sampling import AllowedTokens, RowEnds, SeededSampling, descriptions, sample_seeds
 from models.tokens import CodePair, Codes, CodeTriplet, Task, TokenLayout, TokenSequence, knows_a_word
+from models.world import WorldModel
 from schemas.errors import ModelError
 
+LACKS = {CHAT: "a chat model, which draws no images", EDIT: "an image editor, which only imagines"}
 LEARNED_POSITIONS = ("opt",)
 """Model types whose positions are learned one by one, so that places in an image have to be aligned."""
 
 
-class TokenVLM(DynamicsModel[Codes]):
+class TokenVLM(DynamicsModel[Codes], WorldModel):
     """A causal language model of transformers, its tokenizer, and the codec that its image codes are of.
 
     A folder in this layout is the model's own `save_pretrained` with the codec in `codec/`.
@@ -61,8 +65,8 @@ class TokenVLM(DynamicsModel[Codes]):
         """The model in `folder`; raises ModelError naming what is missing. safetensors only, no code."""
         require_files(folder)
         family = family_of(model_config(folder))
-        if family is CHAT:
-            raise ModelError(f"{folder} is a chat model, which draws no images; name a unified model")
+        if family in LACKS:
+            raise ModelError(f"{folder} is {LACKS[family]}; name a unified model")
         codec = codec_config(folder / CODEC)
         options = {"local_files_only": True, "trust_remote_code": False}
         auto = AutoModelForCausalLM if family in (OWN, LIQUID) else AutoModelForImageTextToText
@@ -141,9 +145,24 @@ class TokenVLM(DynamicsModel[Codes]):
         """See `TokenLayout.sequence`."""
         return self.layout.sequence(task, triplet, importance)
 
-    def see(self, codes: Codes, image: Callable[[], bytes]) -> Codes:
-        """The codes."""
+    def see(self, codes: Codes | None, image: Callable[[], bytes]) -> Codes:
+        """The codes, or those that its own codec makes of the image."""
+        if codes is None:
+            return self.encode(Image.open(io.BytesIO(image())))
         return np.asarray(codes, np.uint16)
+
+    @property
+    def resolution(self) -> int:
+        """See `WorldModel.resolution`."""
+        return self.codec.resolution
+
+    def encode(self, image: Image.Image) -> Codes:
+        """Codes of shape (L,)."""
+        return self.codec.encode(self.codec.preprocess([image])).stored_BL[0]
+
+    def pictures(self, frames_N: NDArray[Any]) -> list[Image.Image]:
+        """See `WorldModel.pictures`."""
+        return self.codec.pictures(frames_N)
 
     def knows_a_word(self, action: str) -> bool:
         """See `DynamicsModel.knows_a_word`."""
@@ -202,21 +221,19 @@ class TokenVLM(DynamicsModel[Codes]):
 
     @torch.inference_mode()
     def imagine(
-        self, source_codes: Codes, action: str, num_samples: int, seed: int, temperature: float = 1.0
+        self, source: Codes, action: str, num_samples: int, seed: int, temperature: float = 1.0
     ) -> NDArray[np.uint16]:
-        """Codes of shape (num_samples, L) of imagined targets (forward dynamics, METHOD §3).
+        """Codes of shape (num_samples, L); see `WorldModel.imagine`.
 
-        Only image tokens can be drawn; the samples share the prompt's prefill. Sample i is the same whatever
-        `num_samples` is.
+        Only image tokens can be drawn; the samples share the prompt's prefill.
         """
-        prompt = self.layout.imagine_prompt(source_codes, action)
+        prompt = self.layout.imagine_prompt(source, action)
         positions = self.layout.imagine_positions(len(prompt))
         prompt_1T, positions_1T = self._tensor(prompt[None]), self._tensor(positions[None])
         processors = LogitsProcessorList([AllowedTokens(self.layout.code_ids, self.network.device)])
         if self.layout.row_end is not None:
             processors.append(RowEnds(self.layout.row_end, self.layout.grid[1], len(prompt)))
-        seeds = [seed * 1_000_003 + index for index in range(num_samples)]
-        processors.append(SeededSampling(seeds, temperature))
+        processors.append(SeededSampling(sample_seeds(seed, num_samples), temperature))
         cache = DynamicCache(config=self.network.config)
         self.network(
             input_ids=prompt_1T[:, :-1],
@@ -227,7 +244,7 @@ class TokenVLM(DynamicsModel[Codes]):
         cache.batch_repeat_interleave(num_samples)
         output = self._generate(
             prompt_1T.expand(num_samples, -1),
-            len(self.layout.target(source_codes)),
+            len(self.layout.target(source)),
             processors,
             position_ids=positions_1T.expand(num_samples, -1),
             past_key_values=cache,

@@ -200,7 +200,10 @@ class Mix(Config):
 
 
 class WorldTraining(TokenTraining):
-    """`kinescribe train world`: p(target | source, action), weighted by importance (METHOD §3)."""
+    """`kinescribe train world`: p(target | source, action), weighted by importance (METHOD §3).
+
+    An image editor as `init` learns from the stored images, whatever codec the datasets' importance is of.
+    """
 
     task: Literal["world"] = "world"
     weights: Literal["l2", "none"] = "l2"
@@ -213,6 +216,11 @@ class WorldTraining(TokenTraining):
     """A selection that `kinescribe curate` wrote; datasets that it doesn't name are taken whole."""
     mix: Mix | None = None
     """None takes every row alike."""
+
+    @property
+    def floor(self) -> float | None:
+        """Of the weights of a target's tokens; None where all weigh the same."""
+        return self.importance_floor if self.weights == "l2" else None
 
 
 TRAININGS: dict[str, type[TrainConfig]] = {

@@ -118,32 +118,56 @@ class PackedTriplets:
 def read_triplets(datasets: Sequence[str], select: str | None = None) -> PackedTriplets:
     """Every triplet of the datasets, in order; of those that the selection `select` is of, the chosen ones.
 
-    Raises DatasetError where codecs differ, where the selection is of what isn't there, where an action has
-    no words, and where no triplet is left.
+    Raises DatasetError where codecs differ, and as `read_rows` does.
     """
-    chosen = _chosen(datasets, select) if select else {}
-    datasets = [dataset for dataset in datasets if dataset not in chosen or len(chosen[dataset])]
-    tables = [_read(dataset, chosen.get(dataset)) for dataset in datasets]
-    if not any(map(len, tables)):
-        raise DatasetError(
-            f"data {[*datasets]} holds no triplet to train on; name other datasets, or choose more"
-        )
-    codec_ids = [_codec_id(dataset, table) for dataset, table in zip(datasets, tables, strict=True)]
-    for dataset, codec_id in zip(datasets, codec_ids, strict=True):
+    tables = read_rows(datasets, COLUMNS, select)
+    codec_ids = [_codec_id(*named) for named in tables]
+    for (dataset, _), codec_id in zip(tables, codec_ids, strict=True):
         if codec_id != codec_ids[0]:
             raise DatasetError(
-                f"{dataset} holds codes of {codec_id} and {datasets[0]} of {codec_ids[0]}; "
+                f"{dataset} holds codes of {codec_id} and {tables[0][0]} of {codec_ids[0]}; "
                 "label both with one codec"
             )
-    table = pa.concat_tables([table.replace_schema_metadata() for table in tables])
+    table = whole(tables)
     return PackedTriplets(
         _packed(table, "source_codes"),
         _packed(table, "target_codes"),
         _packed(table, "importance") if not table["importance"].null_count else None,
         table["action"].combine_chunks().dictionary_encode(),
-        table["finish_reason"].is_null().to_numpy(),
+        given(table),
         codec_ids[0],
     )
+
+
+def given(table: pa.Table) -> NDArray[np.bool_]:
+    """Whether each row's action came with the data."""
+    return table["finish_reason"].is_null().to_numpy()
+
+
+def read_rows(
+    datasets: Sequence[str], columns: Sequence[str], select: str | None = None
+) -> list[tuple[str, pa.Table]]:
+    """Each dataset with those columns of its triplets; of those that a selection is of, the chosen ones.
+
+    Raises DatasetError where the selection is of what isn't there, where an action has no words, and where no
+    triplet is left.
+    """
+    chosen = _chosen(datasets, select) if select else {}
+    tables = [
+        (dataset, _read(dataset, columns, chosen.get(dataset)))
+        for dataset in datasets
+        if dataset not in chosen or len(chosen[dataset])
+    ]
+    if not any(len(table) for _, table in tables):
+        raise DatasetError(
+            f"data {[*datasets]} holds no triplet to train on; name other datasets, or choose more"
+        )
+    return tables
+
+
+def whole(tables: Sequence[tuple[str, pa.Table]]) -> pa.Table:
+    """The rows of all datasets, in order."""
+    return pa.concat_tables([table.replace_schema_metadata() for _, table in tables])
 
 
 def _chosen(datasets: Sequence[str], select: str) -> dict[str, pa.Table]:
@@ -157,14 +181,13 @@ def _chosen(datasets: Sequence[str], select: str) -> dict[str, pa.Table]:
     return {by_run[run]: rows.filter(pc.field("dataset") == run) for run in selection.datasets}
 
 
-def _read(dataset: str, chosen: pa.Table | None) -> pa.Table:
-    table = scan(dataset, COLUMNS).to_table() if chosen is None else _read_chosen(dataset, chosen)
-    require_words(dataset, table)
+def _read(dataset: str, columns: Sequence[str], chosen: pa.Table | None) -> pa.Table:
+    table = scan(dataset, columns).to_table() if chosen is None else _read_chosen(dataset, columns, chosen)
+    _require_words(dataset, table)
     return table
 
 
-def require_words(dataset: str, table: pa.Table) -> None:
-    """Raises DatasetError where an action has no words."""
+def _require_words(dataset: str, table: pa.Table) -> None:
     words = pc.call_function("utf8_trim_whitespace", [table["action"]])
     wordless = table["triplet_id"].filter(pc.call_function("equal", [words, pa.scalar("")]))
     if len(wordless):
@@ -174,8 +197,8 @@ def require_words(dataset: str, table: pa.Table) -> None:
         )
 
 
-def _read_chosen(dataset: str, chosen: pa.Table) -> pa.Table:
-    rows = scan(dataset, COLUMNS, chosen_units(dataset, chosen))
+def _read_chosen(dataset: str, columns: Sequence[str], chosen: pa.Table) -> pa.Table:
+    rows = scan(dataset, columns, chosen_units(dataset, chosen))
     table = rows.to_table(filter=pc.field("triplet_id").isin(chosen["triplet_id"].combine_chunks()))
     require_chosen(dataset, chosen, table["triplet_id"])
     return table
@@ -193,6 +216,15 @@ def _packed(table: pa.Table, column: str) -> NDArray[Any]:
     if lists.null_count:
         raise DatasetError(f"{lists.null_count} triplets have no {column}; label them with the model's codec")
     return lists.flatten().to_numpy().reshape(len(lists), -1)
+
+
+def require_importance(known: bool, floor: float | None) -> None:
+    """Raises DatasetError where targets are to be weighed and the importance of some is not known."""
+    if floor is not None and not known:
+        raise DatasetError(
+            "weights=l2 needs the importance of target tokens, and some triplets of the data have none; "
+            "label them with the model's codec, or set weights=none"
+        )
 
 
 class Batches(Protocol):
@@ -217,11 +249,7 @@ class TripletBatches:
                 f"the dataset's codes are of codec {triplets.codec_id}, the model's codec is {vlm.codec_id}; "
                 "label the dataset with this model's codec"
             )
-        if floor is not None and triplets.importance_NL is None:
-            raise DatasetError(
-                "weights=l2 needs the importance of target tokens, and some triplets of the data have none; "
-                "label them with the model's codec, or set weights=none"
-            )
+        require_importance(triplets.importance_NL is not None, floor)
         self.triplets = triplets
         self.vlm = vlm
         self.task: Task = task

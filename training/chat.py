@@ -9,30 +9,18 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
 from models.chat_vlm import ChatBatch, ChatVLM
 from models.tokens import Triplet
-from schemas.errors import DatasetError
-from storage.shards import scan
-from training.batches import require_words
+from training.batches import read_rows, whole
 
 COLUMNS = ("triplet_id", "source", "target", "action")
 
 
 def read_conversations(datasets: Sequence[str]) -> pa.Table:
-    """Images and action of every triplet, in order.
-
-    Raises DatasetError where there are none, and where an action has no words.
-    """
-    tables = [scan(dataset, COLUMNS).to_table() for dataset in datasets]
-    for dataset, table in zip(datasets, tables, strict=True):
-        require_words(dataset, table)
-    table = pa.concat_tables([table.replace_schema_metadata() for table in tables])
-    if not len(table):
-        raise DatasetError(f"data {[*datasets]} holds no triplet to train on; name other datasets")
-    return table
+    """Images and action of every triplet, in order; see `read_rows`."""
+    return whole(read_rows(datasets, COLUMNS))
 
 
 class ConversationBatches:
@@ -54,4 +42,4 @@ class ConversationBatches:
         return self.vlm.batch(triplets)
 
     def _seen(self, image: dict[str, Any]) -> Any:
-        return self.vlm.see(np.empty(0, np.uint16), partial(image.__getitem__, "bytes"))
+        return self.vlm.see(None, partial(image.__getitem__, "bytes"))

@@ -11,14 +11,17 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from diffusers.models.autoencoders.vq_model import VQModel
+from numpy.typing import NDArray
 from peft import LoraConfig, get_peft_model
 from safetensors import safe_open
 from torch import nn
 
 from models.chat_vlm import ChatVLM
 from models.codec import ImageCodec
+from models.edit_diffusion import EditDiffusion
+from models.families import CHAT, EDIT, family_of
 from models.fresh import new_codec, new_token_vlm, new_tokenizer
-from models.identity import model_folder, sees_images
+from models.identity import model_config, model_folder
 from models.token_vlm import TokenVLM
 from schemas.errors import ConfigError
 from schemas.training import (
@@ -37,10 +40,12 @@ from training.batches import (
     PackedTriplets,
     SampleOrder,
     TripletBatches,
+    given,
     read_triplets,
 )
 from training.chat import ConversationBatches, read_conversations
 from training.codec_objective import CodecObjective
+from training.edit import DROPOUT, Adapters, EditBatches, EditObjective, read_edits
 from training.images import ImageBatches, read_images
 from training.objective import TokenObjective
 
@@ -111,9 +116,9 @@ class TokenJob:
             self.vlm.network = _with_adapters(self.vlm.network, config.lora)
         self.module = TokenObjective(self.vlm.network)
         task = "world" if world else "dynamics"
-        floor = world.importance_floor if world and world.weights == "l2" else None
+        floor = world.floor if world else None
         self.batches: Batches = TripletBatches(triplets, self.vlm, task, floor)
-        self.order = _order(triplets, config, world.mix if world else None)
+        self.order = _order(triplets.given_N, config, world.mix if world else None)
         self.held_out: Batches | None = (
             TripletBatches(read_triplets(config.held_out), self.vlm, task, floor) if config.held_out else None
         )
@@ -143,6 +148,32 @@ class ChatJob:
         _export(self.vlm, self.lora, folder)
 
 
+class EditJob:
+    """An image editor as a world model, on the images, actions and importance of datasets."""
+
+    def __init__(self, config: WorldTraining, folder: Path, device: torch.device | None = None) -> None:
+        if config.new_image_head:
+            raise ConfigError(f"new_image_head: {config.init} has no head of image codes; leave it out")
+        self.model = EditDiffusion.load(folder, device=device)
+        self.module = EditObjective(self.model)
+        self.adapters = Adapters(self.model, config.lora) if config.lora else None
+        rows = read_edits(config.data, config.select)
+        self.batches: Batches = EditBatches(rows, self.model, config.floor, DROPOUT, config.seed)
+        self.order = _order(given(rows), config, config.mix)
+        self.held_out: Batches | None = (
+            EditBatches(read_edits(config.held_out), self.model, config.floor, 0.0, config.seed)
+            if config.held_out
+            else None
+        )
+
+    def export(self, folder: Path) -> None:
+        """Write a pipeline that diffusers opens; with LoRA, merged, and the adapter alone in `adapter/`."""
+        if self.adapters:
+            self.adapters.save(folder / "adapter")
+            self.adapters.merge()
+        self.model.save(folder)
+
+
 def _export(vlm: TokenVLM | ChatVLM, lora: bool, folder: Path) -> None:
     """Write a folder that `models.registry` opens; with LoRA, merged, and the adapter alone in `adapter/`."""
     if lora:
@@ -152,11 +183,11 @@ def _export(vlm: TokenVLM | ChatVLM, lora: bool, folder: Path) -> None:
     vlm.save(folder)
 
 
-def _order(triplets: PackedTriplets, config: TokenTraining, mix: Mix | None) -> Order:
+def _order(given_N: NDArray[np.bool_], config: TokenTraining, mix: Mix | None) -> Order:
     if mix is None:
-        return SampleOrder(len(triplets), config.batch, config.seed)
+        return SampleOrder(len(given_N), config.batch, config.seed)
     shares = {"supervised": mix.supervised, "labelled": mix.labelled}
-    groups = np.flatnonzero(triplets.given_N), np.flatnonzero(~triplets.given_N)
+    groups = np.flatnonzero(given_N), np.flatnonzero(~given_N)
     for (name, share), group in zip(shares.items(), groups, strict=True):
         if share and not len(group):
             raise ConfigError(
@@ -189,8 +220,13 @@ def make_job(config: TrainConfig, device: torch.device | None = None) -> Job:
     if isinstance(config, CodecTraining):
         return CodecJob(config)
     assert isinstance(config, TokenTraining)
-    if isinstance(config, DynamicsTraining) and config.init and sees_images(config.init):
-        return ChatJob(config, model_folder(config.init), device)
+    if config.init:
+        folder = model_folder(config.init)
+        family = family_of(model_config(folder))
+        if isinstance(config, DynamicsTraining) and family is CHAT:
+            return ChatJob(config, folder, device)
+        if isinstance(config, WorldTraining) and family is EDIT:
+            return EditJob(config, folder, device)
     return TokenJob(config, device)
 
 

@@ -11,11 +11,21 @@ def test_the_best_is_the_sample_that_the_dynamics_model_finds_likeliest():
     source = np.arange(16, dtype=np.uint16)
     imagined = imagine_best(world, dynamics, source, "move the red ball left", 4, seed=1, temperature=20.0)
     scores = dynamics.score(
-        [CodeTriplet(source, codes, "move the red ball left") for codes in imagined.codes_NL]
+        [CodeTriplet(source, codes, "move the red ball left") for codes in imagined.targets_N]
     )
     assert imagined.scores_N.tolist() == pytest.approx(scores)
     assert len(set(scores)) > 1
     assert imagined.best == int(np.argmax(scores))
+
+
+def test_a_dynamics_model_of_another_codec_sees_the_pictures_through_its_own():
+    world, dynamics = tiny_vlm(0), tiny_vlm(1)
+    source, action = np.arange(16, dtype=np.uint16), "move the red ball left"
+    imagined = imagine_best(world, dynamics, source, action, 4, seed=1, temperature=20.0)
+    before, *after = map(dynamics.encode, world.pictures(np.stack([source, *imagined.targets_N])))
+    assert not np.array_equal(before, source)
+    scores = dynamics.score([CodeTriplet(before, codes, action) for codes in after])
+    assert imagined.scores_N.tolist() == pytest.approx(scores)
 
 
 def test_equals_go_to_the_first():
@@ -29,6 +39,6 @@ def test_a_step_starts_from_the_best_of_the_one_before():
     assert len(steps) == 3
     for step, action, seed in zip(steps, actions, seeds, strict=True):
         alone = imagine_best(model, model, source, action, 4, seed, temperature=20.0)
-        assert (step.codes_NL == alone.codes_NL).all()
+        assert (step.targets_N == alone.targets_N).all()
         assert step.scores_N.tolist() == pytest.approx(alone.scores_N.tolist())
-        source = step.codes_NL[step.best]
+        source = step.targets_N[step.best]

@@ -100,15 +100,6 @@ def test_a_folder_of_other_files_is_left_alone(source: str, model: str, tmp_path
     assert (tmp_path / "best-1.png").read_text() == "mine"
 
 
-def test_models_of_two_codecs_are_refused_naming_both(source: str, model: str, tmp_path: Path):
-    tiny_vlm(1).save(tmp_path / "other")
-    other = str(tmp_path / "other")
-    with pytest.raises(ModelError) as refused:
-        imagine(source, ImagineConfig(world=model, dynamics=other, actions=(LEFT,)))
-    for name in (model, other):
-        assert f"{name} has {identify(name).codec.id}" in str(refused.value)
-
-
 def test_an_action_that_is_too_long_for_a_model_is_refused(source: str, model: str):
     with pytest.raises(ConfigError, match="is too long for world model") as refused:
         imagined(source, model, "left " * 3000)

@@ -1,5 +1,4 @@
 import numpy as np
-import pytest
 
 from evaluation.changes import CLASSES
 from evaluation.world import (
@@ -15,7 +14,6 @@ from evaluation.world import (
     score_best_of_n,
     score_world,
 )
-from schemas.errors import ModelError
 from tests.tiny_vlm import tiny_vlm
 
 NUM = 3
@@ -68,11 +66,6 @@ def test_what_is_shown_are_the_samples_that_are_judged():
     steps = imagined_steps(tiny_vlm(0), tiny_vlm(0), 2, 3, seed=0)
     assert [step.action for step in steps] == [str(draw_case(0, index).change.action) for index in range(2)]
     assert all(len(step.samples) == 3 and step.best == int(np.argmax(step.scores)) for step in steps)
-
-
-def test_two_codecs_are_refused_before_anything_is_drawn():
-    with pytest.raises(ModelError, match="one codec"):
-        score_best_of_n(tiny_vlm(0), tiny_vlm(1), [1], NUM, 0, ignored)
 
 
 def test_one_case_has_no_standard_error():

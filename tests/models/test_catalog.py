@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from models.catalog import known_models
-from models.families import CHAT, UNIFIED
+from models.families import CHAT, EDIT, UNIFIED
 from models.identity import EMBEDDED, identify
 from schemas.errors import ModelError
 from tests.tiny_chat import tiny_chat
@@ -11,12 +11,13 @@ from tests.tiny_chat import tiny_chat
 
 def test_the_models_that_come_with_the_code_and_every_family_are_known():
     known = {model.name: model for model in known_models()}
-    assert list(known) == [*EMBEDDED, *(family.name for family in (*UNIFIED, CHAT)), "MODEL@URL"]
+    assert list(known) == [*EMBEDDED, *(family.name for family in (*UNIFIED, CHAT, EDIT)), "MODEL@URL"]
     assert known["embedded"].does == ("describe", "score")
     assert known["embedded-world"].does == ("imagine", "score")
     assert known["embedded"].codec == identify("embedded").codec.id
     assert known["chameleon"].does == ("describe", "score", "imagine")
     assert known["chameleon"].codec is None
+    assert known["instruct-pix2pix"].does == ("imagine",)
 
 
 def test_a_folders_family_and_codec_are_told(family_folders: dict[str, Path]):

@@ -1,0 +1,193 @@
+"""InstructPix2Pix's objective with the importance of what changes, and the batches that it learns from.
+
+The images of a dataset are kept as they are stored, and opened when a batch needs them; the autoencoder runs
+in the step. All that is random about a sample is drawn from its position, so that it is the same however a
+batch is cut. Shapes: B triplets, H×W pixels, T tokens, latent images of C channels and h×w places.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import torch
+import torch.nn.functional as F
+from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
+from numpy.typing import NDArray
+from peft import LoraConfig, get_peft_model_state_dict
+from PIL import Image
+from torch import Tensor, nn
+
+from models.codec import to_pixels
+from models.edit_diffusion import EditDiffusion, encode_latents
+from schemas.training import Lora
+from training.batches import read_rows, require_importance, whole
+from training.objective import image_weights
+
+COLUMNS = ("triplet_id", "source", "target", "action", "finish_reason", "importance")
+DROPOUT = 0.05
+"""Share of samples without their action, as many without their source, and as many without both (§3.2.1)."""
+LORA_TARGETS = ["to_q", "to_k", "to_v", "to_out.0"]
+"""The attention's projections, as in diffusers' own trainings."""
+
+
+class EditBatch(NamedTuple):
+    """Triplets with the noise that the network is to find, and the weight of each place."""
+
+    source_B3HW: Tensor
+    target_B3HW: Tensor
+    """float32 in [-1, 1]."""
+    source_seen_B: Tensor
+    """float32, 1 or 0."""
+    ids_BT: Tensor
+    """int64, those of an empty action where it is not seen."""
+    noise_BChw: Tensor
+    timesteps_B: Tensor
+    """int64."""
+    weights_Bhw: Tensor
+    """float32, mean 1 in each image."""
+
+    @property
+    def total_weight(self) -> float:
+        """Σ w, what the sums of this batch are divided by, together with those of its step."""
+        return float(self.weights_Bhw.sum())
+
+
+class EditObjective(nn.Module):
+    """What DeepSpeed wraps: a batch in, sums over its weighted places out.
+
+    min_θ  Σ w · (ε − ε_θ(z_t, t, source, action))² / Σ w,  where the square is a mean over channels and θ are
+    the weights of the UNet alone.
+    """
+
+    def __init__(self, model: EditDiffusion) -> None:
+        super().__init__()
+        pipeline = model.pipeline
+        self.unet: Any = pipeline.unet
+        self.vae: Any = pipeline.vae.requires_grad_(False)
+        self.text_encoder: Any = pipeline.text_encoder.requires_grad_(False)
+        self.noising: Any = DDPMScheduler.from_config(pipeline.scheduler.config)
+
+    def forward(self, batch: EditBatch) -> dict[str, Tensor]:
+        """`loss` is Σ w·squared error."""
+        with torch.no_grad():
+            pixels = torch.cat([batch.source_B3HW, batch.target_B3HW])
+            source_BChw, target_BChw = encode_latents(self.vae, pixels).chunk(2)
+            text_BTD = self.text_encoder(batch.ids_BT)[0]
+        # As in the paper, the source's latent image is not scaled to unit variance; what is drawn is.
+        clean_BChw = target_BChw * self.vae.config.scaling_factor
+        noisy_BChw = self.noising.add_noise(clean_BChw, batch.noise_BChw, batch.timesteps_B)
+        given_BChw = source_BChw * batch.source_seen_B[:, None, None, None]
+        found_BChw = self.unet(
+            torch.cat([noisy_BChw, given_BChw], 1), batch.timesteps_B, text_BTD, return_dict=False
+        )[0]
+        wanted_BChw = batch.noise_BChw
+        if self.noising.config.prediction_type == "v_prediction":
+            wanted_BChw = self.noising.get_velocity(clean_BChw, batch.noise_BChw, batch.timesteps_B)
+        squared_Bhw = (found_BChw.float() - wanted_BChw).square().mean(1)
+        return {"loss": (batch.weights_Bhw * squared_Bhw).sum()}
+
+
+def read_edits(datasets: Sequence[str], select: str | None = None) -> pa.Table:
+    """Images, action and importance of every triplet, in order; see `read_rows`."""
+    return whole(read_rows(datasets, COLUMNS, select))
+
+
+class EditBatches:
+    """Batches of triplets, of which a share `dropout` goes without each of action, source, and both.
+
+    Places of the target are weighed by importance with a floor; where `floor` is None, all alike.
+    """
+
+    def __init__(
+        self, table: pa.Table, model: EditDiffusion, floor: float | None, dropout: float, seed: int
+    ) -> None:
+        require_importance(not table["importance"].null_count, floor)
+        self.table = table
+        self.model = model
+        self.floor = floor
+        self.dropout = dropout
+        self.seed = seed
+        self.num_timesteps: int = model.pipeline.scheduler.config.num_train_timesteps
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def batch(self, samples: Sequence[int], positions: Sequence[int]) -> EditBatch:
+        """The samples, each with its position's random numbers."""
+        rows: list[dict[str, Any]] = self.table.take([*samples]).to_pylist()
+        randoms = [np.random.Generator(np.random.Philox(key=[self.seed, one])) for one in positions]
+        # The first share goes without its action, the second without both, the third without its source.
+        share = np.digitize([random.random() for random in randoms], self.dropout * np.arange(1, 4))
+        actions = [row["action"] if seen else "" for row, seen in zip(rows, share >= 2, strict=True)]
+        noise = [random.standard_normal(self.model.latent_shape, np.float32) for random in randoms]
+        timesteps = [int(random.integers(self.num_timesteps)) for random in randoms]
+        return EditBatch(
+            self._pixels(rows, "source"),
+            self._pixels(rows, "target"),
+            torch.from_numpy((share == 0) | (share == 3)).float(),
+            self.model.token_ids(actions),
+            torch.from_numpy(np.stack(noise)),
+            torch.tensor(timesteps),
+            torch.from_numpy(np.stack([self._weights(row["importance"]) for row in rows])),
+        )
+
+    def _pixels(self, rows: Sequence[dict[str, Any]], column: str) -> Tensor:
+        images = [Image.open(io.BytesIO(row[column]["bytes"])) for row in rows]
+        return to_pixels(images, self.model.resolution)
+
+    def _weights(self, importance: list[float] | None) -> NDArray[np.float32]:
+        size = self.model.latent_shape[1:]
+        if self.floor is None:
+            return np.ones(size, np.float32)
+        return image_weights(resized(np.asarray(importance, np.float32), size), self.floor)
+
+
+def resized(importance_L: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
+    """Importance on a grid of `size` (h, w), from a square one of tokens: means of what a place covers."""
+    side = math.isqrt(len(importance_L))
+    grid_11hw = torch.from_numpy(importance_L).view(1, 1, side, side)
+    return F.interpolate(grid_11hw, size, mode="area")[0, 0].numpy()
+
+
+class Adapters:
+    """What is trained of an editor with LoRA: that of the attention, and the whole of `conv_in`'s weight."""
+
+    def __init__(self, model: EditDiffusion, lora: Lora) -> None:
+        self.pipeline = model.pipeline
+        self.unet = unet = model.pipeline.unet
+        self.before: Tensor = unet.conv_in.weight.detach().clone()
+        unet.requires_grad_(False)
+        unet.add_adapter(
+            LoraConfig(
+                r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=LORA_TARGETS
+            )
+        )
+        unet.conv_in.weight.requires_grad_(True)
+
+    def save(self, folder: Path) -> None:
+        """Write one file that diffusers' `load_lora_weights` opens.
+
+        What `conv_in` learned is in it as an adapter of full rank, which is exact: its first part takes the
+        patches of the input as they are, its second is the change.
+        """
+        change = self.unet.conv_in.weight.detach().cpu() - self.before
+        rank = change[0].numel()
+        tensors: dict[str, Any] = get_peft_model_state_dict(self.unet)
+        tensors["conv_in.lora_A.weight"] = torch.eye(rank).view(rank, *change.shape[1:])
+        tensors["conv_in.lora_B.weight"] = change.reshape(len(change), rank, 1, 1)
+        config = self.unet.peft_config["default"].to_dict()
+        config |= {"rank_pattern": {"conv_in": rank}, "alpha_pattern": {"conv_in": rank}}
+        # diffusers leaves the adapters that it loads in training mode, where they would drop out.
+        config |= {"target_modules": [*LORA_TARGETS, "conv_in"], "lora_dropout": 0.0}
+        self.pipeline.save_lora_weights(folder, tensors, unet_lora_adapter_metadata=config)
+
+    def merge(self) -> None:
+        """Leave a plain UNet with what was learned."""
+        self.unet.fuse_lora()
+        self.unet.unload_lora()
