@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from models.endpoint import Endpoint, is_endpoint
 from models.families import CHAT, EDIT, UNIFIED, family_of
@@ -46,8 +46,8 @@ def _named(name: str) -> KnownModel:
     folder = model_folder(name)
     family = family_of(model_config(folder))
     does = DOES.get(name) or DOES.get(family.name, ALL)
-    codes = (codec.id, codec.grid) if codec else ()
-    return KnownModel(name, str(folder), family.name, does, ("lora", "full"), *codes)
+    known = KnownModel(name, str(folder), family.name, does, ("lora", "full"))
+    return replace(known, codec=codec.id, grid=codec.grid) if codec else known
 
 
 def _families() -> list[KnownModel]:

@@ -40,7 +40,9 @@ class EditDiffusion(WorldModel):
         Raises ModelError naming what is missing. safetensors only, no code.
         """
         # Here, since only who draws or trains with such a model has a use for so many imports.
-        from diffusers import StableDiffusionInstructPix2PixPipeline
+        from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion_instruct_pix2pix import (
+            StableDiffusionInstructPix2PixPipeline,
+        )
 
         require_files(folder)
         if not is_edit(model_config(folder)):

@@ -28,7 +28,7 @@ class EndpointVLM(DynamicsModel[bytes]):
     def codec_id(self) -> None:
         """It sees images."""
 
-    def see(self, codes: Codes, image: Callable[[], bytes]) -> bytes:
+    def see(self, codes: Codes | None, image: Callable[[], bytes]) -> bytes:
         """The JPEG or PNG."""
         return image()
 
