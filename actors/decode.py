@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from actors.attempts import Attempts, attempt
 from actors.rows import pack, unpack
+from actors.timing import timed
 from schemas.clips import Clip, ExtractedClip, WorkUnit
 from schemas.config import LabelConfig
 from schemas.outcomes import ClipOutcome, RejectCode, Status
@@ -35,7 +36,7 @@ MakeExtractor = Callable[[LabelConfig, str], Extractor]
 
 
 class DecodeActor:
-    """Turns a row of a WorkUnit into a row of (WorkUnit, list of ExtractedClip)."""
+    """Turns a row of a WorkUnit into a row of (WorkUnit, list of ExtractedClip, StageTime)."""
 
     def __init__(
         self, make_extractor: MakeExtractor, config: LabelConfig, root: str, attempts: Attempts
@@ -45,8 +46,12 @@ class DecodeActor:
 
     def __call__(self, rows: pa.Table) -> pa.Table:
         unit: WorkUnit = unpack(rows)
+        extracted, decode = timed("decode", lambda: self._extract_unit(unit))
+        return pack(unit.unit_id, (unit, extracted, decode))
+
+    def _extract_unit(self, unit: WorkUnit) -> list[ExtractedClip]:
         parts = attempt(self.attempts, f"decode/{unit.unit_id}", unit.clips, self._extract, _crashed)
-        return pack(unit.unit_id, (unit, [extracted for part in parts for extracted in part]))
+        return [extracted for part in parts for extracted in part]
 
     def _extract(self, clips: Sequence[Clip]) -> list[ExtractedClip]:
         return [self.extractor.extract(clip) for clip in clips]

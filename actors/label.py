@@ -14,6 +14,7 @@ import pyarrow as pa
 from actors.attempts import Attempts, attempt
 from actors.decode import crashed_clip
 from actors.rows import pack, unpack
+from actors.timing import timed
 from schemas.clips import ExtractedClip, WorkUnit
 from schemas.config import LabelConfig
 from schemas.outcomes import ClipOutcome
@@ -27,7 +28,7 @@ Labelled = tuple[pa.Table, list[ClipOutcome]]
 
 
 class LabelActor:
-    """Turns a row of (WorkUnit, list of ExtractedClip) into one of (WorkUnit, table, list of ClipOutcome)."""
+    """Turns a row of (WorkUnit, extracted clips, StageTime) into (WorkUnit, table, outcomes, StageTimes)."""
 
     def __init__(
         self, load_models: LoadModels, config: LabelConfig, micro_batch: int, threads: int, attempts: Attempts
@@ -41,10 +42,14 @@ class LabelActor:
         self.attempts = attempts
 
     def __call__(self, rows: pa.Table) -> pa.Table:
-        unit, extracted = unpack(rows)
+        unit, extracted, decode = unpack(rows)
+        (table, outcomes), label = timed("label", lambda: self._annotate_unit(unit, extracted))
+        return pack(unit.unit_id, (unit, table, outcomes, [decode, label]))
+
+    def _annotate_unit(self, unit: WorkUnit, extracted: Sequence[ExtractedClip]) -> Labelled:
         parts = attempt(self.attempts, f"label/{unit.unit_id}", extracted, self._annotate, self._crashed)
         table = pa.concat_tables([table for table, _ in parts])
-        return pack(unit.unit_id, (unit, table, [outcome for _, outcomes in parts for outcome in outcomes]))
+        return table, [outcome for _, outcomes in parts for outcome in outcomes]
 
     def _annotate(self, extracted: Sequence[ExtractedClip]) -> Labelled:
         part = WorkUnit("part", tuple(one.clip for one in extracted))

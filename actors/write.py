@@ -15,7 +15,7 @@ from storage.shards import write_unit
 
 
 class WriteActor:
-    """Turns a row of (WorkUnit, table, list of ClipOutcome) into a row of its Receipt, or of a UserError.
+    """Turns a row of (WorkUnit, table, outcomes, StageTimes) into a row of its Receipt, or of a UserError.
 
     An error is handed on as a value, since Ray would make a text of it.
     """
@@ -25,9 +25,9 @@ class WriteActor:
 
     def __call__(self, rows: pa.Table) -> pa.Table:
         """Publish the unit; where another writer published it first, leave that: the rows are the same."""
-        unit, table, outcomes = unpack(rows)
+        unit, table, outcomes, stages = unpack(rows)
         try:
-            write_unit(self.dataset, unit, table, outcomes)
+            write_unit(self.dataset, unit, table, outcomes, stages)
         except UserError as error:
             return pack(unit.unit_id, error)
         return pack(unit.unit_id, receipt_of(outcomes))

@@ -104,6 +104,19 @@ class Receipt:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class StageTime:
+    """When a stage of the pipeline worked on a unit, and where."""
+
+    stage: str
+    """decode or label."""
+    started: float
+    """Seconds since 1970, by the worker's clock."""
+    seconds: float
+    worker: str
+    """The machine's name and the process."""
+
+
 def receipt_of(outcomes: Sequence[ClipOutcome]) -> Receipt:
     """The outcomes of a unit's clips, counted."""
     statuses = Counter(outcome.status for outcome in outcomes)

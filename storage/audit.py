@@ -78,13 +78,19 @@ def status(dataset: str) -> DatasetStatus:
 def outcomes(dataset: str, committed: Set[str]) -> Iterator[ClipOutcome]:
     """How each clip of the committed units ended, in no order; where it was tried again, the last time."""
     units = planned_units(dataset)
-    done = [unit for unit in reversed(units) if unit in committed]
-    footers = uri.concurrently(read_footer, (unit_uri(dataset, unit) for unit in done))
     superseded: set[str] = set()
-    for unit, footer in zip(done, footers, strict=True):
+    for unit, footer in footers(dataset, committed):
         yield from (end for end in footer.outcomes if end.clip_id not in superseded)
         if units[unit]:
             superseded |= {end.clip_id for end in footer.outcomes}
+
+
+def footers(dataset: str, committed: Set[str]) -> Iterator[tuple[str, UnitFooter]]:
+    """The id and footer of each of the committed units, those of the last retry first."""
+    done = [unit for unit in reversed(planned_units(dataset)) if unit in committed]
+    yield from zip(
+        done, uri.concurrently(read_footer, (unit_uri(dataset, unit) for unit in done)), strict=True
+    )
 
 
 def check(dataset: str) -> CheckResult:

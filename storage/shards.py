@@ -27,7 +27,7 @@ from pydantic import TypeAdapter, ValidationError
 from schemas.clips import WorkUnit
 from schemas.dataset import IMAGE
 from schemas.errors import DatasetError
-from schemas.outcomes import ClipOutcome
+from schemas.outcomes import ClipOutcome, StageTime
 from storage import uri
 from storage.run import planned_units
 
@@ -41,13 +41,13 @@ REMEDY = "move it out of the folder and run the command that wrote it again"
 
 @dataclass(frozen=True, slots=True)
 class UnitFooter:
-    """What a unit's object says about itself; `extra` is what the labeller added, as stage times."""
+    """What a unit's object says about itself; `stages` is how long the pipeline worked on it."""
 
     unit_id: str
     digest: str
     committed_at: str
     outcomes: tuple[ClipOutcome, ...]
-    extra: Mapping[str, str]
+    stages: tuple[StageTime, ...] = ()
 
 
 _FOOTER = TypeAdapter(UnitFooter)
@@ -63,7 +63,7 @@ def write_unit(
     unit: WorkUnit,
     table: pa.Table,
     outcomes: Sequence[ClipOutcome],
-    extra: Mapping[str, str] | None = None,
+    stages: Sequence[StageTime] = (),
 ) -> bool:
     """Commit a unit: its rows, ordered by clip and time, and the outcome of each of its clips.
 
@@ -76,7 +76,7 @@ def write_unit(
         "digest": rows_digest(rows),
         "committed_at": datetime.now(UTC).isoformat(timespec="milliseconds"),
         "outcomes": [{**asdict(end), "message": _kept(end.message)} for end in outcomes],
-        "extra": dict(extra or {}),
+        "stages": [asdict(stage) for stage in stages],
     }
     data = _parquet(rows, json.dumps(footer))
     return uri.create(unit_uri(dataset, unit.unit_id), data, aside=uri.join(dataset, ".tmp"))

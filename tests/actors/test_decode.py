@@ -10,10 +10,11 @@ from tests.fake_clips import FakeExtractor, clip
 def test_a_unit_comes_out_with_its_clips_extracted_in_order():
     unit = WorkUnit("u", (clip("b"), clip("bad1"), clip("a")))
     actor = DecodeActor(FakeExtractor, LabelConfig(), "root", AttemptCounts())
-    same, extracted = unpack(actor(pack("u", unit)))
+    same, extracted, decode = unpack(actor(pack("u", unit)))
     assert same == unit
     assert [one.clip for one in extracted] == list(unit.clips)
     assert [len(one.pairs) for one in extracted] == [2, 0, 2]
+    assert decode.stage == "decode"
 
 
 def test_the_extractor_gets_the_jobs_configuration_and_the_inputs_root():
@@ -27,7 +28,7 @@ def test_a_clip_on_which_the_process_died_before_is_rejected_as_crashed():
     attempts = AttemptCounts()
     for key in ("decode/u", "decode/u", "decode/u/1"):  # as three dead actors leave it
         attempts.begin(key)
-    _, extracted = unpack(DecodeActor(FakeExtractor, LabelConfig(), "root", attempts)(pack("u", unit)))
+    _, extracted, _ = unpack(DecodeActor(FakeExtractor, LabelConfig(), "root", attempts)(pack("u", unit)))
     assert extracted[0].outcome is None
     assert extracted[1].outcome.status is Status.REJECTED
     assert extracted[1].outcome.reason is RejectCode.CRASHED

@@ -4,9 +4,11 @@ from actors.attempts import AttemptCounts
 from actors.label import LabelActor
 from actors.rows import pack, unpack
 from schemas.config import LabelConfig
-from schemas.outcomes import RejectCode, Status
+from schemas.outcomes import RejectCode, StageTime, Status
 from tests.fake_clips import extracted, rejected, unit
 from tests.tiny_vlm import tiny_vlm
+
+DECODE = StageTime("decode", 1e9, 1.5, "node/7")
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +27,10 @@ def label(model, clips, attempts=None):
         attempts=attempts or AttemptCounts(),
     )
     assert asked == [config]
-    return unpack(actor(pack("unit", (unit(*clips), clips))))
+    same, table, outcomes, stages = unpack(actor(pack("unit", (unit(*clips), clips, DECODE))))
+    assert stages[0] == DECODE
+    assert stages[1].stage == "label"
+    return same, table, outcomes
 
 
 def test_a_unit_comes_out_with_rows_and_outcomes(model):

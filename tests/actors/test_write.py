@@ -7,24 +7,30 @@ from actors.write import WriteActor
 from labeling.annotate import Annotator
 from schemas.config import Annotation
 from schemas.errors import StoreError
-from schemas.outcomes import Receipt
-from storage.shards import committed_units
+from schemas.outcomes import Receipt, StageTime
+from storage.shards import committed_units, read_footer, unit_uri
 from tests.fake_clips import dropped, extracted, rejected, unit
 from tests.tiny_vlm import tiny_vlm
 
+STAGES = [StageTime("decode", 1e9, 1.5, "node/7"), StageTime("label", 1e9 + 2, 0.5, "node/8")]
 CLIPS = [extracted("a"), rejected("r"), dropped("d"), extracted("b", 4)]
 
 
 @pytest.fixture(scope="module")
 def row():
     table, outcomes = Annotator(tiny_vlm(), tiny_vlm().codec, Annotation(), 8).annotate(unit(*CLIPS), CLIPS)
-    return pack("unit", (unit(*CLIPS), table, outcomes))
+    return pack("unit", (unit(*CLIPS), table, outcomes, STAGES))
 
 
 def test_a_committed_unit_gives_a_receipt_of_its_outcomes(tmp_path, row):
     receipt = unpack(WriteActor(str(tmp_path))(row))
     assert receipt == Receipt(2, 1, 1, 5, Counter(unreadable=1))
     assert committed_units(str(tmp_path)) == {"unit"}
+
+
+def test_a_committed_unit_says_how_long_its_stages_took(tmp_path, row):
+    WriteActor(str(tmp_path))(row)
+    assert list(read_footer(unit_uri(str(tmp_path), "unit")).stages) == STAGES
 
 
 def test_a_unit_that_was_committed_before_gives_the_same_receipt(tmp_path, row):

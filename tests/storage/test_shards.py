@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from schemas.clips import Clip, WorkUnit
 from schemas.errors import DatasetError
-from schemas.outcomes import ClipOutcome, DropReason, RejectCode, Status
+from schemas.outcomes import ClipOutcome, DropReason, RejectCode, StageTime, Status
 from storage import uri
 from storage.run import bind, write_plan
 from storage.shards import (
@@ -34,6 +34,7 @@ from tests.tiny_dataset import SCHEMA, build, clip, image, outcome, row, run_of,
 
 A, B = clip("a"), clip("b")
 UNIT = WorkUnit("unit", (B, A))
+DECODE = StageTime("decode", 1e9, 1.5, "node/7")
 KEPT = [outcome(B, 2), outcome(A, 2)]
 ROWS = [row(clip, index) for clip in (B, A) for index in (0, 1)]
 
@@ -104,11 +105,11 @@ def test_a_footer_says_how_each_clip_ended(tmp_path: Path):
         outcome(A, DropReason.FEW_KEYFRAMES),
         outcome(c, RejectCode.TIMEOUT, message="too slow " * 1000),
     ]
-    write_unit(str(tmp_path), WorkUnit("unit", (B, A, c)), table(ROWS[:2]), ends, {"decode_s": "1.5"})
+    write_unit(str(tmp_path), WorkUnit("unit", (B, A, c)), table(ROWS[:2]), ends, [DECODE])
     footer = read_footer(unit_uri(str(tmp_path), "unit"))
     assert footer.unit_id == "unit"
     assert footer.outcomes == (*ends[:2], replace(ends[2], message=("too slow " * 1000)[:500]))
-    assert footer.extra == {"decode_s": "1.5"}
+    assert footer.stages == (DECODE,)
     assert datetime.fromisoformat(footer.committed_at).tzinfo is not None
 
 
