@@ -71,6 +71,14 @@ class FakeExtractor:
         return ExtractedClip(clip, frames, made.pairs)
 
 
+class SlowExtractor(FakeExtractor):
+    """Takes so long for a clip that machines which are added meanwhile have something to do."""
+
+    def extract(self, clip: Clip) -> ExtractedClip:
+        time.sleep(1.5)
+        return super().extract(clip)
+
+
 class LargeExtractor(FakeExtractor):
     """Clips of so many bytes that a small object store has no room for a unit of them."""
 

@@ -1,9 +1,6 @@
 import io
-import os
 import re
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -19,9 +16,10 @@ from schemas.errors import InputError, ModelError
 from schemas.outcomes import DropReason, Receipt, RejectCode, Status
 from storage.audit import check
 from storage.shards import committed_units, read_footer, scan, unit_uri
-from tests.drivers import DRIVER, FULL_STORE, NODES, TOKEN
+from tests.drivers import FULL_STORE, GROWING, NODES, TOKEN
 from tests.fake_clips import FakeExtractor, MendedExtractor
 from tests.fault_proxy import error, lose_reply, reset, reset_in_body, truncate_body
+from tests.ray_head import ray_head
 from tests.videos import HEIGHT, WIDTH, pan, still, write_video
 
 ROOT = Path(__file__).parents[2]
@@ -142,6 +140,13 @@ def rows(dataset):
     return sorted(scan(dataset).to_table().to_pylist(), key=lambda row: row["triplet_id"])
 
 
+def assert_same_rows(dataset, other):
+    """But for sums, which differ in their last bits with the number of the model's threads."""
+    for row, same in zip(rows(dataset), rows(other), strict=True):
+        assert row.pop("importance") == pytest.approx(same.pop("importance"), abs=1e-3)
+        assert row == same
+
+
 @pytest.mark.ray
 def test_a_retry_tries_only_what_was_rejected(ray_here, clips_folder, model_folder, tmp_path):
     source, out = clips_folder("bad1", "good1", "good2", "bad2", "good3"), str(tmp_path / "out")
@@ -181,30 +186,6 @@ def undisturbed(ray_here, model_folder, tmp_path_factory):
     config = LabelConfig(dynamics=model_folder, clips_per_unit=2)
     label(str(source), str(folder / "out"), config)
     return str(source), config, digests(str(folder / "out"))
-
-
-@pytest.fixture
-def start_driver(tmp_path):
-    """Starts a run in a process of its own; its stderr goes to a file."""
-    drivers = []
-
-    def start(source, model, out=str(tmp_path / "out"), program=DRIVER, **environment):
-        log = tmp_path / f"stderr-{len(drivers)}"
-        command = [sys.executable, "-c", program, source, out, model]
-        environment = {**os.environ, **environment}
-        with log.open("wb") as stderr:
-            driver = subprocess.Popen(
-                command, cwd=ROOT, env=environment, stderr=stderr, start_new_session=True
-            )
-        drivers.append(driver)
-        return driver, out, log
-
-    yield start
-    for driver in drivers:
-        left = psutil.Process(driver.pid).children(recursive=True) if driver.poll() is None else []
-        for process in (driver, *left):
-            process.kill()
-        driver.wait()
 
 
 def wait_for_units(driver, out, log, count):
@@ -263,17 +244,57 @@ def test_a_driver_that_dies_leaves_its_cluster_to_the_next(undisturbed, start_dr
 @pytest.mark.ray
 @pytest.mark.slow
 @pytest.mark.long
-def test_a_cluster_that_loses_a_node_gives_the_rows_of_one_that_did_not(undisturbed, start_driver):
+def test_a_cluster_that_loses_two_of_three_nodes_gives_the_rows_of_one_that_did_not(
+    undisturbed, start_driver
+):
     source, config, expected = undisturbed
     driver, out, log = start_driver(source, config.dynamics, program=NODES, **DEFAULTS, **TOKEN)
     assert driver.wait(timeout=280) == 0, log.read_text()
-    (lost,) = re.findall(r"^lost (\d+)$", log.read_text(), re.MULTILINE)
-    assert 2 <= int(lost) < len(expected)
+    (lost,), (drained,) = (
+        re.findall(rf"^{how} (\d+)$", log.read_text(), re.M) for how in ("lost", "drained")
+    )
+    assert 2 <= int(lost) < int(drained) < len(expected)
     assert committed_units(out) == expected.keys()
-    # Nine logical cores give the model nine threads, with which sums differ in their last bits.
-    for row, other in zip(rows(out), rows(str(Path(source).parent / "out")), strict=True):
-        assert row.pop("importance") == pytest.approx(other.pop("importance"), abs=1e-3)
-        assert row == other
+    assert_same_rows(out, str(Path(source).parent / "out"))
+    assert check(out).problems == []
+
+
+MACHINE = {"node_config": {}, "min_workers": 0, "max_workers": 3}
+MACHINES = {
+    "decode": MACHINE | {"resources": {"CPU": 2, "object_store_memory": 100 << 20}},
+    "label": MACHINE | {"resources": {"GPU": 1, "object_store_memory": 100 << 20}},
+}
+
+
+def num_machines(head):
+    """Of the cluster; each has one raylet."""
+    started = [" ".join(process.cmdline()[:1]) for process in head.process.children(recursive=True)]
+    return sum(command.endswith("/raylet") for command in started)
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+@pytest.mark.long
+def test_machines_come_for_what_a_run_has_to_do_and_go_after_it(undisturbed, start_driver):
+    source, config, expected = undisturbed
+    with ray_head(num_cpus=0, machines=MACHINES) as head:
+        token = Path(head.environment["RAY_AUTH_TOKEN_PATH"]).read_text()
+        asked = {"RAY_ADDRESS": head.address, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token}
+        asked |= {"RAY_DATA_MIN_GAP_BETWEEN_AUTOSCALING_REQUESTS": "1", **DEFAULTS}
+        driver, out, log = start_driver(source, config.dynamics, program=GROWING, **asked)
+        most = 1
+        while driver.poll() is None:
+            most = max(most, num_machines(head))
+            time.sleep(0.2)
+        assert driver.returncode == 0, log.read_text()
+        at_first = 3  # the head, one that labels, and one that decodes and writes
+        assert most > at_first, log.read_text()
+        deadline = time.monotonic() + 60
+        while num_machines(head) > 1:
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+    assert committed_units(out) == expected.keys()
+    assert_same_rows(out, str(Path(source).parent / "out"))
     assert check(out).problems == []
 
 
