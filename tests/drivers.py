@@ -57,6 +57,29 @@ import ray
 ray.init(object_store_memory=80 << 20, include_dashboard=False, log_to_driver=False)
 {DRIVER.replace("FakeExtractor", "LargeExtractor")}"""
 """The same with an object store that no unit fits into."""
+BOUNDED = """
+import time
+import ray
+from models.registry import load_labeller
+
+class Slow:
+    def __init__(self, model):
+        self.model = model
+    def __getattr__(self, name):
+        return getattr(self.model, name)
+    def describe(self, *arguments, **options):
+        time.sleep(0.5)
+        return self.model.describe(*arguments, **options)
+
+def slow(config):
+    model, codec = load_labeller(config)
+    return Slow(model), codec
+
+ray.init(num_cpus=4, object_store_memory=160 << 20, include_dashboard=False, log_to_driver=False)
+""" + DRIVER.replace("FakeExtractor)", "FakeExtractor, load_models=slow)").replace(
+    "FakeExtractor", "EagerExtractor"
+)
+"""The same with a decoder that is far faster than the model, and a small object store."""
 GROWING = DRIVER.replace("FakeExtractor", "SlowExtractor").replace("label_workers=1", "label_gpus=1")
 """The same slowly, on a cluster that has to get machines first, and GPUs that are only said to be some."""
 TOKEN = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}

@@ -16,7 +16,7 @@ from schemas.errors import InputError, ModelError
 from schemas.outcomes import DropReason, Receipt, RejectCode, Status
 from storage.audit import check
 from storage.shards import committed_units, read_footer, scan, unit_uri
-from tests.drivers import FULL_STORE, GROWING, NODES, TOKEN
+from tests.drivers import BOUNDED, FULL_STORE, GROWING, NODES, TOKEN
 from tests.fake_clips import FakeExtractor, MendedExtractor
 from tests.fault_proxy import error, lose_reply, reset, reset_in_body, truncate_body
 from tests.ray_head import ray_head
@@ -296,6 +296,26 @@ def test_machines_come_for_what_a_run_has_to_do_and_go_after_it(undisturbed, sta
     assert committed_units(out) == expected.keys()
     assert_same_rows(out, str(Path(source).parent / "out"))
     assert check(out).problems == []
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+@pytest.mark.long
+def test_a_fast_decoder_waits_where_half_of_the_object_store_is_full(model_folder, start_driver, tmp_path):
+    (tmp_path / "clips").mkdir()
+    for index in range(80):
+        (tmp_path / "clips" / f"{index}.mp4").write_bytes(b"x")
+    driver, out, log = start_driver(
+        str(tmp_path / "clips"), model_folder, program=BOUNDED, **DEFAULTS, **TOKEN
+    )
+    ahead = 0
+    while driver.poll() is None:
+        num_decoded = len(list(tmp_path.glob("decoded/*")))
+        ahead = max(ahead, num_decoded // 2 - len(committed_units(out)))
+        time.sleep(0.05)
+    assert driver.returncode == 0, log.read_text()
+    unit_bytes, at_hand = 2 * (4 << 20), 4  # two for each actor, as one waits for it
+    assert 2 < ahead <= (80 << 20) // unit_bytes + at_hand
 
 
 @pytest.mark.ray
