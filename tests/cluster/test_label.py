@@ -16,10 +16,9 @@ from schemas.errors import InputError, ModelError
 from schemas.outcomes import DropReason, Receipt, RejectCode, Status
 from storage.audit import check
 from storage.shards import committed_units, read_footer, scan, unit_uri
-from tests.drivers import BOUNDED, FULL_STORE, GROWING, NODES, TOKEN
+from tests.drivers import FULL_STORE, NODES, TOKEN
 from tests.fake_clips import FakeExtractor, MendedExtractor
 from tests.fault_proxy import error, lose_reply, reset, reset_in_body, truncate_body
-from tests.ray_head import ray_head
 from tests.videos import HEIGHT, WIDTH, pan, still, write_video
 
 ROOT = Path(__file__).parents[2]
@@ -140,13 +139,6 @@ def rows(dataset):
     return sorted(scan(dataset).to_table().to_pylist(), key=lambda row: row["triplet_id"])
 
 
-def assert_same_rows(dataset, other):
-    """But for sums, which differ in their last bits with the number of the model's threads."""
-    for row, same in zip(rows(dataset), rows(other), strict=True):
-        assert row.pop("importance") == pytest.approx(same.pop("importance"), abs=1e-3)
-        assert row == same
-
-
 @pytest.mark.ray
 def test_a_retry_tries_only_what_was_rejected(ray_here, clips_folder, model_folder, tmp_path):
     source, out = clips_folder("bad1", "good1", "good2", "bad2", "good3"), str(tmp_path / "out")
@@ -255,67 +247,11 @@ def test_a_cluster_that_loses_two_of_three_nodes_gives_the_rows_of_one_that_did_
     )
     assert 2 <= int(lost) < int(drained) < len(expected)
     assert committed_units(out) == expected.keys()
-    assert_same_rows(out, str(Path(source).parent / "out"))
+    # With another number of threads the model's sums differ in their last bits.
+    for row, other in zip(rows(out), rows(str(Path(source).parent / "out")), strict=True):
+        assert row.pop("importance") == pytest.approx(other.pop("importance"), abs=1e-3)
+        assert row == other
     assert check(out).problems == []
-
-
-MACHINE = {"node_config": {}, "min_workers": 0, "max_workers": 3}
-MACHINES = {
-    "decode": MACHINE | {"resources": {"CPU": 2, "object_store_memory": 100 << 20}},
-    "label": MACHINE | {"resources": {"GPU": 1, "object_store_memory": 100 << 20}},
-}
-
-
-def num_machines(head):
-    """Of the cluster; each has one raylet."""
-    started = [" ".join(process.cmdline()[:1]) for process in head.process.children(recursive=True)]
-    return sum(command.endswith("/raylet") for command in started)
-
-
-@pytest.mark.ray
-@pytest.mark.slow
-@pytest.mark.long
-def test_machines_come_for_what_a_run_has_to_do_and_go_after_it(undisturbed, start_driver):
-    source, config, expected = undisturbed
-    with ray_head(num_cpus=0, machines=MACHINES) as head:
-        token = Path(head.environment["RAY_AUTH_TOKEN_PATH"]).read_text()
-        asked = {"RAY_ADDRESS": head.address, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token}
-        asked |= {"RAY_DATA_MIN_GAP_BETWEEN_AUTOSCALING_REQUESTS": "1", **DEFAULTS}
-        driver, out, log = start_driver(source, config.dynamics, program=GROWING, **asked)
-        most = 1
-        while driver.poll() is None:
-            most = max(most, num_machines(head))
-            time.sleep(0.2)
-        assert driver.returncode == 0, log.read_text()
-        at_first = 3  # the head, one that labels, and one that decodes and writes
-        assert most > at_first, log.read_text()
-        deadline = time.monotonic() + 60
-        while num_machines(head) > 1:
-            assert time.monotonic() < deadline
-            time.sleep(0.2)
-    assert committed_units(out) == expected.keys()
-    assert_same_rows(out, str(Path(source).parent / "out"))
-    assert check(out).problems == []
-
-
-@pytest.mark.ray
-@pytest.mark.slow
-@pytest.mark.long
-def test_a_fast_decoder_waits_where_half_of_the_object_store_is_full(model_folder, start_driver, tmp_path):
-    (tmp_path / "clips").mkdir()
-    for index in range(80):
-        (tmp_path / "clips" / f"{index}.mp4").write_bytes(b"x")
-    driver, out, log = start_driver(
-        str(tmp_path / "clips"), model_folder, program=BOUNDED, **DEFAULTS, **TOKEN
-    )
-    ahead = 0
-    while driver.poll() is None:
-        num_decoded = len(list(tmp_path.glob("decoded/*")))
-        ahead = max(ahead, num_decoded // 2 - len(committed_units(out)))
-        time.sleep(0.05)
-    assert driver.returncode == 0, log.read_text()
-    unit_bytes, at_hand = 2 * (4 << 20), 4  # two for each actor, as one waits for it
-    assert 2 < ahead <= (80 << 20) // unit_bytes + at_hand
 
 
 @pytest.mark.ray

@@ -1,10 +1,24 @@
 import math
+import time
+from contextlib import suppress
+from pathlib import Path
 
+import psutil
+import pyarrow as pa
 import pytest
 
+from cluster.local import DEFAULTS
 from cluster.resources import GIB, ClusterResources, card_bytes, plan_pools
-from schemas.config import Resources
+from labeling.annotate import Annotator
+from models.registry import load_labeller
+from schemas.config import LabelConfig, Resources
 from schemas.errors import ConfigError
+from storage.audit import check, status
+from storage.run import read_plan
+from storage.shards import committed_units, scan
+from tests.drivers import BOUNDED, GROWING, TOKEN
+from tests.fake_clips import FakeExtractor
+from tests.ray_head import ray_head
 
 LAPTOP = ClusterResources(2, 0, 8 * GIB)
 
@@ -144,3 +158,84 @@ def test_a_plan_says_why():
         "1 to write, claiming 0.3333, 0.6666 and 0.3333 CPUs each"
     )
     assert "4 (from 4 to 1000) to label with 0.25 GPUs each" in plan(16, gpus=1, grows=True).reason
+
+
+def write_files(folder, number):
+    folder.mkdir()
+    for index in range(number):
+        (folder / f"{index:02}.mp4").write_bytes(b"x")
+    return str(folder)
+
+
+def assert_rows_are_those_made_without_ray(dataset, model_folder):
+    config = LabelConfig(dynamics=model_folder)
+    annotator, extractor = Annotator(*load_labeller(config), config.annotation, 8), FakeExtractor(config, "")
+    made = [
+        annotator.annotate(unit, [extractor.extract(clip) for clip in unit.clips])[0]
+        for unit in read_plan(dataset)
+    ]
+    both = [
+        table.sort_by("triplet_id").to_pylist()
+        for table in (scan(dataset).to_table(), pa.concat_tables(made))
+    ]
+    for row, expected in zip(*both, strict=True):
+        assert row.pop("importance") == pytest.approx(expected.pop("importance"), abs=1e-3)
+        assert row == expected
+
+
+MACHINE = {"node_config": {}, "min_workers": 0, "max_workers": 3}
+MACHINES = {
+    "decode": MACHINE | {"resources": {"CPU": 2, "object_store_memory": 100 << 20}},
+    "label": MACHINE | {"resources": {"GPU": 1, "object_store_memory": 100 << 20}},
+}
+
+
+def num_machines(head):
+    """Of the cluster; each has one raylet."""
+    found = 0
+    for process in head.process.children(recursive=True):
+        with suppress(psutil.Error):  # it may have ended since
+            found += " ".join(process.cmdline()[:1]).endswith("/raylet")
+    return found
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+@pytest.mark.long
+def test_machines_come_for_what_a_run_has_to_do_and_go_after_it(model_folder, start_driver, tmp_path):
+    clips = write_files(tmp_path / "clips", 24)
+    with ray_head(num_cpus=0, machines=MACHINES) as head:
+        token = Path(head.environment["RAY_AUTH_TOKEN_PATH"]).read_text()
+        asked = {"RAY_ADDRESS": head.address, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token}
+        asked |= {"RAY_DATA_MIN_GAP_BETWEEN_AUTOSCALING_REQUESTS": "1", **DEFAULTS}
+        driver, out, log = start_driver(clips, model_folder, program=GROWING, **asked)
+        most = 1
+        while driver.poll() is None:
+            most = max(most, num_machines(head))
+            time.sleep(0.2)
+        assert driver.returncode == 0, log.read_text()
+        at_first = 3  # the head, one that labels, and one that decodes and writes
+        assert most > at_first, log.read_text()
+        deadline = time.monotonic() + 60
+        while num_machines(head) > 1:
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+    assert status(out).pending == 0
+    assert check(out).problems == []
+    assert_rows_are_those_made_without_ray(out, model_folder)
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+@pytest.mark.long
+def test_a_fast_decoder_waits_where_half_of_the_object_store_is_full(model_folder, start_driver, tmp_path):
+    clips = write_files(tmp_path / "clips", 80)
+    driver, out, log = start_driver(clips, model_folder, program=BOUNDED, **DEFAULTS, **TOKEN)
+    ahead = 0
+    while driver.poll() is None:
+        num_decoded = len(list(tmp_path.glob("decoded/*")))
+        ahead = max(ahead, num_decoded // 2 - len(committed_units(out)))
+        time.sleep(0.05)
+    assert driver.returncode == 0, log.read_text()
+    unit_bytes, at_hand = 2 * (4 << 20), 4  # two for each actor, as one waits for it
+    assert 2 < ahead <= (80 << 20) // unit_bytes + at_hand
