@@ -9,6 +9,7 @@ import psutil
 import pytest
 
 from tests.drivers import DRIVER
+from tests.processes import below
 from tests.tiny_vlm import tiny_vlm
 
 ROOT = Path(__file__).parents[2]
@@ -16,8 +17,7 @@ ROOT = Path(__file__).parents[2]
 
 def ray_processes(driver):
     """The processes of a driver's Ray but its agents, which see only after a minute that it is gone."""
-    children = psutil.Process(driver.pid).children(recursive=True)
-    return [child for child in children if "agent" not in " ".join(child.cmdline()).lower()]
+    return below(driver.pid, "(?i)^((?!agent).)*$")
 
 
 @pytest.fixture

@@ -1,5 +1,4 @@
 import os
-import re
 import stat
 import subprocess
 import sys
@@ -15,6 +14,7 @@ import pytest
 import ray
 
 from cluster.local import _own_folder, ray_cluster
+from tests.processes import below
 
 ROOT = Path(__file__).parents[2]
 GUEST = """
@@ -84,12 +84,7 @@ METHODS = (
 
 
 def ray_processes():
-    found = []
-    for one in psutil.Process().children(recursive=True):
-        with suppress(psutil.NoSuchProcess):  # Ray ends workers that have nothing to do
-            if re.search("/ray/|^ray::", " ".join(one.cmdline())):
-                found.append(one)
-    return found
+    return below(os.getpid(), "/ray/|^ray::")
 
 
 def listening() -> set[Any]:

@@ -1,9 +1,7 @@
 import math
 import time
-from contextlib import suppress
 from pathlib import Path
 
-import psutil
 import pyarrow as pa
 import pytest
 
@@ -18,6 +16,7 @@ from storage.run import read_plan
 from storage.shards import committed_units, scan
 from tests.drivers import BOUNDED, GROWING, TOKEN
 from tests.fake_clips import FakeExtractor
+from tests.processes import below
 from tests.ray_head import ray_head
 
 LAPTOP = ClusterResources(2, 0, 8 * GIB)
@@ -192,11 +191,7 @@ MACHINES = {
 
 def num_machines(head):
     """Of the cluster; each has one raylet."""
-    found = 0
-    for process in head.process.children(recursive=True):
-        with suppress(psutil.Error):  # it may have ended since
-            found += " ".join(process.cmdline()[:1]).endswith("/raylet")
-    return found
+    return len(below(head.process.pid, r"^\S+/raylet "))
 
 
 @pytest.mark.ray
