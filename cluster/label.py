@@ -29,7 +29,7 @@ from cluster.resources import Pool, PoolPlan, plan_pools
 from labeling.extract import PairExtractor
 from labeling.inputs import forbidden, input_root, list_clips
 from labeling.units import plan_units
-from models.identity import codec_folder, identify, identify_codec, model_folder
+from models.identity import codec_folder, identify, identify_codec, model_folder, weight_bytes
 from schemas.clips import Clip, WorkUnit
 from schemas.config import LabelConfig, Resources
 from schemas.errors import InputError, StoreError, UserError
@@ -207,7 +207,7 @@ def _label(job: Job, pending: Sequence[WorkUnit], progress: Progress) -> None:
     total = Receipt()
     left = len(pending)
     with ray_cluster() as cluster:
-        plan = plan_pools(cluster, job.resources, len(pending))
+        plan = plan_pools(cluster, job.resources, len(pending), weight_bytes(job.config.dynamics))
         progress.note(plan.reason)
         try:
             for receipt in _receipts(job, pending, plan):
@@ -244,7 +244,13 @@ def _receipts(job: Job, pending: Sequence[WorkUnit], plan: PoolPlan) -> Iterator
 
 
 def _actors(pool: Pool) -> ActorPoolStrategy:
-    return ActorPoolStrategy(size=pool.workers, max_tasks_in_flight_per_actor=2)
+    """An actor is sent the next unit while it is at one, and loses only that one when it dies."""
+    return ActorPoolStrategy(
+        min_size=pool.least,
+        max_size=pool.most,
+        initial_size=pool.workers,
+        max_tasks_in_flight_per_actor=2,
+    )
 
 
 def _claims(pool: Pool) -> dict[str, object]:

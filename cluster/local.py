@@ -19,7 +19,7 @@ from typing import Any
 
 import ray
 
-from cluster.resources import ClusterResources
+from cluster.resources import ClusterResources, card_bytes
 from schemas.errors import ConfigError
 
 QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "namespace": "kinescribe"}
@@ -32,6 +32,8 @@ DEFAULTS = {
 }
 FOLDER = "kinescribe."
 """What the names of the folders of our own Rays begin with."""
+CARD = "accelerator_type:"
+"""What the name of the resource begins with that says which GPU a machine has."""
 ANSWER_TIMEOUT_S = 10.0
 LONGEST_SOCKET_FOLDER = 40
 """A Unix socket's path has at most 107 bytes, of which Ray's own part takes up to 66."""
@@ -43,16 +45,16 @@ def ray_cluster() -> Iterator[ClusterResources]:
     for name, value in DEFAULTS.items():
         os.environ.setdefault(name, value)
     if ray.is_initialized():
-        yield _resources()
+        yield _resources(grows=_is_part_of_a_cluster())
     elif address := os.environ.get("RAY_ADDRESS"):
         _reach(address)
         with _connected(address=address):
-            yield _resources()
+            yield _resources(grows=True)
     else:
         _ensure_token()
         # Ray opens its own folder to everybody; the one around it stays closed.
         with _own_folder() as folder, _connected(include_dashboard=False, _temp_dir=f"{folder}/r"):
-            yield _resources()
+            yield _resources(grows=False)
 
 
 @contextmanager
@@ -145,6 +147,23 @@ def _socket_folder() -> str:
     return folder if len(folder) + len(f"/{FOLDER}xxxxxxxx/r") <= LONGEST_SOCKET_FOLDER else "/tmp"
 
 
-def _resources() -> ClusterResources:
+def _is_part_of_a_cluster() -> bool:
+    """Whether this process's Ray has other machines, or waits for some: its autoscaler tells nobody."""
+    return len(_machines()) > 1 or not ray.cluster_resources().get("CPU")
+
+
+def _machines() -> list[dict[str, float]]:
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
+def _resources(grows: bool) -> ClusterResources:
     total = ray.cluster_resources()
-    return ClusterResources(total.get("CPU", 0.0), total.get("GPU", 0.0), int(total.get("memory", 0)))
+    cards = [name.removeprefix(CARD) for name in total if name.startswith(CARD)]
+    return ClusterResources(
+        cpus=total.get("CPU", 0.0),
+        gpus=total.get("GPU", 0.0),
+        memory_bytes=int(total.get("memory", 0)),
+        card_bytes=card_bytes(cards),
+        machine_gpus=max(machine.get("GPU", 0.0) for machine in _machines()),
+        grows=grows,
+    )

@@ -97,7 +97,7 @@ def _identity(config: TrainConfig) -> Run:
 
 
 def _fit(config: TrainConfig, cluster: ClusterResources, progress: Progress) -> None:
-    workers = config.engine.workers
+    workers, fewest = config.engine.workers, config.engine.min_workers
     threads = max(1, int(cluster.cpus) // workers)
     reports = Queue(actor_options={"num_cpus": 0})
     trainer = TorchTrainer(
@@ -105,7 +105,7 @@ def _fit(config: TrainConfig, cluster: ClusterResources, progress: Progress) -> 
         train_loop_config={"config": config, "reports": reports, "threads": threads},
         torch_config=TorchConfig(backend="nccl" if cluster.gpus else "gloo"),
         scaling_config=ScalingConfig(
-            num_workers=workers,
+            num_workers=(fewest, workers) if fewest else workers,
             use_gpu=cluster.gpus > 0,
             resources_per_worker={"CPU": min(1, cluster.cpus / (workers + 1))},
         ),

@@ -112,6 +112,9 @@ def label(
     ] = None,
     decode_workers: Annotated[int | None, typer.Option(help="Most decoders at once.")] = None,
     label_workers: Annotated[int | None, typer.Option(help="Most models at once.")] = None,
+    label_gpus: Annotated[
+        float | None, typer.Option(help="GPUs of each model, or a share of one; else its size decides.")
+    ] = None,
     micro_batch: Annotated[int | None, typer.Option(help="Pairs in one batch of the model.")] = None,
     root: Roots = None,
     retry_rejected: Annotated[
@@ -127,7 +130,12 @@ def label(
         raise ConfigError("give one of --dry-run and --retry-rejected")
     given = _given(**{"dynamics": dynamics, "annotation.scores": scores, "roots": root})
     settings = load_config(LabelConfig, read_config(config), [*(overrides or []), *given])
-    speed = _given(decode_workers=decode_workers, label_workers=label_workers, micro_batch=micro_batch)
+    speed = _given(
+        decode_workers=decode_workers,
+        label_workers=label_workers,
+        label_gpus=label_gpus,
+        micro_batch=micro_batch,
+    )
     resources = load_config(Resources, None, speed)
     from cluster.label import plan_label, run_label
 

@@ -68,7 +68,7 @@ class ChatVLM(DynamicsModel[Image.Image]):
 
     @classmethod
     def load(
-        cls, folder: Path, dtype: torch.dtype = torch.float32, device: torch.device | None = None
+        cls, folder: Path, dtype: torch.dtype = torch.float32, device: torch.device | str | None = None
     ) -> Self:
         """The model in `folder`; raises ModelError naming what is missing. safetensors only, no code."""
         require_files(folder)

@@ -48,6 +48,8 @@ EDIT_FILES = {
 CODEC_KEYS = {"sample_size", "in_channels", "block_out_channels", "num_vq_embeddings"}
 """What a codec's config.json must say."""
 CHUNK_BYTES = 1 << 20
+LOADED = 1.25
+"""Bytes that a model takes at the least where it runs, for each byte of its weights' files."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +167,13 @@ def weight_files(folder: Path, weights: str = WEIGHTS) -> list[Path]:
         if not file.is_file():
             raise ModelError(f"{folder} lacks {file.name}; download it again")
     return files
+
+
+def weight_bytes(name: str) -> int:
+    """Size of the weights of the model called `name`, with its codec's; 0 where a server has them."""
+    if is_endpoint(name):
+        return 0
+    return sum(path.stat().st_size for path in model_folder(name).rglob("*.safetensors"))
 
 
 def identify(name: str) -> ModelIdentity:

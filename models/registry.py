@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from models.edit_diffusion import EditDiffusion
 from models.endpoint import Endpoint, is_endpoint
 from models.endpoint_vlm import EndpointVLM
 from models.families import CHAT, EDIT, OWN, Family, family_of
-from models.identity import codec_folder, model_config, model_folder
+from models.identity import LOADED, codec_folder, model_config, model_folder, weight_bytes
 from models.token_vlm import TokenVLM
 from models.world import WorldModel
 from schemas.config import LabelConfig, Precision
@@ -26,7 +27,7 @@ def load_model(name: str, precision: Precision = "auto") -> TokenVLM:
     It is on the GPU where there is one; transformers chooses the attention. Raises ModelError.
     """
     folder = model_folder(name)
-    return TokenVLM.load(folder, _dtype(folder, precision), _device())
+    return TokenVLM.load(folder, _dtype(folder, precision), _placement(name))
 
 
 def load_world(name: str, precision: Precision = "auto") -> WorldModel:
@@ -42,7 +43,7 @@ def load_dynamics(name: str, precision: Precision = "auto") -> DynamicsModel[Any
     folder = model_folder(name)
     if family_of(model_config(folder)) is not CHAT:
         return load_model(name, precision)
-    return ChatVLM.load(folder, _dtype(folder, precision), _device())
+    return ChatVLM.load(folder, _dtype(folder, precision), _placement(name))
 
 
 def load_describer(name: str, precision: Precision = "auto") -> DynamicsModel[Any]:
@@ -78,6 +79,17 @@ def inference_dtype(precision: Precision, family: Family, gpu_multiplies_bf16: b
 def _dtype(folder: Path, precision: Precision) -> torch.dtype:
     multiplies = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
     return inference_dtype(precision, family_of(model_config(folder)), multiplies)
+
+
+def fits_one_card(weight_bytes: int, cards: Sequence[int]) -> bool:
+    """Whether there is no other card beside the first, or no use for it; `cards` are their memories."""
+    return len(cards) < 2 or LOADED * weight_bytes <= cards[0]
+
+
+def _placement(name: str) -> torch.device | str:
+    """For `from_pretrained`: over all cards that this process sees, where one is too small."""
+    cards = [torch.cuda.get_device_properties(card).total_memory for card in range(torch.cuda.device_count())]
+    return _device() if fits_one_card(weight_bytes(name), cards) else "auto"
 
 
 def _device() -> torch.device:

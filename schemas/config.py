@@ -193,11 +193,19 @@ class AuroraConfig(Config):
         return self
 
 
+def _share_or_whole(gpus: float) -> float:
+    if gpus > 1 and not gpus.is_integer():
+        raise ValueError("above one GPU it must be a whole number")
+    return gpus
+
+
 class Resources(Config):
     """What changes only how fast a job runs; None lets the planner decide from the cluster."""
 
     decode_workers: Positive | None = None
     label_workers: Positive | None = None
+    label_gpus: Annotated[float, Field(gt=0), AfterValidator(_share_or_whole)] | None = None
+    """GPUs of each label worker, where its model's size should not decide."""
     micro_batch: Positive = 32
 
 

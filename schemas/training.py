@@ -38,6 +38,18 @@ class Engine(Config):
     """Of the arithmetic; weights are kept in float32. `auto` is bf16 where the hardware multiplies it."""
     max_failures: Annotated[int, Field(ge=0)] = 2
     """How often lost workers are started again before the run gives up."""
+    min_workers: Positive | None = None
+    """How few may go on where others are lost and have no machine to start on again; by default all wait."""
+
+    @model_validator(mode="after")
+    def _fewer_can_take_over(self) -> Self:
+        if self.min_workers is not None and (self.zero_stage or self.min_workers > self.workers):
+            # Each worker's shard of a checkpoint is read by a worker of the same rank among as many.
+            raise ValueError(
+                f"min_workers needs zero_stage 0 and at least as many workers, got {self.min_workers} with "
+                f"zero_stage {self.zero_stage} and {self.workers} workers"
+            )
+        return self
 
 
 class TrainConfig(Config):

@@ -71,13 +71,39 @@ class FakeExtractor:
         return ExtractedClip(clip, frames, made.pairs)
 
 
+class SlowExtractor(FakeExtractor):
+    """Takes so long for a clip that machines which are added meanwhile have something to do."""
+
+    def extract(self, clip: Clip) -> ExtractedClip:
+        time.sleep(1.5)
+        return super().extract(clip)
+
+
 class LargeExtractor(FakeExtractor):
     """Clips of so many bytes that a small object store has no room for a unit of them."""
 
+    size_bytes = 60 << 20
+
     def extract(self, clip: Clip) -> ExtractedClip:
         made = super().extract(clip)
-        frames = (replace(made.frames[0], image=made.frames[0].image + bytes(60 << 20)), *made.frames[1:])
+        frames = (
+            replace(made.frames[0], image=made.frames[0].image + bytes(self.size_bytes)),
+            *made.frames[1:],
+        )
         return replace(made, frames=frames)
+
+
+class EagerExtractor(LargeExtractor):
+    """Takes no time for clips of 4 MiB, and leaves a file for each beside the folder of the clips."""
+
+    size_bytes = 4 << 20
+
+    def extract(self, clip: Clip) -> ExtractedClip:
+        made = super().extract(clip)
+        decoded = Path(clip.uri).parents[1] / "decoded"
+        decoded.mkdir(exist_ok=True)
+        (decoded / clip.clip_id).touch()
+        return made
 
 
 class MendedExtractor(FakeExtractor):

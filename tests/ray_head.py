@@ -1,5 +1,6 @@
 """A Ray head that is a process of its own, with ports, a folder and a token that are nobody else's."""
 
+import json
 import os
 import shutil
 import signal
@@ -8,12 +9,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
+from ray.autoscaler._private.monitor import BASE_READONLY_CONFIG
 
 PORTS = (
     "--port",
@@ -41,8 +44,12 @@ class RayHead:
 
 
 @contextmanager
-def ray_head() -> Iterator[RayHead]:
-    """Asks for a token, has 8 logical CPUs, and ends with all that it started."""
+def ray_head(num_cpus: int = 8, machines: Mapping[str, Any] | None = None) -> Iterator[RayHead]:
+    """Asks for a token, and ends with all that it started.
+
+    `machines` are the types of those that Ray's autoscaler adds and removes: processes that say that they
+    are machines.
+    """
     folder = Path(tempfile.mkdtemp(prefix="kh-", dir="/tmp"))
     token = folder / "token"
     token.touch(0o600)
@@ -56,11 +63,19 @@ def ray_head() -> Iterator[RayHead]:
         "RAY_USAGE_STATS_ENABLED": "0",
     }
     ports = dict(zip(PORTS, _free_ports(len(PORTS)), strict=True))
-    command = ["ray", "start", "--head", "--block", "--num-cpus=8", f"--temp-dir={folder}/r"]
+    command = ["ray", "start", "--head", "--block", f"--num-cpus={num_cpus}", f"--temp-dir={folder}/r"]
     command += ["--node-ip-address=127.0.0.1", "--object-store-memory=100000000", "--include-dashboard=true"]
     command += [f"{option}={port}" for option, port in ports.items()]
+    autoscaler = {}
+    if machines:
+        config = folder / "autoscaler.json"
+        config.write_text(json.dumps(_autoscaling(machines, f"127.0.0.1:{ports['--port']}")))
+        command.append(f"--autoscaling-config={config}")
+        autoscaler = {"RAY_FAKE_CLUSTER": "1", "AUTOSCALER_UPDATE_INTERVAL_S": "1"}
     with (folder / "log").open("wb") as log:
-        head = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
+        head = subprocess.Popen(
+            command, env=environment | autoscaler, stdout=log, stderr=log, start_new_session=True
+        )
     process = psutil.Process(head.pid)
     try:
         _wait_for(ports["--dashboard-port"], head, folder / "log")
@@ -73,6 +88,18 @@ def ray_head() -> Iterator[RayHead]:
         for one in alive:
             one.kill()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _autoscaling(machines: Mapping[str, Any], address: str) -> dict[str, Any]:
+    head = BASE_READONLY_CONFIG["available_node_types"]
+    provider = {"type": "fake_multinode", "gcs_address": address, "disable_node_updaters": True}
+    return BASE_READONLY_CONFIG | {
+        "max_workers": sum(machine["max_workers"] for machine in machines.values()),
+        "idle_timeout_minutes": 0.05,
+        "upscaling_speed": 10.0,
+        "available_node_types": {**head, **machines},
+        "provider": BASE_READONLY_CONFIG["provider"] | provider,
+    }
 
 
 def _free_ports(number: int) -> list[int]:

@@ -1,4 +1,4 @@
-"""A rank of trainings as a process of its own: `python -m tests.training_process STEP RANK STORE CONFIG…`.
+"""A rank of trainings as a process of its own: `python -m tests.training_process STEP RANK OF STORE CONFIG…`.
 
 It kills itself with SIGKILL when step STEP is reported.
 """
@@ -17,16 +17,16 @@ from schemas.training import TRAININGS
 from training.session import TrainSession
 
 
-def main(last_step: str, rank: str, store: str, *config_files: str) -> None:
+def main(last_step: str, rank: str, of: str, store: str, *config_files: str) -> None:
     def report(metrics: Mapping[str, float]) -> None:
         if metrics["step"] == int(last_step):
             os.kill(os.getpid(), signal.SIGKILL)
 
     given = [json.loads(Path(file).read_text()) for file in config_files]
     configs = [TRAININGS[config["task"]].model_validate(config) for config in given]
-    workers = configs[0].engine.workers
     torch.set_num_threads(1)
     os.environ["LOCAL_RANK"] = rank
+    workers = int(of)
     dist.init_process_group("gloo", store=dist.FileStore(store, workers), rank=int(rank), world_size=workers)
     for config in configs:
         TrainSession(config, report, print).run()

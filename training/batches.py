@@ -12,6 +12,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 from typing import Any, Protocol
 
 import numpy as np
@@ -91,11 +92,19 @@ class MixedOrder:
         return int(self.groups[group][self.orders[group].sample(place)])
 
 
+def num_micro_batches(batch: int, world_size: int, micro_batch: int) -> int:
+    """Into how many each rank cuts its part of a global batch, none of them empty.
+
+    None has more than `micro_batch` samples, unless there are too few samples for that.
+    """
+    return min(math.ceil(batch / (world_size * micro_batch)), batch // world_size)
+
+
 def rank_part(positions: range, rank: int, world_size: int, micro_batch: int) -> list[range]:
-    """A rank's part of a global batch, cut into micro-batches."""
-    size = len(positions) // world_size
-    part = positions[rank * size : (rank + 1) * size]
-    return [part[start : start + micro_batch] for start in range(0, size, micro_batch)]
+    """A rank's part of a global batch, cut into micro-batches that are as alike as can be."""
+    number = num_micro_batches(len(positions), world_size, micro_batch)
+    cuts = [len(positions) * cut // (world_size * number) for cut in range(world_size * number + 1)]
+    return [positions[start:end] for start, end in pairwise(cuts[rank * number : (rank + 1) * number + 1])]
 
 
 @dataclass(frozen=True)

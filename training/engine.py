@@ -128,7 +128,7 @@ class DeepSpeedEngine:
         self._engine.save_checkpoint(str(folder), tag="state", save_latest=False)
 
     def load(self, folder: Path) -> None:
-        """Take up what `save` wrote, in a run with the same number of workers."""
+        """Take up what `save` wrote; what is sharded, in a run with the same number of workers."""
         path, _ = self._engine.load_checkpoint(str(folder), tag="state")
         assert path is not None, folder
 

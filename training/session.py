@@ -13,10 +13,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch.distributed as dist
+
 from schemas.errors import UserError
 from schemas.training import TrainConfig
 from training import checkpoints
-from training.batches import rank_part
+from training.batches import num_micro_batches, rank_part
 from training.engine import DeepSpeedEngine
 from training.jobs import assert_full, make_job
 from training.loop import Hooks, Schedule, train
@@ -38,14 +40,13 @@ class TrainSession:
         self.out = Path(config.out)
         self.job = make_job(config)
         self.steps = config.num_steps(len(self.job.batches))
-        per_rank = config.batch // config.engine.workers
         self.engine = DeepSpeedEngine(
             self.job.module,
             config.optimization,
             config.engine,
             self.steps,
             config.rank_micro_batch,
-            per_rank // config.rank_micro_batch,
+            num_micro_batches(config.batch, dist.get_world_size(), config.rank_micro_batch),
         )
         self.attempt = self.engine.agree(uuid.uuid4().hex)
         self.log: MetricsLog | None = None

@@ -1,10 +1,18 @@
 """What a labelling run needs, and an end for what it started."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import psutil
 import pytest
 
+from tests.drivers import DRIVER
 from tests.processes import below
 from tests.tiny_vlm import tiny_vlm
+
+ROOT = Path(__file__).parents[2]
 
 
 def ray_processes(driver):
@@ -24,6 +32,30 @@ def end_driver():
         assert psutil.wait_procs(started, timeout=60)[1] == []
 
     return end
+
+
+@pytest.fixture
+def start_driver(tmp_path):
+    """Starts a run in a process of its own; its stderr goes to a file."""
+    drivers = []
+
+    def start(source, model, out=str(tmp_path / "out"), program=DRIVER, **environment):
+        log = tmp_path / f"stderr-{len(drivers)}"
+        command = [sys.executable, "-c", program, source, out, model]
+        environment = {**os.environ, **environment}
+        with log.open("wb") as stderr:
+            driver = subprocess.Popen(
+                command, cwd=ROOT, env=environment, stderr=stderr, start_new_session=True
+            )
+        drivers.append(driver)
+        return driver, out, log
+
+    yield start
+    for driver in drivers:
+        left = psutil.Process(driver.pid).children(recursive=True) if driver.poll() is None else []
+        for process in (driver, *left):
+            process.kill()
+        driver.wait()
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,16 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from models.codec import ImageCodec
-from models.identity import EMBEDDED, FILES, SHARDS, WEIGHTS, CodecIdentity, codec_folder, identify
+from models.identity import (
+    EMBEDDED,
+    FILES,
+    SHARDS,
+    WEIGHTS,
+    CodecIdentity,
+    codec_folder,
+    identify,
+    weight_bytes,
+)
 from models.registry import load_dynamics, load_model
 from schemas.errors import ConfigError, ModelError
 from tests.tiny_chat import tiny_chat
@@ -29,6 +38,12 @@ def test_other_weights_are_another_model(folder):
     assert identify(str(folder)) == first
     tiny_vlm(seed=1).save(folder)
     assert identify(str(folder)).fingerprint != first.fingerprint
+
+
+def test_the_size_of_a_models_weights_is_that_of_its_files_and_its_codecs(folder):
+    files = [folder / WEIGHTS, folder / "codec" / "diffusion_pytorch_model.safetensors"]
+    assert weight_bytes(str(folder)) == sum(file.stat().st_size for file in files) > 0
+    assert weight_bytes("qwen@http://host/v1") == 0
 
 
 @pytest.mark.parametrize("name", FILES)

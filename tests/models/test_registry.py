@@ -7,7 +7,7 @@ import torch
 from models.chat_vlm import ChatVLM
 from models.endpoint_vlm import EndpointVLM
 from models.families import CHAMELEON, OWN, Family
-from models.registry import inference_dtype, load_describer, load_dynamics, load_model
+from models.registry import fits_one_card, inference_dtype, load_describer, load_dynamics, load_model
 from models.tokens import CodeTriplet
 from schemas.config import Precision
 from schemas.errors import ModelError
@@ -29,6 +29,13 @@ def test_precision_follows_hardware_and_family_where_it_is_not_given(
     precision: Precision, family: Family, gpu_multiplies_bf16: bool, expected: torch.dtype
 ):
     assert inference_dtype(precision, family, gpu_multiplies_bf16) == expected
+
+
+def test_only_a_model_that_is_too_large_for_one_of_several_cards_is_spread_over_them():
+    assert not fits_one_card(14, [16, 16])
+    assert fits_one_card(14, [80, 80])
+    assert fits_one_card(14, [16])
+    assert fits_one_card(14, [])
 
 
 def test_a_model_in_bf16_scores_nearly_alike_and_its_codec_stays_exact(family_folders: dict[str, Path]):

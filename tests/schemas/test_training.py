@@ -25,6 +25,16 @@ GIVEN = ["data=[triplets]", "out=run", "steps=100"]
             ["init=embedded", "optimization.muon_learning_rate=0.01", "engine.zero_stage=1"],
             "muon_learning_rate needs engine.zero_stage 0, got 1",
         ),
+        (
+            DynamicsTraining,
+            ["init=embedded", "engine.workers=2", "engine.min_workers=1", "engine.zero_stage=2"],
+            "min_workers needs zero_stage 0 .* got 1 with zero_stage 2",
+        ),
+        (
+            DynamicsTraining,
+            ["init=embedded", "engine.min_workers=2"],
+            "got 2 with zero_stage 0 and 1 workers",
+        ),
     ],
 )
 def test_what_cannot_be_trained_is_refused(kind: type[TrainConfig], options: list[str], message: str):

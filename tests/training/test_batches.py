@@ -14,7 +14,15 @@ from storage.shards import committed_units, scan
 from tests import tiny_dataset
 from tests.tiny_triplets import write_triplets
 from tests.tiny_vlm import tiny_vlm
-from training.batches import MixedOrder, Order, SampleOrder, TripletBatches, rank_part, read_triplets
+from training.batches import (
+    MixedOrder,
+    Order,
+    SampleOrder,
+    TripletBatches,
+    num_micro_batches,
+    rank_part,
+    read_triplets,
+)
 from training.objective import image_weights
 
 
@@ -52,6 +60,18 @@ def test_ranks_and_micro_batches_share_out_the_global_batch(world_size: int, mic
     parts = [rank_part(range(16, 24), rank, world_size, micro_batch) for rank in range(world_size)]
     assert [position for rank in parts for part in rank for position in part] == list(range(16, 24))
     assert {len(part) for rank in parts for part in rank} == {micro_batch}
+
+
+@pytest.mark.parametrize(("world_size", "micro_batch"), [(3, 4), (3, 2), (3, 1), (5, 2), (7, 1)])
+def test_fewer_workers_than_planned_share_out_the_whole_batch_in_as_many_micro_batches_each(
+    world_size: int, micro_batch: int
+):
+    parts = [rank_part(range(16, 24), rank, world_size, micro_batch) for rank in range(world_size)]
+    assert [position for rank in parts for part in rank for position in part] == list(range(16, 24))
+    assert {len(rank) for rank in parts} == {num_micro_batches(8, world_size, micro_batch)}
+    sizes = {len(part) for rank in parts for part in rank}
+    assert min(sizes) >= 1
+    assert max(sizes) <= micro_batch or min(sizes) == 1
 
 
 @pytest.mark.parametrize(("task", "floor"), [("dynamics", None), ("world", 0.1), ("world", None)])

@@ -26,16 +26,21 @@ def run(config: TrainConfig) -> list[dict[str, float]]:
     return curve(config)
 
 
-def run_processes(folder: Path, *configs: DynamicsTraining, last_step: int = -1) -> list[int]:
+def run_processes(
+    folder: Path, *configs: DynamicsTraining, last_step: int = -1, workers: int | None = None
+) -> list[int]:
     """Train one configuration after the other, in a process for each worker; returns exit codes."""
     folder.mkdir()
+    workers = workers or configs[0].engine.workers
     files = [folder / f"{index}.json" for index in range(len(configs))]
     for file, config in zip(files, configs, strict=True):
         file.write_text(config.model_dump_json())
     command = [sys.executable, "-m", "tests.training_process", str(last_step)]
     processes = [
-        subprocess.Popen([*command, str(rank), str(folder / "store"), *map(str, files)], cwd=ROOT)
-        for rank in range(configs[0].engine.workers)
+        subprocess.Popen(
+            [*command, str(rank), str(workers), str(folder / "store"), *map(str, files)], cwd=ROOT
+        )
+        for rank in range(workers)
     ]
     return [process.wait() for process in processes]
 
@@ -211,3 +216,17 @@ def test_two_workers_train_as_one_does_whole_or_sharded(dynamics, tmp_path):
     expected = [line["loss"] for line in run(one)]
     for config in both:
         assert [line["loss"] for line in curve(config)] == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("process_group")
+def test_the_worker_that_is_left_goes_on_for_all(dynamics, tmp_path):
+    one = dynamics(engine={"precision": "fp32"}, micro_batch=2)
+    engine = {"precision": "fp32", "workers": 2, "min_workers": 1}
+    lost = dynamics(out=str(tmp_path / "lost"), engine=engine)
+    assert run_processes(tmp_path / "both", lost, last_step=5)[0] == -signal.SIGKILL
+    assert run_processes(tmp_path / "left", lost, workers=1) == [0]
+    assert [line["loss"] for line in curve(lost)] == pytest.approx(
+        [line["loss"] for line in run(one)], rel=1e-4
+    )
+    assert_same_weights(one, lost)
