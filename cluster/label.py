@@ -141,7 +141,7 @@ class LabelPlan:
 
 def plan_label(input: str, out: str, config: LabelConfig) -> LabelPlan:
     """What `run_label` would do. Starts and writes nothing; raises what it raises before it starts."""
-    run, clips = _planned(input, config, Sessions())
+    run, clips = planned_run(input, config, Sessions())
     require_own(out, run)
     units, committed = plan_units(clips, config.clips_per_unit, run.fingerprint), committed_units(out)
     units += _retries(out, units)
@@ -156,14 +156,14 @@ def plan_label(input: str, out: str, config: LabelConfig) -> LabelPlan:
 
 def _bind_units(job: Job) -> tuple[Run, list[WorkUnit]]:
     """This run and its units, with the dataset bound to it."""
-    run, clips = _planned(job.input, job.config, job.sessions)
+    run, clips = planned_run(job.input, job.config, job.sessions)
     bind(job.out, run)
     units = plan_units(clips, job.config.clips_per_unit, run.fingerprint)
     write_plan(job.out, units)
     return run, units
 
 
-def _planned(input: str, config: LabelConfig, sessions: Sessions) -> tuple[Run, list[Clip]]:
+def planned_run(input: str, config: LabelConfig, sessions: Sessions) -> tuple[Run, list[Clip]]:
     """The run that the configuration, the models and the clips of the input make."""
     model, codec = identify(config.dynamics), identify_codec(codec_folder(config.dynamics, config.codec))
     if config.annotation.scores == "likelihood,contrast":
