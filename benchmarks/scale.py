@@ -1,10 +1,11 @@
 """The driver of `kinescribe label` at scale: planning, resuming, listing and scheduling; one line of JSON.
 
-Each figure is of a process of its own: seconds, and the peak of its resident memory. `plan` lists a manifest
-and binds a new dataset to it; `resume` does so where 90 % of the units are committed; `list` asks an S3 server,
-also a process, which units are; `schedule` sends units through Ray to sessions that do nothing, so that what is
-left is what Ray and the driver take for one. How many workers a driver keeps busy follows from what a unit takes
-on this machine (a short real run, `cluster/sample.py`). `growth` is the exponent of the time: 1 is linear.
+Each figure is of a process of its own: seconds, and the peak of its resident memory. `plan` lists a
+manifest and binds a new dataset to it; `resume` does so where 90 % of the units are committed; `list` asks
+an S3 server, also a process, which units are; `schedule` sends units through Ray to sessions that do
+nothing, so that what is left is what Ray and the driver take for one. How many workers a driver keeps busy
+follows from what a unit takes on this machine (a short real run, `cluster/sample.py`). `growth` is the
+exponent of the time: 1 is linear.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ import math
 import statistics
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,7 +47,7 @@ class MeasuredUnit:
     values: Mapping[str, float]
 
 
-def clip_sizes(clips: Sequence[Clip]) -> list[float]:
+def clip_sizes(clips: Iterable[Clip]) -> list[float]:
     """Bytes of each clip, 0 where they are unknown; of a window, its share of the file's."""
     windows = Counter(clip.uri for clip in clips if clip.start_s is not None)
     return [(clip.size_bytes or 0) / (windows[clip.uri] or 1) for clip in clips]

@@ -66,7 +66,8 @@ def estimate_run(
     if dataset is not None:
         require_own(dataset, run)
     strata = draw_sample(clip_sizes(clips), num, seed)
-    sample = {place: clips[place] for place in sorted(p for stratum in strata for p in stratum.sampled)}
+    chosen = {place for stratum in strata for place in stratum.sampled}
+    sample = {place: clip for place, clip in enumerate(clips) if place in chosen}
     with tempfile.TemporaryDirectory(prefix="kinescribe-") as folder:
         measured = _label_sample(folder, input, sample, config, resources, sessions)
     totals = scaled(strata, measured.units)
