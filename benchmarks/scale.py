@@ -158,7 +158,7 @@ SIDES: dict[str, Callable[..., dict[str, float]]] = {
 
 
 def run_side(side: str, arguments: Sequence[str]) -> None:
-    """What a child does. Where others use the machine too, its processor time says what the wall's would be."""
+    """What a child does. Where others use the machine, its processor time says what the wall's would be."""
     before = time.process_time()
     figures = SIDES[side](*arguments)
     figures["cpu_s"] = time.process_time() - before

@@ -103,8 +103,10 @@ def working_time(estimate: Estimate, cluster: ClusterResources) -> tuple[float, 
     """
     pools = plan_pools(cluster, Resources(), estimate.units)
     workers = dict(zip(STAGES, (pools.decode, pools.label, pools.write), strict=True))
+    # An actor has a share of a GPU, or several cores: of its work, that much is done at once.
     unit_s = {
-        stage: estimate.stage_s[stage] / estimate.units / pool.threads for stage, pool in workers.items()
+        stage: estimate.stage_s[stage] / estimate.units / (pool.gpus or pool.threads)
+        for stage, pool in workers.items()
     }
     stage_s = {
         stage: math.ceil(estimate.units / pool.workers) * unit_s[stage] for stage, pool in workers.items()

@@ -101,10 +101,13 @@ def _label_sample(
         run_label(manifest, dataset, config, resources, sessions=sessions)
     units = list(read_plan(dataset))
     footers = [read_footer(unit_uri(dataset, unit.unit_id)) for unit in units]
-    threads = plan_pools(cluster, resources, len(units)).label.threads
+    label = plan_pools(cluster, resources, len(units)).label
     places = {clip.clip_id: place for place, clip in sample.items()}
     return _Measured(
-        [_measured(dataset, *both, places, threads) for both in zip(units, footers, strict=True)],
+        [
+            _measured(dataset, *both, places, label.gpus or label.threads)
+            for both in zip(units, footers, strict=True)
+        ],
         {places[end.clip_id]: end.num_triplets for footer in footers for end in footer.outcomes},
         max(0.0, min(map(_ready, footers)) - started),
         cluster,
@@ -131,14 +134,17 @@ def _sample_config(config: LabelConfig, input: str, num: int, cluster: ClusterRe
 
 
 def _measured(
-    dataset: str, unit: WorkUnit, footer: UnitFooter, places: Mapping[str, int], threads: int
+    dataset: str, unit: WorkUnit, footer: UnitFooter, places: Mapping[str, int], share: float
 ) -> MeasuredUnit:
-    """What a unit took and gave. To learn what writing takes, it is written once more."""
+    """What a unit took and gave, where a label actor has this share of a GPU or so many cores.
+
+    To learn what writing takes, it is written once more.
+    """
     path = Path(unit_uri(dataset, unit.unit_id))
     rows = pq.ParquetFile(path).read()
     _, write = timed("write", lambda: write_unit(f"{dataset}/again", unit, rows, footer.outcomes))
     values = {stage.stage: stage.seconds for stage in (*footer.stages, write)}
-    values["label"] *= threads
+    values["label"] *= share
     values["size_bytes"] = path.stat().st_size
     values["rejected"] = sum(end.status is Status.REJECTED for end in footer.outcomes)
     return MeasuredUnit(tuple(places[clip.clip_id] for clip in unit.clips), values)

@@ -49,7 +49,7 @@ class StoredClips:
         self._file = tempfile.TemporaryFile(prefix="kinescribe-")  # noqa: SIM115
         weakref.finalize(self, self._file.close)
         self._num = 0
-        with pq.ParquetWriter(self._file, CLIP_SCHEMA, compression="zstd") as writer:
+        with pq.ParquetWriter(self._file, CLIP_SCHEMA, compression="lz4") as writer:
             for frame in frames:
                 writer.write_table(frame.to_arrow().cast(CLIP_SCHEMA))
                 self._num += len(frame)
