@@ -7,12 +7,14 @@ run again. Knows nothing of decoding, models or Parquet.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
+import polars as pl
 import pyarrow as pa
 import ray
 from ray.data import ActorPoolStrategy, DataContext
@@ -27,17 +29,18 @@ from cluster.local import ray_cluster
 from cluster.progress import Progress, open_progress
 from cluster.resources import Pool, PoolPlan, plan_pools
 from labeling.extract import PairExtractor
-from labeling.inputs import forbidden, input_root, list_clips
-from labeling.units import plan_units
+from labeling.inputs import clip_frames, forbidden, input_root
+from labeling.units import plan_units, unit_ids, units_of
 from models.identity import codec_folder, identify, identify_codec, model_folder, weight_bytes
-from schemas.clips import Clip, WorkUnit
+from schemas.clips import WorkUnit
 from schemas.config import LabelConfig, Resources
 from schemas.errors import InputError, StoreError, UserError
 from schemas.outcomes import Receipt, Status, too_many_rejects
 from schemas.version import VERSION
-from storage.audit import DatasetStatus, outcomes, status
+from storage.audit import DatasetStatus, outcomes
 from storage.card import write_card
-from storage.run import Run, bind, num_retries, plan_digest, read_plan, require_own, write_plan
+from storage.clips import StoredClips
+from storage.run import Run, bind, num_retries, read_plan, require_own, write_plan, write_plan_tables
 from storage.shards import committed_units
 
 if TYPE_CHECKING:
@@ -46,6 +49,8 @@ if TYPE_CHECKING:
 
 MOST_BLOCKS = 10_000
 """A block costs Ray Data about 10 ms a stage; more units than this share blocks."""
+UNITS_PER_PART = 1024
+"""A table of Arrow for each of many units would take more memory than what it holds."""
 FULL = (
     "Ray's object store and the disk that it spills to are full; make room in its folder (RAY_TMPDIR, else "
     "/tmp), or take fewer --decode-workers, then run the same command again"
@@ -104,26 +109,30 @@ def run_label(
     if retry_rejected:
         config = config.model_copy(update={"max_reject_rate": 1.0})
     job = Job(input, out, config, resources, sessions)
-    run, units = _bind_units(job)
+    run, clips = planned_run(input, config, sessions)
+    bind(out, run)
+    ids = unit_ids(clips.ids(), config.clips_per_unit, run.fingerprint)
+    write_plan_tables(out, clips.planned(ids, config.clips_per_unit))
     if retry_rejected:
-        _plan_retry(job, run, units)
-    units += _retries(out, units)
+        _plan_retry(job, run, clips)
+    retries = _retries(out, clips)
     committed = committed_units(out)
     if not committed:
         # Before the first row, or `load_dataset` of a run that died would take the plan for rows.
         write_card(out)
-    pending = [unit for unit in units if unit.unit_id not in committed]
-    if pending:
-        total = sum(len(unit.clips) for unit in units)
-        done = total - sum(len(unit.clips) for unit in pending)
+    planned = dict.fromkeys(ids, config.clips_per_unit)
+    planned[ids[-1]] = len(clips) - config.clips_per_unit * (len(ids) - 1)
+    planned |= {unit.unit_id: len(unit.clips) for unit in retries}
+    if pending := planned.keys() - committed:
         progress = progress or open_progress()
-        progress.start(total, done)
+        left = sum(planned[unit_id] for unit_id in pending)
+        progress.start(sum(planned.values()), sum(planned.values()) - left)
+        units = chain(units_of(clips, ids, config.clips_per_unit), retries)
         try:
-            _label(job, pending, progress)
+            _label(job, _rows(unit for unit in units if unit.unit_id in pending), progress)
         finally:
             progress.stop()
-    write_card(out)
-    return status(out)
+    return write_card(out)
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,73 +150,68 @@ class LabelPlan:
 
 def plan_label(input: str, out: str, config: LabelConfig) -> LabelPlan:
     """What `run_label` would do. Starts and writes nothing; raises what it raises before it starts."""
-    run, clips = _planned(input, config, Sessions())
+    run, clips = planned_run(input, config, Sessions())
     require_own(out, run)
-    units, committed = plan_units(clips, config.clips_per_unit, run.fingerprint), committed_units(out)
-    units += _retries(out, units)
+    ids = unit_ids(clips.ids(), config.clips_per_unit, run.fingerprint)
+    ids += [unit.unit_id for unit in _retries(out, clips)]
+    videos = pl.concat(clips.frames(["uri", "action_class", "size_bytes"]))
     return LabelPlan(
         clips=len(clips),
-        action_classes=len({clip.action_class for clip in clips} - {None}),
-        size_bytes=sum({clip.uri: clip.size_bytes or 0 for clip in clips}.values()),
-        units=len(units),
-        pending_units=sum(unit.unit_id not in committed for unit in units),
+        action_classes=videos["action_class"].drop_nulls().n_unique(),
+        size_bytes=videos.group_by("uri").agg(pl.max("size_bytes"))["size_bytes"].sum(),
+        units=len(ids),
+        pending_units=len(set(ids) - committed_units(out)),
     )
 
 
-def _bind_units(job: Job) -> tuple[Run, list[WorkUnit]]:
-    """This run and its units, with the dataset bound to it."""
-    run, clips = _planned(job.input, job.config, job.sessions)
-    bind(job.out, run)
-    units = plan_units(clips, job.config.clips_per_unit, run.fingerprint)
-    write_plan(job.out, units)
-    return run, units
-
-
-def _planned(input: str, config: LabelConfig, sessions: Sessions) -> tuple[Run, list[Clip]]:
+def planned_run(input: str, config: LabelConfig, sessions: Sessions) -> tuple[Run, StoredClips]:
     """The run that the configuration, the models and the clips of the input make."""
     model, codec = identify(config.dynamics), identify_codec(codec_folder(config.dynamics, config.codec))
     if config.annotation.scores == "likelihood,contrast":
         model_folder(config.dynamics)  # a server scores no given action
     with closing(sessions.make_extractor(config, input_root(input))) as extractor:
-        clips = list_clips(input, config.limits, extractor.duration_s, config.roots)
+        clips = StoredClips(clip_frames(input, config.limits, extractor.duration_s, config.roots))
     run = Run(
         version=VERSION,
         config=config.model_dump(mode="json"),
         models={"dynamics": model.fingerprint},
         codec_id=codec.id,
         grid=codec.grid,
-        plan=plan_digest(clips),
+        plan=clips.digest,
     )
     return run, clips
 
 
-def _plan_retry(job: Job, run: Run, units: Sequence[WorkUnit]) -> None:
+def _plan_retry(job: Job, run: Run, clips: StoredClips) -> None:
     """Plan new units for the clips that were rejected and wait in no unit of an earlier retry."""
     committed, retry = committed_units(job.out), num_retries(job.out) + 1
     again = {end.clip_id for end in outcomes(job.out, committed) if end.status is Status.REJECTED}
-    for unit in _retries(job.out, units):
+    for unit in _retries(job.out, clips):
         if unit.unit_id not in committed:
             again -= {clip.clip_id for clip in unit.clips}
-    clips = [clip for unit in units for clip in unit.clips if clip.clip_id in again]
-    if clips:
-        write_plan(job.out, plan_units(clips, job.config.clips_per_unit, f"{run.fingerprint}/{retry}"), retry)
+    if some := [clip for clip in clips if clip.clip_id in again]:
+        write_plan(job.out, plan_units(some, job.config.clips_per_unit, f"{run.fingerprint}/{retry}"), retry)
 
 
-def _retries(out: str, units: Sequence[WorkUnit]) -> list[WorkUnit]:
+def _retries(out: str, clips: StoredClips) -> list[WorkUnit]:
     """The units of every retry, their clips where this run's input has them."""
-    clips = {clip.clip_id: clip for unit in units for clip in unit.clips}
-    return [
-        WorkUnit(unit.unit_id, tuple(clips[clip.clip_id] for clip in unit.clips))
-        for retry in range(num_retries(out))
-        for unit in read_plan(out, retry + 1)
-    ]
+    units = [unit for retry in range(num_retries(out)) for unit in read_plan(out, retry + 1)]
+    wanted = {clip.clip_id for unit in units for clip in unit.clips}
+    found = {clip.clip_id: clip for clip in clips if clip.clip_id in wanted} if wanted else {}
+    return [WorkUnit(unit.unit_id, tuple(found[clip.clip_id] for clip in unit.clips)) for unit in units]
 
 
-def _label(job: Job, pending: Sequence[WorkUnit], progress: Progress) -> None:
+def _rows(units: Iterator[WorkUnit]) -> pa.Table:
+    """The units as rows of the pipeline."""
+    parts = iter(lambda: [pack(unit.unit_id, unit) for unit in islice(units, UNITS_PER_PART)], [])
+    return pa.concat_tables([pa.concat_tables(some).combine_chunks() for some in parts])
+
+
+def _label(job: Job, pending: pa.Table, progress: Progress) -> None:
     total = Receipt()
-    left = len(pending)
+    left = pending.num_rows
     with ray_cluster() as cluster:
-        plan = plan_pools(cluster, job.resources, len(pending), weight_bytes(job.config.dynamics))
+        plan = plan_pools(cluster, job.resources, left, weight_bytes(job.config.dynamics))
         progress.note(plan.reason)
         try:
             for receipt in _receipts(job, pending, plan):
@@ -225,16 +229,15 @@ def _label(job: Job, pending: Sequence[WorkUnit], progress: Progress) -> None:
             raise
 
 
-def _receipts(job: Job, pending: Sequence[WorkUnit], plan: PoolPlan) -> Iterator[Receipt | UserError]:
+def _receipts(job: Job, pending: pa.Table, plan: PoolPlan) -> Iterator[Receipt | UserError]:
     """The receipt of each unit as it is committed, in no order, or why it cannot be."""
     _silence_ray_data()
     config, sessions, attempts = job.config, job.sessions, RemoteAttempts()
-    rows = pa.concat_tables([pack(unit.unit_id, unit) for unit in pending])
     extractor = (sessions.make_extractor, config, input_root(job.input), attempts)
     model = (sessions.load_models, config, job.resources.micro_batch, plan.label.threads, attempts)
     decode, label, write = plan.decode, plan.label, plan.write
     receipts = (
-        ray.data.from_arrow(rows, override_num_blocks=min(len(pending), MOST_BLOCKS))
+        ray.data.from_arrow(pending, override_num_blocks=min(pending.num_rows, MOST_BLOCKS))
         .map_batches(DecodeActor, fn_constructor_args=extractor, compute=_actors(decode), **_claims(decode))
         .map_batches(LabelActor, fn_constructor_args=model, compute=_actors(label), **_claims(label))
         .map_batches(WriteActor, fn_constructor_args=(job.out,), compute=_actors(write), **_claims(write))

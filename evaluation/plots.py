@@ -15,6 +15,7 @@ from evaluation.preference import Preferences
 from evaluation.study_scores import StudyScores
 from evaluation.world import CODEC, COPY, MODEL, ORACLE, VERIFIED, BestOfN, WorldScores
 from schemas.errors import ConfigError
+from schemas.estimate import Plan
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -169,6 +170,25 @@ def plot_study(scores: StudyScores, path: Path) -> None:
     axes.set_xticks(range(len(scores.criteria)), list(scores.criteria))
     axes.set(ylabel="score by people", ylim=(-1, 1))
     axes.legend(frameon=False, ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1.0))
+    figure.savefig(path)
+
+
+def plot_plan(plan: Plan, path: Path) -> None:
+    """The hours of work of each stage, and what machines of each kind would take and cost."""
+    figure, (stages, costs) = _axes(2, width=10.0)
+    hours = {stage: seconds / 3600 for stage, seconds in plan.estimate.stage_s.items()}
+    bars = stages.bar(list(hours), list(hours.values()), color=_BLUE)
+    stages.bar_label(bars, fmt="%.3g")
+    stages.set(ylabel="hours of one core" + (", to label of one GPU" if plan.estimate.gpu else ""))
+    for offer in plan.offers:
+        colour, marker = (_ORANGE, "o") if offer.spot else (_BLUE, "s")
+        costs.scatter(offer.hours, offer.cost, color=colour, marker=marker)
+        name = f" {offer.count:,} {offer.machine}{', spot' if offer.spot else ''}"
+        costs.annotate(name, (offer.hours, offer.cost), fontsize=8)
+    costs.set(xlabel="hours until all is done", ylabel="cost")
+    costs.margins(x=0.3)
+    costs.set_xlim(left=0)
+    costs.set_ylim(bottom=0)
     figure.savefig(path)
 
 

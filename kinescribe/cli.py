@@ -6,7 +6,6 @@ Knows no job's inside. What is heavy is imported by the command that needs it, s
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,11 +21,24 @@ from kinescribe.display import (
     print_models,
     print_result,
     print_scores,
+    print_status,
     printable,
     stdout_for_results,
     warn,
 )
 from kinescribe.evaluate import Dataset, Json, Seed, evaluate
+from kinescribe.options import (
+    ConfigFile,
+    Input,
+    Labeller,
+    MicroBatch,
+    Overrides,
+    Roots,
+    Scores,
+    given,
+    label_config,
+)
+from kinescribe.plan import plan
 from kinescribe.simulate import simulate
 from kinescribe.submit import jobs, submit
 from schemas.errors import ConfigError, UserError
@@ -43,16 +55,8 @@ app.add_typer(simulate, name="simulate")
 app.add_typer(evaluate, name="evaluate")
 app.add_typer(jobs, name="jobs")
 app.command(context_settings={"allow_interspersed_args": False})(submit)
+app.command()(plan)
 
-ConfigFile = Annotated[Path | None, typer.Option("--config", help="YAML file with the job's configuration.")]
-Overrides = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Override one key, e.g. keyframes.min_interval=10."),
-]
-Roots = Annotated[
-    list[str] | None,
-    typer.Option("--root", help="A folder, beside the input's own, in which its files may lie; repeatable."),
-]
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Check everything, say what would be done, and do nothing.")
 ]
@@ -99,23 +103,18 @@ def demo(
 
 @app.command()
 def label(
-    input: Annotated[str, typer.Argument(help="File, folder, glob, URL of a store, or manifest.")],
+    input: Input,
     out: Annotated[str, typer.Option(help="Folder or URL of the dataset; run again to resume.")],
     config: ConfigFile = None,
     overrides: Overrides = None,
-    dynamics: Annotated[
-        str | None, typer.Option(help="Dynamics model: 'embedded', a model's folder or MODEL@URL.")
-    ] = None,
-    scores: Annotated[
-        Literal["likelihood", "likelihood,contrast"] | None,
-        typer.Option(help="What says how good an action is."),
-    ] = None,
+    dynamics: Labeller = None,
+    scores: Scores = None,
     decode_workers: Annotated[int | None, typer.Option(help="Most decoders at once.")] = None,
     label_workers: Annotated[int | None, typer.Option(help="Most models at once.")] = None,
     label_gpus: Annotated[
         float | None, typer.Option(help="GPUs of each model, or a share of one; else its size decides.")
     ] = None,
-    micro_batch: Annotated[int | None, typer.Option(help="Pairs in one batch of the model.")] = None,
+    micro_batch: MicroBatch = None,
     root: Roots = None,
     retry_rejected: Annotated[
         bool, typer.Option("--retry-rejected", help="Try the clips again that were rejected so far.")
@@ -124,13 +123,12 @@ def label(
     as_json: Json = False,
 ) -> None:
     """Label videos: key frames, pairs, the action between them and its likelihood."""
-    from schemas.config import LabelConfig, Resources, load_config, read_config
+    from schemas.config import Resources, load_config
 
     if dry and retry_rejected:
         raise ConfigError("give one of --dry-run and --retry-rejected")
-    given = _given(**{"dynamics": dynamics, "annotation.scores": scores, "roots": root})
-    settings = load_config(LabelConfig, read_config(config), [*(overrides or []), *given])
-    speed = _given(
+    settings = label_config(config, overrides, dynamics, scores, root)
+    speed = given(
         decode_workers=decode_workers,
         label_workers=label_workers,
         label_gpus=label_gpus,
@@ -164,8 +162,8 @@ def ingest(
     """Take in triplets whose action is given: a dataset like those of `label`, to train on."""
     from schemas.config import IngestConfig, load_config, read_config
 
-    given = _given(dynamics=dynamics, roots=root)
-    settings = load_config(IngestConfig, read_config(config), [*(overrides or []), *given])
+    named = given(dynamics=dynamics, roots=root)
+    settings = load_config(IngestConfig, read_config(config), [*(overrides or []), *named])
     from labeling.ingest import run_ingest
 
     with stdout_for_results(), counted("triplets") as progress:
@@ -175,10 +173,11 @@ def ingest(
 
 @app.command()
 def status(dataset: Dataset, as_json: Json = False) -> None:
-    """Say how far a dataset is: clips kept, dropped, rejected and pending, with reasons."""
+    """Say how far a dataset is: clips kept, dropped, rejected and pending; what was planned beside it."""
     from storage import audit
+    from storage.estimate import compare
 
-    print_result(audit.status(dataset), as_json)
+    print_status(audit.status(dataset), compare(dataset), as_json)
 
 
 @app.command()
@@ -218,8 +217,8 @@ def curate(
     """Choose the likeliest triplets, the same number of each class, and write down which."""
     from schemas.config import CurateConfig, load_config
 
-    given = _given(top_k=top_k, by=by, score=score, min_score=min_score, duplicates=duplicates)
-    settings = load_config(CurateConfig, None, given + _given(min_motion=min_motion, max_motion=max_motion))
+    named = given(top_k=top_k, by=by, score=score, min_score=min_score, duplicates=duplicates)
+    settings = load_config(CurateConfig, None, named + given(min_motion=min_motion, max_motion=max_motion))
     from labeling.curate import curate as choose
 
     with counted("units") as progress:
@@ -260,8 +259,8 @@ def train(
     from schemas.training import TRAININGS
 
     shares = [f"mix.{share.strip()}" for share in mix.split(",")] if mix else []
-    given = [*_given(data=data, out=out, select=select, weights=weights), *shares]
-    settings = load_config(TRAININGS[task], read_config(config), [*(overrides or []), *given])
+    named = [*given(data=data, out=out, select=select, weights=weights), *shares]
+    settings = load_config(TRAININGS[task], read_config(config), [*(overrides or []), *named])
     with stdout_for_results():
         from cluster.train import plan_train, run_train
 
@@ -330,8 +329,8 @@ def imagine(
     if (action is None) == (steps is None):
         raise ConfigError("give one of --action, for one action, and --steps, for several")
     actions = [action] if steps is None else steps.split(";")
-    given = _given(world=world, dynamics=dynamics, actions=actions, num_samples=num, seed=seed)
-    settings = load_config(ImagineConfig, None, given + _given(temperature=temperature))
+    named = given(world=world, dynamics=dynamics, actions=actions, num_samples=num, seed=seed)
+    settings = load_config(ImagineConfig, None, named + given(temperature=temperature))
     from evaluation.imagine import imagine as draw
 
     with stdout_for_results():
@@ -350,8 +349,3 @@ def report(
 
     write_report(dataset, out, sample)
     print(out)
-
-
-def _given(**options: object) -> list[str]:
-    """The options that were given, as overrides of a configuration."""
-    return [f"{key}={json.dumps(value)}" for key, value in options.items() if value not in (None, [])]

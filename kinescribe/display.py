@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from evaluation.world import BestOfN, Mean, Score, WorldScores
     from kinescribe.demo import DemoResult
     from models.catalog import KnownModel
+    from schemas.estimate import Estimate, Plan
+    from storage.audit import DatasetStatus
+    from storage.estimate import Comparison
 
 
 @contextmanager
@@ -90,6 +93,61 @@ def print_result(result: DataclassInstance, as_json: bool) -> None:
             _print_rows(name, value)
         else:
             print(f"{name:<24}{_text(value):>12}")
+
+
+def print_status(status: DatasetStatus, compared: Comparison | None, as_json: bool) -> None:
+    """Print how far a run is, and where it was planned, what was expected of it by now."""
+    if compared is None:
+        print_result(status, as_json)
+        return
+    if as_json:
+        print(json.dumps(dataclasses.asdict(status) | dataclasses.asdict(compared)))
+        return
+    print_result(status, as_json=False)
+    planned = compared.planned
+    done = 1 - status.pending / status.clips
+    rows = [
+        f"{'triplets':<12}{planned.triplets.expected:>12,}{planned.triplets.expected * done:>12,.0f}"
+        f"{status.triplets:>12,}",
+        _compared_row("GB", planned.size_bytes / 1e9, done, compared.size_bytes / 1e9),
+    ]
+    for stage, seconds in compared.stage_s.items():
+        hours = planned.stage_s[stage] / 3600
+        rows.append(_compared_row(f"{stage}, h", hours, done, seconds / 3600))
+    print(f"{'planned':<14}{'in all':>12}{'by now':>12}{'is':>12}", *rows, sep="\n  ")
+
+
+def _compared_row(name: str, planned: float, done: float, actual: float) -> str:
+    return f"{name:<12}{planned:>12.3f}{planned * done:>12.3f}{actual:>12.3f}"
+
+
+def print_plan(plan: Plan, as_json: bool) -> None:
+    """Print what a run will give and take, and what machines for it cost."""
+    if as_json:
+        print(json.dumps(dataclasses.asdict(plan)))
+        return
+    _print_estimate(plan.estimate)
+    print(f"{'on this machine':<24}{plan.here_hours:>12.3f} h, most of it to {plan.bottleneck}")
+    rows = [
+        f"{offer.machine:<20}{'spot' if offer.spot else 'on demand':<11}{offer.count:>8,}{offer.hours:>10.2f}"
+        f"{offer.cost:>12,.2f}  {offer.bottleneck}"
+        for offer in plan.offers
+    ]
+    if rows:
+        print(f"\n{'machine':<22}{'':<11}{'number':>8}{'hours':>10}{'cost':>12}  bottleneck")
+        print(*(f"  {printable(row)}" for row in rows), sep="\n")
+    _print_rows("without an offer", [f"{name}: {why}" for name, why in plan.left_out.items()])
+
+
+def _print_estimate(estimate: Estimate) -> None:
+    triplets = estimate.triplets
+    print(f"{'clips':<24}{estimate.clips:>12,}  of which {estimate.sampled:,} were labelled")
+    print(f"{'triplets':<24}{triplets.expected:>12,}  {triplets.low:,} to {triplets.high:,} (95 %)")
+    print(f"{'rejected clips':<24}{estimate.rejected:>12.1%}")
+    print(f"{'storage':<24}{estimate.size_bytes / 1e9:>12.3f} GB")
+    for stage, seconds in estimate.stage_s.items():
+        worker = "GPU" if stage == "label" and estimate.gpu else "core"
+        print(f"{stage:<24}{seconds / 3600:>12.3f} h of one {worker}")
 
 
 def print_models(models: Sequence[KnownModel], as_json: bool) -> None:

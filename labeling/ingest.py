@@ -32,7 +32,7 @@ from schemas.dataset import triplet_schema
 from schemas.errors import InputError
 from schemas.outcomes import ClipOutcome, Receipt, receipt_of, too_many_rejects
 from schemas.version import VERSION
-from storage.audit import DatasetStatus, status
+from storage.audit import DatasetStatus
 from storage.card import write_card
 from storage.run import Run, bind, plan_digest, write_plan
 from storage.shards import committed_units, write_unit
@@ -75,8 +75,7 @@ def run_ingest(
             extracted = _extracted(pending, given, extract)
             for total in _written(out, extracted, annotator, config.max_reject_rate):
                 progress(done + total.clips, len(given))
-    write_card(out)
-    return status(out)
+    return write_card(out)
 
 
 class GivenAnnotator:

@@ -13,14 +13,18 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import islice
 from pathlib import Path, PurePosixPath
 
-from labeling.manifest import MANIFESTS, read_manifest
+import polars as pl
+
+from labeling.manifest import MANIFESTS, TIMES, read_manifest
 from labeling.units import cut_windows
 from schemas.clips import Clip, stable_id
 from schemas.config import Limits
 from schemas.errors import InputError
 from storage import uri as files
+from storage.clips import ROWS_PER_FRAME, clips_of, frame_of
 
 _EXTENSIONS = """
 3g2 3gp 264 265 asf avi divx dv f4v flv gif h264 h265 hevc ivf m1v m2t m2ts m2v m4v mj2 mjpeg mjpg mkv mov
@@ -46,14 +50,34 @@ def list_clips(
     `duration_of` probes the duration in seconds of files that are large enough to be long and may be read,
     one after another. Raises InputError where the input cannot be taken as a whole.
     """
+    return [clip for frame in clip_frames(input, limits, duration_of, roots) for clip in clips_of(frame)]
+
+
+def clip_frames(
+    input: str,
+    limits: Limits,
+    duration_of: Callable[[Clip], float | None] | None = None,
+    roots: Sequence[str] = (),
+) -> Iterator[pl.DataFrame]:
+    """What `list_clips` gives in parts (`storage.clips`): of a manifest, no clip need be an object."""
+    may_not = partial(forbidden, root=input_root(input), roots=roots)
+    for frame in _listed(input):
+        span_s = pl.col("end_s") - pl.col("start_s").fill_null(0.0)
+        is_short = frame.select((span_s <= limits.window_s).fill_null(False).all()).item()
+        yield frame if is_short else frame_of(_windowed(list(clips_of(frame)), may_not, limits, duration_of))
+
+
+def _listed(input: str) -> Iterator[pl.DataFrame]:
+    """The clips as the input names them. Raises InputError where there are none."""
+    num_clips = 0
     try:
-        clips = list(_clips(absolute_input(input)))
+        for frame in _frames(absolute_input(input)):
+            num_clips += len(frame)
+            yield frame
     except OSError as error:
         raise InputError(f"{input} cannot be listed: {error}; check its name and your permissions") from error
-    if not clips:
+    if not num_clips:
         raise InputError(f"{input} holds no video; give a file, folder, glob, URL or manifest with some")
-    may_not = partial(forbidden, root=input_root(input), roots=roots)
-    return list(_windowed(clips, may_not, limits, duration_of))
 
 
 def input_root(input: str) -> str:
@@ -108,20 +132,26 @@ def is_below(uri: str, root: str) -> bool:
     return uri == root or uri.startswith(root.rstrip("/") + "/")
 
 
-def _clips(input: str) -> Iterator[Clip]:
+def _frames(input: str) -> Iterator[pl.DataFrame]:
     root = input_root(input)
     if _is_manifest(input):
-        yield from _manifest_clips(input, root)
-    elif _is_glob(input):
+        yield from _manifest_frames(input, root)
+        return
+    clips = _file_clips(_found(input, root), root)
+    while some := list(islice(clips, ROWS_PER_FRAME)):
+        yield frame_of(some)
+
+
+def _found(input: str, root: str) -> list[files.FileInfo]:
+    """The files that are clips."""
+    if _is_glob(input):
         matches = files.glob_pattern(input).match
-        found = [info for info in files.list_files(root) if matches(info.uri)]
-        yield from _file_clips(found, root)
-    elif files.is_file(input):
-        yield from _file_clips(list(files.list_files(input)), root)
-    elif files.is_local(input) and not Path(input).exists():
+        return [info for info in files.list_files(root) if matches(info.uri)]
+    if files.is_file(input):
+        return list(files.list_files(input))
+    if files.is_local(input) and not Path(input).exists():
         raise InputError(f"{input} does not exist; check its spelling")
-    else:
-        yield from _file_clips([info for info in files.list_files(root) if _is_taken(info, root)], root)
+    return [info for info in files.list_files(root) if _is_taken(info, root)]
 
 
 def _is_taken(info: files.FileInfo, root: str) -> bool:
@@ -158,11 +188,21 @@ def _class_of(relative: str) -> str | None:
     return folders[0] if len(folders) == 1 and folders[0] not in SPLITS else None
 
 
-def _manifest_clips(manifest: str, root: str) -> Iterator[Clip]:
-    for uri, action_class, start_s, end_s, clip_id in read_manifest(manifest).iter_rows():
-        absolute = uri_in(root, uri)
-        relative = relative_uri(absolute, root)
-        yield Clip(clip_id or stable_id(relative, start_s, end_s), absolute, action_class, start_s, end_s)
+def _manifest_frames(manifest: str, root: str) -> Iterator[pl.DataFrame]:
+    for rows in read_manifest(manifest).iter_slices(ROWS_PER_FRAME):
+        uris = [uri_in(root, uri) for uri in rows["uri"].to_list()]
+        places = zip(uris, *(rows[name].to_list() for name in (*TIMES, "id")), strict=True)
+        ids = [
+            clip_id or stable_id(relative_uri(uri, root), start_s, end_s)
+            for uri, start_s, end_s, clip_id in places
+        ]
+        yield rows.select(
+            pl.Series("clip_id", ids),
+            pl.Series("uri", uris),
+            "action_class",
+            *TIMES,
+            pl.lit(None, pl.Int64).alias("size_bytes"),
+        )
 
 
 def uri_in(root: str, uri: str) -> str:

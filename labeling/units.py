@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from itertools import islice
 
 from schemas.clips import Clip, WorkUnit, stable_id
 
@@ -30,8 +31,19 @@ def cut_windows(clip: Clip, duration_s: float | None, window_s: float) -> list[C
 
 def plan_units(clips: Sequence[Clip], clips_per_unit: int, fingerprint: str) -> list[WorkUnit]:
     """The clips in order, `clips_per_unit` to a unit; a unit's id is a hash of the run and its clips."""
+    ids = unit_ids((clip.clip_id for clip in clips), clips_per_unit, fingerprint)
+    return list(units_of(clips, ids, clips_per_unit))
+
+
+def unit_ids(clip_ids: Iterable[str], clips_per_unit: int, fingerprint: str) -> list[str]:
+    """The ids of the units that `plan_units` makes of the clips with these ids."""
+    remaining = iter(clip_ids)
     return [
-        WorkUnit(stable_id(fingerprint, *(clip.clip_id for clip in some)), some)
-        for first in range(0, len(clips), clips_per_unit)
-        if (some := tuple(clips[first : first + clips_per_unit]))
+        stable_id(fingerprint, *some) for some in iter(lambda: tuple(islice(remaining, clips_per_unit)), ())
     ]
+
+
+def units_of(clips: Iterable[Clip], ids: Sequence[str], clips_per_unit: int) -> Iterator[WorkUnit]:
+    """The units with these ids, as many clips in memory as one has."""
+    remaining = iter(clips)
+    return (WorkUnit(unit_id, tuple(islice(remaining, clips_per_unit))) for unit_id in ids)

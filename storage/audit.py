@@ -18,6 +18,7 @@ from schemas.errors import DatasetError
 from schemas.outcomes import ClipOutcome, Status
 from storage import uri
 from storage.run import (
+    clips_by_unit,
     num_retries,
     plan_digest,
     plan_uri,
@@ -54,7 +55,7 @@ class CheckResult:
 
 def status(dataset: str) -> DatasetStatus:
     """How far the run has come. Raises DatasetError where the folder is no dataset or is damaged."""
-    planned = read_plan_columns(dataset, ["unit_id"])["unit_id"].to_pylist()
+    planned = clips_by_unit(dataset)
     committed = committed_units(dataset)
     statuses: Counter[Status] = Counter()
     reasons: Counter[str] = Counter()
@@ -65,11 +66,11 @@ def status(dataset: str) -> DatasetStatus:
         if end.reason is not None:
             reasons[end.reason.value] += 1
     return DatasetStatus(
-        clips=len(planned),
+        clips=planned.total(),
         kept=statuses[Status.KEPT],
         dropped=statuses[Status.DROPPED],
         rejected=statuses[Status.REJECTED],
-        pending=sum(unit not in committed for unit in planned),
+        pending=sum(clips for unit, clips in planned.items() if unit not in committed),
         triplets=triplets,
         reasons=dict(sorted(reasons.items())),
     )
@@ -103,18 +104,19 @@ def check(dataset: str) -> CheckResult:
     for num_rows, found in uri.concurrently(lambda unit: _audit_unit(dataset, unit), units):
         triplets += num_rows
         problems += found
-    tries = [read_plan_columns(dataset, ["unit_id"], retry)["unit_id"].to_pylist() for retry in retries]
+    tries = [clips_by_unit(dataset, retry) for retry in retries]
     problems += _pending(tries, done)
-    return CheckResult(ok=not problems, clips=len(tries[0]), triplets=triplets, problems=problems)
+    return CheckResult(ok=not problems, clips=tries[0].total(), triplets=triplets, problems=problems)
 
 
-def _pending(tries: Sequence[Sequence[str]], done: Set[str]) -> Iterator[str]:
-    """What is left to do, from the unit of each clip of the plan and of each retry."""
+def _pending(tries: Sequence[Counter[str]], done: Set[str]) -> Iterator[str]:
+    """What is left to do, from the clips of each unit of the plan and of each retry."""
     pending, again = (
-        sum(unit not in done for units in some for unit in units) for some in (tries[:1], tries[1:])
+        sum(clips for units in some for unit, clips in units.items() if unit not in done)
+        for some in (tries[:1], tries[1:])
     )
     if pending:
-        yield f"{pending} of {len(tries[0])} clips are pending; run the same command again to resume"
+        yield f"{pending} of {tries[0].total()} clips are pending; run the same command again to resume"
     if again:
         yield f"{again} rejected clips are yet to be tried again; run the same command again to resume"
 

@@ -43,11 +43,12 @@ settled both.
 """
 
 
-def write_card(dataset: str) -> None:
-    """Write README.md anew from what the folder holds now."""
-    run = read_run(dataset)
-    text = card(run, status(dataset), title=dataset.rstrip("/").rpartition("/")[2])
+def write_card(dataset: str) -> DatasetStatus:
+    """Write README.md anew from what the folder holds now, and say how far it is."""
+    run, counts = read_run(dataset), status(dataset)
+    text = card(run, counts, title=dataset.rstrip("/").rpartition("/")[2])
     uri.replace(uri.join(dataset, "README.md"), text.encode())
+    return counts
 
 
 def card(run: dict[str, Any], counts: DatasetStatus, title: str) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -36,7 +37,7 @@ PLAN_SCHEMA = pa.schema(
     ]
 )
 RUN = "run.json"
-UNITS_PER_BATCH = 4096
+LINES_PER_BATCH = UNITS_PER_BATCH = 4096
 ABSENT = "(absent)"
 ANOTHER_INPUT = (
     "the input: its files, classes, windows or their order are not those that this folder was begun with"
@@ -121,22 +122,36 @@ def read_run(dataset: str) -> dict[str, Any]:
 
 def plan_digest(clips: Iterable[Clip]) -> str:
     """A hash of the clips in their order; not of where the corpus lies, so that it may move."""
+    return digest_rows((clip.clip_id, clip.action_class, clip.start_s, clip.end_s) for clip in clips)
+
+
+def digest_rows(rows: Iterable[tuple[str, str | None, float | None, float | None]]) -> str:
+    """The same of clips' ids, classes and times."""
     digest = hashlib.blake2b(digest_size=16)
-    for clip in clips:
-        digest.update(f"{clip.clip_id}\t{clip.action_class}\t{clip.start_s}\t{clip.end_s}\n".encode())
+    lines = (
+        f"{clip_id}\t{action_class}\t{start_s}\t{end_s}\n" for clip_id, action_class, start_s, end_s in rows
+    )
+    while some := "".join(islice(lines, LINES_PER_BATCH)):
+        digest.update(some.encode())
     return digest.hexdigest()
 
 
 def write_plan(dataset: str, units: Sequence[WorkUnit], retry: int = 0) -> None:
     """Record the clips of a run with their units, unless that was done already; or those of its nth retry."""
+    remaining = iter(units)
+    parts = iter(lambda: list(islice(remaining, UNITS_PER_BATCH)), [])
+    write_plan_tables(dataset, (pa.table(_plan_columns(some), schema=PLAN_SCHEMA) for some in parts), retry)
+
+
+def write_plan_tables(dataset: str, tables: Iterable[pa.Table], retry: int = 0) -> None:
+    """As `write_plan`, from the plan's rows in parts."""
     target = plan_uri(dataset, retry)
     if uri.exists(target):
         return
     sink = pa.BufferOutputStream()
     with pq.ParquetWriter(sink, PLAN_SCHEMA, compression="zstd") as writer:
-        remaining = iter(units)
-        while some := list(islice(remaining, UNITS_PER_BATCH)):
-            writer.write_table(pa.table(_plan_columns(some), schema=PLAN_SCHEMA))
+        for rows in tables:
+            writer.write_table(rows)
     uri.create(target, sink.getvalue().to_pybytes(), aside=uri.join(dataset, ".tmp"))
 
 
@@ -157,15 +172,25 @@ def read_plan(dataset: str, retry: int = 0) -> Iterator[WorkUnit]:
 def read_plan_columns(dataset: str, columns: Sequence[str], retry: int = 0) -> pa.Table:
     """Some columns of the plan of a run or of its nth retry, one row per clip, in order."""
     with _plan_file(dataset, retry) as path:
-        return pq.read_table(path).select(list(columns))
+        return pq.read_table(path, columns=list(columns)).select(list(columns))
 
 
 def planned_units(dataset: str) -> dict[str, int]:
     """The ids of all units in order, and of which retry they are; 0 for the first try."""
     units: dict[str, int] = {}
     for retry in range(num_retries(dataset) + 1):
-        units |= dict.fromkeys(read_plan_columns(dataset, ["unit_id"], retry)["unit_id"].to_pylist(), retry)
+        units |= dict.fromkeys(clips_by_unit(dataset, retry), retry)
     return units
+
+
+def clips_by_unit(dataset: str, retry: int = 0) -> Counter[str]:
+    """The ids of the units of a run or of its nth retry in order, and how many clips each has."""
+    clips: Counter[str] = Counter()
+    with _plan_file(dataset, retry) as path, pq.ParquetFile(path) as plan:
+        for batch in plan.iter_batches(columns=["unit_id"]):
+            counts = batch.column(0).value_counts()
+            clips.update(dict(zip(*(part.to_pylist() for part in counts.flatten()), strict=True)))
+    return clips
 
 
 def _plan_columns(units: Sequence[WorkUnit]) -> dict[str, list[Any]]:

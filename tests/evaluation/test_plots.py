@@ -12,6 +12,7 @@ from evaluation.plots import (
     plot_aurora,
     plot_best_of_n,
     plot_labels,
+    plot_plan,
     plot_preferences,
     plot_study,
     plot_world,
@@ -21,6 +22,7 @@ from evaluation.preference import Preferences
 from evaluation.study_scores import CriterionScores, StudyScores
 from evaluation.world import BestOfN, Mean, Score, WorldScores
 from schemas.errors import ConfigError
+from schemas.estimate import Estimate, Interval, Offer, Plan
 
 
 def labels(path: Path) -> None:
@@ -58,7 +60,14 @@ def study(path: Path) -> None:
     plot_study(StudyScores(1, 9, 0, criteria), path)
 
 
-@pytest.mark.parametrize("draw", [labels, world, best_of_n, preferences, aurora, study])
+def plan(path: Path) -> None:
+    stage_s = {"decode": 3600.0, "label": 7200.0, "write": 36.0}
+    estimate = Estimate("run", 9, 1, 2, 0.0, Interval(9, 8, 10), 1000, stage_s, False, 3.0)
+    offers = (Offer("big", True, 2, 0.5, 1.0, "label"), Offer("big", False, 1, 1.0, 2.0, "label"))
+    plot_plan(Plan(estimate, 1.0, "label", offers, {}), path)
+
+
+@pytest.mark.parametrize("draw", [labels, world, best_of_n, preferences, aurora, study, plan])
 def test_a_plot_is_a_picture_with_something_on_it(draw: Callable[[Path], None], tmp_path: Path):
     draw(tmp_path / "plot.png")
     pixels = np.asarray(Image.open(tmp_path / "plot.png").convert("RGB"))

@@ -1,0 +1,188 @@
+"""What labelling will take, from a sample of the clips: decisions over frozen data.
+
+Knows neither Ray nor files, and not how a sample was labelled: what was measured is given as numbers.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from cluster.resources import ClusterResources, plan_pools
+from schemas.clips import Clip
+from schemas.config import Resources
+from schemas.estimate import Estimate, Interval, Machine, Offer, Plan
+
+STAGES = ("decode", "label", "write")
+CONFIDENCE = 0.95
+MOST_STRATA = 10
+CLIPS_PER_STRATUM = 5
+"""Of the sample, at the least: the spread within a stratum must be seen."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stratum:
+    """Clips of about one size: how many the input has, and the places of those in the sample."""
+
+    num_clips: int
+    sampled: tuple[int, ...]
+
+    @property
+    def weight(self) -> float:
+        """How many clips of the input one of the sample stands for."""
+        return self.num_clips / len(self.sampled)
+
+
+@dataclass(frozen=True, slots=True)
+class MeasuredUnit:
+    """A unit of the sample: the places of its clips, and what it took and gave, by name."""
+
+    clips: tuple[int, ...]
+    values: Mapping[str, float]
+
+
+def clip_sizes(clips: Iterable[Clip]) -> list[float]:
+    """Bytes of each clip, 0 where they are unknown; of a window, its share of the file's."""
+    windows = Counter(clip.uri for clip in clips if clip.start_s is not None)
+    return [(clip.size_bytes or 0) / (windows[clip.uri] or 1) for clip in clips]
+
+
+def draw_sample(sizes: Sequence[float], num: int, seed: int) -> list[Stratum]:
+    """`num` clips at random, the same share of the small ones as of the large ones."""
+    num = min(num, len(sizes))
+    num_strata = max(1, min(MOST_STRATA, num // CLIPS_PER_STRATUM))
+    random = np.random.default_rng(seed)
+    by_size = np.array_split(np.argsort(sizes, kind="stable"), num_strata)
+    counts = [len(part) for part in np.array_split(np.arange(num), num_strata)]
+    return [
+        Stratum(len(places), tuple(sorted(random.choice(places, count, replace=False).tolist())))
+        for places, count in zip(by_size, counts, strict=True)
+    ]
+
+
+def expected_triplets(strata: Sequence[Stratum], triplets: Mapping[int, int]) -> Interval:
+    """Of the whole input, from those of each sampled clip: Student's interval of a stratified sample."""
+    from scipy.stats import t  # takes a second to import
+
+    expected = variance = 0.0
+    for stratum in strata:
+        found = [triplets[place] for place in stratum.sampled]
+        expected += stratum.weight * sum(found)
+        if len(found) < stratum.num_clips:
+            seen = len(found) / stratum.num_clips
+            variance += (1 - seen) * stratum.num_clips**2 * statistics.variance(found) / len(found)
+    freedom = max(1, len(triplets) - len(strata))
+    half = t.ppf((1 + CONFIDENCE) / 2, freedom) * math.sqrt(variance)
+    # What was found is there.
+    low = max(sum(triplets.values()), expected - half)
+    return Interval(round(expected), round(low), round(expected + half))
+
+
+def scaled(strata: Sequence[Stratum], units: Sequence[MeasuredUnit]) -> dict[str, float]:
+    """The values of all units for the whole input: a clip stands for as many as its stratum says."""
+    weights = {place: stratum.weight for stratum in strata for place in stratum.sampled}
+    totals: Counter[str] = Counter()
+    for unit in units:
+        weight = statistics.mean(weights[place] for place in unit.clips)
+        for name, value in unit.values.items():
+            totals[name] += weight * value
+    return dict(totals)
+
+
+def working_time(estimate: Estimate, cluster: ClusterResources) -> tuple[float, str]:
+    """Seconds from the first unit's start to the last one's end, and the stage that decides them.
+
+    A stage takes as long as its workers need for every unit, one after another, and all of them no less
+    than the cores need for all the work. Before and after it works, other stages have a unit of theirs.
+    """
+    pools = plan_pools(cluster, Resources(), estimate.units)
+    workers = dict(zip(STAGES, (pools.decode, pools.label, pools.write), strict=True))
+    # An actor has a share of a GPU, or several cores: of its work, that much is done at once.
+    unit_s = {
+        stage: estimate.stage_s[stage] / estimate.units / (pool.gpus or pool.threads)
+        for stage, pool in workers.items()
+    }
+    stage_s = {
+        stage: math.ceil(estimate.units / pool.workers) * unit_s[stage] for stage, pool in workers.items()
+    }
+    slowest = max(stage_s, key=lambda stage: stage_s[stage])
+    longest_s, around_s = stage_s[slowest], sum(unit_s.values()) - unit_s[slowest]
+    on_cores = {
+        stage: seconds for stage, seconds in estimate.stage_s.items() if stage != "label" or not estimate.gpu
+    }
+    if (cores_s := sum(on_cores.values()) / cluster.cpus) > longest_s:
+        longest_s, slowest = cores_s, max(on_cores, key=lambda stage: on_cores[stage])
+    return longest_s + around_s, slowest
+
+
+def plan_run(
+    estimate: Estimate, here: ClusterResources, machines: Sequence[Machine], deadline_h: float | None
+) -> Plan:
+    """How long it takes here, and the fewest machines of each kind alone that keep the deadline, or one."""
+    working_s, bottleneck = working_time(estimate, here)
+    found: list[Offer] = []
+    left_out: dict[str, str] = {}
+    for machine in machines:
+        for spot in (False, True) if machine.spot_price_per_hour is not None else (False,):
+            one = _offer(estimate, machine, spot, deadline_h)
+            if isinstance(one, Offer):
+                found.append(one)
+            else:
+                left_out[f"{machine.name}, spot" if spot else machine.name] = one
+    return Plan(estimate, (estimate.startup_s + working_s) / 3600, bottleneck, tuple(found), left_out)
+
+
+def _offer(estimate: Estimate, machine: Machine, spot: bool, deadline_h: float | None) -> Offer | str:
+    """An offer, or why there is none."""
+    if estimate.gpu != bool(machine.gpus):
+        return f"the sample was labelled {'on' if estimate.gpu else 'without'} a GPU; plan on such a machine"
+    rate = machine.interruptions_per_hour or 0.0 if spot else 0.0
+    if rate * lost_hours(estimate, machine) >= 1:
+        return "it is interrupted more often than it finishes a unit"
+
+    def hours(count: int) -> float:
+        return machine_hours(estimate, machine, count, rate)
+
+    count = 1
+    if deadline_h is not None:
+        # More machines than units have nothing to do.
+        counts = range(1, estimate.units + 1)
+        count += bisect_left(counts, True, key=lambda count: hours(count) <= deadline_h)
+        if count > estimate.units:
+            return f"however many there are, it takes {hours(estimate.units):.2g} hours"
+    price = machine.spot_price_per_hour if spot else machine.price_per_hour
+    assert price is not None
+    _, bottleneck = working_time(estimate, resources_of(machine, count))
+    return Offer(machine.name, spot, count, hours(count), count * hours(count) * price, bottleneck)
+
+
+def machine_hours(estimate: Estimate, machine: Machine, count: int, interruptions_per_hour: float) -> float:
+    """How long so many machines run: start-up, work, and the work that interruptions cost.
+
+    With `lost` hours an interruption, a machine works for the share 1 - rate x lost of its time.
+    """
+    working_s, _ = working_time(estimate, resources_of(machine, count))
+    useful = 1 - interruptions_per_hour * lost_hours(estimate, machine)
+    return startup_hours(estimate, machine) + working_s / 3600 / useful
+
+
+def lost_hours(estimate: Estimate, machine: Machine) -> float:
+    """What an interruption costs a machine at the most: the unit that each worker is at, and a new start."""
+    return startup_hours(estimate, machine) + sum(estimate.stage_s.values()) / estimate.units / 3600
+
+
+def startup_hours(estimate: Estimate, machine: Machine) -> float:
+    """From the request until the models are loaded."""
+    return machine.boot_minutes / 60 + estimate.startup_s / 3600
+
+
+def resources_of(machine: Machine, count: int) -> ClusterResources:
+    """What a cluster of so many machines has."""
+    memory_bytes = int(machine.memory_gib * 2**30)
+    return ClusterResources(count * machine.cpus, count * machine.gpus, count * memory_bytes)

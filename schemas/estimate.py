@@ -1,0 +1,97 @@
+"""What a labelling run is expected to take and to give, and what machines for it cost."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Self
+
+from pydantic import Field, model_validator
+
+from schemas.config import Config, Positive
+
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class Machine(Config):
+    """A kind of machine that can be rented, at the prices that the user found for it."""
+
+    name: str
+    cpus: Positive
+    gpus: Annotated[int, Field(ge=0)]
+    memory_gib: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    boot_minutes: NotNegative
+    """From the request until Ray runs on it."""
+    price_per_hour: NotNegative
+    spot_price_per_hour: NotNegative | None = None
+    interruptions_per_hour: NotNegative | None = None
+    """How often a spot machine is taken away, per hour that it runs."""
+
+    @model_validator(mode="after")
+    def _spot_is_whole(self) -> Self:
+        if (self.spot_price_per_hour is None) != (self.interruptions_per_hour is None):
+            raise ValueError("give both spot_price_per_hour and interruptions_per_hour, or none of them")
+        return self
+
+
+class Machines(Config):
+    """The file of `kinescribe plan --machines`."""
+
+    machines: Annotated[tuple[Machine, ...], Field(min_length=1)]
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """What is expected of a number, and the 95 % interval around it."""
+
+    expected: int
+    low: int
+    high: int
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """What a whole run takes and gives, from a sample of its clips.
+
+    `stage_s` is the seconds that one core (to label, one GPU where `gpu`) would work in all.
+    """
+
+    fingerprint: str
+    """Of the run that is planned."""
+    clips: int
+    units: int
+    sampled: int
+    """Clips in the sample."""
+    rejected: float
+    """Expected share of the clips."""
+    triplets: Interval
+    size_bytes: int
+    stage_s: Mapping[str, float]
+    gpu: bool
+    startup_s: float
+    """Until the models are loaded, on a machine that runs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """So many machines of a kind label everything in so many hours, at this cost."""
+
+    machine: str
+    spot: bool
+    count: int
+    hours: float
+    cost: float
+    bottleneck: str
+    """The stage that more or faster machines would have to speed up first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """An estimate, the time on the machine that made it, and what others would take."""
+
+    estimate: Estimate
+    here_hours: float
+    bottleneck: str
+    offers: tuple[Offer, ...]
+    left_out: Mapping[str, str]
+    """Machines that get no offer, and why."""

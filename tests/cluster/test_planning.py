@@ -1,0 +1,153 @@
+from dataclasses import replace
+
+import pytest
+
+from cluster.planning import (
+    MeasuredUnit,
+    Stratum,
+    clip_sizes,
+    draw_sample,
+    expected_triplets,
+    plan_run,
+    scaled,
+    working_time,
+)
+from cluster.resources import ClusterResources
+from schemas.clips import Clip
+from schemas.estimate import Estimate, Interval, Machine
+
+GIB = 1 << 30
+ESTIMATE = Estimate(
+    fingerprint="run",
+    clips=160,
+    units=10,
+    sampled=32,
+    rejected=0.0,
+    triplets=Interval(800, 700, 900),
+    size_bytes=10**9,
+    stage_s={"decode": 3600.0, "label": 32400.0, "write": 0.0},
+    gpu=False,
+    startup_s=0.0,
+)
+MACHINE = Machine(
+    name="small",
+    cpus=1,
+    gpus=0,
+    memory_gib=64,
+    boot_minutes=6,
+    price_per_hour=2,
+    spot_price_per_hour=1,
+    interruptions_per_hour=0.5,
+)
+HERE = ClusterResources(1, 0, 64 * GIB)
+
+
+def offers(machine=MACHINE, deadline_h=None, estimate=ESTIMATE):
+    """By whether the machine is a spot one: number, hours and cost."""
+    plan = plan_run(estimate, HERE, [machine], deadline_h)
+    found = {offer.spot: (offer.count, round(offer.hours, 3), round(offer.cost, 3)) for offer in plan.offers}
+    return found, dict(plan.left_out)
+
+
+def test_a_sample_has_the_same_share_of_small_clips_as_of_large_ones():
+    strata = draw_sample([float(size) for size in range(100)], 20, seed=0)
+    assert [(stratum.num_clips, len(stratum.sampled)) for stratum in strata] == [(25, 5)] * 4
+    for first, stratum in zip((0, 25, 50, 75), strata, strict=True):
+        assert len(set(stratum.sampled)) == 5
+        assert set(stratum.sampled) <= set(range(first, first + 25))
+
+
+def test_a_sample_is_drawn_by_its_seed():
+    sizes = [1.0] * 100
+    assert draw_sample(sizes, 20, seed=0) == draw_sample(sizes, 20, seed=0)
+    assert draw_sample(sizes, 20, seed=0) != draw_sample(sizes, 20, seed=1)
+
+
+@pytest.mark.parametrize("num_clips", [1, 2, 7, 23])
+def test_a_sample_of_more_than_all_is_all(num_clips):
+    strata = draw_sample([1.0] * num_clips, 1000, seed=0)
+    assert sorted(place for stratum in strata for place in stratum.sampled) == list(range(num_clips))
+    assert all(stratum.weight == 1 for stratum in strata)
+
+
+def test_a_window_has_its_share_of_the_files_bytes():
+    windows = [Clip(str(start), "long.mp4", start_s=start, size_bytes=300) for start in (0.0, 60.0, 120.0)]
+    assert clip_sizes([*windows, Clip("whole", "short.mp4", size_bytes=50), Clip("unknown", "x.mp4")]) == [
+        *[100, 100, 100],
+        50,
+        0,
+    ]
+
+
+def test_triplets_are_expected_by_stratum_and_the_interval_is_students():
+    """Of ten clips, two with 1 and 3 were seen; of five clips, all, with four.
+
+    10 x 2 + 4 = 24. The variance is (1 - 2/10) x 10^2 x 2 / 2 = 80, and t for 7 - 2 = 5 is 2.571: 24 +- 23.0;
+    eight triplets were seen.
+    """
+    strata = [Stratum(10, (0, 1)), Stratum(5, (2, 3, 4, 5, 6))]
+    found = dict(enumerate([1, 3, 0, 1, 1, 1, 1]))
+    assert expected_triplets(strata, found) == Interval(24, 8, 47)
+
+
+def test_where_all_clips_were_labelled_the_number_is_known():
+    assert expected_triplets([Stratum(3, (0, 1, 2))], {0: 0, 1: 5, 2: 1}) == Interval(6, 6, 6)
+
+
+def test_values_of_units_are_scaled_by_what_their_clips_stand_for():
+    strata = [Stratum(10, (0, 1)), Stratum(4, (2, 3))]
+    units = [MeasuredUnit((0, 1), {"label": 3.0}), MeasuredUnit((1, 2), {"label": 1.0, "rejected": 2})]
+    assert scaled(strata, units) == {"label": 3.0 * 5 + 1.0 * 3.5, "rejected": 7.0}
+
+
+def test_where_the_cores_do_all_the_work_they_decide():
+    """Four cores: 4 actors label, 2 decode. 408 s of work take 102 s, more than the 80 s of two rounds."""
+    estimate = replace(ESTIMATE, units=8, stage_s={"decode": 80.0, "label": 320.0, "write": 8.0})
+    assert working_time(estimate, ClusterResources(4, 0, 64 * GIB)) == (102 + 11, "label")
+
+
+@pytest.mark.parametrize(
+    ("cpus", "gpus", "expected"),
+    [(16, 2, (50 * 10 + 14, "label")), (2, 1, (100 * 13 + 11, "decode"))],
+)
+def test_with_gpus_the_slowest_pool_decides(cpus, gpus, expected):
+    stage_s = {"decode": 1300.0, "label": 1000.0, "write": 100.0}
+    estimate = replace(ESTIMATE, units=100, stage_s=stage_s, gpu=True)
+    assert working_time(estimate, ClusterResources(cpus, gpus, 64 * GIB)) == expected
+
+
+def test_the_time_here_is_that_of_starting_and_of_the_work():
+    plan = plan_run(replace(ESTIMATE, startup_s=360.0), HERE, [], None)
+    assert (round(plan.here_hours, 3), plan.bottleneck) == (10.2, "label")
+
+
+def test_a_spot_machine_pays_for_the_work_that_is_lost():
+    """10.1 h of work after 0.1 h of booting. An interruption loses a unit's hour and 0.1 h: 0.45 is left."""
+    found, left_out = offers()
+    assert found == {False: (1, 10.2, 20.4), True: (1, 22.544, 22.544)}
+    assert left_out == {}
+
+
+def test_a_deadline_gets_the_fewest_machines_that_keep_it():
+    assert offers(deadline_h=10.2)[0][False] == (1, 10.2, 20.4)
+    assert offers(deadline_h=6)[0][False] == (2, 5.2, 20.8)
+    assert offers(deadline_h=5.1)[0][False][0] == 3
+
+
+def test_a_deadline_before_a_unit_is_done_cannot_be_kept():
+    found, left_out = offers(deadline_h=0.5)
+    assert found == {}
+    assert left_out["small"] == "however many there are, it takes 1.2 hours"
+
+
+def test_a_machine_that_is_interrupted_before_it_finishes_a_unit_gets_no_offer():
+    found, left_out = offers(MACHINE.model_copy(update={"interruptions_per_hour": 1.0}))
+    assert found.keys() == {False}
+    assert left_out == {"small, spot": "it is interrupted more often than it finishes a unit"}
+
+
+def test_what_was_not_measured_is_not_offered():
+    _, left_out = offers(MACHINE.model_copy(update={"gpus": 1, "spot_price_per_hour": None}))
+    assert left_out["small"] == "the sample was labelled without a GPU; plan on such a machine"
+    _, left_out = offers(estimate=replace(ESTIMATE, gpu=True))
+    assert left_out["small"] == "the sample was labelled on a GPU; plan on such a machine"
