@@ -28,19 +28,22 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_edit(tmp_path_factory.mktemp("edit"))
 
 
-@pytest.mark.parametrize("sees", ["codes", "images"])
-def test_any_dynamics_model_chooses_among_what_it_imagines(sees: str, world: Path, tmp_path: Path):
+@pytest.mark.parametrize(("sees", "num_steps"), [("codes", 2), ("images", 1)])
+def test_any_dynamics_model_chooses_among_what_it_imagines(
+    sees: str, num_steps: int, world: Path, tmp_path: Path
+):
     dynamics, image = tmp_path / "dynamics", tmp_path / "source.png"
     if sees == "codes":
         tiny_vlm().save(dynamics)
     else:
         tiny_chat("llava", dynamics)
     Image.fromarray(texture(0, 48, 40)).save(image)
-    steps = "; ".join(SENTENCES[:2])
+    steps = "; ".join(SENTENCES[:num_steps])
     models = ("--world", world, "--dynamics", dynamics, "--out", tmp_path / "imagined")
     run("imagine", "--source", image, "--steps", steps, "-n", 3, *models)
     record = json.loads((tmp_path / "imagined" / "imagined.json").read_text())
     assert record["codec"] is None
+    assert len(record["steps"]) == num_steps
     for step in record["steps"]:
         assert len(set(step["scores"])) > 1, step
         assert step["best"] == step["scores"].index(max(step["scores"]))

@@ -34,24 +34,22 @@ def image() -> Image.Image:
     return Image.fromarray(texture(0, 48, 40))
 
 
-def test_imagined_targets_differ_and_are_a_function_of_the_seed(model: EditDiffusion, image: Image.Image):
+def test_imagined_targets_differ_and_are_a_function_of_seed_source_and_action(
+    model: EditDiffusion, image: Image.Image
+):
     source = model.encode(image)
-    three, again, other = (model.imagine(source, SENTENCES[0], 3, seed) for seed in (5, 5, 6))
+    three = model.imagine(source, SENTENCES[0], 3, seed=5)
     assert three.shape == (3, 4, LATENT_SIDE, LATENT_SIDE)
-    np.testing.assert_array_equal(three, again)
-    assert all(np.abs(one - two).mean() > 0.1 for one, two in [(three[0], three[1]), (three[0], other[0])])
+    assert np.abs(three[0] - three[1]).mean() > 0.1
     # Sample i is the same whatever shares its batch.
-    np.testing.assert_allclose(model.imagine(source, SENTENCES[0], 1, 5)[0], three[0], rtol=0.01, atol=0.01)
-
-
-def test_what_is_imagined_depends_on_source_and_action(model: EditDiffusion, image: Image.Image):
-    source = model.encode(image)
-    one, other_action, other_source = (
-        model.imagine(*given, num_samples=1, seed=0)
-        for given in [(source, SENTENCES[0]), (source, SENTENCES[1]), (-source, SENTENCES[0])]
-    )
-    assert np.abs(one - other_action).max() > 1e-3
-    assert np.abs(one - other_source).max() > 1e-3
+    (again,) = model.imagine(source, SENTENCES[0], 1, seed=5)
+    np.testing.assert_allclose(again, three[0], rtol=0.01, atol=0.01)
+    for changed in [
+        (source, SENTENCES[0], 1, 6),
+        (source, SENTENCES[1], 1, 5),
+        (-source, SENTENCES[0], 1, 5),
+    ]:
+        assert np.abs(model.imagine(*changed)[0] - again).max() > 0.03
 
 
 def test_frames_are_its_autoencoders_latent_images(model: EditDiffusion, folder: Path, image: Image.Image):

@@ -196,7 +196,7 @@ def test_a_resumed_fine_tune_is_the_undisturbed_one_and_opens_with_diffusers(
 def test_a_whole_fine_tune_learns_and_leaves_text_and_autoencoder_as_they_are(
     edit: Callable[..., WorldTraining], folder: Path
 ):
-    config = edit(steps=40, lora=None, log_every=10, evaluate_every=40, checkpoint_every=40, batch=8)
+    config = edit(steps=40, lora=None, log_every=10, evaluate_every=40, checkpoint_every=40)
     TrainSession(config, lambda _: None, print).run()
     losses = [line["loss"] for line in curve(config)]
     assert losses[-1] < losses[0] - 0.1, losses
