@@ -197,6 +197,7 @@ def num_machines(head):
 @pytest.mark.ray
 @pytest.mark.slow
 @pytest.mark.long
+@pytest.mark.timeout(900)
 def test_machines_come_for_what_a_run_has_to_do_and_go_after_it(model_folder, start_driver, tmp_path):
     clips = write_files(tmp_path / "clips", 24)
     with ray_head(num_cpus=0, machines=MACHINES) as head:
