@@ -21,6 +21,7 @@ import math
 import os
 import platform
 import resource
+import shutil
 import socket
 import subprocess
 import sys
@@ -34,9 +35,14 @@ from typing import Any
 import polars as pl
 import pyarrow.parquet as pq
 
+from cluster.label import Sessions, run_label
+from cluster.sample import estimate_run
+from evaluation.clips import write_clips
 from schemas.clips import Clip, ExtractedClip
 from schemas.config import LabelConfig, Resources
 from schemas.outcomes import ClipOutcome, DropReason, Receipt, Status
+from storage.run import planned_units
+from storage.shards import committed_units, unit_uri
 
 CONFIG = LabelConfig()
 ROWS = 1_000_000
@@ -103,8 +109,6 @@ class StubExtractor:
 
 def run(manifest: str, out: str, num_units: int) -> Meter:
     """A run until so many units are committed."""
-    from cluster.label import Sessions, run_label
-
     meter = Meter(num_units)
     try:
         run_label(manifest, out, CONFIG, Resources(), meter, Sessions(StubExtractor))
@@ -119,8 +123,6 @@ def plan(manifest: str, out: str) -> dict[str, float]:
 
 
 def list_units(dataset: str) -> dict[str, float]:
-    from storage.shards import committed_units
-
     return {"units": len(committed_units(dataset))}
 
 
@@ -136,10 +138,6 @@ def schedule(manifest: str, out: str, num_units: str) -> dict[str, float]:
 
 def service(num_clips: str) -> dict[str, float]:
     """Seconds that one core is at a unit, measured by a real run."""
-    from cluster.label import Sessions
-    from cluster.sample import estimate_run
-    from evaluation.clips import write_clips
-
     with tempfile.TemporaryDirectory() as folder:
         write_clips(Path(folder), int(num_clips), "test", 0)
         source, num = f"{folder}/clips", int(num_clips)
@@ -188,9 +186,6 @@ def measure(side: str, *arguments: object) -> dict[str, float]:
 
 def commit_units(dataset: str) -> int:
     """Objects without content for 90 % of the planned units; only their names are asked for."""
-    from storage.run import planned_units
-    from storage.shards import unit_uri
-
     units = list(planned_units(dataset))
     done = units[: int(COMMITTED * len(units))]
     Path(dataset, "data").mkdir()
@@ -209,7 +204,8 @@ def planning(folder: Path, sizes: Sequence[int], resumed: int) -> dict[str, list
         if size <= resumed:
             done = commit_units(out)
             found["resume"].append({"clips": size, "committed": done} | measure("plan", manifest, out))
-        subprocess.run(["rm", "-r", out, manifest], check=True)
+        manifest.unlink()
+        shutil.rmtree(out)
     return found
 
 
