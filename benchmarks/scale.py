@@ -1,11 +1,16 @@
 """The driver of `kinescribe label` at scale: planning, resuming, listing and scheduling; one line of JSON.
 
-Each figure is of a process of its own: seconds, and the peak of its resident memory. `plan` lists a
-manifest and binds a new dataset to it; `resume` does so where 90 % of the units are committed; `list` asks
-an S3 server, also a process, which units are; `schedule` sends units through Ray to sessions that do
-nothing, so that what is left is what Ray and the driver take for one. How many workers a driver keeps busy
-follows from what a unit takes on this machine (a short real run, `cluster/sample.py`). `growth` is the
-exponent of the time: 1 is linear.
+Each row is of a process of its own: seconds on the wall, seconds of its processor (the better figure where
+others use the machine too), and the peak of its resident memory.
+
+- `plan` lists a manifest and binds a new dataset to it: all that a run does before its first unit.
+- `resume` is the same where 90 % of the units are committed.
+- `list` asks an S3 server, also a process, which units are committed.
+- `schedule` has so many clips pending in Ray, of which some units go through sessions that do nothing: what
+  is left is what Ray and the driver take for a unit, and what they hold for those that wait.
+
+`growth` is the exponent over the sizes: 1 is linear, and 0 is a unit that costs the same however many wait.
+How many label actors one driver keeps busy follows from what they take for a unit here (a short real run).
 """
 
 from __future__ import annotations
@@ -16,6 +21,7 @@ import math
 import os
 import platform
 import resource
+import shutil
 import socket
 import subprocess
 import sys
@@ -29,9 +35,14 @@ from typing import Any
 import polars as pl
 import pyarrow.parquet as pq
 
+from cluster.label import Sessions, run_label
+from cluster.sample import estimate_run
+from evaluation.clips import write_clips
 from schemas.clips import Clip, ExtractedClip
 from schemas.config import LabelConfig, Resources
 from schemas.outcomes import ClipOutcome, DropReason, Receipt, Status
+from storage.run import planned_units
+from storage.shards import committed_units, unit_uri
 
 CONFIG = LabelConfig()
 ROWS = 1_000_000
@@ -56,25 +67,30 @@ def write_manifest(path: Path, num_clips: int) -> None:
     writer.close()
 
 
-class Planned(Exception):
-    """Everything before the first unit is done."""
+class Enough(Exception):
+    """What was to be measured is over."""
 
 
 class Meter:
-    """A `Progress` that notes when units were committed, or stops before the first of them."""
+    """A `Progress` that notes when units were committed, and ends the run after `num_units`."""
 
-    def __init__(self, only_plan: bool) -> None:
-        self.only_plan = only_plan
-        self.committed: list[float] = []
+    def __init__(self, num_units: int) -> None:
+        self.num_units = num_units
+        self.wall, self.processor = list[float](), list[float]()
 
     def start(self, total: int, done: int) -> None:
-        if self.only_plan:
-            raise Planned(f"{done} of {total}")
+        self._end_if_enough()
 
     def note(self, text: str) -> None: ...
     def stop(self) -> None: ...
     def update(self, receipt: Receipt) -> None:
-        self.committed.append(time.perf_counter())
+        self.wall.append(time.perf_counter())
+        self.processor.append(time.process_time())
+        self._end_if_enough()
+
+    def _end_if_enough(self) -> None:
+        if len(self.wall) == self.num_units:
+            raise Enough
 
 
 class StubExtractor:
@@ -91,43 +107,37 @@ class StubExtractor:
         )
 
 
-def plan(manifest: str, out: str) -> dict[str, float]:
-    """Everything that a run does before its first unit."""
-    from cluster.label import Sessions, run_label
-
-    meter, started = Meter(only_plan=True), time.perf_counter()
+def run(manifest: str, out: str, num_units: int) -> Meter:
+    """A run until so many units are committed."""
+    meter = Meter(num_units)
     try:
         run_label(manifest, out, CONFIG, Resources(), meter, Sessions(StubExtractor))
-    except Planned:
-        return {"seconds": time.perf_counter() - started}
-    raise AssertionError("nothing was left to do")
+    except Enough:
+        return meter
+    raise AssertionError(f"there were no {num_units} units")
+
+
+def plan(manifest: str, out: str) -> dict[str, float]:
+    run(manifest, out, 0)
+    return {}
 
 
 def list_units(dataset: str) -> dict[str, float]:
-    from storage.shards import committed_units
-
-    started = time.perf_counter()
-    units = committed_units(dataset)
-    return {"seconds": time.perf_counter() - started, "units": len(units)}
+    return {"units": len(committed_units(dataset))}
 
 
-def schedule(manifest: str, out: str) -> dict[str, float]:
-    """The rate of the last two thirds of the units, so that what starts up does not count."""
-    from cluster.label import Sessions, run_label
-
-    meter = Meter(only_plan=False)
-    run_label(manifest, out, CONFIG, Resources(), meter, Sessions(StubExtractor))
-    steady = meter.committed[len(meter.committed) // 3 :]
-    seconds = (steady[-1] - steady[0]) / (len(steady) - 1)
-    return {"seconds": seconds * len(meter.committed), "ms_per_unit": 1000 * seconds}
+def schedule(manifest: str, out: str, num_units: str) -> dict[str, float]:
+    """Milliseconds for each of the last two thirds of the units, so that what starts up does not count."""
+    meter = run(manifest, out, int(num_units))
+    steady = {"ms_per_unit": meter.wall, "driver_ms_per_unit": meter.processor}
+    first = len(meter.wall) // 3
+    return {
+        name: 1000 * (times[-1] - times[first]) / (len(times) - 1 - first) for name, times in steady.items()
+    }
 
 
 def service(num_clips: str) -> dict[str, float]:
     """Seconds that one core is at a unit, measured by a real run."""
-    from cluster.label import Sessions
-    from cluster.sample import estimate_run
-    from evaluation.clips import write_clips
-
     with tempfile.TemporaryDirectory() as folder:
         write_clips(Path(folder), int(num_clips), "test", 0)
         source, num = f"{folder}/clips", int(num_clips)
@@ -158,12 +168,13 @@ SIDES: dict[str, Callable[..., dict[str, float]]] = {
 
 
 def run_side(side: str, arguments: Sequence[str]) -> None:
-    """What a child does. Where others use the machine, its processor time says what the wall's would be."""
-    before = time.process_time()
+    """What a child does."""
+    before, started = time.process_time(), time.perf_counter()
     figures = SIDES[side](*arguments)
+    figures["seconds"] = time.perf_counter() - started
     figures["cpu_s"] = time.process_time() - before
     figures["peak_gib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 20)
-    print(json.dumps({name: round(value, 4) for name, value in figures.items()}))
+    print(json.dumps({name: round(value, 3) for name, value in figures.items()}))
 
 
 def measure(side: str, *arguments: object) -> dict[str, float]:
@@ -175,9 +186,6 @@ def measure(side: str, *arguments: object) -> dict[str, float]:
 
 def commit_units(dataset: str) -> int:
     """Objects without content for 90 % of the planned units; only their names are asked for."""
-    from storage.run import planned_units
-    from storage.shards import unit_uri
-
     units = list(planned_units(dataset))
     done = units[: int(COMMITTED * len(units))]
     Path(dataset, "data").mkdir()
@@ -196,17 +204,17 @@ def planning(folder: Path, sizes: Sequence[int], resumed: int) -> dict[str, list
         if size <= resumed:
             done = commit_units(out)
             found["resume"].append({"clips": size, "committed": done} | measure("plan", manifest, out))
-        subprocess.run(["rm", "-r", out, manifest], check=True)
+        manifest.unlink()
+        shutil.rmtree(out)
     return found
 
 
-def scheduling(folder: Path, sizes: Sequence[int]) -> list[dict[str, float]]:
+def scheduling(folder: Path, sizes: Sequence[int], num_units: int) -> list[dict[str, float]]:
     found = []
     for size in sizes:
-        manifest = folder / f"{size}.parquet"
+        manifest, out = folder / f"{size}.parquet", folder / f"ray-{size}"
         write_manifest(manifest, size)
-        units = math.ceil(size / CONFIG.clips_per_unit)
-        found.append({"clips": size, "units": units} | measure("schedule", manifest, folder / f"ray-{size}"))
+        found.append({"clips": size, "scheduled": num_units} | measure("schedule", manifest, out, num_units))
     return found
 
 
@@ -242,10 +250,10 @@ def s3_server(sizes: Sequence[int]) -> Generator[None]:
         server.wait()
 
 
-def growth(rows: Sequence[dict[str, float]], size: str) -> float:
-    """The exponent of the time from the smallest to the largest size."""
+def growth(rows: Sequence[dict[str, float]], size: str, figure: str) -> float:
+    """The exponent of a figure from the smallest to the largest size."""
     first, last = rows[0], rows[-1]
-    return round(math.log(last["seconds"] / first["seconds"]) / math.log(last[size] / first[size]), 2)
+    return round(math.log(last[figure] / first[figure]) / math.log(last[size] / first[size]), 2)
 
 
 def draw(figures: dict[str, Any], path: Path) -> None:
@@ -257,36 +265,37 @@ def draw(figures: dict[str, Any], path: Path) -> None:
     labels = {
         "plan": "plan",
         "resume": "resume at 90 %",
-        "schedule": "units through Ray",
         "list": "list units on S3",
+        "schedule": "units in Ray",
     }
     for name, label in labels.items():
         rows = figures[name]
         sizes = [row.get("clips", row.get("units", 0) * CONFIG.clips_per_unit) for row in rows]
-        left.plot(
-            sizes, [row["seconds"] for row in rows], "o-", label=f"{label}, growth {figures['growth'][name]}"
-        )
+        if name != "schedule":
+            left.plot(
+                sizes, [row["cpu_s"] for row in rows], "o-", label=f"{label}: {figures['growth'][name]}"
+            )
         right.plot(sizes, [row["peak_gib"] for row in rows], "o-", label=label)
-    left.set(ylabel="seconds", yscale="log")
+    left.set(ylabel="seconds of the processor", yscale="log")
+    left.legend(frameon=False, title="exponent of growth")
     right.set(ylabel="peak memory of the driver, GiB", ylim=(0, None))
+    right.legend(frameon=False)
     for axes in (left, right):
         axes.set(xlabel=f"clips, {CONFIG.clips_per_unit} to a unit", xscale="log")
         axes.spines[["top", "right"]].set_visible(False)
-        axes.legend(frameon=False)
     figure.suptitle(figures["machine"])
     figure.savefig(path)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "--plan", nargs="+", type=int, default=[100_000, 300_000, 1_000_000, 10_000_000], help="clips"
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--resume", type=int, default=1_000_000, help="the most clips to resume")
-    parser.add_argument("--list", nargs="+", type=int, default=[10_000, 30_000, 100_000], help="units on S3")
-    parser.add_argument(
-        "--schedule", nargs="+", type=int, default=[8_000, 16_000, 32_000], help="clips through Ray"
-    )
+    parser.add_argument("--plan", nargs="+", type=int, default=[10**5, 3 * 10**5, 10**6, 10**7], help="clips")
+    parser.add_argument("--resume", type=int, default=10**6, help="the most clips to resume")
+    parser.add_argument("--list", nargs="+", type=int, default=[10**4, 3 * 10**4, 10**5], help="units on S3")
+    parser.add_argument("--schedule", nargs="+", type=int, default=[10**4, 10**5, 10**6], help="clips in Ray")
+    parser.add_argument("--units", type=int, default=300, help="units that go through Ray")
     parser.add_argument("--service", type=int, default=64, help="simulated clips of the real run")
     parser.add_argument("--plot", type=Path)
     options = parser.parse_args()
@@ -294,13 +303,15 @@ def main() -> None:
     figures: dict[str, Any] = {"benchmark": "scale", "machine": machine}
     with tempfile.TemporaryDirectory(prefix="kinescribe-") as folder:
         figures |= planning(Path(folder), options.plan, options.resume)
-        figures["schedule"] = scheduling(Path(folder), options.schedule)
+        figures["schedule"] = scheduling(Path(folder), options.schedule, options.units)
     figures["list"] = listing(options.list)
-    sizes = {"plan": "clips", "resume": "clips", "schedule": "units", "list": "units"}
-    figures["growth"] = {name: growth(figures[name], size) for name, size in sizes.items()}
+    figures["growth"] = {name: growth(figures[name], "clips", "cpu_s") for name in ("plan", "resume")} | {
+        "list": growth(figures["list"], "units", "cpu_s"),
+        "schedule": growth(figures["schedule"], "clips", "driver_ms_per_unit"),
+    }
     figures["service"] = measure("service", options.service)
-    busy_s = figures["service"]["label_s"]
-    figures["label_workers_kept_busy"] = int(1000 * busy_s / figures["schedule"][-1]["ms_per_unit"])
+    driver_s = figures["schedule"][-1]["driver_ms_per_unit"] / 1000
+    figures["label_actors_kept_busy"] = int(figures["service"]["label_s"] / driver_s)
     print(json.dumps(figures))
     if options.plot:
         draw(figures, options.plot)
