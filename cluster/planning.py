@@ -101,7 +101,7 @@ def working_time(estimate: Estimate, cluster: ClusterResources) -> tuple[float, 
     A stage takes as long as its workers need for every unit, one after another, and all of them no less
     than the cores need for all the work. Before and after it works, other stages have a unit of theirs.
     """
-    pools = plan_pools(cluster, Resources(), estimate.units)
+    pools = plan_pools(cluster, Resources(), estimate.units, estimate.model_bytes)
     workers = dict(zip(STAGES, (pools.decode, pools.label, pools.write), strict=True))
     # An actor has a share of a GPU, or several cores: of its work, that much is done at once.
     unit_s = {

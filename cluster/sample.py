@@ -23,6 +23,7 @@ from cluster.planning import STAGES, MeasuredUnit, clip_sizes, draw_sample, expe
 from cluster.resources import ClusterResources, plan_pools
 from labeling.inputs import input_root
 from labeling.manifest import COLUMNS, TIMES
+from models.identity import weight_bytes
 from schemas.clips import Clip, WorkUnit
 from schemas.config import LabelConfig, Resources
 from schemas.errors import ConfigError
@@ -81,6 +82,7 @@ def estimate_run(
         size_bytes=round(totals["size_bytes"]),
         stage_s={stage: totals[stage] for stage in STAGES},
         gpu=measured.cluster.gpus > 0,
+        model_bytes=weight_bytes(config.dynamics),
         startup_s=measured.startup_s,
     )
     return estimate, measured.cluster
@@ -101,7 +103,7 @@ def _label_sample(
         run_label(manifest, dataset, config, resources, sessions=sessions)
     units = list(read_plan(dataset))
     footers = [read_footer(unit_uri(dataset, unit.unit_id)) for unit in units]
-    label = plan_pools(cluster, resources, len(units)).label
+    label = plan_pools(cluster, resources, len(units), weight_bytes(config.dynamics)).label
     places = {clip.clip_id: place for place, clip in sample.items()}
     return _Measured(
         [

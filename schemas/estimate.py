@@ -68,6 +68,8 @@ class Estimate:
     size_bytes: int
     stage_s: Mapping[str, float]
     gpu: bool
+    model_bytes: int
+    """Of the labelling model's weights."""
     startup_s: float
     """Until the models are loaded, on a machine that runs."""
 
