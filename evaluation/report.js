@@ -188,8 +188,9 @@ const narrow = (id, value) => {
 
 fill();
 choose();
-for (const id of ["text", "class", "least", "most", "order"]) byId(id).addEventListener("input", choose);
-for (const id of ["view", "heat"]) byId(id).addEventListener("input", show);
+for (const id of ["text", "least", "most"]) byId(id).addEventListener("input", choose);
+for (const id of ["class", "order"]) byId(id).addEventListener("change", choose);
+for (const id of ["view", "heat"]) byId(id).addEventListener("change", show);
 byId("filters").addEventListener("submit", (event) => event.preventDefault());
 byId("clear").addEventListener("click", () => {
   byId("filters").reset();

@@ -326,8 +326,8 @@ def test_pairs_are_chosen_and_looked_at_in_a_browser(tmp_path: Path):
         reader = Reader(browser, tmp_path / "report.html")
         chosen_by_text_class_score_and_order(reader)
         looked_at_before_after_and_under_heat(reader)
-        reader.browser.find_element(By.CSS_SELECTOR, "[data-text='move 3']").click()
-        assert reader.actions()[0] == "move 3"
+        reader.browser.find_element(By.CSS_SELECTOR, "[data-text='move 12']").click()
+        assert reader.actions() == ["move 12"]
         assert browser.switch_to.active_element.get_attribute("id") == "text"
         reader.browser.find_element(By.CSS_SELECTOR, "[data-class='run']").click()
         assert reader.find("found").text == "15 of 30 pairs"
