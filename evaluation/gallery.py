@@ -68,9 +68,12 @@ def gallery(rows: pads.Dataset, chosen: pl.DataFrame) -> Gallery:
     max_bytes = MAX_FRAME_BYTES // max(1, 2 * len(chosen))
     grid = json.loads(rows.schema.metadata[b"kinescribe.codec"])["grid"]
     ids = {str(name): some["triplet_id"] for (name,), some in chosen.group_by(OBJECT)}
-    units = (unit for unit in rows.get_fragments() if unit.path in ids)
-    read = uri.concurrently(lambda unit: list(_pairs(unit, ids[unit.path], max_bytes, grid)), units)
-    found = sorted((pair for unit in read for pair in unit), key=itemgetter("id"))
+
+    def read(unit: pads.Fragment) -> list[dict[str, Any]]:
+        return list(_pairs(unit, ids[unit.path], max_bytes, grid))
+
+    units = uri.concurrently(read, (unit for unit in rows.get_fragments() if unit.path in ids))
+    found = sorted((pair for unit in units for pair in unit), key=itemgetter("id"))
     places: dict[str, int] = {}
     for pair in found:
         for name in ("source", "target", "heat"):
@@ -90,7 +93,11 @@ def _pairs(
     unit: pads.Fragment, ids: pl.Series, max_bytes: int, grid: tuple[int, int]
 ) -> Iterator[dict[str, Any]]:
     """The chosen pairs of a unit, with their pictures as data URIs."""
-    shrunk = cache(lambda image: encoded(thumbnail(image, max_bytes), "webp"))
+
+    @cache
+    def shrunk(image: bytes) -> str:
+        return encoded(thumbnail(image, max_bytes), "webp")
+
     chosen = pc.field("triplet_id").isin(pa.array(ids.to_list(), pa.string()))
     for row in unit.to_table(columns=list(SHOWN), filter=chosen).to_pylist():
         logprob, tokens = row["action_logprob"], row["action_tokens"]

@@ -109,11 +109,14 @@ const slider = (pair) => {
   return [frame];
 };
 
+// Without the sign that a value just below zero would keep.
+const fixed = (value, digits) => value.toFixed(digits).replace(/^-(0\.?0*)$/, "$1");
+
 const said = (score, tokens, motion) =>
   [
-    score !== null && `score ${score.toFixed(3)}`,
+    score !== null && `score ${fixed(score, 3)}`,
     tokens !== null && `${tokens} ${tokens === 1 ? "token" : "tokens"}`,
-    motion !== null && `motion ${motion.toFixed(1)} px`,
+    motion !== null && `motion ${fixed(motion, 1)} px`,
   ]
     .filter(Boolean)
     .join(" · ");

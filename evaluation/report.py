@@ -8,7 +8,7 @@ its own.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -54,7 +54,7 @@ def write_report(dataset: str, out: Path, sample: int = SAMPLE, imagined: Sequen
 
 
 @contextmanager
-def readable(dataset: str) -> Iterator[None]:
+def readable(dataset: str) -> Generator[None]:
     """What cannot be read in the block is a DatasetError."""
     try:
         yield

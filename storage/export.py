@@ -58,7 +58,7 @@ def export_hub(
     clips: set[str] = set()
     num_triplets = 0
     tables = _tables(dataset, select, progress)
-    for index, shard in enumerate(_shards(tables, lambda table: table.nbytes, shard_bytes)):
+    for index, shard in enumerate(_shards(tables, _nbytes, shard_bytes)):
         rows = pa.concat_tables(shard)
         clips |= set(rows["clip_id"].to_pylist())
         num_triplets += len(rows)
@@ -110,6 +110,10 @@ def _extension(image: bytes) -> str:
 
 def _size(files: Mapping[str, bytes]) -> int:
     return sum(map(len, files.values()))
+
+
+def _nbytes(table: pa.Table) -> int:
+    return table.nbytes
 
 
 def _shards(items: Iterable[Item], size: Callable[[Item], int], shard_bytes: int) -> Iterator[list[Item]]:
