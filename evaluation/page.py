@@ -1,6 +1,7 @@
 """A page that needs no other file: a template with its style and script inside, and no other may run.
 
-Whatever is put into a page is escaped by the template. Knows nothing of what the pages show.
+Every page extends `page.html`, whose content security policy says so. Whatever is put into a page is escaped
+by the template. Knows nothing of what the pages show.
 """
 
 from __future__ import annotations
