@@ -4,6 +4,8 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 PIP := .venv/bin/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt
 
 .PHONY: setup demo test test-slow test-long chaos check fuzz bench science embedded clean
+# Two at a time on two cores, each with one of torch's threads, or they would wait for each other.
+PYTEST := OMP_NUM_THREADS=1 pytest --numprocesses 2 --dist loadgroup
 .DEFAULT_GOAL := test
 
 setup: .venv/installed
@@ -21,10 +23,10 @@ demo: setup
 	kinescribe demo --out out/demo
 
 test: setup
-	pytest -m 'not slow'
+	$(PYTEST) -m 'not slow'
 
 test-slow: setup
-	pytest -m 'slow and not long'
+	$(PYTEST) -m 'slow and not long'
 
 test-long: setup
 	pytest -m long

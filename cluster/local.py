@@ -5,6 +5,7 @@ Knows nothing of what runs on it. Ends only what it started.
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import os
 import secrets
@@ -12,7 +13,8 @@ import shutil
 import socket
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -28,6 +30,8 @@ DEFAULTS = {
     # Ray's C++ half writes to the driver's stderr past every Python logger, in the middle of the progress.
     "RAY_BACKEND_LOG_LEVEL": "fatal",
 }
+FOLDER = "kinescribe."
+"""What the names of the folders of our own Rays begin with."""
 ANSWER_TIMEOUT_S = 10.0
 LONGEST_SOCKET_FOLDER = 40
 """A Unix socket's path has at most 107 bytes, of which Ray's own part takes up to 66."""
@@ -46,13 +50,40 @@ def ray_cluster() -> Iterator[ClusterResources]:
             yield _resources()
     else:
         _ensure_token()
-        folder = tempfile.mkdtemp(prefix="kinescribe-", dir=_socket_folder())
+        # Ray opens its own folder to everybody; the one around it stays closed.
+        with _own_folder() as folder, _connected(include_dashboard=False, _temp_dir=f"{folder}/r"):
+            yield _resources()
+
+
+@contextmanager
+def _own_folder() -> Iterator[str]:
+    """A folder that is removed in the end; those of runs that were killed before are removed now.
+
+    A lock that dies with its process tells them apart, taken before the folder has the name to look for.
+    """
+    parent = _socket_folder()
+    for left in Path(parent).glob(f"{FOLDER}*"):
+        with suppress(OSError), _locked(left):  # held by a run that lives, or not ours to open
+            shutil.rmtree(left, ignore_errors=True)
+    unnamed = tempfile.mkdtemp(prefix=".ks-", dir=parent)
+    folder = f"{parent}/{FOLDER}{unnamed[-8:]}"
+    with _locked(unnamed):
+        Path(unnamed).rename(folder)
         try:
-            # Ray opens its own folder to everybody; the one around it stays closed.
-            with _connected(include_dashboard=False, _temp_dir=f"{folder}/r"):
-                yield _resources()
+            yield folder
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _locked(folder: str | Path) -> Iterator[None]:
+    """Raises BlockingIOError where another process holds the folder's lock."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager
@@ -111,7 +142,7 @@ def _descriptor_silenced(descriptor: int) -> Iterator[None]:
 
 def _socket_folder() -> str:
     folder = os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()
-    return folder if len(folder) + len("/kinescribe-xxxxxxxx/r") <= LONGEST_SOCKET_FOLDER else "/tmp"
+    return folder if len(folder) + len(f"/{FOLDER}xxxxxxxx/r") <= LONGEST_SOCKET_FOLDER else "/tmp"
 
 
 def _resources() -> ClusterResources:

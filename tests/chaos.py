@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import random
+import re
 import subprocess
 import sys
 import tempfile
@@ -25,6 +26,7 @@ import psutil
 from schemas.outcomes import Status
 from storage.audit import check, outcomes
 from storage.shards import committed_units, scan
+from tests.processes import below
 from tests.tiny_vlm import tiny_vlm
 from tests.videos import pan, write_video
 
@@ -145,7 +147,7 @@ def _kill(driver: subprocess.Popen[bytes], kind: str, delay_s: float, seen: set[
     while driver.poll() is None:
         processes = _processes(driver)
         seen.update(processes)
-        victims = [process for process in processes if _is_kind(process, kind)]
+        victims = below(driver.pid, re.escape(VICTIMS[kind]))
         if victims and deadline is None:
             deadline = time.monotonic() + delay_s
         if victims and deadline and time.monotonic() >= deadline:
@@ -163,13 +165,6 @@ def _processes(driver: subprocess.Popen[bytes]) -> list[psutil.Process]:
         return [psutil.Process(driver.pid), *psutil.Process(driver.pid).children(recursive=True)]
     except psutil.NoSuchProcess:
         return []
-
-
-def _is_kind(process: psutil.Process, kind: str) -> bool:
-    try:
-        return VICTIMS[kind] in " ".join(process.cmdline())
-    except psutil.Error:
-        return False
 
 
 def _rows(dataset: Path) -> dict[str, dict[str, object]]:

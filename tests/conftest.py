@@ -21,6 +21,13 @@ settings.register_profile("kinescribe", deadline=None)
 settings.load_profile("kinescribe")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Of tests that run side by side, those of a file share its fixtures, and one process has all of Ray."""
+    for item in items:
+        group = "ray" if item.get_closest_marker("ray") else str(item.path)
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
 @pytest.fixture(scope="session")
 def s3_endpoint() -> Iterator[str]:
     """A moto server; inside the test process it would be out of reach of other processes."""

@@ -3,13 +3,13 @@
 import psutil
 import pytest
 
+from tests.processes import below
 from tests.tiny_vlm import tiny_vlm
 
 
 def ray_processes(driver):
     """The processes of a driver's Ray but its agents, which see only after a minute that it is gone."""
-    children = psutil.Process(driver.pid).children(recursive=True)
-    return [child for child in children if "agent" not in " ".join(child.cmdline()).lower()]
+    return below(driver.pid, "(?i)^((?!agent).)*$")
 
 
 @pytest.fixture

@@ -1,8 +1,8 @@
 import os
-import re
 import stat
 import subprocess
 import sys
+import tempfile
 from contextlib import suppress
 from http.client import BadStatusLine, HTTPConnection
 from pathlib import Path
@@ -13,7 +13,8 @@ import psutil
 import pytest
 import ray
 
-from cluster.local import ray_cluster
+from cluster.local import _own_folder, ray_cluster
+from tests.processes import below
 
 ROOT = Path(__file__).parents[2]
 GUEST = """
@@ -51,6 +52,27 @@ def test_an_address_where_nobody_listens_is_an_error_of_the_user():
     assert "ConfigError: RAY_ADDRESS=127.0.0.1:1: no cluster of Ray answers" in guest.stderr
 
 
+KILLED = """
+import os, signal
+from cluster.local import _own_folder
+with _own_folder() as folder:
+    print(folder, flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_the_folder_of_a_run_that_was_killed_goes_with_the_next_and_that_of_one_alive_stays(monkeypatch):
+    folder = tempfile.mkdtemp(prefix="k", dir="/tmp")
+    monkeypatch.setenv("RAY_TMPDIR", folder)
+    with _own_folder() as alive:
+        killed = subprocess.run([sys.executable, "-c", KILLED], cwd=ROOT, capture_output=True, text=True)
+        left = Path(killed.stdout.strip())
+        assert {str(one) for one in Path(folder).iterdir()} == {alive, str(left)}
+        with _own_folder() as own:
+            assert {str(one) for one in Path(folder).iterdir()} == {alive, own}
+    Path(folder).rmdir()
+
+
 METHODS = (
     "NodeInfoGcsService/GetAllNodeInfo",
     "NodeManagerService/GetNodeStats",
@@ -62,12 +84,7 @@ METHODS = (
 
 
 def ray_processes():
-    found = []
-    for one in psutil.Process().children(recursive=True):
-        with suppress(psutil.NoSuchProcess):  # Ray ends workers that have nothing to do
-            if re.search("/ray/|^ray::", " ".join(one.cmdline())):
-                found.append(one)
-    return found
+    return below(os.getpid(), "/ray/|^ray::")
 
 
 def listening() -> set[Any]:
@@ -126,7 +143,7 @@ def test_the_token_is_in_no_file_and_on_no_command_line(ray_here, ray_folder):
 
 @pytest.mark.ray
 def test_its_folder_is_closed_to_others_and_short_enough_for_sockets(ray_here, ray_folder):
-    sessions = list(Path(ray_folder).glob("kinescribe-*"))
+    sessions = list(Path(ray_folder).glob("kinescribe.*"))
     assert {stat.S_IMODE(session.stat().st_mode) for session in sessions} == {0o700}
     sockets = [path for session in sessions for path in session.rglob("*") if path.is_socket()]
     assert sockets

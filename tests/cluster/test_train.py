@@ -6,7 +6,6 @@ import sys
 import time
 from pathlib import Path
 
-import psutil
 import pytest
 import torch
 
@@ -16,6 +15,7 @@ from models.registry import load_model
 from schemas.config import CurateConfig
 from schemas.errors import ConfigError, DatasetError, ModelError
 from schemas.training import DynamicsTraining, TrainConfig, WorldTraining
+from tests.processes import below
 from tests.tiny_triplets import LABELLED, write_triplets
 from tests.tiny_vlm import tiny_vlm
 from tests.training_curve import curve, exported
@@ -63,12 +63,6 @@ def assert_same_run(one: TrainConfig, other: TrainConfig) -> None:
     load_model(str(Path(one.out) / "export"))
 
 
-def train_workers(driver: psutil.Process) -> list[psutil.Process]:
-    """Of the Ray that this driver started, and of no other."""
-    below = driver.children(recursive=True)
-    return [process for process in below if "RayTrainWorker" in " ".join(process.cmdline())]
-
-
 @pytest.mark.ray
 @pytest.mark.slow
 def test_a_run_that_lost_a_worker_is_the_undisturbed_one_and_is_known_when_finished(undisturbed, tmp_path):
@@ -77,7 +71,7 @@ def test_a_run_that_lost_a_worker_is_the_undisturbed_one_and_is_known_when_finis
 
     def progress(metrics) -> None:
         if metrics["step"] == 48 and 48 not in steps:
-            os.kill(train_workers(psutil.Process())[0].pid, signal.SIGKILL)
+            below(os.getpid(), "RayTrainWorker")[0].kill()
         steps.append(metrics["step"])
 
     export = run_train(config, progress)
@@ -112,7 +106,7 @@ def test_the_same_command_goes_on_where_its_driver_was_killed(undisturbed, end_d
         wait_for_step(config, 0, driver)
         # Workers outlive their driver for seconds, in which these would train to the end, as they would while
         # somebody looks for them.
-        workers = train_workers(psutil.Process(driver.pid))
+        workers = below(driver.pid, "RayTrainWorker")
         wait_for_step(config, 24, driver)
         for worker in workers:
             worker.suspend()
