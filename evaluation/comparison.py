@@ -6,7 +6,7 @@ of, and no more of a dataset than it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from storage.run import read_run
 from storage.shards import scan
 
 NUM_CLASSES = 24
+Limits = Callable[[pl.Series], tuple[float, float]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +105,7 @@ def _settings(first: Side, second: Side) -> list[tuple[str, Any, Any]]:
     return [(key, one, other) for key, one, other in rows if one != other]
 
 
-def _histograms(sides: Sequence[Side], column: str, limits: Any) -> list[Histogram | None]:
+def _histograms(sides: Sequence[Side], column: str, limits: Limits) -> list[Histogram | None]:
     """Of each of the two, with the same limits."""
     shared = limits(pl.concat([side.table[column] for side in sides]))
     return [histogram(side.table[column], shared) for side in sides]
