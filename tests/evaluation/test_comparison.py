@@ -2,14 +2,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from selenium.webdriver.common.by import By
 
 from evaluation.comparison import write_comparison
 from labeling.units import plan_units
 from schemas.errors import DatasetError
 from storage.run import bind, write_plan
 from storage.shards import unit_uri, write_unit
-from tests.browser import chromium
+from tests.browser import Reader, chromium
 from tests.tiny_dataset import build, clip, outcome, row, run_of, table
 
 
@@ -75,8 +74,7 @@ def test_both_actions_of_a_pair_stand_below_it_in_a_browser(tmp_path: Path):
     write(tmp_path / "other", ["jump", "walk", "stand"])
     compared(tmp_path / "one", tmp_path / "other")
     with chromium(tmp_path) as browser:
-        browser.get((tmp_path / "page.html").as_uri())
-        browser.find_element(By.ID, "text").send_keys("walk")
-        (pair,) = browser.find_elements(By.CSS_SELECTOR, ".pair")
-        assert [line.text for line in pair.find_elements(By.TAG_NAME, "h3")] == ["run <b>fast</b>", "walk"]
-        assert [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []
+        reader = Reader(browser, tmp_path / "page.html")
+        reader.find("text").send_keys("walk")
+        assert [line.text for line in reader.all(".pair h3")] == ["run <b>fast</b>", "walk"]
+        assert reader.refused() == []

@@ -11,11 +11,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from PIL import Image
-from selenium.webdriver import ActionChains, Chrome
-from selenium.webdriver.common.by import By
+from selenium.webdriver import ActionChains
 from selenium.webdriver.common.keys import Keys
-from selenium.webdriver.remote.webelement import WebElement
-from selenium.webdriver.support.ui import Select
+from selenium.webdriver.support.ui import WebDriverWait
 
 from evaluation.contact_sheet import Step
 from evaluation.report import write_report
@@ -25,7 +23,7 @@ from schemas.errors import ConfigError, DatasetError
 from schemas.outcomes import ClipOutcome, DropReason, RejectCode, StageTime, Status
 from storage.run import Run, bind, write_plan
 from storage.shards import write_unit
-from tests.browser import chromium
+from tests.browser import Reader, chromium
 
 GRID = (4, 4)
 HOSTILE = "<script>alert('x')</script>\"><img src=x onerror=alert(1)>"
@@ -252,28 +250,17 @@ DECODED = """
     Promise.all(images).then(() => arguments[0](true), () => arguments[0](false));
 """
 
+# Width of the first frame, width and height of its heat map in heights of the frame, and how far it lies off.
+LAID = """
+    const heat = document.querySelector("#cards .heat"), frame = heat.closest(".frame");
+    const [inner, outer] = [heat, frame].map((one) => one.getBoundingClientRect());
+    return [outer.width / outer.height, inner.width / outer.height, inner.height / outer.height,
+      inner.left + inner.right - outer.left - outer.right, inner.top - outer.top];
+"""
 
-class Reader:
-    """Someone who looks at a page in a browser."""
 
-    def __init__(self, browser: Chrome, page: Path) -> None:
-        self.browser = browser
-        browser.get(page.as_uri())
-
-    def find(self, id: str) -> WebElement:
-        return self.browser.find_element(By.ID, id)
-
-    def all(self, selector: str) -> list[WebElement]:
-        return self.browser.find_elements(By.CSS_SELECTOR, selector)
-
-    def actions(self) -> list[str]:
-        return [line.text for line in self.all("#cards h3")]
-
-    def choose(self, id: str, option: str) -> None:
-        Select(self.find(id)).select_by_visible_text(option)
-
-    def refused(self) -> list[str]:
-        return [entry["message"] for entry in self.browser.get_log("browser") if entry["level"] == "SEVERE"]
+def actions(reader: Reader) -> list[str]:
+    return [line.text for line in reader.all("#cards h3")]
 
 
 def labelled(folder: Path, num: int, **changes: object) -> None:
@@ -288,18 +275,18 @@ def labelled(folder: Path, num: int, **changes: object) -> None:
 
 
 def chosen_by_text_class_score_and_order(reader: Reader) -> None:
-    assert reader.actions() == [f"move {index}" for index in range(24)]
+    assert actions(reader) == [f"move {index}" for index in range(24)]
     reader.find("next").click()
-    assert reader.actions() == [f"move {index}" for index in range(24, 30)]
+    assert actions(reader) == [f"move {index}" for index in range(24, 30)]
     assert reader.find("page").text == "page 2 of 2"
     reader.find("text").send_keys("MOVE 2")
-    assert reader.actions() == ["move 2", *(f"move {index}" for index in range(20, 30))]
+    assert actions(reader) == ["move 2", *(f"move {index}" for index in range(20, 30))]
     reader.choose("class", "jump (15)")
-    assert reader.actions() == [f"move {index}" for index in range(21, 30, 2)]
+    assert actions(reader) == [f"move {index}" for index in range(21, 30, 2)]
     assert reader.find("found").text == "5 of 30 pairs"
     reader.choose("order", "most motion first")
     reader.find("least").send_keys("-2.75")
-    assert reader.actions() == ["move 25", "move 23", "move 21"]
+    assert actions(reader) == ["move 25", "move 23", "move 21"]
     reader.find("clear").click()
     assert reader.find("found").text == "30 of 30 pairs"
 
@@ -308,6 +295,8 @@ def looked_at_before_after_and_under_heat(reader: Reader) -> None:
     assert len(reader.all("#cards img")) == 2 * 24
     reader.find("heat").click()
     assert len(reader.all("#cards img.heat")) == 24
+    WebDriverWait(reader.browser, 60).until(lambda browser: browser.execute_script(LAID)[0] > 2)
+    assert reader.browser.execute_script(LAID) == pytest.approx([2.4, 1, 1, 0, 0], abs=0.02)
     reader.choose("view", "before / after slider")
     frame = reader.all(".frame")[0]
     reader.browser.execute_script("arguments[0].querySelector('[type=range]').focus()", frame)
@@ -320,16 +309,17 @@ def looked_at_before_after_and_under_heat(reader: Reader) -> None:
 
 @pytest.mark.slow
 def test_pairs_are_chosen_and_looked_at_in_a_browser(tmp_path: Path):
-    labelled(tmp_path, 30)
+    wide = picture(1, (96, 40))
+    labelled(tmp_path, 30, source=wide, target=wide)
     rendered(tmp_path, 100)
     with chromium(tmp_path) as browser:
         reader = Reader(browser, tmp_path / "report.html")
         chosen_by_text_class_score_and_order(reader)
         looked_at_before_after_and_under_heat(reader)
-        reader.browser.find_element(By.CSS_SELECTOR, "[data-text='move 12']").click()
-        assert reader.actions() == ["move 12"]
+        reader.all("[data-text='move 12']")[0].click()
+        assert actions(reader) == ["move 12"]
         assert browser.switch_to.active_element.get_attribute("id") == "text"
-        reader.browser.find_element(By.CSS_SELECTOR, "[data-class='run']").click()
+        reader.all("[data-class='run']")[0].click()
         assert reader.find("found").text == "15 of 30 pairs"
         assert reader.refused() == []
 
@@ -343,7 +333,7 @@ def test_words_of_a_dataset_are_text_in_a_browser_and_no_other_script_runs(tmp_p
     with chromium(tmp_path) as browser:
         for name, num_refused in (("report.html", 0), ("smuggled.html", 2)):
             reader = Reader(browser, tmp_path / name)
-            assert reader.actions() == [HOSTILE] * 2
+            assert actions(reader) == [HOSTILE] * 2
             assert reader.all(".pair .chip")[0].text == HOSTILE
             assert browser.title != "owned"
             refused = reader.refused()
@@ -380,7 +370,7 @@ def test_ten_thousand_pairs_stay_small_and_quick(tmp_path: Path):
     with chromium(tmp_path) as browser:
         begun = time.perf_counter()
         reader = Reader(browser, tmp_path / "report.html")
-        assert len(reader.actions()) == 24
+        assert len(actions(reader)) == 24
         opened_s = time.perf_counter() - begun
         found_ms = browser.execute_script(asked)
         assert reader.find("found").text == "111 of 10,000 pairs"
