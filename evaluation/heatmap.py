@@ -1,30 +1,45 @@
-"""The pictures of a report: a frame as thumbnail, and a target under the heat map of its importance.
+"""The pictures of a report: frames small enough for a page, and the heat map that lies over a target.
 
-The codec sees the shorter side resized and the centre cropped to a square; the heat map lies on that
-square, and what the codec never saw is dimmed.
+The codec sees the shorter side resized and the centre cropped to a square; the heat map is of that square,
+one pixel a token, and the page lays it there.
 """
 
 from __future__ import annotations
 
 import base64
 import io
+import math
 from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image
 
 LONGER_SIDE = 320
-DIM = 0.35
+THUMBNAIL, SMALLEST = 256, 16
+"""Longer sides of a thumbnail in pixels."""
+BITS_PER_PIXEL = 1.2
+"""Of most frames as WebP at this size and quality."""
+QUALITY = 75
 # Share of the largest weight → colour and opacity: from nothing over yellow to red.
 STOPS = (0.0, 0.15, 0.5, 1.0)
 RED, GREEN, BLUE = (255, 255, 255, 214), (224, 214, 128, 20), (80, 60, 20, 40)
 ALPHA = (0.0, 0.25, 0.6, 0.75)
+LEVELS = 16
+"""Steps between no weight and the largest: half a byte a token."""
 
 
-def thumbnail(image: bytes) -> Image.Image:
-    """The stored image in RGB at `LONGER_SIDE` pixels on its longer side."""
+def thumbnail(image: bytes, max_bytes: int) -> bytes:
+    """The stored image as WebP, as large as `max_bytes` allow, up to `THUMBNAIL` pixels and its own size."""
     with Image.open(io.BytesIO(image)) as stored:
-        return enlarged(stored.convert("RGB"))
+        frame = stored.convert("RGB")
+    side = min(THUMBNAIL, max(frame.size), math.isqrt(int(8 * max_bytes / BITS_PER_PIXEL)))
+    while True:
+        frame.thumbnail((side, side), Image.Resampling.LANCZOS)
+        data = io.BytesIO()
+        frame.save(data, "WEBP", quality=QUALITY, method=2)
+        if data.tell() <= max_bytes or side <= SMALLEST:
+            return data.getvalue()
+        side = max(SMALLEST, side * 3 // 4)
 
 
 def enlarged(frame: Image.Image) -> Image.Image:
@@ -34,27 +49,33 @@ def enlarged(frame: Image.Image) -> Image.Image:
     return frame.resize(size, Image.Resampling.LANCZOS)
 
 
-def overlay(frame: Image.Image, importance: Sequence[float], grid: tuple[int, int]) -> Image.Image:
-    """The frame with its row-major weights of shape `grid` (height, width) drawn over the centre square."""
-    side = min(frame.size)
-    left, top = (frame.width - side) // 2, (frame.height - side) // 2
-    seen = frame.crop((left, top, left + side, top + side)).convert("RGBA")
-    heat = Image.fromarray(_colours(np.asarray(importance, np.float32).reshape(grid)), "RGBA")
-    seen.alpha_composite(heat.resize((side, side), Image.Resampling.NEAREST))
-    picture = Image.blend(Image.new("RGB", frame.size), frame, DIM)
-    picture.paste(seen.convert("RGB"), (left, top))
-    return picture
+def heat(importance: Sequence[float], grid: tuple[int, int]) -> bytes:
+    """The row-major weights of shape `grid` (height, width) as a PNG to lay over the codec's square."""
+    weights_hw = np.asarray(importance, np.float32).reshape(grid)
+    shares_hw = weights_hw / max(float(weights_hw.max(initial=0)), 1e-12)
+    levels_hw = (shares_hw * (LEVELS - 1)).round().astype(np.uint8)
+    picture = Image.frombytes("P", (grid[1], grid[0]), levels_hw.tobytes())
+    colours = _colours(np.linspace(0, 1, LEVELS))
+    picture.putpalette(colours[:, :3].tobytes())
+    data = io.BytesIO()
+    picture.save(data, "PNG", bits=4, transparency=colours[:, 3].tobytes(), optimize=True)
+    return data.getvalue()
 
 
 def data_uri(picture: Image.Image) -> str:
     """The picture as a JPEG that a page can carry in itself."""
     jpeg = io.BytesIO()
     picture.save(jpeg, "JPEG", quality=85)
-    return "data:image/jpeg;base64," + base64.b64encode(jpeg.getvalue()).decode()
+    return encoded(jpeg.getvalue(), "jpeg")
 
 
-def _colours(weights_hw: np.ndarray) -> np.ndarray:
-    shares_hw = weights_hw / max(float(weights_hw.max(initial=0)), 1e-12)
-    channels = (np.interp(shares_hw, STOPS, channel) for channel in (RED, GREEN, BLUE))
-    alpha_hw = np.interp(shares_hw, STOPS, ALPHA) * 255
-    return np.stack([*channels, alpha_hw], axis=-1).round().astype(np.uint8)
+def encoded(image: bytes, kind: str) -> str:
+    """The bytes of an image as a data URI."""
+    return f"data:image/{kind};base64,{base64.b64encode(image).decode()}"
+
+
+def _colours(shares: np.ndarray) -> np.ndarray:
+    """RGBA of each share."""
+    channels = (np.interp(shares, STOPS, channel) for channel in (RED, GREEN, BLUE))
+    alpha = np.interp(shares, STOPS, ALPHA) * 255
+    return np.stack([*channels, alpha], axis=-1).round().astype(np.uint8)

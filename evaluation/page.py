@@ -1,6 +1,7 @@
 """A page that needs no other file: a template with its style and script inside, and no other may run.
 
-Whatever is put into a page is escaped by the template. Knows nothing of what the pages show.
+Every page extends `page.html`, whose content security policy says so. Whatever is put into a page is escaped
+by the template. Knows nothing of what the pages show.
 """
 
 from __future__ import annotations
@@ -17,17 +18,22 @@ import markupsafe
 from schemas.errors import ConfigError
 
 
-def render(name: str, /, **values: Any) -> str:
-    """The page `NAME.html` beside this file, with `NAME.css` and, if there is one, `NAME.js` inside.
+def render(name: str, /, *, look: str | None = None, **values: Any) -> str:
+    """The page `NAME.html` beside this file, with `LOOK.css` and, if there is one, `LOOK.js` inside.
 
-    The template gets `css`, `js` and their hashes for its content security policy.
+    The look has by default the page's own name. The template gets `css`, `js` and their hashes for its
+    content security policy, and may include and import others that lie beside it.
     """
-    css, js = _read(f"{name}.css"), _read(f"{name}.js")
+    css, js = _read(f"{look or name}.css"), _read(f"{look or name}.js")
     environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=jinja2.FunctionLoader(_read),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     environment.policies["json.dumps_kwargs"] = {"sort_keys": False}
-    return environment.from_string(_read(f"{name}.html")).render(
+    return environment.get_template(f"{name}.html").render(
         css=markupsafe.Markup(css), css_hash=_hash(css), js=markupsafe.Markup(js), js_hash=_hash(js), **values
     )
 

@@ -27,6 +27,7 @@ from kinescribe.display import (
     warn,
 )
 from kinescribe.evaluate import Dataset, Json, Seed, evaluate
+from kinescribe.export import export
 from kinescribe.options import (
     ConfigFile,
     Input,
@@ -53,6 +54,7 @@ app = typer.Typer(
 
 app.add_typer(simulate, name="simulate")
 app.add_typer(evaluate, name="evaluate")
+app.add_typer(export, name="export")
 app.add_typer(jobs, name="jobs")
 app.command(context_settings={"allow_interspersed_args": False})(submit)
 app.command()(plan)
@@ -340,12 +342,23 @@ def imagine(
 
 @app.command()
 def report(
-    dataset: Dataset,
+    datasets: Annotated[list[str], typer.Argument(metavar="DATASET", help="A dataset, or two to compare.")],
     out: Annotated[Path, typer.Option(help="The HTML file to write.")],
-    sample: Annotated[int, typer.Option(min=1, help="How many pairs to show.")] = 24,
+    compare: Annotated[
+        bool, typer.Option("--compare", help="Show two datasets beside each other, and where they differ.")
+    ] = False,
+    sample: Annotated[int, typer.Option(min=1, help="How many pairs to show at most.")] = 500,
 ) -> None:
-    """Write one self-contained HTML page: pairs, actions, heat maps, scores, rejects."""
-    from evaluation.report import write_report
+    """Write one self-contained HTML page: how the run went, pairs, actions, heat maps, scores, rejects."""
+    if len(datasets) != 1 + compare:
+        wanted = "two datasets after --compare" if compare else "one dataset, or --compare and two"
+        raise ConfigError(f"give {wanted}; got {len(datasets)}")
+    if compare:
+        from evaluation.comparison import write_comparison
 
-    write_report(dataset, out, sample)
+        write_comparison(*datasets, out, sample)
+    else:
+        from evaluation.report import write_report
+
+        write_report(datasets[0], out, sample)
     print(out)

@@ -6,6 +6,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from selenium import webdriver
+from selenium.webdriver.common.by import By
+from selenium.webdriver.remote.webelement import WebElement
+from selenium.webdriver.support.ui import Select
 
 
 @contextmanager
@@ -24,3 +27,23 @@ def chromium(downloads: Path) -> Iterator[webdriver.Chrome]:
         yield driver
     finally:
         driver.quit()
+
+
+class Reader:
+    """Someone who looks at a page in a browser."""
+
+    def __init__(self, browser: webdriver.Chrome, page: Path) -> None:
+        self.browser = browser
+        browser.get(page.as_uri())
+
+    def find(self, id: str) -> WebElement:
+        return self.browser.find_element(By.ID, id)
+
+    def all(self, selector: str) -> list[WebElement]:
+        return self.browser.find_elements(By.CSS_SELECTOR, selector)
+
+    def choose(self, id: str, option: str) -> None:
+        Select(self.find(id)).select_by_visible_text(option)
+
+    def refused(self) -> list[str]:
+        return [entry["message"] for entry in self.browser.get_log("browser") if entry["level"] == "SEVERE"]

@@ -17,6 +17,12 @@ def test_a_page_allows_its_own_style_and_script_and_no_other():
     assert "default-src 'none'" in page
 
 
+def test_pages_of_one_look_share_style_and_script():
+    page = render("study", look="report", study={})
+    assert (Path("evaluation") / "report.css").read_text() in page
+    assert (Path("evaluation") / "report.js").read_text() in page
+
+
 def test_words_cannot_leave_the_data_they_stand_in():
     page = render("study", study={"id": "</script><b>", "criteria": {}, "questions": []})
     assert "</script><b>" not in page

@@ -208,6 +208,15 @@ def test_report_prints_where_the_page_is(dataset: str, tmp_path: Path, capsys: p
     assert page.read_text().startswith("<!doctype html>")
 
 
+def test_report_compares_two_datasets(
+    dataset: str, labelled: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    page = tmp_path / "comparison.html"
+    assert exit_code("report", "--compare", dataset, labelled, "--out", str(page)) == 0
+    assert capsys.readouterr().out.strip() == str(page)
+    assert "two datasets" in page.read_text()
+
+
 def test_simulated_clips_lie_in_folders_of_their_class(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     assert exit_code("simulate", "clips", "--out", str(tmp_path), "--num", "1") == 0
     assert capsys.readouterr().out.strip() == str(tmp_path / "clips")
@@ -243,6 +252,8 @@ def test_a_name_in_an_error_does_not_steer_the_terminal(capsys: pytest.CaptureFi
         ([*IMAGINE, "--action", "a", "--temperature", "0"], ["temperature", "got 0"]),
         ([*IMAGINE, "--action", "a"], ["nowhere.png", "no such file"]),
         (["train", "codec", "--set", "steps=1"], ["data", "out"]),
+        (["report", "a", "b", "--out", "x.html"], ["one dataset, or --compare", "got 2"]),
+        (["report", "--compare", "a", "--out", "x.html"], ["two datasets after --compare", "got 1"]),
     ],
 )
 def test_what_the_user_can_mend_is_an_error_without_a_traceback(

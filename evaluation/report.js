@@ -1,0 +1,207 @@
+"use strict";
+// The pairs of a page, chosen and shown a few at a time: no more of them are ever in the document, and no picture
+// is looked up before it is shown. What comes from outside reaches the page as text only, never as markup.
+
+const PER_PAGE = 24;
+const PER_BLOCK = 32; // as PICTURES_PER_BLOCK of gallery.py
+const ORDERS = {
+  "surest first": ["score", -1],
+  "least sure first": ["score", 1],
+  "most motion first": ["motion", -1],
+  "least motion first": ["motion", 1],
+  "by video": ["place", 1],
+};
+
+const byId = (id) => document.getElementById(id);
+const element = (tag, properties, ...children) => {
+  const made = Object.assign(document.createElement(tag), properties);
+  made.append(...children);
+  return made;
+};
+
+const pairs = JSON.parse(byId("pairs-data").textContent);
+const blocks = document.querySelectorAll("script.pictures");
+const opened = new Map();
+const count = pairs.action.length;
+const everything = Array.from({ length: count }, (_, pair) => pair);
+const words = everything.map((pair) => [pairs.action[pair], pairs.other?.[pair] ?? "", pairs.video[pair]].join("\n").toLowerCase());
+const NO_CLASS = "no class";
+let found = everything;
+let page = 0;
+
+const picture = (place) => {
+  const block = Math.floor(place / PER_BLOCK);
+  if (!opened.has(block)) opened.set(block, JSON.parse(blocks[block].textContent));
+  return opened.get(block)[place % PER_BLOCK];
+};
+
+// Where a pair stands among all when they are sorted by video and time.
+const placed = () => {
+  const order = [...everything].sort(
+    (a, b) => pairs.video[a].localeCompare(pairs.video[b]) || (pairs.times[a][0] ?? 0) - (pairs.times[b][0] ?? 0),
+  );
+  const places = [];
+  order.forEach((pair, place) => (places[pair] = place));
+  return places;
+};
+
+const compare = ([column, sign]) => (a, b) => {
+  const [left, right] = [pairs[column][a], pairs[column][b]];
+  if (left === null || right === null) return (left === null) - (right === null) || a - b;
+  return sign * (left - right) || a - b;
+};
+
+const choose = () => {
+  const text = byId("text").value.trim().toLowerCase();
+  const wanted = byId("class").value;
+  const [least, most] = ["least", "most"].map((id) => (byId(id).value === "" ? null : Number(byId(id).value)));
+  const order = ORDERS[byId("order").value];
+  if (order[0] === "place") pairs.place ??= placed();
+  found = everything
+    .filter(
+      (pair) =>
+        words[pair].includes(text) &&
+        (wanted === "" || JSON.stringify(pairs.class[pair]) === wanted) &&
+        (least === null || (pairs.score[pair] !== null && pairs.score[pair] >= least)) &&
+        (most === null || (pairs.score[pair] !== null && pairs.score[pair] <= most)),
+    )
+    .sort(compare(order));
+  page = 0;
+  show();
+};
+
+const image = (pair, column, alt) => {
+  const made = element("img", { src: picture(pairs[column][pair]), alt, draggable: false });
+  made.addEventListener("load", () => made.closest(".frame")?.style.setProperty("--shape", made.naturalWidth / made.naturalHeight));
+  return made;
+};
+
+const caption = (pair, end, side) => {
+  const time = pairs.times[pair][end];
+  return element("span", { className: `time ${side}`, textContent: time === null ? ["source", "target"][end] : `${time.toFixed(2)} s` });
+};
+
+const target = (pair) => {
+  const layers = [image(pair, "target", "Target frame")];
+  if (byId("heat").checked && pairs.heat[pair] !== null)
+    layers.push(element("img", { className: "heat", src: picture(pairs.heat[pair]), alt: "Importance of each token" }));
+  return layers;
+};
+
+const sideBySide = (pair) => [
+  element("div", { className: "frame" }, image(pair, "source", "Source frame"), caption(pair, 0, "left")),
+  element("div", { className: "frame" }, ...target(pair), caption(pair, 1, "left")),
+];
+
+const slider = (pair) => {
+  const handle = element("input", { type: "range", min: 0, max: 100, value: 50 });
+  handle.setAttribute("aria-label", `Before and after: ${pairs.action[pair]}`);
+  const frame = element(
+    "div",
+    { className: "frame" },
+    image(pair, "source", "Source frame"),
+    element("div", { className: "after" }, ...target(pair)),
+    caption(pair, 0, "left"),
+    caption(pair, 1, "right"),
+    handle,
+  );
+  handle.addEventListener("input", () => frame.style.setProperty("--cut", `${handle.value}%`));
+  return [frame];
+};
+
+// Without the sign that a value just below zero would keep.
+const fixed = (value, digits) => value.toFixed(digits).replace(/^-(0\.?0*)$/, "$1");
+
+const said = (score, tokens, motion) =>
+  [
+    score !== null && `score ${fixed(score, 3)}`,
+    tokens !== null && `${tokens} ${tokens === 1 ? "token" : "tokens"}`,
+    motion !== null && `motion ${fixed(motion, 1)} px`,
+  ]
+    .filter(Boolean)
+    .join(" · ");
+
+const written = (text, className = "") =>
+  element("h3", { dir: "auto", className: text ? className : `${className} muted`, textContent: text || "nothing written" });
+
+const facts = (text) => element("p", { className: "facts", textContent: text });
+
+// Of a comparison, what each of the two datasets says of the pair.
+const actions = (pair) => {
+  if (!pairs.other)
+    return [written(pairs.action[pair]), facts(said(pairs.score[pair], pairs.tokens[pair], pairs.motion[pair]))];
+  return [
+    written(pairs.action[pair], "first"),
+    facts(said(pairs.score[pair], pairs.tokens[pair], null)),
+    written(pairs.other[pair], "second"),
+    facts(said(pairs.otherScore[pair], pairs.otherTokens[pair], null)),
+  ];
+};
+
+const card = (pair) => {
+  const make = byId("view").value === "slider" ? slider : sideBySide;
+  const origin = element("p", { className: "origin" }, element("bdi", { textContent: pairs.video[pair] }));
+  if (pairs.class[pair] !== null) origin.append(" ", element("span", { className: "chip", textContent: pairs.class[pair] }));
+  return element("li", { className: "pair" }, element("div", { className: "frames" }, ...make(pair)), ...actions(pair), origin);
+};
+
+const show = () => {
+  const pages = Math.max(1, Math.ceil(found.length / PER_PAGE));
+  const shown = found.slice(page * PER_PAGE, (page + 1) * PER_PAGE);
+  byId("cards").className = `pairs ${byId("view").value}`;
+  byId("cards").replaceChildren(...shown.map(card));
+  byId("found").textContent =
+    found.length === 0 ? "No pair is like that." : `${found.length.toLocaleString("en")} of ${count.toLocaleString("en")} pairs`;
+  byId("page").textContent = `page ${page + 1} of ${pages}`;
+  byId("previous").disabled = page === 0;
+  byId("next").disabled = page === pages - 1;
+  byId("pages").hidden = pages === 1;
+};
+
+const turn = (step) => {
+  page += step;
+  show();
+  byId("pairs").scrollIntoView();
+};
+
+const fill = () => {
+  const counts = new Map();
+  for (const name of pairs.class) counts.set(name, (counts.get(name) ?? 0) + 1);
+  const names = [...counts.keys()].sort((a, b) => (a === null) - (b === null) || a.localeCompare(b));
+  byId("class").append(
+    element("option", { value: "", textContent: "all" }),
+    ...names.map((name) => element("option", { value: JSON.stringify(name), textContent: `${name ?? NO_CLASS} (${counts.get(name)})` })),
+  );
+  const scored = pairs.score.some((score) => score !== null);
+  const orders = Object.keys(ORDERS).filter((name) => scored || ORDERS[name][0] !== "score");
+  byId("order").append(...orders.map((name) => element("option", { value: name, textContent: name })));
+  byId("scores").hidden = !scored;
+  byId("heat").parentElement.hidden = pairs.heat.every((heat) => heat === null);
+  byId("class").parentElement.hidden = names.length < 2;
+  byId("controls").hidden = false;
+};
+
+const narrow = (id, value) => {
+  byId("filters").reset();
+  byId(id).value = value;
+  choose();
+  byId("pairs").scrollIntoView();
+  byId(id).focus({ preventScroll: true });
+};
+
+fill();
+choose();
+for (const id of ["text", "least", "most"]) byId(id).addEventListener("input", choose);
+for (const id of ["class", "order"]) byId(id).addEventListener("change", choose);
+for (const id of ["view", "heat"]) byId(id).addEventListener("change", show);
+byId("filters").addEventListener("submit", (event) => event.preventDefault());
+byId("clear").addEventListener("click", () => {
+  byId("filters").reset();
+  choose();
+});
+byId("previous").addEventListener("click", () => turn(-1));
+byId("next").addEventListener("click", () => turn(1));
+for (const button of document.querySelectorAll("[data-text]"))
+  button.addEventListener("click", () => narrow("text", button.dataset.text));
+for (const button of document.querySelectorAll("[data-class]"))
+  button.addEventListener("click", () => narrow("class", JSON.stringify(button.dataset.class)));

@@ -1,0 +1,44 @@
+"""`kinescribe export …`: a dataset in the layouts that others read.
+
+Part of the command line, as `kinescribe/evaluate.py` is.
+"""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from typing import Annotated
+
+import typer
+
+from kinescribe.display import counted
+from kinescribe.evaluate import Dataset
+
+export = typer.Typer(
+    help="Copy a dataset into a layout that others read: WebDataset, the Hugging Face Hub.",
+    no_args_is_help=True,
+)
+
+Out = Annotated[str, typer.Option(help="An empty folder, or a URL of one.")]
+Select = Annotated[str | None, typer.Option(help="A selection of `curate`: its triplets alone.")]
+
+
+@export.command("webdataset")
+def webdataset(dataset: Dataset, out: Out, select: Select = None) -> None:
+    """Write tars of source.jpg, target.jpg and json with action, score, importance and codes."""
+    from storage.export import export_webdataset
+
+    with counted("units") as progress:
+        export_webdataset(dataset, out, select, progress)
+    print(out)
+
+
+@export.command("hub")
+def hub(dataset: Dataset, out: Out, select: Select = None) -> None:
+    """Write Parquet shards and a dataset card, ready to be pushed to the Hugging Face Hub."""
+    from storage.export import export_hub
+
+    with counted("units") as progress:
+        export_hub(dataset, out, select, progress)
+    print(out)
+    print(f"push it: hf upload NAME {shlex.quote(out)} --repo-type dataset", file=sys.stderr)

@@ -1,0 +1,80 @@
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from evaluation.comparison import write_comparison
+from labeling.units import plan_units
+from schemas.errors import DatasetError
+from storage.run import bind, write_plan
+from storage.shards import unit_uri, write_unit
+from tests.browser import Reader, chromium
+from tests.tiny_dataset import build, clip, outcome, row, run_of, table
+
+
+def write(folder: Path, actions: Sequence[str], **config: object) -> str:
+    """One clip, of each pair of which this is written; returns the id of its unit."""
+    clips = [clip("a")]
+    run = run_of(clips, **config)
+    (unit,) = plan_units(clips, 1, run.fingerprint)
+    bind(str(folder), run)
+    write_plan(str(folder), [unit])
+    rows = [{**row(clips[0], index), "action": action} for index, action in enumerate(actions)]
+    write_unit(str(folder), unit, table(rows), [outcome(clips[0], len(rows))])
+    return unit.unit_id
+
+
+def compared(first: Path, second: Path, sample: int = 100) -> str:
+    out = first.parent / "page.html"
+    write_comparison(str(first), str(second), out, sample)
+    return out.read_text()
+
+
+def test_the_page_says_what_differs_in_counts_settings_and_actions(tmp_path: Path):
+    write(tmp_path / "one", ["jump", "run", "sit"], micro=1)
+    write(tmp_path / "other", ["jump", "walk", "stand", "lie"], micro=2)
+    page = compared(tmp_path / "one", tmp_path / "other")
+    assert "<strong>3</strong> pairs are in both; of <strong>2</strong> the actions differ" in page
+    assert "<th>config.micro</th><td><code>1</code></td><td><code>2</code></td>" in page
+    assert (
+        '<td>triplets</td><td class="number">3</td><td class="number">4</td><td class="number muted">+1'
+        in page
+    )
+    assert '"walk"' in page
+    assert '"lie"' not in page
+
+
+def test_two_that_say_the_same_or_share_nothing_have_a_page(tmp_path: Path):
+    write(tmp_path / "one", ["jump"])
+    write(tmp_path / "other", ["jump"])
+    build(str(tmp_path / "third"), [2])
+    assert "say the same of every pair" in compared(tmp_path / "one", tmp_path / "other")
+    assert "They share no pair" in compared(tmp_path / "one", tmp_path / "third")
+
+
+def test_folders_of_one_name_are_told_apart(tmp_path: Path):
+    for side in ("a", "b"):
+        write(tmp_path / side / "dataset", [f"jump {side}"])
+    page = compared(tmp_path / "a/dataset", tmp_path / "b/dataset")
+    assert f"{tmp_path}/a/dataset" in page
+    assert f"{tmp_path}/b/dataset" in page
+
+
+def test_the_damaged_one_of_two_is_named(tmp_path: Path):
+    write(tmp_path / "one", ["jump"])
+    unit = write(tmp_path / "other", ["run"])
+    Path(unit_uri(str(tmp_path / "other"), unit)).write_bytes(b"PAR1")
+    with pytest.raises(DatasetError, match="other"):
+        compared(tmp_path / "one", tmp_path / "other")
+
+
+@pytest.mark.slow
+def test_both_actions_of_a_pair_stand_below_it_in_a_browser(tmp_path: Path):
+    write(tmp_path / "one", ["jump", "run <b>fast</b>", "sit"])
+    write(tmp_path / "other", ["jump", "walk", "stand"])
+    compared(tmp_path / "one", tmp_path / "other")
+    with chromium(tmp_path) as browser:
+        reader = Reader(browser, tmp_path / "page.html")
+        reader.find("text").send_keys("walk")
+        assert [line.text for line in reader.all(".pair h3")] == ["run <b>fast</b>", "walk"]
+        assert reader.refused() == []

@@ -1,0 +1,18 @@
+from pathlib import Path
+
+import pytest
+
+from kinescribe.cli import main
+from tests.tiny_dataset import build
+
+
+@pytest.mark.parametrize(("layout", "file"), [("webdataset", "000000.tar"), ("hub", "README.md")])
+def test_an_export_prints_where_it_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], layout: str, file: str
+):
+    build(str(tmp_path / "dataset"), [1])
+    with pytest.raises(SystemExit) as leaving:
+        main(["export", layout, str(tmp_path / "dataset"), "--out", str(tmp_path / "out")])
+    assert leaving.value.code == 0
+    assert capsys.readouterr().out.strip() == str(tmp_path / "out")
+    assert (tmp_path / "out" / file).is_file()

@@ -1,0 +1,144 @@
+import io
+import json
+import tarfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import datasets
+import pyarrow as pa
+import pytest
+from PIL import Image
+
+from labeling.units import plan_units
+from schemas.errors import DatasetError
+from schemas.outcomes import RejectCode
+from storage.export import export_hub, export_webdataset
+from storage.run import bind, read_run, write_plan
+from storage.selection import SELECTION_SCHEMA, Selection, write_selection
+from storage.shards import scan, write_unit
+from tests import tiny_dataset
+from tests.tiny_dataset import build, clip, outcome, run_of, table
+
+
+def rows_of(dataset: Path) -> list[dict[str, Any]]:
+    return scan(str(dataset)).to_table().to_pylist()
+
+
+def silent(done: int, total: int) -> None:
+    assert done <= total
+
+
+def selection(dataset: Path, ids: Sequence[str]) -> str:
+    """A selection of these triplets, as `curate` would write it."""
+    run = read_run(str(dataset))["fingerprint"]
+    paths = scan(str(dataset)).to_table(columns=["triplet_id", "__filename"]).to_pylist()
+    rows = [
+        {
+            "dataset": run,
+            "unit_id": Path(path["__filename"]).stem,
+            "triplet_id": path["triplet_id"],
+            "score": 0.0,
+            "action_class": None,
+        }
+        for path in paths
+        if path["triplet_id"] in ids
+    ]
+    out = str(dataset / "selection.parquet")
+    write_selection(out, Selection(pa.Table.from_pylist(rows, SELECTION_SCHEMA), {}, (run,)))
+    return out
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> Path:
+    build(str(tmp_path / "dataset"), [2, RejectCode.UNREADABLE, 3, 1])
+    return tmp_path / "dataset"
+
+
+def test_datasets_reads_the_tars(dataset: Path, tmp_path: Path):
+    export_webdataset(str(dataset), str(tmp_path / "tars"), None, silent)
+    files = [str(path) for path in sorted((tmp_path / "tars").glob("*.tar"))]
+    read = list(datasets.load_dataset("webdataset", data_files=files, split="train", streaming=True))
+    expected = rows_of(dataset)
+    assert [sample["__key__"] for sample in read] == [row["triplet_id"] for row in expected]
+    for sample, row in zip(read, expected, strict=True):
+        assert sample["source.jpg"].size == (16, 12)
+        said = sample["json"]
+        assert said["action"] == row["action"]
+        assert said["action_logprob"] == row["action_logprob"]
+        assert said["importance"] == row["importance"]
+        assert (said["source_codes"], said["target_codes"]) == (row["source_codes"], row["target_codes"])
+        assert said["codec"] == {"id": "codec-of-tests", "grid": [2, 3]}
+
+
+def test_a_tar_holds_images_as_they_are_stored_and_no_more_than_its_size(dataset: Path, tmp_path: Path):
+    rows = rows_of(dataset)
+    two = 2 * (len(rows[0]["source"]["bytes"]) + len(rows[0]["target"]["bytes"]) + 1000)
+    export_webdataset(str(dataset), str(tmp_path / "tars"), None, silent, shard_bytes=two)
+    tars = sorted((tmp_path / "tars").iterdir())
+    assert [tar.name for tar in tars] == ["000000.tar", "000001.tar", "000002.tar"]
+    stored: dict[str, bytes] = {}
+    for path in tars:
+        with tarfile.open(path) as tar:
+            stored |= {name: tar.extractfile(name).read() for name in tar.getnames()}  # pyright: ignore
+    for row in rows:
+        assert stored[f"{row['triplet_id']}.source.jpg"] == row["source"]["bytes"]
+        assert json.loads(stored[f"{row['triplet_id']}.json"])["clip_id"] == row["clip_id"]
+    assert len(stored) == 3 * len(rows)
+
+
+def test_datasets_streams_the_hub_folder_with_its_images(dataset: Path, tmp_path: Path):
+    export_hub(str(dataset), str(tmp_path / "hub"), None, silent)
+    read = list(datasets.load_dataset(str(tmp_path / "hub"), split="train", streaming=True))
+    expected = rows_of(dataset)
+    assert [row["triplet_id"] for row in read] == [row["triplet_id"] for row in expected]
+    assert all(isinstance(row["source"], Image.Image) for row in read)
+    assert sorted(
+        path.relative_to(tmp_path / "hub").as_posix() for path in (tmp_path / "hub").rglob("*.*")
+    ) == [
+        "README.md",
+        "data/train-00000.parquet",
+    ]
+    assert "| 4 | 3 | 0 | 1 | 0 | 6 |" in (tmp_path / "hub/README.md").read_text()
+
+
+def test_shards_hold_every_row_once_whatever_their_size(dataset: Path, tmp_path: Path):
+    export_hub(str(dataset), str(tmp_path / "hub"), None, silent, shard_bytes=1)
+    assert len(list((tmp_path / "hub/data").iterdir())) == 2
+    read = datasets.load_dataset(str(tmp_path / "hub"), split="train", streaming=True)
+    assert [row["triplet_id"] for row in read] == [row["triplet_id"] for row in rows_of(dataset)]
+
+
+def test_a_selection_exports_its_triplets_alone(dataset: Path, tmp_path: Path):
+    ids = [row["triplet_id"] for row in rows_of(dataset)][1::3]
+    chosen = selection(dataset, ids)
+    export_hub(str(dataset), str(tmp_path / "hub"), chosen, silent)
+    export_webdataset(str(dataset), str(tmp_path / "tars"), chosen, silent)
+    read = datasets.load_dataset(str(tmp_path / "hub"), split="train", streaming=True)
+    assert [row["triplet_id"] for row in read] == ids
+    with tarfile.open(tmp_path / "tars/000000.tar") as tar:
+        assert [name for name in tar.getnames() if name.endswith(".json")] == [f"{id}.json" for id in ids]
+    assert "| 2 | 2 | 0 | 0 | 0 | 2 |" in (tmp_path / "hub/README.md").read_text()
+
+
+def test_a_selection_of_another_dataset_and_a_folder_in_use_are_refused(dataset: Path, tmp_path: Path):
+    build(str(tmp_path / "another"), [1])
+    chosen = selection(tmp_path / "another", [row["triplet_id"] for row in rows_of(tmp_path / "another")])
+    with pytest.raises(DatasetError, match="chooses no triplet of"):
+        export_hub(str(dataset), str(tmp_path / "hub"), chosen, silent)
+    with pytest.raises(DatasetError, match="name an empty folder"):
+        export_webdataset(str(dataset), str(tmp_path / "another"), None, silent)
+
+
+def test_a_png_is_named_so(tmp_path: Path):
+    data = io.BytesIO()
+    Image.new("RGB", (2, 2)).save(data, "PNG")
+    one, run = clip("a"), run_of([clip("a")])
+    (unit,) = plan_units([one], 1, run.fingerprint)
+    bind(str(tmp_path / "dataset"), run)
+    write_plan(str(tmp_path / "dataset"), [unit])
+    rows = table([{**tiny_dataset.row(one, 0), "source": {"bytes": data.getvalue(), "path": None}}])
+    write_unit(str(tmp_path / "dataset"), unit, rows, [outcome(one, 1)])
+    export_webdataset(str(tmp_path / "dataset"), str(tmp_path / "tars"), None, silent)
+    with tarfile.open(tmp_path / "tars/000000.tar") as tar:
+        assert [name.partition(".")[2] for name in tar.getnames()] == ["source.png", "target.jpg", "json"]
