@@ -244,7 +244,7 @@ def _receipts(job: Job, pending: Sequence[WorkUnit], plan: PoolPlan) -> Iterator
 
 
 def _actors(pool: Pool) -> ActorPoolStrategy:
-    """An actor is sent the next unit while it is at one, and loses only that one when it dies."""
+    """An actor is sent the next block of units while it is at one, and loses only that one when it dies."""
     return ActorPoolStrategy(
         min_size=pool.least,
         max_size=pool.most,
