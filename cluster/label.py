@@ -247,7 +247,7 @@ def _receipts(job: Job, pending: pa.Table, plan: PoolPlan) -> Iterator[Receipt |
 
 
 def _actors(pool: Pool) -> ActorPoolStrategy:
-    """An actor is sent the next unit while it is at one, and loses only that one when it dies."""
+    """An actor is sent the next block of units while it is at one, and loses only that one when it dies."""
     return ActorPoolStrategy(
         min_size=pool.least,
         max_size=pool.most,
