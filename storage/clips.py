@@ -1,6 +1,6 @@
 """Clips as tables: a frame of polars for some, a file of their own for more than memory holds.
 
-A clip as an object takes about 300 bytes; in the frames, one after another, ten million take hardly any.
+Millions of clips as objects would fill the memory of whoever plans; in frames, one after another, they don't.
 """
 
 from __future__ import annotations

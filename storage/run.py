@@ -37,7 +37,7 @@ PLAN_SCHEMA = pa.schema(
     ]
 )
 RUN = "run.json"
-LINES_PER_BATCH = UNITS_PER_BATCH = 4096
+UNITS_PER_BATCH = 4096
 ABSENT = "(absent)"
 ANOTHER_INPUT = (
     "the input: its files, classes, windows or their order are not those that this folder was begun with"
@@ -128,11 +128,8 @@ def plan_digest(clips: Iterable[Clip]) -> str:
 def digest_rows(rows: Iterable[tuple[str, str | None, float | None, float | None]]) -> str:
     """The same of clips' ids, classes and times."""
     digest = hashlib.blake2b(digest_size=16)
-    lines = (
-        f"{clip_id}\t{action_class}\t{start_s}\t{end_s}\n" for clip_id, action_class, start_s, end_s in rows
-    )
-    while some := "".join(islice(lines, LINES_PER_BATCH)):
-        digest.update(some.encode())
+    for clip_id, action_class, start_s, end_s in rows:
+        digest.update(f"{clip_id}\t{action_class}\t{start_s}\t{end_s}\n".encode())
     return digest.hexdigest()
 
 
