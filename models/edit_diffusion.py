@@ -24,7 +24,7 @@ from schemas.errors import ConfigError, ModelError
 
 
 class EditDiffusion(WorldModel):
-    """A `StableDiffusionInstructPix2PixPipeline`, which draws with its own number of steps and guidance."""
+    """A `StableDiffusionInstructPix2PixPipeline`; it draws with that one's default steps and guidance."""
 
     def __init__(self, pipeline: Any) -> None:
         self.pipeline = pipeline
@@ -83,7 +83,7 @@ class EditDiffusion(WorldModel):
         return len(self.tokenizer(action).input_ids) <= self.tokenizer.model_max_length
 
     def knows_a_word(self, action: str) -> bool:
-        """See `DynamicsModel.knows_a_word`."""
+        """See `ActionModel.knows_a_word`."""
         return knows_a_word(self.tokenizer, action)
 
     def token_ids(self, actions: list[str]) -> torch.Tensor:

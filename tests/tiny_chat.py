@@ -16,6 +16,8 @@ from transformers import (
     Qwen2_5_VLConfig,
     Qwen2_5_VLForConditionalGeneration,
     Qwen2VLImageProcessorPil,
+    Qwen3VLConfig,
+    Qwen3VLForConditionalGeneration,
     SmolVLMConfig,
     SmolVLMForConditionalGeneration,
     SmolVLMImageProcessorPil,
@@ -23,14 +25,14 @@ from transformers import (
 
 from tests.tiny_families import DECODER, spread, tiny_tokenizer
 
-CHATS = ("qwen", "smolvlm", "llava")
-QWEN = (
-    "{% for m in messages %}{% if loop.first and m['role'] != 'system' %}<|im_start|>system\n"
-    "You are a helpful assistant.<|im_end|>\n{% endif %}<|im_start|>{{ m['role'] }}\n"
+CHATS = ("qwen", "qwen3", "smolvlm", "llava")
+QWEN3 = (
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n"
     "{% for c in m['content'] %}{% if c['type'] == 'image' %}<|vision_start|><|image_pad|><|vision_end|>"
     "{% elif 'text' in c %}{{ c['text'] }}{% endif %}{% endfor %}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
+QWEN = "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n" + QWEN3
 SMOLVLM = (
     "<|im_start|>{% for m in messages %}{{ m['role'] | capitalize }}"
     "{% if m['content'][0]['type'] == 'image' %}{{':'}}{% else %}{{': '}}{% endif %}"
@@ -49,7 +51,7 @@ LLAVA = (
 def tiny_chat(name: str, folder: Path) -> Path:
     """A chat model of one of `CHATS`."""
     torch.manual_seed(0)
-    {"qwen": _qwen, "smolvlm": _smolvlm, "llava": _llava}[name](folder)
+    {"qwen": _qwen, "qwen3": _qwen3, "smolvlm": _smolvlm, "llava": _llava}[name](folder)
     return folder
 
 
@@ -75,30 +77,45 @@ def _write(folder: Path, network: Any, ends: int | list[int]) -> None:
 
 
 def _qwen(folder: Path) -> None:
+    rope = {"rope_type": "default", "mrope_section": [2, 3, 3], "rope_theta": 10_000.0}
+    vision = {"window_size": 16, "fullatt_block_indexes": [1]}
+    _write_qwen(
+        folder, QWEN, Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration, vision, {"rope_parameters": rope}
+    )
+
+
+def _qwen3(folder: Path) -> None:
+    rope = {"rope_type": "default", "mrope_section": [3, 3, 2], "mrope_interleaved": True}
+    rope |= {"rope_theta": 10_000.0}
+    text = {"rope_parameters": rope, "head_dim": 16, "max_position_embeddings": 32_768}
+    vision = {"num_position_embeddings": 16, "deepstack_visual_indexes": [0]}
+    _write_qwen(folder, QWEN3, Qwen3VLConfig, Qwen3VLForConditionalGeneration, vision, text)
+
+
+def _write_qwen(
+    folder: Path, template: str, config: Any, network: Any, vision: dict[str, Any], text: dict[str, Any]
+) -> None:
     marks = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>"]
     marks += ["<|image_pad|>", "<|video_pad|>"]
-    tokenizer = _tokenizer(marks, "<|endoftext|>", "<|im_end|>", QWEN)
+    tokenizer = _tokenizer(marks, "<|endoftext|>", "<|im_end|>", template)
     ids = dict(zip(marks, tokenizer.convert_tokens_to_ids(marks), strict=True))
-    rope = {"rope_type": "default", "mrope_section": [2, 3, 3], "rope_theta": 10_000.0}
-    vision = {
+    vision |= {
         "depth": 2,
         "hidden_size": 32,
         "intermediate_size": 48,
         "num_heads": 2,
         "patch_size": 4,
         "out_hidden_size": DECODER["hidden_size"],
-        "window_size": 16,
-        "fullatt_block_indexes": [1],
     }
-    config = Qwen2_5_VLConfig(
-        text_config=_text(tokenizer, rope_parameters=rope),
+    made = config(
+        text_config=_text(tokenizer, **text),
         vision_config=vision,
         image_token_id=ids["<|image_pad|>"],
         video_token_id=ids["<|video_pad|>"],
         vision_start_token_id=ids["<|vision_start|>"],
         vision_end_token_id=ids["<|vision_end|>"],
     )
-    _write(folder, Qwen2_5_VLForConditionalGeneration(config), [ids["<|im_end|>"], ids["<|endoftext|>"]])
+    _write(folder, network(made), [ids["<|im_end|>"], ids["<|endoftext|>"]])
     tokenizer.save_pretrained(folder)
     Qwen2VLImageProcessorPil(patch_size=4, min_pixels=16 * 16, max_pixels=32 * 32).save_pretrained(folder)
 

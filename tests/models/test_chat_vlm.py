@@ -93,6 +93,7 @@ def test_the_template_says_what_stands_before_an_answer_and_what_ends_it(chat_fo
         said[name] = (chat.before_answer, chat.tokenizer.convert_ids_to_tokens(chat.ends))
     assert said == {
         "qwen": ("", ["<|im_end|>", "<|endoftext|>"]),
+        "qwen3": ("", ["<|im_end|>", "<|endoftext|>"]),
         "smolvlm": (" ", ["<end_of_utterance>"]),
         "llava": (" ", ["</s>"]),
     }

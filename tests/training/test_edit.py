@@ -1,3 +1,4 @@
+import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from diffusers import StableDiffusionInstructPix2PixPipeline
+from PIL import Image
 from safetensors.torch import load_file
 
 from models.edit_diffusion import EditDiffusion
@@ -55,6 +57,16 @@ def batch(model: EditDiffusion, data: str, floor: float | None, dropout: float =
     return EditBatches(read_edits([data]), model, floor, dropout, seed=3).batch(range(6), range(6))
 
 
+def targets(data: str) -> list[Image.Image]:
+    return [Image.open(io.BytesIO(row["target"]["bytes"])) for row in read_edits([data]).to_pylist()]
+
+
+def kept(of: EditBatch) -> torch.Tensor:
+    """How much of the clean image is left at each timestep."""
+    betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2
+    return torch.cumprod(1 - betas, 0)[of.timesteps_B].view(-1, 1, 1, 1)
+
+
 @torch.no_grad()
 def found(model: EditDiffusion, of: EditBatch) -> np.ndarray:
     """The noise that the network finds, by the equations of InstructPix2Pix, in float64."""
@@ -62,9 +74,8 @@ def found(model: EditDiffusion, of: EditBatch) -> np.ndarray:
     source, target = (
         parts.vae.encode(pixels).latent_dist.mean for pixels in (of.source_B3HW, of.target_B3HW)
     )
-    kept = torch.cumprod(1 - torch.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2, 0)[of.timesteps_B]
-    kept = kept.view(-1, 1, 1, 1)
-    noisy = kept.sqrt() * target * parts.vae.config.scaling_factor + (1 - kept).sqrt() * of.noise_BChw
+    clean = target * parts.vae.config.scaling_factor
+    noisy = kept(of).sqrt() * clean + (1 - kept(of)).sqrt() * of.noise_BChw
     given = torch.cat([noisy, source * of.source_seen_B.view(-1, 1, 1, 1)], 1)
     words = parts.text_encoder(of.ids_BT).last_hidden_state
     return parts.unet(given, of.timesteps_B, encoder_hidden_states=words).sample.double().numpy()
@@ -93,6 +104,20 @@ def test_with_equal_weights_it_is_the_mean_squared_error(model: EditDiffusion, d
         loss = float(EditObjective(model)(of)["loss"]) / of.total_weight
     plain = F.mse_loss(torch.from_numpy(found(model, of)), of.noise_BChw.double())
     assert loss == pytest.approx(float(plain), rel=1e-5)
+
+
+def test_a_pipeline_that_predicts_velocity_learns_that(folder: Path, data: str):
+    model = EditDiffusion.load(folder)
+    scheduler = model.pipeline.scheduler
+    model.pipeline.scheduler = scheduler.from_config(scheduler.config, prediction_type="v_prediction")
+    of = batch(model, data, floor=None)
+    clean_BChw = torch.from_numpy(np.stack([model.encode(image) for image in targets(data)[:6]]))
+    clean_BChw *= model.pipeline.vae.config.scaling_factor
+    wanted_BChw = kept(of).sqrt() * of.noise_BChw - (1 - kept(of)).sqrt() * clean_BChw
+    with torch.no_grad():
+        loss = float(EditObjective(model)(of)["loss"]) / of.total_weight
+    plain = F.mse_loss(torch.from_numpy(found(model, of)), wanted_BChw.double())
+    assert loss == pytest.approx(float(plain), rel=1e-4)
 
 
 def test_weights_are_importance_at_the_latent_images_size_with_mean_one(model: EditDiffusion, data: str):
@@ -156,14 +181,15 @@ def test_a_head_of_image_codes_is_refused(edit: Callable[..., WorldTraining]):
 
 
 @pytest.mark.usefixtures("process_group")
+@pytest.mark.parametrize("stage", [0, 3])
 def test_a_resumed_fine_tune_is_the_undisturbed_one_and_opens_with_diffusers(
-    edit: Callable[..., WorldTraining], folder: Path, data: str, tmp_path: Path
+    stage: int, edit: Callable[..., WorldTraining], folder: Path, data: str, tmp_path: Path
 ):
     """Mixed data and random dropout go on where they were; adapter and merged export are one model."""
     labelled = tmp_path / "labelled"
     write_triplets(str(labelled), 4, "vq-of-another-model", side=2, **LABELLED)
     changes = {"data": [data, str(labelled)], "mix": {"supervised": 0.5, "labelled": 0.5}, "held_out": [data]}
-    changes |= {"lora": {"rank": 2, "alpha": 4, "dropout": 0.5}}
+    changes |= {"lora": {"rank": 2, "alpha": 4, "dropout": 0.5}, "engine": {"zero_stage": stage}}
     whole, broken = edit(**changes), edit(out=str(tmp_path / "broken"), **changes)
     for config in (whole, broken):
         TrainSession(config, lambda _: None, print).run()
