@@ -13,6 +13,8 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
+from schemas.dataset import IMAGE_FORMATS
+
 LONGER_SIDE = 320
 DIM = 0.35
 # Share of the largest weight → colour and opacity: from nothing over yellow to red.
@@ -23,7 +25,7 @@ ALPHA = (0.0, 0.25, 0.6, 0.75)
 
 def thumbnail(image: bytes) -> Image.Image:
     """The stored image in RGB at `LONGER_SIDE` pixels on its longer side."""
-    with Image.open(io.BytesIO(image)) as stored:
+    with Image.open(io.BytesIO(image), formats=IMAGE_FORMATS) as stored:
         return enlarged(stored.convert("RGB"))
 
 

@@ -2,7 +2,7 @@ import io
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from evaluation.heatmap import LONGER_SIDE, overlay, thumbnail
 
@@ -36,3 +36,10 @@ def test_heat_lies_where_the_weights_are_within_the_centre_square():
 def test_weights_that_are_all_zero_leave_the_frame_as_it_is():
     frame = thumbnail(stored((50, 50)))
     assert overlay(frame, [0.0] * 9, (3, 3)).tobytes() == frame.tobytes()
+
+
+def test_what_datasets_do_not_hold_is_not_opened():
+    script = io.BytesIO()
+    Image.new("RGB", (4, 4)).save(script, "EPS")
+    with pytest.raises(UnidentifiedImageError):  # Pillow would have Ghostscript run it
+        thumbnail(script.getvalue())

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from labeling.extract import EndsExtractor, PairExtractor
+from labeling.inputs import list_clips
 from schemas.clips import Clip, ExtractedClip, GivenTriplet
 from schemas.config import DecodeLimits, KeyFrames, Limits, StoredImage
 from schemas.outcomes import DropReason, RejectCode, Status
