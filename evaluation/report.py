@@ -13,7 +13,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
-from urllib.parse import urlsplit
 
 import numpy as np
 import pyarrow as pa
@@ -178,4 +177,6 @@ def _endings(dataset: str) -> list[Ending]:
 
 def _short(uri: str) -> str:
     """Folder and file name: the whole URI may carry a host, a password or a signature."""
-    return "/".join(PurePosixPath(urlsplit(uri).path).parts[-2:])
+    _, is_url, rest = uri.partition("://")
+    path = rest.partition("/")[2].partition("?")[0] if is_url else uri
+    return "/".join(PurePosixPath(path).parts[-2:])
