@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import ray
 from ray.data import ActorPoolStrategy, DataContext
-from ray.exceptions import ObjectStoreFullError, OutOfDiskError
+from ray.exceptions import ObjectStoreFullError, OutOfDiskError, OutOfMemoryError, RayActorError
 
-from actors.attempts import RemoteAttempts
+from actors.attempts import RemoteAttempts, StartedInVain
 from actors.decode import DecodeActor, Extractor, MakeExtractor
 from actors.label import LabelActor, LoadModels
 from actors.rows import pack, unpack
@@ -32,12 +32,12 @@ from labeling.units import plan_units
 from models.identity import codec_folder, identify, identify_codec, model_folder
 from schemas.clips import Clip, WorkUnit
 from schemas.config import LabelConfig, Resources
-from schemas.errors import InputError, StoreError, UserError
+from schemas.errors import ConfigError, DatasetError, InputError, StoreError, UserError
 from schemas.outcomes import Receipt, Status, too_many_rejects
 from schemas.version import VERSION
 from storage.audit import DatasetStatus, outcomes, status
 from storage.card import write_card
-from storage.run import Run, bind, num_retries, plan_digest, read_plan, require_own, write_plan
+from storage.run import Run, bind, num_retries, plan_digest, plan_uri, read_plan, require_own, write_plan
 from storage.shards import committed_units
 
 if TYPE_CHECKING:
@@ -49,6 +49,10 @@ MOST_BLOCKS = 10_000
 FULL = (
     "Ray's object store and the disk that it spills to are full; make room in its folder (RAY_TMPDIR, else "
     "/tmp), or take fewer --decode-workers, then run the same command again"
+)
+NO_MEMORY = (
+    "Ray's workers were killed again and again before they came to any work, as where a node's memory runs "
+    "short; take fewer --label-workers or more memory, then run the same command again"
 )
 RESUME = "stopped; run the same command again to resume"
 
@@ -107,7 +111,7 @@ def run_label(
     run, units = _bind_units(job)
     if retry_rejected:
         _plan_retry(job, run, units)
-    units += _retries(out, units)
+    units += _retries(out, run, units)
     committed = committed_units(out)
     if not committed:
         # Before the first row, or `load_dataset` of a run that died would take the plan for rows.
@@ -144,7 +148,7 @@ def plan_label(input: str, out: str, config: LabelConfig) -> LabelPlan:
     run, clips = _planned(input, config, Sessions())
     require_own(out, run)
     units, committed = plan_units(clips, config.clips_per_unit, run.fingerprint), committed_units(out)
-    units += _retries(out, units)
+    units += _retries(out, run, units)
     return LabelPlan(
         clips=len(clips),
         action_classes=len({clip.action_class for clip in clips} - {None}),
@@ -185,22 +189,34 @@ def _plan_retry(job: Job, run: Run, units: Sequence[WorkUnit]) -> None:
     """Plan new units for the clips that were rejected and wait in no unit of an earlier retry."""
     committed, retry = committed_units(job.out), num_retries(job.out) + 1
     again = {end.clip_id for end in outcomes(job.out, committed) if end.status is Status.REJECTED}
-    for unit in _retries(job.out, units):
+    for unit in _retries(job.out, run, units):
         if unit.unit_id not in committed:
             again -= {clip.clip_id for clip in unit.clips}
     clips = [clip for unit in units for clip in unit.clips if clip.clip_id in again]
     if clips:
-        write_plan(job.out, plan_units(clips, job.config.clips_per_unit, f"{run.fingerprint}/{retry}"), retry)
+        write_plan(job.out, plan_units(clips, job.config.clips_per_unit, _retry_name(run, retry)), retry)
 
 
-def _retries(out: str, units: Sequence[WorkUnit]) -> list[WorkUnit]:
-    """The units of every retry, their clips where this run's input has them."""
+def _retries(out: str, run: Run, units: Sequence[WorkUnit]) -> list[WorkUnit]:
+    """The units of every retry, their clips where this run's input has them.
+
+    Raises DatasetError where a unit is not this run's: its id says under which name it is written.
+    """
     clips = {clip.clip_id: clip for unit in units for clip in unit.clips}
-    return [
-        WorkUnit(unit.unit_id, tuple(clips[clip.clip_id] for clip in unit.clips))
-        for retry in range(num_retries(out))
-        for unit in read_plan(out, retry + 1)
-    ]
+    again: list[WorkUnit] = []
+    for retry in range(1, num_retries(out) + 1):
+        for unit in read_plan(out, retry):
+            known = [clips[clip.clip_id] for clip in unit.clips if clip.clip_id in clips]
+            planned = plan_units(known, len(unit.clips), _retry_name(run, retry))
+            if [one.unit_id for one in planned] != [unit.unit_id]:
+                raise DatasetError(f"{plan_uri(out, retry)} is no plan of this run; move it away")
+            again += planned
+    return again
+
+
+def _retry_name(run: Run, retry: int) -> str:
+    """What the ids of a retry's units are made with, beside their clips."""
+    return f"{run.fingerprint}/{retry}"
 
 
 def _label(job: Job, pending: Sequence[WorkUnit], progress: Progress) -> None:
@@ -219,6 +235,10 @@ def _label(job: Job, pending: Sequence[WorkUnit], progress: Progress) -> None:
                     raise InputError(problem)
         except (OutOfDiskError, ObjectStoreFullError) as error:
             raise StoreError(FULL) from error
+        except (OutOfMemoryError, RayActorError) as error:
+            if isinstance(error, OutOfMemoryError) or StartedInVain.__name__ in str(error):
+                raise ConfigError(NO_MEMORY) from error
+            raise
         except KeyboardInterrupt:
             # Before Ray is shut down, which takes seconds, and may end this process at once.
             progress.note(RESUME)
@@ -228,7 +248,8 @@ def _label(job: Job, pending: Sequence[WorkUnit], progress: Progress) -> None:
 def _receipts(job: Job, pending: Sequence[WorkUnit], plan: PoolPlan) -> Iterator[Receipt | UserError]:
     """The receipt of each unit as it is committed, in no order, or why it cannot be."""
     _silence_ray_data()
-    config, sessions, attempts = job.config, job.sessions, RemoteAttempts()
+    attempts = RemoteAttempts(plan.decode.workers + plan.label.workers)
+    config, sessions = job.config, job.sessions
     rows = pa.concat_tables([pack(unit.unit_id, unit) for unit in pending])
     extractor = (sessions.make_extractor, config, input_root(job.input), attempts)
     model = (sessions.load_models, config, job.resources.micro_batch, plan.label.threads, attempts)
