@@ -41,6 +41,7 @@ class DecodeActor:
     def __init__(
         self, make_extractor: MakeExtractor, config: LabelConfig, root: str, attempts: Attempts
     ) -> None:
+        attempts.start()
         self.extractor = make_extractor(config, root)
         self.attempts = attempts
 

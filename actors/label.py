@@ -33,6 +33,7 @@ class LabelActor:
     def __init__(
         self, load_models: LoadModels, config: LabelConfig, micro_batch: int, threads: int, attempts: Attempts
     ) -> None:
+        attempts.start()
         import torch
 
         from labeling.annotate import Annotator

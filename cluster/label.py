@@ -18,9 +18,9 @@ import polars as pl
 import pyarrow as pa
 import ray
 from ray.data import ActorPoolStrategy, DataContext
-from ray.exceptions import ObjectStoreFullError, OutOfDiskError
+from ray.exceptions import ObjectStoreFullError, OutOfDiskError, OutOfMemoryError, RayActorError
 
-from actors.attempts import RemoteAttempts
+from actors.attempts import RemoteAttempts, StartedInVain
 from actors.decode import DecodeActor, Extractor, MakeExtractor
 from actors.label import LabelActor, LoadModels
 from actors.rows import pack, unpack
@@ -34,13 +34,22 @@ from labeling.units import plan_units, unit_ids, units_of
 from models.identity import codec_folder, identify, identify_codec, model_folder, weight_bytes
 from schemas.clips import WorkUnit
 from schemas.config import LabelConfig, Resources
-from schemas.errors import InputError, StoreError, UserError
+from schemas.errors import ConfigError, DatasetError, InputError, StoreError, UserError
 from schemas.outcomes import Receipt, Status, too_many_rejects
 from schemas.version import VERSION
 from storage.audit import DatasetStatus, outcomes
 from storage.card import write_card
 from storage.clips import StoredClips
-from storage.run import Run, bind, num_retries, read_plan, require_own, write_plan, write_plan_tables
+from storage.run import (
+    Run,
+    bind,
+    num_retries,
+    plan_uri,
+    read_plan,
+    require_own,
+    write_plan,
+    write_plan_tables,
+)
 from storage.shards import committed_units
 
 if TYPE_CHECKING:
@@ -54,6 +63,10 @@ UNITS_PER_PART = 1024
 FULL = (
     "Ray's object store and the disk that it spills to are full; make room in its folder (RAY_TMPDIR, else "
     "/tmp), or take fewer --decode-workers, then run the same command again"
+)
+NO_MEMORY = (
+    "Ray's workers were killed again and again before they came to any work, as where a node's memory runs "
+    "short; take fewer --label-workers or more memory, then run the same command again"
 )
 RESUME = "stopped; run the same command again to resume"
 
@@ -115,7 +128,7 @@ def run_label(
     write_plan_tables(out, clips.planned(ids, config.clips_per_unit))
     if retry_rejected:
         _plan_retry(job, run, clips)
-    retries = _retries(out, clips)
+    retries = _retries(out, run, clips)
     committed = committed_units(out)
     if not committed:
         # Before the first row, or `load_dataset` of a run that died would take the plan for rows.
@@ -153,7 +166,7 @@ def plan_label(input: str, out: str, config: LabelConfig) -> LabelPlan:
     run, clips = planned_run(input, config, Sessions())
     require_own(out, run)
     ids = unit_ids(clips.ids(), config.clips_per_unit, run.fingerprint)
-    ids += [unit.unit_id for unit in _retries(out, clips)]
+    ids += [unit.unit_id for unit in _retries(out, run, clips)]
     videos = pl.concat(clips.frames(["uri", "action_class", "size_bytes"]))
     return LabelPlan(
         clips=len(clips),
@@ -186,19 +199,34 @@ def _plan_retry(job: Job, run: Run, clips: StoredClips) -> None:
     """Plan new units for the clips that were rejected and wait in no unit of an earlier retry."""
     committed, retry = committed_units(job.out), num_retries(job.out) + 1
     again = {end.clip_id for end in outcomes(job.out, committed) if end.status is Status.REJECTED}
-    for unit in _retries(job.out, clips):
+    for unit in _retries(job.out, run, clips):
         if unit.unit_id not in committed:
             again -= {clip.clip_id for clip in unit.clips}
     if some := [clip for clip in clips if clip.clip_id in again]:
-        write_plan(job.out, plan_units(some, job.config.clips_per_unit, f"{run.fingerprint}/{retry}"), retry)
+        write_plan(job.out, plan_units(some, job.config.clips_per_unit, _retry_name(run, retry)), retry)
 
 
-def _retries(out: str, clips: StoredClips) -> list[WorkUnit]:
-    """The units of every retry, their clips where this run's input has them."""
-    units = [unit for retry in range(num_retries(out)) for unit in read_plan(out, retry + 1)]
-    wanted = {clip.clip_id for unit in units for clip in unit.clips}
+def _retries(out: str, run: Run, clips: StoredClips) -> list[WorkUnit]:
+    """The units of every retry, their clips where this run's input has them.
+
+    Raises DatasetError where a unit is not this run's: its id says under which name it is written.
+    """
+    units = [(retry, unit) for retry in range(1, num_retries(out) + 1) for unit in read_plan(out, retry)]
+    wanted = {clip.clip_id for _, unit in units for clip in unit.clips}
     found = {clip.clip_id: clip for clip in clips if clip.clip_id in wanted} if wanted else {}
-    return [WorkUnit(unit.unit_id, tuple(found[clip.clip_id] for clip in unit.clips)) for unit in units]
+    again: list[WorkUnit] = []
+    for retry, unit in units:
+        known = [found[clip.clip_id] for clip in unit.clips if clip.clip_id in found]
+        planned = plan_units(known, len(unit.clips), _retry_name(run, retry))
+        if [one.unit_id for one in planned] != [unit.unit_id]:
+            raise DatasetError(f"{plan_uri(out, retry)} is no plan of this run; move it away")
+        again += planned
+    return again
+
+
+def _retry_name(run: Run, retry: int) -> str:
+    """What the ids of a retry's units are made with, beside their clips."""
+    return f"{run.fingerprint}/{retry}"
 
 
 def _rows(units: Iterator[WorkUnit]) -> pa.Table:
@@ -223,6 +251,10 @@ def _label(job: Job, pending: pa.Table, progress: Progress) -> None:
                     raise InputError(problem)
         except (OutOfDiskError, ObjectStoreFullError) as error:
             raise StoreError(FULL) from error
+        except (OutOfMemoryError, RayActorError) as error:
+            if isinstance(error, OutOfMemoryError) or StartedInVain.__name__ in str(error):
+                raise ConfigError(NO_MEMORY) from error
+            raise
         except KeyboardInterrupt:
             # Before Ray is shut down, which takes seconds, and may end this process at once.
             progress.note(RESUME)
@@ -232,7 +264,8 @@ def _label(job: Job, pending: pa.Table, progress: Progress) -> None:
 def _receipts(job: Job, pending: pa.Table, plan: PoolPlan) -> Iterator[Receipt | UserError]:
     """The receipt of each unit as it is committed, in no order, or why it cannot be."""
     _silence_ray_data()
-    config, sessions, attempts = job.config, job.sessions, RemoteAttempts()
+    attempts = RemoteAttempts(plan.decode.most + plan.label.most)
+    config, sessions = job.config, job.sessions
     extractor = (sessions.make_extractor, config, input_root(job.input), attempts)
     model = (sessions.load_models, config, job.resources.micro_batch, plan.label.threads, attempts)
     decode, label, write = plan.decode, plan.label, plan.write

@@ -30,6 +30,9 @@ DEFAULTS = {
     # Ray's C++ half writes to the driver's stderr past every Python logger, in the middle of the progress.
     "RAY_BACKEND_LOG_LEVEL": "fatal",
 }
+OOM_RETRIES = "RAY_task_oom_retries", "8"
+"""How often Ray tries its own tasks again that it ended for want of memory: for ever, if not told otherwise.
+To set it in the environment now is too late, as Ray is imported."""
 FOLDER = "kinescribe."
 """What the names of the folders of our own Rays begin with."""
 CARD = "accelerator_type:"
@@ -52,8 +55,12 @@ def ray_cluster() -> Iterator[ClusterResources]:
             yield _resources(grows=True)
     else:
         _ensure_token()
+        system = {"task_oom_retries": int(os.environ.get(*OOM_RETRIES))}
         # Ray opens its own folder to everybody; the one around it stays closed.
-        with _own_folder() as folder, _connected(include_dashboard=False, _temp_dir=f"{folder}/r"):
+        with (
+            _own_folder() as folder,
+            _connected(include_dashboard=False, _temp_dir=f"{folder}/r", _system_config=system),
+        ):
             yield _resources(grows=False)
 
 

@@ -216,7 +216,7 @@ def _write_samples(file: Path, measured: Sequence[Measured]) -> None:
 
 
 def _open(file: Path) -> Image.Image:
-    with Image.open(file) as image:
+    with Image.open(file, formats=["PNG"]) as image:
         return image.convert("RGB")
 
 

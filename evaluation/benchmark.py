@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from evaluation.picture import leads_out_of_folder
 from schemas.errors import InputError
 
 SUBSETS = ("magicbrush", "ag", "something", "whatsup", "kubric")
@@ -78,7 +79,7 @@ def _case(id: str, task: str, item: dict[str, Any], root: Path) -> Case | LeftOu
         value = item.get(name)
         if not isinstance(value, str) or not value:
             return LeftOut(id, f"no {name}")
-        if Path(value).is_absolute() or ".." in Path(value).parts:
+        if leads_out_of_folder(value):
             return LeftOut(id, f"{name} outside the benchmark")
         if not (root / value).is_file():
             return LeftOut(id, f"{name} is missing")

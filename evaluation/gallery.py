@@ -14,7 +14,6 @@ from functools import cache
 from operator import itemgetter
 from pathlib import PurePosixPath
 from typing import Any
-from urllib.parse import urlsplit
 
 import polars as pl
 import pyarrow as pa
@@ -86,7 +85,9 @@ def gallery(rows: pads.Dataset, chosen: pl.DataFrame) -> Gallery:
 
 def short(video: str) -> str:
     """Folder and file name: the whole URI may carry a host, a password or a signature."""
-    return "/".join(PurePosixPath(urlsplit(video).path).parts[-2:])
+    _, is_url, rest = video.partition("://")
+    path = rest.partition("/")[2].partition("?")[0] if is_url else video
+    return "/".join(PurePosixPath(path).parts[-2:])
 
 
 def _pairs(

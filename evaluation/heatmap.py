@@ -14,6 +14,8 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
+from schemas.dataset import IMAGE_FORMATS
+
 LONGER_SIDE = 320
 THUMBNAIL, SMALLEST = 256, 16
 """Longer sides of a thumbnail in pixels."""
@@ -30,7 +32,7 @@ LEVELS = 16
 
 def thumbnail(image: bytes, max_bytes: int) -> bytes:
     """The stored image as WebP, as large as `max_bytes` allow, up to `THUMBNAIL` pixels and its own size."""
-    with Image.open(io.BytesIO(image)) as stored:
+    with Image.open(io.BytesIO(image), formats=IMAGE_FORMATS) as stored:
         frame = stored.convert("RGB")
     side = min(THUMBNAIL, max(frame.size), math.isqrt(int(8 * max_bytes / BITS_PER_PIXEL)))
     while True:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
+from evaluation.picture import leads_out_of_folder
 from schemas.errors import InputError
 
 OUTPUTS = "outputs.json"
@@ -47,6 +48,9 @@ def read_outputs(folder: Path) -> dict[str, Output]:
         raise InputError(
             f"{file}: {where}: {first['msg']}; give a list of objects with id, instruction, input and output"
         ) from error
+    for output in outputs:
+        if leads_out := next(filter(leads_out_of_folder, (output.input, output.output)), None):
+            raise InputError(f"{file}: {leads_out!r} of {output.id!r} is outside the folder; copy it there")
     by_id = {output.id: output for output in outputs}
     if len(by_id) < len(outputs):
         raise InputError(f"{file} has two outputs of one id; give each case an id of its own")

@@ -6,10 +6,11 @@ Knows nothing of codecs and models.
 from __future__ import annotations
 
 import warnings
+from pathlib import Path
 
 from PIL import Image, ImageOps
 
-from schemas.errors import InputError
+from schemas.errors import InputError, UserError
 from storage import uri
 
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
@@ -29,9 +30,16 @@ def read_picture(source: str) -> Image.Image:
                 if max(stored.size) > NARROWEST * min(stored.size):
                     raise InputError(f"source {source} is too narrow: {stored.size} pixels; crop it")
                 return ImageOps.exif_transpose(stored).convert("RGB")
+    except UserError:
+        raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise InputError(f"source {source} is too large: {error}; scale it down") from error
     except Image.UnidentifiedImageError as error:
         raise InputError(f"source {source} is no image; name one of {', '.join(FORMATS)}") from error
-    except (OSError, SyntaxError) as error:
+    except (OSError, SyntaxError, ValueError) as error:
         raise InputError(f"source {source} cannot be read: {error}; name an image that is whole") from error
+
+
+def leads_out_of_folder(path: str) -> bool:
+    """Whether a path that a list names is not of the list's own folder, as it is written."""
+    return Path(path).is_absolute() or ".." in Path(path).parts

@@ -46,14 +46,17 @@ def _bertscore(truths: Sequence[str], texts: Sequence[str], encoder: Path) -> fl
     """By the layer that the library recommends for a model of the folder's name, else by the last one."""
     from bert_score import BERTScorer
     from bert_score.utils import model2layers
-    from transformers import AutoConfig
+    from transformers import AutoConfig, AutoTokenizer
 
     if not (encoder / "model.safetensors").is_file():
         raise ModelError(f"{encoder} holds no model.safetensors; name the folder of a text encoder")
     try:
-        config = AutoConfig.from_pretrained(encoder, local_files_only=True)
+        # The library lets these ask whether to run a folder's code, and downloads what is called scibert.
+        local = {"local_files_only": True, "trust_remote_code": False}
+        config = AutoConfig.from_pretrained(encoder, **local)
+        AutoTokenizer.from_pretrained(encoder, **local)
         layer = model2layers.get(encoder.name, config.num_hidden_layers)
-        scorer: Any = BERTScorer(str(encoder), num_layers=layer)
+        scorer: Any = BERTScorer(str(encoder.absolute()), num_layers=layer)
     except (OSError, ValueError) as error:
         raise ModelError(f"{encoder} cannot be opened as a text encoder: {error}") from error
     # The library reads the limit from the tokenizer, which may know none.

@@ -19,6 +19,7 @@ from models.codec import ImageCodec
 from models.dynamics import Failure
 from models.tokens import Codes
 from schemas.clips import ExtractedClip, FramePair, stable_id
+from schemas.dataset import IMAGE_FORMATS
 from schemas.outcomes import ClipOutcome, RejectCode, Status
 
 LARGEST_FLOAT16 = float(np.finfo(np.float16).max)
@@ -97,7 +98,9 @@ class FrameEncoder:
         }
 
     def _encode_images(self, images: Sequence[bytes]) -> list[EncodedFrame]:
-        pixels_B3HW = self.codec.preprocess([Image.open(io.BytesIO(image)) for image in images])
+        pixels_B3HW = self.codec.preprocess(
+            [Image.open(io.BytesIO(image), formats=IMAGE_FORMATS) for image in images]
+        )
         encoded = self.codec.encode(pixels_B3HW)
         frames = zip(images, encoded.stored_BL, encoded.features_BLC, strict=True)
         return [EncodedFrame(*frame) for frame in frames]

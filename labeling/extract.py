@@ -169,7 +169,7 @@ def _ended(clip: Clip, ask: Callable[[], Reply]) -> ExtractedClip:
     except Rejected as error:
         outcome = ClipOutcome(clip.clip_id, Status.REJECTED, reason=error.code, message=error.message)
         return ExtractedClip(clip, outcome=outcome)
-    drops = dict(reply.pair_drops)
+    drops: dict[str, int] = {**reply.pair_drops}
     if reply.pairs:
         return ExtractedClip(clip, reply.frames, reply.pairs, drops)
     reason = DropReason(max(sorted(drops), key=lambda one: drops[one], default=DropReason.FEW_KEYFRAMES))

@@ -224,8 +224,9 @@ def _windowed(
         durations_s = {clip.clip_id: duration_of(clip) for clip in large if not may_not(clip.uri)}
     for clip in clips:
         duration_s = durations_s.get(clip.clip_id)
-        if duration_s is not None and duration_s > limits.max_duration_s:
-            yield clip  # extraction rejects it as too_large, as one clip
+        end_s = min((end for end in (clip.end_s, duration_s) if end is not None), default=0.0)
+        if end_s - (clip.start_s or 0.0) > limits.max_duration_s:
+            yield clip  # one clip, which extraction rejects as too_large if so much is there
         else:
             yield from cut_windows(clip, duration_s, limits.window_s)
 

@@ -20,6 +20,8 @@ from storage import uri as files
 COLUMNS = ("uri", "action_class", "start_s", "end_s", "id")
 TIMES = ("start_s", "end_s")
 
+csv.field_size_limit(1 << 30)  # polars has none, and this module says only where a row is that it read
+
 MANIFESTS = (".csv", ".jsonl", ".parquet")
 """The kinds of manifest, by the end of their name."""
 
@@ -91,7 +93,7 @@ class Manifest:
         unknown = [name for name in rows.columns if name not in columns]
         if unknown:
             raise InputError(
-                f"manifest {self.uri}, line 1: unknown columns {', '.join(unknown)}; "
+                f"manifest {self.uri}, line 1: unknown columns {', '.join(map(repr, unknown))}; "
                 f"remove or rename them ({known})"
             )
         for name in required:
@@ -170,6 +172,8 @@ def _bad_json_line(path: Path) -> str:
                     return f"line {number} is not a JSON object; write one object per line"
             except json.JSONDecodeError as error:
                 return f"line {number} is not JSON ({error.msg}); write one object per line"
+            except RecursionError:
+                return f"line {number} is nested too deeply; write one flat object per line"
     return "" if path.stat().st_size else "it is empty; write one object per line"
 
 

@@ -7,13 +7,13 @@ as it would where its replies were unpickled.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 
 from schemas.clips import FramePair, KeyFrame
 from schemas.config import DecodeLimits, KeyFrames, StoredImage
-from schemas.outcomes import RejectCode
+from schemas.outcomes import DropReason, RejectCode
 
 
 class Job(BaseModel):
@@ -42,7 +42,13 @@ class Reply(BaseModel):
 
     frames: tuple[KeyFrame, ...] = ()
     pairs: tuple[FramePair, ...] = ()
-    pair_drops: dict[str, int] = {}
+    pair_drops: dict[DropReason, int] = {}
     duration_s: float | None = None
     reject: RejectCode | None = None
     message: str = ""
+
+    @model_validator(mode="after")
+    def _pairs_are_of_frames(self) -> Self:
+        if any(not 0 <= pair.source < pair.target < len(self.frames) for pair in self.pairs):
+            raise ValueError("a pair is of two of the frames, the earlier one first")
+        return self

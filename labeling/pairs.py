@@ -70,7 +70,7 @@ def frame_pairs(job: Job) -> Reply:
         max_gap_s = MAX_SAMPLE_GAP_S if _stride(job.keyframes.min_interval) > 1 else 0.0
         frames = within(video, job.limits, job.start_s, job.end_s, max_gap_s)
         chosen = key_frames(frames, job.keyframes, job.image)
-    drops: Counter[str] = Counter()
+    drops: Counter[DropReason] = Counter()
     pairs: list[FramePair] = []
     for (i, source), (j, target) in itertools.pairwise(enumerate(chosen)):
         pair = _pair(source, target, job.keyframes)

@@ -32,6 +32,7 @@ from models.dynamics import QUESTION, Description, DynamicsModel
 from models.identity import require_files
 from models.sampling import AllowedTokens, SeededSampling, descriptions
 from models.tokens import Codes, Pair, Task, Triplet, knows_a_word
+from schemas.dataset import IMAGE_FORMATS
 from schemas.errors import ModelError
 
 PROCESSORS = {"smolvlm": Idefics3Processor}
@@ -92,7 +93,7 @@ class ChatVLM(DynamicsModel[Image.Image]):
 
     def see(self, codes: Codes | None, image: Callable[[], bytes]) -> Image.Image:
         """The image, RGB."""
-        return Image.open(io.BytesIO(image())).convert("RGB")
+        return Image.open(io.BytesIO(image()), formats=IMAGE_FORMATS).convert("RGB")
 
     def knows_a_word(self, action: str) -> bool:
         """See `DynamicsModel.knows_a_word`."""

@@ -20,6 +20,7 @@ from schemas.errors import ModelError
 
 EMBEDDED = {name: Path(__file__).parent / name.replace("-", "_") for name in ("embedded", "embedded-world")}
 """The models that come with the code: one for each task."""
+ADAPTER = "adapter_config.json"
 CODEC = "codec"
 CODEC_WEIGHTS = "diffusion_pytorch_model.safetensors"
 WEIGHTS = "model.safetensors"
@@ -119,7 +120,12 @@ def codec_folder(name: str, codec: str | None = None) -> Path:
 
 
 def require_files(folder: Path) -> None:
-    """Raises ModelError where the folder lacks a file of a model."""
+    """Raises ModelError where the folder lacks a file of a model, or has one that changes its weights."""
+    if (folder / ADAPTER).is_file():
+        # It may be a pickle, and no fingerprint covers it.
+        raise ModelError(
+            f"{folder} has an adapter, which transformers would add; merge it, or move {ADAPTER} away"
+        )
     kind, files = _kind(folder)
     for file, other in files.items():
         if not (folder / file).is_file() and not (folder / other).is_file():
@@ -147,7 +153,7 @@ def model_config(folder: Path) -> dict[str, Any]:
     file = PIPELINE if is_pipeline else "config.json"
     try:
         config = json.loads((folder / file).read_text())
-    except (ValueError, OSError) as error:
+    except (ValueError, RecursionError, OSError) as error:
         raise ModelError(f"{folder} is no model: its {file} cannot be read: {error!r}") from error
     if not isinstance(config, dict):
         raise ModelError(f"{folder} is no model: its {file} holds {type(config).__name__}")
@@ -160,7 +166,7 @@ def weight_files(folder: Path, weights: str = WEIGHTS) -> list[Path]:
     if not files[0].is_file() and index.is_file():
         try:
             shards = set(json.loads(index.read_text())["weight_map"].values())
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, RecursionError, KeyError, TypeError, AttributeError) as error:
             raise ModelError(f"{index} is damaged: {error!r}; restore it") from error
         files = [folder / shard for shard in sorted(shards)]
     for file in files:
@@ -213,7 +219,7 @@ def codec_config(folder: Path) -> dict[str, Any]:
     try:
         config = json.loads((folder / "config.json").read_text())
         missing = sorted(CODEC_KEYS - config.keys())
-    except (ValueError, AttributeError, OSError) as error:
+    except (ValueError, RecursionError, AttributeError, OSError) as error:
         raise ModelError(f"the codec in {folder} is damaged: {error!r}; restore it") from error
     if missing:
         raise ModelError(f"{folder}/config.json lacks {', '.join(missing)}, so it is no codec's; restore it")

@@ -13,6 +13,8 @@ from typing import Any
 import pyarrow as pa
 
 IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+IMAGE_FORMATS = ("JPEG", "PNG")
+"""What images are stored as. Left to guess, Pillow would have another program open some files."""
 
 FIELDS: tuple[pa.Field, ...] = (
     pa.field("triplet_id", pa.string(), nullable=False),

@@ -110,11 +110,15 @@ def read_run(dataset: str) -> dict[str, Any]:
     target = uri.join(dataset, RUN)
     try:
         record = json.loads(uri.read_bytes(target))
-        itemgetter(*REQUIRED)(record["identity"])  # or a KeyError
+        plan, codec_id, (_, _) = itemgetter(*REQUIRED)(record["identity"])
+        if not all(
+            isinstance(one, str) for one in (plan, codec_id, record["version"], record["fingerprint"])
+        ):
+            raise TypeError("what should be text is none")
         return {key: record[key] for key in ("version", "fingerprint", "identity")}
     except FileNotFoundError as error:
         raise DatasetError(f"{dataset} is no dataset of Kinescribe: it has no run.json") from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise DatasetError(
             f"{target} is damaged ({error!r}); restore it, or choose another folder"
         ) from error

@@ -77,7 +77,14 @@ def read_selection(source: str) -> Selection:
         return Selection(rows, described["options"], tuple(described["datasets"]))
     except OSError as error:
         raise DatasetError(f"{source} cannot be read: {error}; {remedy}") from error
-    except (pa.ArrowException, json.JSONDecodeError, KeyError, TypeError) as error:
+    except (
+        pa.ArrowException,
+        json.JSONDecodeError,
+        UnicodeError,
+        RecursionError,
+        KeyError,
+        TypeError,
+    ) as error:
         raise DatasetError(f"{source} is not a selection ({error!r}); {remedy}") from error
 
 

@@ -24,7 +24,7 @@ import fsspec
 import pyarrow.fs
 from fsspec.utils import glob_translate
 
-from schemas.errors import DatasetError, StoreError, UserError
+from schemas.errors import DatasetError, InputError, StoreError, UserError
 
 SCHEMES = ("file", "s3", "gs", "az", "abfs", "hf", "memory")
 """The stores that may be read; chained (`a::b`), shell and web URLs are not among them."""
@@ -130,11 +130,11 @@ def size_bytes(uri: str) -> int | None:
     """The size of a file, None where there is none to be seen."""
     if is_local(uri):
         return _stat_size(str(local_path(uri)))
-    with _reached(uri) as (store, path):
-        try:
-            return store.size(path)
-        except (FileNotFoundError, PermissionError):  # which is what S3 says of one that is absent
-            return None
+    # PermissionError is what S3 says of one that is absent.
+    absent = contextlib.suppress(FileNotFoundError, PermissionError)
+    with contextlib.suppress(InputError), _reached(uri) as (store, path), absent:
+        return store.size(path)
+    return None
 
 
 def create(uri: str, data: bytes, aside: str | None = None) -> bool:
@@ -246,6 +246,12 @@ def _store(uri: str) -> tuple[Any, str]:
         return fsspec.url_to_fs(uri, use_listings_cache=False, **_options(uri))
     except ImportError as error:
         raise UserError(f"{uri} needs a package that is not installed: {error}") from error
+    except _address_errors(uri) as error:
+        raise _no_address(uri, error) from error
+
+
+def _no_address(uri: str, error: Exception) -> InputError:
+    return InputError(f"{redact(uri)} is no address in a store: {redact(str(error))}; mend it")
 
 
 def _options(uri: str) -> dict[str, Any]:
@@ -268,19 +274,32 @@ def _reached(uri: str) -> Generator[tuple[Any, str]]:
     """The store of a URI, and the URI's path in it.
 
     What the client of an object store raises, when it has tried often enough, is a StoreError, except for a
-    name that is absent or taken.
+    name that is absent or taken; an InputError where no store has such addresses.
     """
     store, path = _store(uri)
     try:
         yield store, path
-    except (FileNotFoundError, FileExistsError):
+    except (FileNotFoundError, FileExistsError, UserError):
         raise
+    except _address_errors(uri) as error:
+        raise _no_address(uri, error) from error
     except _client_errors(uri) as error:
         raise StoreError(
             f"{uri}: {redact(str(error) or repr(error))}; see that the store answers and that you may use it "
             "(s3:// takes AWS_PROFILE, AWS_ACCESS_KEY_ID with AWS_SECRET_ACCESS_KEY, or for a public bucket "
             "FSSPEC_S3_ANON=1), then run the same command again"
         ) from error
+
+
+def _address_errors(uri: str) -> tuple[type[Exception], ...]:
+    """What the client of an object store raises where an address cannot be one of its store."""
+    if is_local(uri):
+        return ()
+    if scheme(uri) != "s3":
+        return ValueError, RuntimeError
+    from botocore.exceptions import ParamValidationError
+
+    return ValueError, ParamValidationError
 
 
 def _client_errors(uri: str) -> tuple[type[Exception], ...]:

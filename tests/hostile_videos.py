@@ -122,6 +122,12 @@ HUGE = (
         **coloured,
         change=box(b"GIF8", 2, struct.pack("<HH", 16384, 8192)),
     ),
+    film(
+        "large by its header.y4m",
+        "rawvideo",
+        too_large,
+        change=lambda data: data.replace(b"W160 H120", b"W16384 H8192", 1),
+    ),
     film("large pictures.avi", "mjpeg", unreadable, change=jpeg_size(16384, 8192), **jpeg),
     film("large pictures midway.avi", "mjpeg", unreadable, change=jpeg_size(16384, 8192, 30), **jpeg),
 )

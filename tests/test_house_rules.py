@@ -86,6 +86,17 @@ def test_nothing_from_outside_is_unpickled_and_no_model_brings_code():
     assert found == UNPICKLE_THEIR_OWN
 
 
+def test_pillow_is_told_what_it_may_open():
+    opened = {
+        f"{name(path)}:{node.lineno}": {option.arg for option in node.keywords}
+        for path in [*SOURCES, *SCRIPTS]
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("Image.open")
+    }
+    assert [where for where, options in opened.items() if "formats" not in options] == []
+    assert opened
+
+
 def test_tests_mirror_paths():
     mirrored = (path for path in TESTS if path.parent != ROOT / "tests" and path.name.startswith("test_"))
     expected = {name(path): name(path).removeprefix("tests/").replace("test_", "", 1) for path in mirrored}

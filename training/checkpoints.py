@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -69,15 +70,19 @@ def newest(folder: Path, say: Callable[[str], None]) -> tuple[int, Path] | None:
 def _problem(path: Path) -> str | None:
     try:
         recorded = json.loads((path / MARKER).read_text())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         return f"{MARKER}: {error}"
+    if not isinstance(recorded, dict):
+        return f"{MARKER} holds no digests"
     found = _digests(path)
     different = sorted(name for name in recorded | found if recorded.get(name) != found.get(name))
-    return f"{', '.join(different)} changed since it was written" if different else None
+    # Quoted, since this is shown on a terminal, and the seal may name anything.
+    return f"{', '.join(map(repr, different))} changed since it was written" if different else None
 
 
 def _steps(folder: Path) -> list[tuple[int, Path]]:
-    return [(int(path.name.removeprefix("step-")), path) for path in folder.glob("step-*")]
+    found = ((re.fullmatch(r"step-([0-9]{8,})", path.name), path) for path in folder.glob("step-*"))
+    return [(int(name[1]), path) for name, path in found if name]
 
 
 def _name(step: int) -> str:

@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from schemas.dataset import IMAGE_FORMATS
 from storage.shards import scan
 
 
@@ -58,7 +59,7 @@ class ImageBatches:
         return PixelBatch(pixels_B3HW.contiguous())
 
     def _view(self, sample: int, position: int) -> np.ndarray[tuple[int, int, int], np.dtype[np.uint8]]:
-        image = Image.open(io.BytesIO(self.images[sample].as_py()))
+        image = Image.open(io.BytesIO(self.images[sample].as_py()), formats=IMAGE_FORMATS)
         image.draft("RGB", (2 * self.resolution, 2 * self.resolution))
         random = np.random.Generator(np.random.Philox(key=[self.seed, position]))
         side = float(min(image.size))

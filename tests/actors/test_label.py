@@ -24,7 +24,7 @@ def label(model, clips, attempts=None):
         config,
         micro_batch=4,
         threads=1,
-        attempts=attempts or AttemptCounts(),
+        attempts=attempts or AttemptCounts(9),
     )
     assert asked == [config]
     same, table, outcomes, stages = unpack(actor(pack("unit", (unit(*clips), clips, DECODE))))
@@ -43,7 +43,7 @@ def test_a_unit_comes_out_with_rows_and_outcomes(model):
 
 def test_clips_tried_alone_get_the_same_labels(model):
     clips = [extracted("a"), rejected("r"), extracted("b")]
-    attempts = AttemptCounts()
+    attempts = AttemptCounts(9)
     attempts.begin("label/unit")
     attempts.begin("label/unit")
     together, alone = label(model, clips)[1], label(model, clips, attempts)[1]
@@ -53,7 +53,7 @@ def test_clips_tried_alone_get_the_same_labels(model):
 
 def test_only_the_clip_that_killed_the_model_is_rejected_as_crashed(model):
     clips = [extracted("a"), rejected("r"), extracted("b")]
-    attempts = AttemptCounts()
+    attempts = AttemptCounts(9)
     for key in ("label/unit", "label/unit", "label/unit/0"):
         attempts.begin(key)
     _, table, outcomes = label(model, clips, attempts)
@@ -64,7 +64,7 @@ def test_only_the_clip_that_killed_the_model_is_rejected_as_crashed(model):
 
 def test_a_clip_that_was_rejected_before_keeps_its_reason(model):
     clips = [rejected("r")]
-    attempts = AttemptCounts()
+    attempts = AttemptCounts(9)
     for key in ("label/unit", "label/unit", "label/unit/0"):
         attempts.begin(key)
     assert label(model, clips, attempts)[2] == [clips[0].outcome]

@@ -2,7 +2,7 @@ import io
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from evaluation.heatmap import SMALLEST, THUMBNAIL, heat, thumbnail
 
@@ -45,3 +45,10 @@ def test_heat_is_one_pixel_a_token_from_nothing_to_red():
 
 def test_weights_that_are_all_zero_show_nothing():
     assert not np.asarray(opened(heat([0.0] * 6, (2, 3))).convert("RGBA"))[..., 3].any()
+
+
+def test_what_datasets_do_not_hold_is_not_opened():
+    script = io.BytesIO()
+    Image.new("RGB", (4, 4)).save(script, "EPS")
+    with pytest.raises(UnidentifiedImageError):  # Pillow would have Ghostscript run it
+        thumbnail(script.getvalue(), 1000)

@@ -21,6 +21,11 @@ def test_outputs_come_back_by_id(tmp_path: Path):
         ("[]", "holds no output"),
         ('[{"id": "a", "instruction": "b", "input": "c"}]', "0.output: Field required"),
         (f"[{OUTPUT.model_dump_json()}, {OUTPUT.model_dump_json()}]", "two outputs"),
+        (
+            f"[{OUTPUT.model_copy(update={'input': '/etc/a.png'}).model_dump_json()}]",
+            "'/etc/a.png' of 'ag-0' is",
+        ),
+        (f"[{OUTPUT.model_copy(update={'output': '../b.png'}).model_dump_json()}]", "outside the folder"),
     ],
 )
 def test_what_is_no_list_of_outputs_is_refused(text: str | None, message: str, tmp_path: Path):

@@ -5,6 +5,7 @@ import fsspec
 import numpy as np
 import pytest
 from PIL import ExifTags, Image
+from PIL.PngImagePlugin import PngInfo
 
 from evaluation.picture import read_picture
 from schemas.errors import UserError
@@ -67,6 +68,13 @@ def test_an_image_that_ends_early_is_refused(tmp_path: Path, format: str):
 def test_a_decompression_bomb_is_refused(tmp_path: Path, size: tuple[int, int]):
     Image.new("1", size).save(tmp_path / "bomb.png")
     assert "too large" in refusal(str(tmp_path / "bomb.png"))
+
+
+def test_a_bomb_in_an_images_words_is_refused(tmp_path: Path):
+    words = PngInfo()
+    words.add_text("comment", "x" * (2 << 20), zip=True)
+    left_red().save(tmp_path / "words.png", pnginfo=words)
+    assert "cannot be read" in refusal(str(tmp_path / "words.png"))
 
 
 def test_a_strip_is_refused(tmp_path: Path):

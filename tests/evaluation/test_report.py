@@ -169,6 +169,15 @@ def test_nothing_is_loaded_from_elsewhere_and_no_script_but_its_own_may_run(tmp_
     }
 
 
+@pytest.mark.parametrize(
+    "uri", ["s3://[bucket/shop/a.mp4", "/in/shop/a.mp4", "//[in/shop/a.mp4", "s3://b/shop/a.mp4?x=1"]
+)
+def test_any_name_of_a_clip_is_shown_by_its_end(tmp_path: Path, uri: str):
+    outcome = ClipOutcome("c0", Status.REJECTED, reason=RejectCode.UNREADABLE, message="broken")
+    write_dataset(tmp_path, [Clip("c0", uri)], [], [outcome])
+    assert "shop/a.mp4 broken" in Page(rendered(tmp_path)).text
+
+
 @pytest.mark.parametrize("field", ["video", "message"])
 def test_what_is_said_of_a_rejected_clip_is_escaped(tmp_path: Path, field: str):
     clip = Clip("c0", f"shop/{HOSTILE}.mp4" if field == "video" else "a.mp4")

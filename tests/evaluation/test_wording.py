@@ -1,3 +1,4 @@
+import io
 from pathlib import Path
 
 import pytest
@@ -68,3 +69,16 @@ def test_a_long_text_is_cut_to_what_the_encoder_reads(tmp_path: Path):
 def test_what_is_no_text_encoder_is_refused(tmp_path: Path):
     with pytest.raises(ModelError, match=r"no model\.safetensors"):
         wording(["a"], ["a"], tmp_path)
+
+
+def test_an_encoder_brings_no_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    encoder, ran = write_text_encoder(tmp_path / "encoder"), tmp_path / "ran"
+    (encoder / "code.py").write_text(
+        f"from transformers import BertConfig\nopen({str(ran)!r}, 'w')\nclass Own(BertConfig): pass\n"
+    )
+    (encoder / "config.json").write_text('{"model_type": "own", "auto_map": {"AutoConfig": "code.Own"}}')
+    monkeypatch.setenv("HF_MODULES_CACHE", str(tmp_path / "modules"))
+    monkeypatch.setattr("sys.stdin", io.StringIO("y\n" * 9))  # the answer to transformers' question
+    with pytest.raises(ModelError, match="cannot be opened"):
+        wording(["a"], ["a"], encoder)
+    assert not ran.exists()

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from labeling.extract import EndsExtractor, PairExtractor
+from labeling.inputs import list_clips
 from schemas.clips import Clip, ExtractedClip, GivenTriplet
 from schemas.config import DecodeLimits, KeyFrames, Limits, StoredImage
 from schemas.outcomes import DropReason, RejectCode, Status
@@ -30,6 +31,8 @@ def fake(request):
         raise MemoryError("std::bad_alloc")
     if name == "babbles":
         return b"\\x80\\x04N."
+    if name == "lies":
+        return b'{"pairs": [{"source": 8, "target": 9, "motion": 1}]}'
     return answer(request)
 
 serve(fake)
@@ -146,8 +149,21 @@ def test_a_clip_that_must_not_be_read_never_is():
     assert extracted.outcome.message == "/etc/passwd leaves the input"
 
 
-def test_an_address_of_no_store_is_a_reject(real: PairExtractor):
-    assert reject_of(real.extract(Clip("shell", "pipe://cat /etc/passwd"))) == RejectCode.UNREADABLE
+ADDRESSES = (
+    "pipe://cat /etc/passwd",
+    "hf://",
+    "hf://x",
+    "hf://datasets/a",
+    "s3://[x/a.mp4",
+    "s3://a b/c.mp4",
+)
+
+
+@pytest.mark.parametrize("address", ADDRESSES)
+def test_an_address_of_no_store_is_a_reject(real: PairExtractor, tmp_path: Path, address: str):
+    (tmp_path / "m.csv").write_text(f"uri\n{address}\n")
+    (listed,) = list_clips(str(tmp_path / "m.csv"), Limits(), real.duration_s)
+    assert reject_of(real.extract(listed)) == RejectCode.UNREADABLE
 
 
 @pytest.mark.parametrize(
@@ -157,6 +173,7 @@ def test_an_address_of_no_store_is_a_reject(real: PairExtractor):
         ("crashes", RejectCode.CRASHED),
         ("eats", RejectCode.OUT_OF_MEMORY),
         ("babbles", RejectCode.CRASHED),
+        ("lies", RejectCode.CRASHED),
     ],
 )
 def test_a_decoder_that_fails_costs_one_clip(

@@ -188,6 +188,21 @@ def test_only_large_files_are_probed_and_long_ones_are_cut(tmp_path: Path):
     ]
 
 
+def test_an_end_beyond_all_reason_is_one_clip(tmp_path: Path):
+    (tmp_path / "m.csv").write_text("uri,end_s\na.mp4,1e7\n")
+    (clip,) = list_clips(str(tmp_path / "m.csv"), LIMITS)
+    assert clip.end_s == 1e7
+
+
+def test_a_window_of_a_file_that_is_too_long_is_cut_like_any_other(tmp_path: Path):
+    touch(tmp_path, "day.mp4")
+    with (tmp_path / "day.mp4").open("ab") as file:
+        file.truncate(PROBED_BYTES + 1)
+    (tmp_path / "m.csv").write_text("uri,start_s,end_s\nday.mp4,3600,3700\n")
+    clips = list_clips(str(tmp_path / "m.csv"), LIMITS, lambda clip: 24 * 3600.0)
+    assert [(clip.start_s, clip.end_s) for clip in clips] == [(3600, 3660), (3660, 3700)]
+
+
 def test_a_clip_that_is_forbidden_is_not_probed(tmp_path: Path):
     touch(tmp_path, "secret/a.mp4", "input/b.mp4")
     (tmp_path / "secret" / "a.mp4").write_bytes(b"x" * (PROBED_BYTES + 1))

@@ -108,14 +108,30 @@ def test_the_same_window_may_come_twice_under_two_ids(tmp_path: Path):
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
 def test_unknown_columns_are_named_with_the_known_ones(tmp_path: Path, suffix: str):
     message = refusal(write(tmp_path / f"m{suffix}", [{"uri": "a", "label": "x", "fps": 3}]))
-    assert "line 1: unknown columns label, fps" in message
+    assert "line 1: unknown columns 'label', 'fps'" in message
     assert "uri, action_class, start_s, end_s, id" in message
+
+
+def test_the_name_of_a_column_adds_no_line_to_a_log(tmp_path: Path):
+    (tmp_path / "m.csv").write_text('"uri","a\nall is well"\nx,y\n')
+    assert "\n" not in refusal(str(tmp_path / "m.csv"))
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"uri": "a", "id": ' + "[" * 3000 + "]" * 3000 + "}"])
+def test_json_without_a_bottom_is_refused_by_its_line(tmp_path: Path, text: str):
+    (tmp_path / "m.jsonl").write_text('{"uri": "x"}\n' + text)
+    assert "line 2 is nested too deeply" in refusal(str(tmp_path / "m.jsonl"))
+
+
+def test_a_value_of_any_length_is_no_obstacle_to_the_line_of_another(tmp_path: Path):
+    (tmp_path / "m.csv").write_text(f"uri,start_s\n{'x' * 200_000},1\nb.mp4,-1\n")
+    assert "line 3: start_s must be at least 0" in refusal(str(tmp_path / "m.csv"))
 
 
 def test_an_unknown_key_is_found_on_any_line(tmp_path: Path):
     lines = [json.dumps({"uri": str(index)}) for index in range(500)]
     (tmp_path / "m.jsonl").write_text("\n".join([*lines, '{"uri": "x", "labl": "y"}']))
-    assert "unknown columns labl" in refusal(str(tmp_path / "m.jsonl"))
+    assert "unknown columns 'labl'" in refusal(str(tmp_path / "m.jsonl"))
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])

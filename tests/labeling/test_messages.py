@@ -32,7 +32,19 @@ def test_a_job_survives_the_pipe():
     assert Job.model_validate_json(job.model_dump_json()) == job
 
 
-@pytest.mark.parametrize("answer", [b"", b"[]", b'{"pairs": 3}', b'{"reject": "bored"}', b"\x80\x04N."])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"",
+        b"[]",
+        b'{"pairs": 3}',
+        b'{"reject": "bored"}',
+        b"\x80\x04N.",
+        b'{"pair_drops": {"bored": 1}}',
+        b'{"pairs": [{"source": 0, "target": 1, "motion": 1}]}',
+        b'{"frames": [{"time_s": 0, "image": ""}], "pairs": [{"source": -1, "target": 0, "motion": 1}]}',
+    ],
+)
 def test_anything_else_is_no_reply(answer: bytes):
     with pytest.raises(ValidationError):
         Reply.model_validate_json(answer)

@@ -84,7 +84,7 @@ def test_json_that_cannot_be_meant_is_refused(tmp_path: Path, text: str, complai
     ("text", "complaint"),
     [
         ("uri,start_s,end_s\na,0,1\n", "there is no column narration"),
-        ("uri,narration,verb\na,x,y\n", "unknown columns verb"),
+        ("uri,narration,verb\na,x,y\n", "unknown columns 'verb'"),
         (
             'uri,start_s,end_s,narration\na,0,1,"two\nlines"\nb,0,1,x\nc,2,1,y\n',
             "line 5: end_s must be greater",

@@ -98,6 +98,19 @@ def test_weights_in_several_files_are_one_model_and_none_may_be_missing(folder):
         identify(str(folder))
 
 
+def test_an_adapter_that_no_fingerprint_would_cover_is_refused(folder):
+    (folder / "adapter_config.json").write_text("{}")
+    for load in (identify, load_model):
+        with pytest.raises(ModelError, match="has an adapter"):
+            load(str(folder))
+
+
+def test_a_configuration_without_a_bottom_is_refused(folder):
+    (folder / "config.json").write_text("[" * 100_000)
+    with pytest.raises(ModelError, match=r"its config\.json cannot be read"):
+        identify(str(folder))
+
+
 def test_a_name_that_is_no_folder_is_refused(tmp_path):
     with pytest.raises(ModelError, match="no model"):
         identify(str(tmp_path / "absent"))

@@ -97,7 +97,19 @@ def test_another_input_is_called_so(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    "content", ["", "[]", "{}", '"text"', "\x00", '{"version": "1", "fingerprint": "x", "identity": {}}']
+    "content",
+    [
+        "",
+        "[]",
+        "{}",
+        '"text"',
+        "\x00",
+        "[" * 100_000,
+        '{"version": "1", "fingerprint": "x", "identity": {}}',
+        '{"version": "1", "fingerprint": [], "identity": {"plan": "", "codec.id": "", "codec.grid": [1, 1]}}',
+        '{"version": "1", "fingerprint": "x", "identity": {"plan": "", "codec.id": "", "codec.grid": 1}}',
+    ],
+    ids=range(9),
 )
 def test_a_damaged_run_is_named(tmp_path: Path, content: str):
     (tmp_path / "run.json").write_text(content)

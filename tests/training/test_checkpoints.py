@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import pytest
@@ -56,11 +57,22 @@ def lose_a_ranks_part(path: Path) -> None:
     (path / "state" / "rank_1").unlink()
 
 
+def seal_with_a_list(path: Path) -> None:
+    (path / checkpoints.MARKER).write_text("[]")
+
+
+def seal_too_deep(path: Path) -> None:
+    (path / checkpoints.MARKER).write_text("[" * 100_000)
+
+
 def unseal(path: Path) -> None:
     (path / checkpoints.MARKER).unlink()
 
 
-@pytest.mark.parametrize("harm", [flip_a_bit, truncate, empty, lose_a_ranks_part, garble, unseal])
+HARMS = [flip_a_bit, truncate, empty, lose_a_ranks_part, garble, seal_with_a_list, seal_too_deep, unseal]
+
+
+@pytest.mark.parametrize("harm", HARMS)
 def test_one_that_does_not_verify_is_left_out_and_said(tmp_path: Path, harm):
     older = write(tmp_path, 1)
     harm(write(tmp_path, 2))
@@ -68,6 +80,22 @@ def test_one_that_does_not_verify_is_left_out_and_said(tmp_path: Path, harm):
     assert checkpoints.newest(tmp_path, said.append) == (1, older)
     assert len(said) == 1
     assert "step-00000002 is left out" in said[0]
+
+
+def test_names_in_a_seal_steer_no_terminal(tmp_path: Path):
+    path = write(tmp_path, 1)
+    seal = json.loads((path / checkpoints.MARKER).read_text())
+    (path / checkpoints.MARKER).write_text(json.dumps({**seal, "\x1b[2J\n": ""}))
+    said: list[str] = []
+    with pytest.raises(ModelError):
+        checkpoints.newest(tmp_path, said.append)
+    assert said[0].isprintable()
+
+
+def test_a_folder_that_only_begins_like_a_checkpoint_is_none(tmp_path: Path):
+    path = write(tmp_path, 1)
+    (tmp_path / "step-latest").mkdir()
+    assert checkpoints.newest(tmp_path, print) == (1, path)
 
 
 def test_where_none_verifies_nothing_is_begun_anew(tmp_path: Path):
