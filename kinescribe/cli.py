@@ -346,4 +346,6 @@ def report(
 
 def _given(**options: object) -> list[str]:
     """The options that were given, as overrides of a configuration."""
-    return [f"{key}={json.dumps(value)}" for key, value in options.items() if value not in (None, [])]
+    from schemas.config import as_override
+
+    return [as_override(key, value) for key, value in options.items() if value not in (None, [])]
