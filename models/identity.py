@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Generator, Iterable, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -94,7 +95,7 @@ def codec_folder(name: str, codec: str | None = None) -> Path:
 
 
 def require_files(folder: Path) -> None:
-    """Raises ModelError where the folder lacks a file of a model."""
+    """Raises ModelError where the folder lacks a file of a model, and where its weights are cut off."""
     chat = (folder / "config.json").is_file() and is_chat(model_config(folder))
     for file, other in FILES.items():
         if chat and file.startswith(CODEC):
@@ -104,6 +105,26 @@ def require_files(folder: Path) -> None:
             raise ModelError(
                 f"{folder} is no {'chat' if chat else 'unified'} model: {file} is missing; {remedy}"
             )
+    for weights in (*weight_files(folder), *(folder / CODEC).glob("*.safetensors")):
+        require_whole(weights)
+
+
+def require_whole(weights: Path) -> None:
+    """Raises ModelError where the size of a safetensors file is not what its header says."""
+    try:
+        with safe_open(weights, "numpy"):  # reads the header alone
+            pass
+    except SafetensorError as error:
+        raise ModelError(f"{weights} is damaged: {error}; restore it") from error
+
+
+@contextmanager
+def opening(folder: Path) -> Generator[None]:
+    """What transformers says of files that it cannot read, or that do not fit together, as a ModelError."""
+    try:
+        yield
+    except (OSError, ValueError, RuntimeError) as error:
+        raise ModelError(f"{folder} cannot be opened: {error}; restore it") from error
 
 
 def model_config(folder: Path) -> dict[str, Any]:
@@ -142,12 +163,6 @@ def identify(name: str) -> ModelIdentity:
         return ModelIdentity(name, None)
     folder = model_folder(name)
     require_files(folder)
-    for file in weight_files(folder):
-        try:
-            with safe_open(file, "numpy"):  # reads the header, and compares it with the size
-                pass
-        except SafetensorError as error:
-            raise ModelError(f"{file} is damaged: {error}; restore it") from error
     codec = None if sees_images(name) else identify_codec(folder / CODEC)
     return ModelIdentity(_digest(folder), codec)
 
