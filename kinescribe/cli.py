@@ -251,7 +251,7 @@ def train(
     from schemas.config import load_config, read_config
     from schemas.training import TRAININGS
 
-    shares = [f"mix.{share.strip()}" for share in mix.split(",")] if mix else []
+    shares = [f"mix.{share.strip()}" for share in mix.split(",")] if mix is not None else []
     given = [*_given(data=data, out=out, select=select, weights=weights), *shares]
     settings = load_config(TRAININGS[task], read_config(config), [*(overrides or []), *given])
     with stdout_for_results():
@@ -259,7 +259,7 @@ def train(
 
         result = plan_train(settings) if dry else run_train(settings)
     if isinstance(result, Path):
-        print(result)
+        print(json.dumps({"export": str(result)}) if as_json else result)
     else:
         print_result(result, as_json)
 

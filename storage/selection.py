@@ -71,13 +71,14 @@ def read_selection(source: str) -> Selection:
     try:
         table = pq.read_table(pa.BufferReader(uri.read_bytes(source)))
         described = json.loads((table.schema.metadata or {})[SELECTION_KEY])
+        table.validate(full=True)
         rows = table.replace_schema_metadata()
         if not rows.schema.equals(SELECTION_SCHEMA):
             raise DatasetError(f"{source} has the columns {rows.column_names}, not a selection's; {remedy}")
         return Selection(rows, described["options"], tuple(described["datasets"]))
     except OSError as error:
         raise DatasetError(f"{source} cannot be read: {error}; {remedy}") from error
-    except (pa.ArrowException, json.JSONDecodeError, KeyError, TypeError) as error:
+    except (pa.ArrowException, UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError) as error:
         raise DatasetError(f"{source} is not a selection ({error!r}); {remedy}") from error
 
 

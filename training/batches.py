@@ -12,6 +12,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from textwrap import shorten
 from typing import Any, Protocol
 
 import numpy as np
@@ -24,7 +25,7 @@ from torch.nn.utils.rnn import pad_sequence
 from models.token_vlm import TokenVLM
 from models.tokens import Codes, CodeTriplet, Task, TokenSequence
 from schemas.errors import DatasetError
-from storage.run import read_run
+from storage.run import read_runs
 from storage.selection import chosen_units, read_selection, require_chosen
 from storage.shards import scan
 from training.objective import TokenBatch, image_weights
@@ -122,17 +123,17 @@ def read_triplets(datasets: Sequence[str], select: str | None = None) -> PackedT
     no words, and where no triplet is left.
     """
     chosen = _chosen(datasets, select) if select else {}
-    datasets = [dataset for dataset in datasets if dataset not in chosen or len(chosen[dataset])]
-    tables = [_read(dataset, chosen.get(dataset)) for dataset in datasets]
+    taken = [dataset for dataset in datasets if dataset not in chosen or len(chosen[dataset])]
+    tables = [_read(dataset, chosen.get(dataset)) for dataset in taken]
     if not any(map(len, tables)):
         raise DatasetError(
             f"data {[*datasets]} holds no triplet to train on; name other datasets, or choose more"
         )
-    codec_ids = [_codec_id(dataset, table) for dataset, table in zip(datasets, tables, strict=True)]
-    for dataset, codec_id in zip(datasets, codec_ids, strict=True):
+    codec_ids = [_codec_id(dataset, table) for dataset, table in zip(taken, tables, strict=True)]
+    for dataset, codec_id in zip(taken, codec_ids, strict=True):
         if codec_id != codec_ids[0]:
             raise DatasetError(
-                f"{dataset} holds codes of {codec_id} and {datasets[0]} of {codec_ids[0]}; "
+                f"{dataset} holds codes of {codec_id} and {taken[0]} of {codec_ids[0]}; "
                 "label both with one codec"
             )
     table = pa.concat_tables([table.replace_schema_metadata() for table in tables])
@@ -149,7 +150,7 @@ def read_triplets(datasets: Sequence[str], select: str | None = None) -> PackedT
 def _chosen(datasets: Sequence[str], select: str) -> dict[str, pa.Table]:
     """The selection's rows by dataset."""
     selection = read_selection(select)
-    by_run = {read_run(dataset)["fingerprint"]: dataset for dataset in datasets}
+    by_run = read_runs(datasets)
     for run in selection.datasets:
         if run not in by_run:
             raise DatasetError(f"{select} is a selection of a dataset (run {run}) that isn't in data; add it")
@@ -227,6 +228,11 @@ class TripletBatches:
         self.task: Task = task
         self.floor = floor
         self._actions: list[str] = triplets.actions.dictionary.to_pylist()
+        if too_long := [action for action in self._actions if not vlm.takes(task, action)]:
+            raise DatasetError(
+                f"{len(too_long)} actions of the data are too long for the model, first "
+                f"{shorten(too_long[0], 80)!r}; shorten them where the data comes from, or take them out"
+            )
         self._action_N: NDArray[np.int32] = triplets.actions.indices.to_numpy()
 
     def __len__(self) -> int:

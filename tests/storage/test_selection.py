@@ -90,6 +90,8 @@ def with_metadata(text: bytes, rows: pa.Table = SELECTION.rows) -> bytes:
         SELECTION.to_parquet()[:100] + b"?" * 50 + SELECTION.to_parquet()[150:],
         with_metadata(b"no JSON"),
         with_metadata(b"[]"),
+        with_metadata(b"\xf0 of a flipped bit"),
+        SELECTION.to_parquet().replace(b"jump", b"j\xf5mp"),
         with_metadata(b'{"options": {}}'),
         with_metadata(b'{"options": {}, "datasets": []}', SELECTION.rows.drop_columns("score")),
     ],
