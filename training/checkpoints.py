@@ -77,7 +77,9 @@ def _problem(path: Path) -> str | None:
 
 
 def _steps(folder: Path) -> list[tuple[int, Path]]:
-    return [(int(path.name.removeprefix("step-")), path) for path in folder.glob("step-*")]
+    # A copy that somebody keeps beside them, `step-00000500.old`, is none of ours.
+    numbered = ((path.name.removeprefix("step-"), path) for path in folder.glob("step-*"))
+    return [(int(number), path) for number, path in numbered if number.isdecimal()]
 
 
 def _name(step: int) -> str:
