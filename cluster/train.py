@@ -25,7 +25,7 @@ from schemas.errors import ConfigError, UserError
 from schemas.training import TokenTraining, TrainConfig, WorldTraining
 from schemas.version import VERSION
 from storage import uri
-from storage.run import Run, bind, require_own
+from storage.run import RUN, Run, bind, read_runs, require_own
 from storage.selection import read_selection
 from storage.shards import scan
 
@@ -46,9 +46,20 @@ def run_train(config: TrainConfig, progress: Progress | None = None) -> Path:
     bind(config.out, run)
     export = Path(config.out, "export")
     if not export.is_dir():
-        with ray_cluster() as cluster:
+        with _left_as_it_was(config.out), ray_cluster() as cluster:
             _fit(config, cluster, progress or print_progress)
     return export
+
+
+@contextmanager
+def _left_as_it_was(out: str) -> Iterator[None]:
+    """A folder without a checkpoint is free again after a user's error, for the mended command."""
+    try:
+        yield
+    except UserError:
+        if not Path(out, "checkpoints").exists():
+            Path(out, RUN).unlink(missing_ok=True)
+        raise
 
 
 def plan_train(config: TrainConfig) -> TrainingPlan:
@@ -86,6 +97,7 @@ def _identity(config: TrainConfig) -> Run:
     """What the weights are a function of; any change of it is another run."""
     if not uri.is_local(config.out):
         raise ConfigError(f"out must be a local or shared folder, got {config.out}; upload the export after")
+    read_runs(config.data)  # raises where one is named twice
     values = config.model_dump(mode="json", exclude={"out", "data", "held_out", "select"})
     if isinstance(config, WorldTraining) and config.select:
         values["select"] = read_selection(config.select).digest

@@ -89,19 +89,23 @@ def write_clips(
 
 def read_truth(folder: Path) -> dict[str, Truth]:
     """The truths that `write_clips` left in `folder`, by the clip's path below `clips/`."""
-    truths: dict[str, Truth] = {}
     try:
         lines = (folder / "truth.jsonl").read_text().splitlines()
+        return {truth.video: truth for truth in map(_truth, lines)}
     except OSError as error:
         raise InputError(
             f"{folder}/truth.jsonl cannot be read ({error.strerror}); name what `simulate clips` wrote"
         ) from error
-    for line in lines:
-        values = json.loads(line)
-        segments = tuple(Segment(**segment) for segment in values.pop("segments"))
-        cuts_s = tuple(values.pop("cuts_s"))
-        truths[values["video"]] = Truth(**values, segments=segments, cuts_s=cuts_s)
-    return truths
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{folder}/truth.jsonl is damaged ({error!r}); run `simulate clips` again"
+        ) from error
+
+
+def _truth(line: str) -> Truth:
+    values = json.loads(line)
+    segments = tuple(Segment(**segment) for segment in values.pop("segments"))
+    return Truth(**values | {"segments": segments, "cuts_s": tuple(values["cuts_s"])})
 
 
 def _write_clip(

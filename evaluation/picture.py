@@ -17,6 +17,8 @@ FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
 """Those that Pillow reads by itself: it would run another program on some."""
 NARROWEST = 100
 """The codec scales the shorter side to its own, and the longer one with it."""
+WIDE = {"I": "32-bit", "F": "floating-point"}
+"""Modes of Pillow whose numbers do not say which is white."""
 
 
 def read_picture(source: str) -> Image.Image:
@@ -29,7 +31,9 @@ def read_picture(source: str) -> Image.Image:
             with Image.open(path, formats=FORMATS) as stored:
                 if max(stored.size) > NARROWEST * min(stored.size):
                     raise InputError(f"source {source} is too narrow: {stored.size} pixels; crop it")
-                return ImageOps.exif_transpose(stored).convert("RGB")
+                if stored.mode in WIDE:
+                    raise InputError(f"source {source} has {WIDE[stored.mode]} pixels; save it with 8 bits")
+                return _eight_bit(ImageOps.exif_transpose(stored)).convert("RGB")
     except UserError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -43,3 +47,10 @@ def read_picture(source: str) -> Image.Image:
 def leads_out_of_folder(path: str) -> bool:
     """Whether a path that a list names is not of the list's own folder, as it is written."""
     return Path(path).is_absolute() or ".." in Path(path).parts
+
+
+def _eight_bit(image: Image.Image) -> Image.Image:
+    """Of pixels of 16 bits the upper 8, as Pillow takes them where a picture has colours."""
+    if not image.mode.startswith("I;16"):
+        return image
+    return image.convert("I").point(lambda value: value / 256).convert("L")

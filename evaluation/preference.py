@@ -18,6 +18,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from textwrap import shorten
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -68,6 +69,11 @@ def prefer(
     """Compare the first `num` triplets of the dataset with false twins. Raises DatasetError."""
     table = _read(dataset, model, num)
     actions = np.array(table["action"].to_pylist(), np.str_)
+    if too_long := [action for action in np.unique(actions).tolist() if not model.takes(task, action)]:
+        raise DatasetError(
+            f"{len(too_long)} actions of {dataset} are too long for the model, first "
+            f"{shorten(too_long[0], 80)!r}; name another dataset, or a lower --num"
+        )
     triplets = Triplets(_codes(table["source_codes"]), _codes(table["target_codes"]), actions)
     codes = [*triplets.source_NL, *triplets.target_NL]
     images: list[Any] = [*table["source"].to_pylist(), *table["target"].to_pylist()]

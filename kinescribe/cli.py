@@ -6,6 +6,7 @@ Knows no job's inside. What is heavy is imported by the command that needs it, s
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -260,7 +261,7 @@ def train(
     from schemas.config import load_config, read_config
     from schemas.training import TRAININGS
 
-    shares = [f"mix.{share.strip()}" for share in mix.split(",")] if mix else []
+    shares = [f"mix.{share.strip()}" for share in mix.split(",")] if mix is not None else []
     named = [*given(data=data, out=out, select=select, weights=weights), *shares]
     settings = load_config(TRAININGS[task], read_config(config), [*(overrides or []), *named])
     with stdout_for_results():
@@ -268,7 +269,7 @@ def train(
 
         result = plan_train(settings) if dry else run_train(settings)
     if isinstance(result, Path):
-        print(result)
+        print(json.dumps({"export": str(result)}) if as_json else result)
     else:
         print_result(result, as_json)
 

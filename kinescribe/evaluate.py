@@ -6,7 +6,6 @@ is imported before a command runs.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -176,14 +175,12 @@ def aurora(
     plot: Plot = None,
 ) -> None:
     """Run AURORA-Bench on a world model: L1, CLIP, DINO and a judge, beside a copy of the source."""
-    from schemas.config import AuroraConfig, load_config
+    from schemas.config import AuroraConfig, as_override, load_config
 
     _check(plot)
     given = {"world": world, "dynamics": dynamics, "num_samples": num_samples, "runs": runs, "seed": seed}
     folders = {"clip": clip and str(clip), "dino": dino and str(dino), "judge": judge}
-    config = load_config(
-        AuroraConfig, None, [f"{key}={json.dumps(value)}" for key, value in (given | folders).items()]
-    )
+    config = load_config(AuroraConfig, None, [as_override(*option) for option in (given | folders).items()])
     from evaluation.aurora import evaluate_aurora
     from evaluation.plots import plot_aurora
     from labeling.images import motion_between

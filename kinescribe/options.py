@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -33,7 +32,9 @@ MicroBatch = Annotated[int | None, typer.Option(help="Pairs in one batch of the 
 
 def given(**options: object) -> list[str]:
     """The options that were given, as overrides of a configuration."""
-    return [f"{key}={json.dumps(value)}" for key, value in options.items() if value not in (None, [])]
+    from schemas.config import as_override
+
+    return [as_override(key, value) for key, value in options.items() if value not in (None, [])]
 
 
 def label_config(

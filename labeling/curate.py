@@ -16,7 +16,7 @@ import polars as pl
 
 from schemas.config import CurateConfig
 from schemas.errors import DatasetError
-from storage.run import read_plan_columns, read_run
+from storage.run import read_plan_columns, read_runs
 from storage.selection import SELECTION_SCHEMA, Selection, write_selection
 from storage.shards import scan, unit_ids, whole_units
 
@@ -105,7 +105,9 @@ def round_robin(rows: pl.DataFrame, by: str, top_k: int) -> pl.DataFrame:
     ranked = rows.sort(by, "score", "triplet_id", descending=[False, True, False]).with_columns(
         round=pl.int_range(1, pl.len() + 1, dtype=pl.UInt32).over(by)
     )
-    return ranked.sort("round", "score", "triplet_id", descending=[False, True, False]).head(top_k)
+    return ranked.sort("round", "score", "triplet_id", descending=[False, True, False]).head(
+        min(top_k, len(ranked))
+    )
 
 
 class _Bar:
@@ -135,14 +137,7 @@ class _Bar:
 
 def _distinct(datasets: Sequence[str]) -> dict[str, str]:
     """The datasets by the fingerprint of their run. Raises DatasetError where two have a clip in common."""
-    sources: dict[str, str] = {}
-    for dataset in datasets:
-        fingerprint = read_run(dataset)["fingerprint"]
-        if fingerprint in sources:
-            raise DatasetError(
-                f"{sources[fingerprint]} and {dataset} are the same run's dataset; name one of them"
-            )
-        sources[fingerprint] = dataset
+    sources = read_runs(datasets)
     if len(sources) > 1:
         _refuse_shared_clips(datasets)
     return sources

@@ -6,6 +6,7 @@ Whatever is wrong with a clip becomes its outcome; nothing that a clip holds is 
 from __future__ import annotations
 
 import contextlib
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -145,7 +146,7 @@ class EndsExtractor:
         self._decoder.close()
 
     def _ask(self, triplet: GivenTriplet) -> Reply:
-        if not triplet.action:
+        if not re.search(r"\w", triplet.action):
             raise Rejected(RejectCode.NO_ACTION, "the action has no words")
         clip = triplet.clip
         return self._decoder.ask(

@@ -43,7 +43,7 @@ def read_image(path: Path, limits: DecodeLimits, max_side: int) -> Rgb:
         ):
             check_pixels(*image.size, limits)
             image.load()
-            upright = ImageOps.exif_transpose(image).convert("RGB")
+            upright = _eight_bit(ImageOps.exif_transpose(image)).convert("RGB")
     except Image.DecompressionBombError as error:
         raise Rejected(RejectCode.TOO_LARGE, str(error)) from error
     except UnidentifiedImageError as error:
@@ -55,6 +55,13 @@ def read_image(path: Path, limits: DecodeLimits, max_side: int) -> Rgb:
     if data.startswith(b"\xff\xd8") and not _comes_to_its_end(data):
         raise Rejected(RejectCode.UNREADABLE, "a JPEG that stops before its end")
     return shrunk(np.asarray(upright), max_side)
+
+
+def _eight_bit(image: Image.Image) -> Image.Image:
+    """Of pixels of 16 bits the upper 8, as Pillow takes them where a picture has colours."""
+    if not image.mode.startswith("I"):
+        return image
+    return image.convert("I").point(lambda value: value / 256).convert("L")
 
 
 def shrunk(rgb: Rgb, max_side: int) -> Rgb:

@@ -24,7 +24,7 @@ from storage import uri
 from storage.card import write_card
 from storage.run import Run, bind, plan_digest, read_plan, read_run, write_plan
 from storage.selection import chosen_units, read_selection, require_chosen
-from storage.shards import committed_units, scan, unit_uri, whole_units, write_unit
+from storage.shards import committed_units, scan, unit_ids, unit_uri, whole_units, write_unit
 
 TRIPLETS_PER_UNIT = 1024
 ROWS_PER_PART = 1 << 20
@@ -36,6 +36,13 @@ class _Share(NamedTuple):
     unit: WorkUnit
     dataset: str
     sources: list[str]
+
+
+class _Found(NamedTuple):
+    """The unit that holds a clip's triplets, perhaps that of a retry, and how many of them are chosen."""
+
+    unit_id: str
+    num: int
 
 
 def write_chosen(
@@ -100,41 +107,42 @@ def _shares(dataset: str, chosen: pa.Table, digest: str) -> Iterator[_Share]:
     """Units of about `TRIPLETS_PER_UNIT`, each of the chosen clips of whole units of the dataset."""
     if not len(chosen):
         return
-    counts = _clip_counts(dataset, chosen)
+    found = _found_clips(dataset, chosen)
     clips: list[Clip] = []
-    sources: list[str] = []
     for unit in read_plan(dataset):
-        found = [clip for clip in unit.clips if clip.clip_id in counts]
-        if found:
-            clips += found
-            sources.append(unit.unit_id)
-        if sum(counts[clip.clip_id] for clip in clips) >= TRIPLETS_PER_UNIT:
-            yield _share(dataset, clips, sources, digest)
-            clips, sources = [], []
+        clips += [clip for clip in unit.clips if clip.clip_id in found]
+        if sum(found[clip.clip_id].num for clip in clips) >= TRIPLETS_PER_UNIT:
+            yield _share(dataset, clips, found, digest)
+            clips = []
     if clips:
-        yield _share(dataset, clips, sources, digest)
+        yield _share(dataset, clips, found, digest)
 
 
-def _share(dataset: str, clips: Sequence[Clip], sources: list[str], digest: str) -> _Share:
+def _share(dataset: str, clips: Sequence[Clip], found: Mapping[str, _Found], digest: str) -> _Share:
     unit_id = stable_id(digest, *(clip.clip_id for clip in clips))
+    sources = list(dict.fromkeys(found[clip.clip_id].unit_id for clip in clips))
     return _Share(WorkUnit(unit_id, tuple(clips)), dataset, sources)
 
 
-def _clip_counts(dataset: str, chosen: pa.Table) -> dict[str, int]:
-    """How many triplets of each clip are chosen. Raises DatasetError where the dataset lacks one."""
+def _found_clips(dataset: str, chosen: pa.Table) -> dict[str, _Found]:
+    """Where the chosen triplets of each clip are. Raises DatasetError where the dataset lacks one."""
     rows = scan(dataset, ["triplet_id", "clip_id"], chosen_units(dataset, chosen))
     ids = pl.DataFrame(chosen.select(["triplet_id"]))
     parts = whole_units(rows, ROWS_PER_PART)
-    found = pl.concat(part.drop("object").join(ids, on="triplet_id", how="semi") for part in parts)
+    found = pl.concat(part.join(ids, on="triplet_id", how="semi") for part in parts)
     require_chosen(dataset, chosen, found["triplet_id"].to_arrow())
-    return dict(found.group_by("clip_id").len().iter_rows())
+    clips = found.group_by("clip_id").agg(pl.col("object").first(), num=pl.len())
+    clips = clips.with_columns(object=unit_ids(clips["object"]))
+    return {clip_id: _Found(unit_id, num) for clip_id, unit_id, num in clips.iter_rows()}
 
 
 def _write(out: str, share: _Share, chosen: pa.Table, schema: pa.Schema) -> None:
     ids = chosen.filter(pc.field("unit_id").isin(share.sources))["triplet_id"].combine_chunks()
     units = uri.concurrently(_read_unit, (unit_uri(share.dataset, unit) for unit in share.sources))
-    rows = [unit.filter(pc.field("triplet_id").isin(ids)).cast(schema) for unit in units]
-    table = pa.concat_tables(rows)
+    # A unit of a retry holds clips of several shares.
+    clips = pa.array([clip.clip_id for clip in share.unit.clips])
+    mine = pc.field("triplet_id").isin(ids) & pc.field("clip_id").isin(clips)
+    table = pa.concat_tables([unit.filter(mine).cast(schema) for unit in units])
     counts = Counter(table["clip_id"].to_pylist())
     ends = [ClipOutcome(clip.clip_id, Status.KEPT, counts[clip.clip_id]) for clip in share.unit.clips]
     write_unit(out, share.unit, table, ends)

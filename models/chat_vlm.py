@@ -29,7 +29,7 @@ from transformers import (
 from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
 
 from models.dynamics import QUESTION, Description, DynamicsModel
-from models.identity import require_files
+from models.identity import opening, require_files
 from models.sampling import AllowedTokens, SeededSampling, descriptions
 from models.tokens import Codes, Pair, Task, Triplet, knows_a_word
 from schemas.dataset import IMAGE_FORMATS
@@ -74,9 +74,10 @@ class ChatVLM(DynamicsModel[Image.Image]):
         """The model in `folder`; raises ModelError naming what is missing. safetensors only, no code."""
         require_files(folder)
         options = {"local_files_only": True, "trust_remote_code": False}
-        network: Any = AutoModelForImageTextToText.from_pretrained(
-            folder, dtype=dtype, device_map=device, use_safetensors=True, **options
-        )
+        with opening(folder):
+            network: Any = AutoModelForImageTextToText.from_pretrained(
+                folder, dtype=dtype, device_map=device, use_safetensors=True, **options
+            )
         processor = _processor(network.config, folder, options)
         if processor.chat_template is None:
             raise ModelError(f"{folder} has no chat template; get the model's chat_template.jinja")

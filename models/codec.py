@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from transformers import Emu3VQVAE
 
-from models.identity import codec_config, codec_grid, codec_id, patch_side
+from models.identity import codec_config, codec_grid, codec_id, patch_side, require_whole
 from schemas.errors import ModelError
 
 DISTANCES_AT_ONCE = 1 << 28
@@ -60,6 +60,8 @@ class ImageCodec:
         """The codec that `save` (or the library's `save_pretrained`) wrote to `folder`; safetensors only."""
         if not (folder / "config.json").is_file():
             raise ModelError(f"{folder} holds no codec: config.json is missing; name a VQModel folder")
+        for weights in folder.glob("*.safetensors"):
+            require_whole(weights)
         options: dict[str, Any] = {"use_safetensors": True, "local_files_only": True}
         if codec_config(folder).get("model_type") == "emu3_vqgan":
             return Emu3Codec(Emu3VQVAE.from_pretrained(folder, **options))

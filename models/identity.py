@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Generator, Iterable, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -120,7 +121,7 @@ def codec_folder(name: str, codec: str | None = None) -> Path:
 
 
 def require_files(folder: Path) -> None:
-    """Raises ModelError where the folder lacks a file of a model, or has one that changes its weights."""
+    """Raises ModelError where a file of a model is missing or cut off, or where one changes its weights."""
     if (folder / ADAPTER).is_file():
         # It may be a pickle, and no fingerprint covers it.
         raise ModelError(
@@ -131,6 +132,11 @@ def require_files(folder: Path) -> None:
         if not (folder / file).is_file() and not (folder / other).is_file():
             remedy = "`kinescribe codec` writes it" if file.startswith(CODEC) else "see docs/ARCHITECTURE.md"
             raise ModelError(f"{folder} is no {kind} model: {file} is missing; {remedy}")
+    parts = EDIT_PARTS if kind == "editing" else {"": WEIGHTS}
+    for weights in (file for part, name in parts.items() for file in weight_files(folder / part, name)):
+        require_whole(weights)
+    for weights in (folder / CODEC).glob("*.safetensors"):
+        require_whole(weights)
 
 
 def _kind(folder: Path) -> tuple[str, Mapping[str, str]]:
@@ -142,6 +148,24 @@ def _kind(folder: Path) -> tuple[str, Mapping[str, str]]:
     if is_chat(config):
         return "chat", {file: other for file, other in FILES.items() if not file.startswith(CODEC)}
     return "unified", FILES
+
+
+def require_whole(weights: Path) -> None:
+    """Raises ModelError where the size of a safetensors file is not what its header says."""
+    try:
+        with safe_open(weights, "numpy"):  # reads the header alone
+            pass
+    except SafetensorError as error:
+        raise ModelError(f"{weights} is damaged: {error}; restore it") from error
+
+
+@contextmanager
+def opening(folder: Path) -> Generator[None]:
+    """What transformers says of files that it cannot read, or that do not fit together, as a ModelError."""
+    try:
+        yield
+    except (OSError, ValueError, RuntimeError) as error:
+        raise ModelError(f"{folder} cannot be opened: {error}; restore it") from error
 
 
 def model_config(folder: Path) -> dict[str, Any]:
@@ -192,13 +216,6 @@ def identify(name: str) -> ModelIdentity:
         return ModelIdentity(name, None)
     folder = model_folder(name)
     require_files(folder)
-    parts = EDIT_PARTS if is_edit(model_config(folder)) else {"": WEIGHTS}
-    for file in (file for part, weights in parts.items() for file in weight_files(folder / part, weights)):
-        try:
-            with safe_open(file, "numpy"):  # reads the header, and compares it with the size
-                pass
-        except SafetensorError as error:
-            raise ModelError(f"{file} is damaged: {error}; restore it") from error
     codec = None if sees_images(name) else identify_codec(folder / CODEC)
     return ModelIdentity(_digest(folder), codec)
 

@@ -33,7 +33,15 @@ from transformers import (
 from models.codec import ImageCodec
 from models.dynamics import Description, DynamicsModel
 from models.families import CHAT, EDIT, LIQUID, OWN, family_of
-from models.identity import CODEC, codec_config, codec_grid, identify_codec, model_config, require_files
+from models.identity import (
+    CODEC,
+    codec_config,
+    codec_grid,
+    identify_codec,
+    model_config,
+    opening,
+    require_files,
+)
 from models.sampling import AllowedTokens, RowEnds, SeededSampling, descriptions, sample_seeds
 from models.tokens import CodePair, Codes, CodeTriplet, Task, TokenLayout, TokenSequence, knows_a_word
 from models.world import WorldModel
@@ -70,12 +78,13 @@ class TokenVLM(DynamicsModel[Codes], WorldModel):
         codec = codec_config(folder / CODEC)
         options = {"local_files_only": True, "trust_remote_code": False}
         auto = AutoModelForCausalLM if family in (OWN, LIQUID) else AutoModelForImageTextToText
-        network: Any = auto.from_pretrained(
-            folder, dtype=dtype, device_map=device, use_safetensors=True, **options
-        )
+        with opening(folder):
+            network: Any = auto.from_pretrained(
+                folder, dtype=dtype, device_map=device, use_safetensors=True, **options
+            )
+            tokenizer = AutoTokenizer.from_pretrained(folder, **options)
         # A published checkpoint has its own way of sampling; here all of it is said in each call.
         network.generation_config = GenerationConfig.from_model_config(network.config)
-        tokenizer = AutoTokenizer.from_pretrained(folder, **options)
         layout = TokenLayout(
             tokenizer,
             _open_codes(network, tokenizer, codec["num_vq_embeddings"]),

@@ -247,6 +247,12 @@ def config_values(text: str | None, overrides: Iterable[str] = ()) -> dict[str, 
     return values
 
 
+def as_override(key: str, value: object) -> str:
+    """The override that gives a key this value, which is no YAML yet."""
+    # JSON is no YAML to the letter: of its escapes, those of letters beyond U+FFFF are read as two.
+    return f"{key}={yaml.safe_dump(value)}"
+
+
 def _set(values: dict[str, Any], override: str) -> None:
     path, equals, text = override.partition("=")
     if not equals or not path:

@@ -224,7 +224,7 @@ class WorldTraining(TokenTraining):
     """Start the head's rows of image codes from their embeddings: for an `init` that never drew images."""
     importance_floor: Share = 0.0
     """The least weight of a token, where an image's tokens weigh 1 on average."""
-    select: str | None = None
+    select: Annotated[str, Field(min_length=1)] | None = None
     """A selection that `kinescribe curate` wrote; datasets that it doesn't name are taken whole."""
     mix: Mix | None = None
     """None takes every row alike."""

@@ -124,6 +124,19 @@ def read_run(dataset: str) -> dict[str, Any]:
         ) from error
 
 
+def read_runs(datasets: Sequence[str]) -> dict[str, str]:
+    """The datasets by the fingerprint of their run. Raises DatasetError where two are the same run's."""
+    by_run: dict[str, str] = {}
+    for dataset in datasets:
+        fingerprint = read_run(dataset)["fingerprint"]
+        if fingerprint in by_run:
+            raise DatasetError(
+                f"{by_run[fingerprint]} and {dataset} are the same run's dataset; name one of them"
+            )
+        by_run[fingerprint] = dataset
+    return by_run
+
+
 def plan_digest(clips: Iterable[Clip]) -> str:
     """A hash of the clips in their order; not of where the corpus lies, so that it may move."""
     return digest_rows((clip.clip_id, clip.action_class, clip.start_s, clip.end_s) for clip in clips)

@@ -71,6 +71,7 @@ def read_selection(source: str) -> Selection:
     try:
         table = pq.read_table(pa.BufferReader(uri.read_bytes(source)))
         described = json.loads((table.schema.metadata or {})[SELECTION_KEY])
+        table.validate(full=True)
         rows = table.replace_schema_metadata()
         if not rows.schema.equals(SELECTION_SCHEMA):
             raise DatasetError(f"{source} has the columns {rows.column_names}, not a selection's; {remedy}")

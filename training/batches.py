@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
+from textwrap import shorten
 from typing import Any, Protocol
 
 import numpy as np
@@ -25,7 +26,7 @@ from torch.nn.utils.rnn import pad_sequence
 from models.token_vlm import TokenVLM
 from models.tokens import Codes, CodeTriplet, Task, TokenSequence
 from schemas.errors import DatasetError
-from storage.run import read_run
+from storage.run import read_runs
 from storage.selection import chosen_units, read_selection, require_chosen
 from storage.shards import scan
 from training.objective import TokenBatch, image_weights
@@ -182,7 +183,7 @@ def whole(tables: Sequence[tuple[str, pa.Table]]) -> pa.Table:
 def _chosen(datasets: Sequence[str], select: str) -> dict[str, pa.Table]:
     """The selection's rows by dataset."""
     selection = read_selection(select)
-    by_run = {read_run(dataset)["fingerprint"]: dataset for dataset in datasets}
+    by_run = read_runs(datasets)
     for run in selection.datasets:
         if run not in by_run:
             raise DatasetError(f"{select} is a selection of a dataset (run {run}) that isn't in data; add it")
@@ -264,6 +265,11 @@ class TripletBatches:
         self.task: Task = task
         self.floor = floor
         self._actions: list[str] = triplets.actions.dictionary.to_pylist()
+        if too_long := [action for action in self._actions if not vlm.takes(task, action)]:
+            raise DatasetError(
+                f"{len(too_long)} actions of the data are too long for the model, first "
+                f"{shorten(too_long[0], 80)!r}; shorten them where the data comes from, or take them out"
+            )
         self._action_N: NDArray[np.int32] = triplets.actions.indices.to_numpy()
 
     def __len__(self) -> int:

@@ -108,13 +108,17 @@ class DeepSpeedEngine:
         return {name: total / weight for name, total in totals.items()}
 
     @torch.no_grad()
-    def evaluate(self, batches: Sequence[Batch]) -> dict[str, Tensor]:
-        """This rank's share of the means over all ranks' batches, in evaluation mode."""
+    def evaluate(self, batches: Sequence[Batch], num_counted: int) -> dict[str, Tensor]:
+        """This rank's share of the means over all ranks' batches, in evaluation mode.
+
+        Every rank gives as many batches, of which the first `num_counted` count.
+        """
         self._engine.eval()
-        weight = self._global_weight(batches)
+        weight = self._global_weight(batches[:num_counted])
         totals: dict[str, Tensor] = {}
-        for batch in batches:
-            _add(totals, self._forward(batch))
+        for place, batch in enumerate(batches):
+            counts = place < num_counted
+            _add(totals, {name: counts * value for name, value in self._forward(batch).items()})
         return {name: total / weight for name, total in totals.items()}
 
     def reduce(self, shares: Mapping[str, Tensor]) -> dict[str, float]:

@@ -91,10 +91,14 @@ class TrainSession:
         if held_out is None:
             return {}
         samples = range(min(len(held_out), self.config.held_out_samples))
-        samples = samples[self.engine.rank :: self.engine.world_size]
         size = self.config.rank_micro_batch
         parts = [samples[start : start + size] for start in range(0, len(samples), size)]
-        return self.engine.reduce(self.engine.evaluate([held_out.batch(part, part) for part in parts]))
+        mine = parts[self.engine.rank :: self.engine.world_size]
+        # Every rank goes through as many, since ZeRO-3 collects the weights from all ranks at each; the last
+        # may be another rank's, which does not count here.
+        num = -(-len(parts) // self.engine.world_size)
+        batches = [held_out.batch(part, part) for part in (mine + parts)[:num]]
+        return self.engine.reduce(self.engine.evaluate(batches, len(mine)))
 
     def _report(self, step: int, metrics: dict[str, float]) -> None:
         if self.log is None:

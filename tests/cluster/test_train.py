@@ -126,11 +126,28 @@ def test_a_users_error_in_the_workers_ends_the_run_at_once(config, tmp_path, cap
     with pytest.raises(ModelError, match="none of the 1 checkpoints"):
         run_train(config.model_copy(update={"out": str(tmp_path)}))
     assert "step-00000020 is left out: COMPLETE" in capsys.readouterr().err
+    assert (tmp_path / "run.json").exists()
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+@pytest.mark.usefixtures("ray_here")
+def test_a_folder_in_which_no_step_was_taken_is_free_for_the_mended_command(config, tmp_path):
+    wrong = config.model_copy(update={"out": str(tmp_path), "data": config.data[1:]})
+    with pytest.raises(ConfigError, match=r"mix.supervised is 0.25, but the data has no supervised"):
+        run_train(wrong)
+    assert not (tmp_path / "run.json").exists()
 
 
 def test_an_object_store_is_no_folder_to_train_in(config):
     with pytest.raises(ConfigError, match="s3://bucket/run"):
         run_train(config.model_copy(update={"out": "s3://bucket/run"}))
+
+
+def test_a_dataset_that_is_named_twice_is_refused(config):
+    given = config.data[0]
+    with pytest.raises(DatasetError, match="are the same run's dataset; name one of them"):
+        run_train(config.model_copy(update={"data": (given, f"{given}/../given")}))
 
 
 def test_progress_is_a_line_with_the_time_left(capsys):

@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from pathlib import Path
 
 import av
@@ -7,6 +8,7 @@ import pytest
 from evaluation.actions import parse
 from evaluation.changes import CLASSES
 from evaluation.clips import Segment, read_truth, write_clips
+from schemas.errors import InputError
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +42,13 @@ def test_segments_follow_each_other_within_the_clip(world: Path):
         assert times == sorted(times)
         assert times[-1] <= duration_s + 0.05
         assert all(parse(segment.action) for segment in truth.segments)
+
+
+@pytest.mark.parametrize("harm", [lambda text: text[:-9], lambda text: "{}\n", lambda text: "[1]\n"])
+def test_a_damaged_truth_is_refused(world: Path, tmp_path: Path, harm: Callable[[str], str]):
+    (tmp_path / "truth.jsonl").write_text(harm((world / "truth.jsonl").read_text()))
+    with pytest.raises(InputError, match=r"truth.jsonl is damaged .*; run `simulate clips` again"):
+        read_truth(tmp_path)
 
 
 def test_the_same_seed_writes_the_same_bytes(world: Path, tmp_path: Path):

@@ -40,6 +40,18 @@ def test_every_kind_of_pixel_becomes_rgb(tmp_path: Path, mode: str):
     assert read_picture(str(tmp_path / "image.png")).mode == "RGB"
 
 
+@pytest.mark.parametrize("dtype", ["<u2", ">u2"])
+def test_sixteen_bits_of_grey_keep_their_shades(tmp_path: Path, dtype: str):
+    grey = np.arange(256, dtype=np.uint16).reshape(16, 16)
+    Image.fromarray((grey * 257).astype(dtype)).save(tmp_path / "image.tif")
+    np.testing.assert_array_equal(np.asarray(read_picture(str(tmp_path / "image.tif")))[..., 0], grey)
+
+
+def test_pixels_of_which_nobody_knows_what_is_white_are_refused(tmp_path: Path):
+    Image.new("F", (3, 2)).save(tmp_path / "image.tif")
+    assert "has floating-point pixels; save it with 8 bits" in refusal(str(tmp_path / "image.tif"))
+
+
 def test_a_picture_may_lie_in_a_store():
     source = f"memory://{uuid.uuid4().hex}.png"
     with fsspec.open(source, "wb") as file:
@@ -62,6 +74,14 @@ def test_an_image_that_ends_early_is_refused(tmp_path: Path, format: str):
     whole = (tmp_path / "image").read_bytes()
     (tmp_path / "image").write_bytes(whole[: len(whole) // 2])
     assert "name an image that is whole" in refusal(str(tmp_path / "image"))
+
+
+def test_a_header_that_is_damaged_is_refused(tmp_path: Path):
+    left_red().save(tmp_path / "image.png")
+    data = bytearray((tmp_path / "image.png").read_bytes())
+    data[11] = 5  # the length of the header's chunk, which Pillow calls a ValueError
+    (tmp_path / "image.png").write_bytes(data)
+    assert "cannot be read: Truncated IHDR chunk; name" in refusal(str(tmp_path / "image.png"))
 
 
 @pytest.mark.parametrize("size", [(10_000, 9_000), (20_000, 9_000)])

@@ -85,6 +85,15 @@ def test_a_share_is_that_of_higher_likelihoods(dataset: str):
     assert prefer(model, dataset, "dynamics", 20, seed=0).likelier["copied source"] == Rate(wins, 20)
 
 
+def test_actions_that_are_too_long_for_the_model_are_refused(dataset: str):
+    model = tiny_vlm()
+    model.network.config.max_position_embeddings = 40
+    with pytest.raises(
+        DatasetError, match=r"2 actions of .*triplets are too long for the model, first 'move"
+    ):
+        prefer(model, dataset, "world", 30, seed=0)
+
+
 def test_codes_of_another_codec_are_refused(tmp_path: Path):
     write_triplets(str(tmp_path / "other"), 4, "vq-of-another")
     with pytest.raises(DatasetError, match="vq-of-another"):

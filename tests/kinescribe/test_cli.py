@@ -20,6 +20,7 @@ from storage.run import Run, bind, plan_digest, write_plan
 from storage.selection import read_selection
 from storage.shards import scan, unit_uri, write_unit
 from tests.tiny_dataset import build
+from tests.tiny_triplets import write_triplets
 from tests.tiny_vlm import tiny_vlm
 
 IMAGINE = ("imagine", "--world", "nowhere", "--source", "nowhere.png", "--out", "out/never")
@@ -190,6 +191,20 @@ def test_imagine_prints_the_record_on_stdout_and_warnings_on_stderr(
         ("dance", 5),
     ]
     assert "warning: no word of 'dance'" in shown.err
+
+
+def test_train_prints_where_the_export_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    model, data, export = tmp_path / "model", tmp_path / "data", tmp_path / "out" / "export"
+    tiny_vlm().save(model)
+    write_triplets(str(data), 3, tiny_vlm().codec_id)
+    export.mkdir(parents=True)
+    arguments = ["train", "world", "--data", str(data), "--out", str(export.parent)]
+    arguments += ["--set", f"init={model}", "--set", "steps=1"]
+    capsys.readouterr()  # what saving a model printed
+    assert exit_code(*arguments) == 0
+    assert capsys.readouterr().out == f"{export}\n"
+    assert exit_code(*arguments, "--json") == 0
+    assert json.loads(capsys.readouterr().out) == {"export": str(export)}
 
 
 def test_curate_by_a_contrast_that_is_not_there_names_the_option_that_writes_it(

@@ -94,6 +94,10 @@ def test_many_rows_in_many_parts_give_what_the_whole_gives(by: str):
         assert choose(parts, by, top_k)["triplet_id"].to_list() == whole["triplet_id"].to_list()
 
 
+def test_more_than_anything_has_are_all():
+    assert len(round_robin(frame([("0", "a", -1.0), ("1", "b", -2.0)]), "action_class", 10**30)) == 2
+
+
 def test_rows_that_are_not_chosen_leave_the_memory():
     parts = [
         pl.select(

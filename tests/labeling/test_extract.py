@@ -211,9 +211,10 @@ def test_a_given_triplet_becomes_one_pair(tmp_path: Path):
         one.close()
 
 
-def test_a_triplet_without_words_is_not_decoded():
+@pytest.mark.parametrize("action", ["", "...", "!"])
+def test_a_triplet_without_words_is_not_decoded(action: str):
     one = EndsExtractor(DecodeLimits(), StoredImage(), decoder=("no such program",))
-    extracted = one.extract(GivenTriplet(Clip("silent", "a.mp4"), "", ("a.mp4",)))
+    extracted = one.extract(GivenTriplet(Clip("silent", "a.mp4"), action, ("a.mp4",)))
     assert reject_of(extracted) == RejectCode.NO_ACTION
 
 

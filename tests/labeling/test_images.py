@@ -53,6 +53,13 @@ def test_other_colours_become_rgb(tmp_path: Path, mode: str):
     assert read(tmp_path / "image", buffer.getvalue()).shape == (120, 160, 3)
 
 
+def test_sixteen_bits_of_grey_keep_their_shades(tmp_path: Path):
+    grey = np.asarray(picture().convert("L"))
+    buffer = io.BytesIO()
+    Image.fromarray(grey.astype(np.uint16) * 257).save(buffer, "PNG")
+    np.testing.assert_array_equal(read(tmp_path / "image", buffer.getvalue())[..., 0], grey)
+
+
 def test_a_large_image_is_shrunk_and_a_small_one_left(tmp_path: Path):
     assert read(tmp_path / "a", jpeg(picture(800, 400)), 512).shape == (256, 512, 3)
     assert read(tmp_path / "b", jpeg(picture(80, 48)), 512).shape == (48, 80, 3)

@@ -7,14 +7,15 @@ import pytest
 from labeling import materialize
 from labeling.curate import curate
 from labeling.materialize import write_chosen
+from schemas.clips import WorkUnit
 from schemas.config import CurateConfig
 from schemas.errors import DatasetError
-from schemas.outcomes import DropReason
+from schemas.outcomes import DropReason, RejectCode
 from storage.audit import check
 from storage.run import bind, read_run, write_plan
 from storage.selection import read_selection, write_selection
 from storage.shards import scan
-from tests.tiny_dataset import build, clip, run_of
+from tests.tiny_dataset import build, clip, commit, run_of
 
 
 @pytest.fixture
@@ -40,6 +41,24 @@ def test_the_chosen_rows_are_a_dataset_that_passes_the_audit(dataset: str, selec
     expected = [row for row in scan(dataset).to_table().to_pylist() if row["triplet_id"] in chosen]
     assert scan(out).to_table().to_pylist() == expected
     assert len(expected) == 4
+
+
+def test_clips_that_were_tried_again_are_written_with_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(materialize, "TRIPLETS_PER_UNIT", 1)
+    folder, out, selection = (str(tmp_path / name) for name in ("retried", "out", "selection"))
+    units = build(folder, [1, RejectCode.TIMEOUT, RejectCode.TIMEOUT, 2])
+    again = {unit.clips[index].clip_id: 2 for unit, index in zip(units, (1, 0), strict=True)}
+    retry = WorkUnit("retry", tuple(clip for unit in units for clip in unit.clips if clip.clip_id in again))
+    write_plan(folder, [retry], retry=1)
+    commit(folder, retry, again)
+    curate([folder], selection, CurateConfig(top_k=9))
+    write_chosen([folder], selection, out)
+    assert check(out).problems == []
+    written, chosen = (scan(one).to_table().sort_by("triplet_id") for one in (out, folder))
+    assert written.to_pylist() == chosen.to_pylist()
+    assert len(written) == 7
 
 
 def test_datasets_opens_it(dataset: str, selection: str, tmp_path: Path):

@@ -1,5 +1,6 @@
 import copy
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -170,6 +171,23 @@ def test_the_longest_action_that_is_taken_has_a_position_for_every_token(vlm: To
     assert math.isfinite(vlm.score([CodeTriplet(*pair, "left " * longest)], task)[0])
     with pytest.raises(IndexError):
         vlm.score([CodeTriplet(*pair, "left " * (longest + 1))], task)
+
+
+@pytest.mark.parametrize(
+    ("name", "harm"),
+    [
+        ("tokenizer.json", lambda text: text[:200]),
+        ("config.json", lambda text: text.replace('"hidden_size": ', '"hidden_size": 1')),
+        ("config.json", lambda text: text.replace('"model_type": "', '"model_type": "x')),
+    ],
+)
+def test_a_folder_whose_files_do_not_fit_together_is_refused(
+    vlm: TokenVLM, tmp_path: Path, name: str, harm: Callable[[str], str]
+):
+    vlm.save(tmp_path)
+    (tmp_path / name).write_text(harm((tmp_path / name).read_text()))
+    with pytest.raises(ModelError, match=f"{tmp_path} cannot be opened: "):
+        TokenVLM.load(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json", "codec/config.json"])

@@ -1,7 +1,7 @@
 import pytest
 from pydantic import ValidationError
 
-from schemas.config import LabelConfig, load_config
+from schemas.config import LabelConfig, as_override, config_values, load_config
 from schemas.errors import ConfigError
 
 YAML = """
@@ -49,6 +49,13 @@ def test_an_override_goes_before_the_file():
 )
 def test_a_refusal_names_key_and_value(text: str | None, override: str, complaint: str):
     assert complaint in refusal(text, override)
+
+
+@pytest.mark.parametrize(
+    "value", ["ins Gefäß 🏀 ", "a: {b", "7", 7, 1e-5, True, None, ["no", "null", "🏀"], "x " * 99]
+)
+def test_an_option_comes_through_as_it_was_given(value: object):
+    assert config_values(None, [as_override("section.key", value)]) == {"section": {"key": value}}
 
 
 def test_all_that_is_wrong_is_said_at_once():

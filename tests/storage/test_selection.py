@@ -92,6 +92,8 @@ def with_metadata(text: bytes, rows: pa.Table = SELECTION.rows) -> bytes:
         with_metadata(b"[]"),
         with_metadata(b'"\xff"'),
         with_metadata(b"[" * 100_000),
+        with_metadata(b"\xf0 of a flipped bit"),
+        SELECTION.to_parquet().replace(b"jump", b"j\xf5mp"),
         with_metadata(b'{"options": {}}'),
         with_metadata(b'{"options": {}, "datasets": []}', SELECTION.rows.drop_columns("score")),
     ],

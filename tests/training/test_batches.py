@@ -167,7 +167,7 @@ def test_data_without_a_triplet_is_refused(dataset: str, tmp_path: Path):
     with pytest.raises(DatasetError, match=r"static.* holds no triplet to train on"):
         read_triplets([str(tmp_path / "static")])
     chosen = select(tmp_path, read_run(dataset)["fingerprint"], "none", [])
-    with pytest.raises(DatasetError, match="holds no triplet to train on"):
+    with pytest.raises(DatasetError, match=r"triplets.* holds no triplet to train on"):
         read_triplets([dataset], chosen)
 
 
@@ -177,6 +177,20 @@ def test_only_who_weighs_needs_importance(tmp_path: Path):
     with pytest.raises(DatasetError, match=r"weights=l2 needs the importance.*or set weights=none"):
         TripletBatches(triplets, tiny_vlm(), "world", 0.0)
     assert TripletBatches(triplets, tiny_vlm(), "world", None).batch([0], [0]).total_weight == 16
+
+
+@pytest.mark.parametrize("task", ["dynamics", "world"])
+def test_an_action_that_is_too_long_for_the_model_is_refused(tmp_path: Path, task: Task):
+    vlm = tiny_vlm()
+    vlm.network.config.max_position_embeddings = 50
+    write_triplets(str(tmp_path), 3, vlm.codec.id, action="left " * 9)
+    triplets = read_triplets([str(tmp_path)])
+    assert TripletBatches(triplets, vlm, task, None).batch([0], [0]).positions_BT.max() < 50
+    vlm.network.config.max_position_embeddings = 40
+    with pytest.raises(
+        DatasetError, match="1 actions of the data are too long for the model, first 'left left"
+    ):
+        TripletBatches(triplets, vlm, task, None)
 
 
 def test_codes_of_two_codecs_are_refused(dataset: str, tmp_path):

@@ -1,4 +1,5 @@
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -112,6 +113,13 @@ def test_only_the_last_ones_are_kept(tmp_path: Path):
     for step in (1, 2, 3):
         write(tmp_path, step)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["step-00000002", "step-00000003"]
+
+
+def test_copies_that_somebody_keeps_beside_them_are_left_alone(tmp_path: Path):
+    shutil.copytree(write(tmp_path, 1), tmp_path / "step-00000001.old")
+    path = write(tmp_path, 2, keep=1)
+    assert checkpoints.newest(tmp_path, print) == (2, path)
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["step-00000001.old", "step-00000002"]
 
 
 def test_a_damaged_one_of_the_same_step_is_replaced(tmp_path: Path):

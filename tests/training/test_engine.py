@@ -150,6 +150,6 @@ def test_evaluation_is_a_weighted_mean_and_trains_nothing():
     batches = [points(8, 0), points(3, 1)]
     module = Regression()
     expected = sum(float(module(batch)["loss"].detach()) for batch in batches)
-    mean = engine.reduce(engine.evaluate(batches))["loss"]
+    mean = engine.reduce(engine.evaluate([*batches, points(8, 2)], len(batches)))["loss"]
     assert mean == pytest.approx(expected / sum(batch.total_weight for batch in batches))
     torch.testing.assert_close(weights(engine), before, rtol=0, atol=0)

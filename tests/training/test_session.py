@@ -203,19 +203,26 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(dynamics, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("process_group")
-def test_two_workers_train_as_one_does_whole_or_sharded(dynamics, tmp_path):
-    one = dynamics(engine={"precision": "fp32"}, micro_batch=2)
+def test_two_workers_train_as_one_does_whole_or_sharded(dynamics, dataset, tmp_path):
+    """Also where they hold an odd number of batches to measure by."""
+    given = {"held_out": [dataset], "held_out_samples": 5}
+    one = dynamics(engine={"precision": "fp32"}, micro_batch=2, **given)
     both = [
         dynamics(
             out=str(tmp_path / f"stage{stage}"),
             engine={"precision": "fp32", "workers": 2, "zero_stage": stage},
+            **given,
         )
         for stage in (0, 3)
     ]
     assert run_processes(tmp_path / "processes", *both) == [0, 0]
-    expected = [line["loss"] for line in run(one)]
+    expected = run(one)
     for config in both:
-        assert [line["loss"] for line in curve(config)] == pytest.approx(expected, rel=1e-4)
+        for name in ("loss", "held_out_loss"):
+            measured, wanted = (
+                [line[name] for line in lines if name in line] for lines in (curve(config), expected)
+            )
+            assert measured == pytest.approx(wanted, rel=1e-4)
 
 
 @pytest.mark.slow
