@@ -1,14 +1,16 @@
 """The write pool's actor: an annotated unit in, committed to the dataset, a small receipt out.
 
-An actor, though it holds nothing: Ray ends a task's process whenever it waits for work, and one takes seconds
-to start beside busy actors.
+An actor, though it holds only counters: Ray ends a task's process whenever it waits for work, and one takes
+seconds to start beside busy actors.
 """
 
 from __future__ import annotations
 
 import pyarrow as pa
 
+from actors.metrics import UnitCounters
 from actors.rows import pack, unpack
+from actors.timing import timed
 from schemas.errors import UserError
 from schemas.outcomes import receipt_of
 from storage.shards import write_unit
@@ -22,12 +24,16 @@ class WriteActor:
 
     def __init__(self, dataset: str) -> None:
         self.dataset = dataset
+        self.counters = UnitCounters()
 
     def __call__(self, rows: pa.Table) -> pa.Table:
         """Publish the unit; where another writer published it first, leave that: the rows are the same."""
         unit, table, outcomes, stages = unpack(rows)
+        receipt = receipt_of(outcomes)
         try:
-            write_unit(self.dataset, unit, table, outcomes, stages)
+            is_new, write = timed("write", lambda: write_unit(self.dataset, unit, table, outcomes, stages))
         except UserError as error:
             return pack(unit.unit_id, error)
-        return pack(unit.unit_id, receipt_of(outcomes))
+        if is_new:
+            self.counters.add(receipt, table, [*stages, write])
+        return pack(unit.unit_id, receipt)

@@ -61,8 +61,9 @@ def ray_head(num_cpus: int = 8, machines: Mapping[str, Any] | None = None) -> It
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN_PATH": str(token),
         "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_metrics_report_interval_ms": "1000",
     }
-    ports = dict(zip(PORTS, _free_ports(len(PORTS)), strict=True))
+    ports = dict(zip(PORTS, free_ports(len(PORTS)), strict=True))
     command = ["ray", "start", "--head", "--block", f"--num-cpus={num_cpus}", f"--temp-dir={folder}/r"]
     command += ["--node-ip-address=127.0.0.1", "--object-store-memory=100000000", "--include-dashboard=true"]
     command += [f"{option}={port}" for option, port in ports.items()]
@@ -102,7 +103,7 @@ def _autoscaling(machines: Mapping[str, Any], address: str) -> dict[str, Any]:
     }
 
 
-def _free_ports(number: int) -> list[int]:
+def free_ports(number: int) -> list[int]:
     with ExitStack() as stack:
         probes = [stack.enter_context(socket.socket()) for _ in range(number)]
         for probe in probes:

@@ -9,19 +9,32 @@ from contextlib import suppress
 from pathlib import Path
 
 import psutil
+import pyarrow.compute as pc
 import pytest
+from ray.dashboard.modules.metrics.dashboards import default_dashboard_panels
 
 from cluster.label import run_label
 from cluster.package import CONFIG, ROOMS
 from schemas.config import LabelConfig, Resources
-from storage.audit import check
-from storage.shards import committed_units, read_footer, unit_uri
+from storage.audit import check, status
+from storage.shards import committed_units, read_footer, scan, unit_uri
+from tests.prometheus import prometheus
 from tests.ray_head import ray_head
 from tests.videos import pan, write_video
 
 ROOT = Path(__file__).parents[2]
 CANARY = "canary-4711"
 NUM_CLIPS = 12
+TOTALS = {
+    name: f"sum{by}(max_over_time(ray_kinescribe_{name}_total[15m]))"
+    for name, by in {"clips": " by (status) ", "pairs": "", "tokens": "", "rejects": " by (code) "}.items()
+}
+UNSEEN = {
+    "ray_node_gpus_utilization",
+    "ray_memory_manager_worker_eviction_total",
+    "ray_node_manager_unexpected_worker_failure_total",
+}
+"""What Ray exports only where there is a GPU or something went wrong."""
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +84,28 @@ def freeze(head, kind, dataset):
     return frozen
 
 
+def write_clips(folder):
+    folder.mkdir()
+    for index in range(NUM_CLIPS):
+        write_video(folder / f"{index:02}.mp4", pan(50, seed=index))
+    return folder
+
+
+def wait_until(fact, timeout_s=60):
+    deadline = time.monotonic() + timeout_s
+    while not fact():
+        assert time.monotonic() < deadline
+        time.sleep(0.5)
+
+
+def dashboard_queries():
+    """Every query of the dashboard, with a value for what Grafana puts into it."""
+    board = json.loads((ROOT / "cluster" / "deploy" / "grafana-dashboard.json").read_text())
+    for panel in board["panels"]:
+        for target in panel["targets"]:
+            yield target["expr"].replace("$__rate_interval", "5s").replace("$__range", "15m")
+
+
 def sent_files(head):
     folders = head.folder.glob("session_2*/runtime_resources/working_dir_files/_ray_pkg_*")
     return [path for folder in folders if folder.is_dir() for path in folder.rglob("*") if path.is_file()]
@@ -81,10 +116,7 @@ def sent_files(head):
 def test_a_job_makes_the_rows_of_a_local_run_and_is_attached_to_stopped_and_resumed(
     head, kinescribe, ray_here, model_folder, tmp_path
 ):
-    clips, config = tmp_path / "clips", tmp_path / "run.yaml"
-    clips.mkdir()
-    for index in range(NUM_CLIPS):
-        write_video(clips / f"{index:02}.mp4", pan(50, seed=index))
+    clips, config = write_clips(tmp_path / "clips"), tmp_path / "run.yaml"
     config.write_text(json.dumps({"dynamics": model_folder, "clips_per_unit": 1}))
     label = ("--", "label", str(clips), "--out", str(tmp_path / "job"), "--config", str(config))
     label += ("--decode-workers", "1", "--label-workers", "1")
@@ -156,3 +188,45 @@ def test_a_job_that_is_not_there_is_said_to_be_so(head, kinescribe):
     assert missing.returncode == 2
     assert "Job nothing does not exist" in missing.stderr
     assert os.linesep not in missing.stderr.strip()
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_rays_own_command_line_labels_from_a_checkout_and_the_dashboard_shows_it(
+    head, model_folder, tmp_path
+):
+    clips, out, log = write_clips(tmp_path / "clips"), str(tmp_path / "dataset"), tmp_path / "log"
+    (clips / "text.mp4").write_text("no video")
+    label = ["label", str(clips), "--out", out, "--dynamics", model_folder, "--set", "clips_per_unit=1"]
+    label += ["--decode-workers", "1", "--label-workers", "1"]
+    submit = ["ray", "job", "submit", "--address", head.url, "--working-dir", "."]
+    config = head.folder / "session_latest" / "metrics" / "prometheus" / "prometheus.yml"
+    with prometheus(config, tmp_path) as server, log.open("w") as stream:
+        wait_until(lambda: server.peak("up") == 1)
+        before = {name: server.last(query) for name, query in TOTALS.items()}
+        command = [*submit, "--", "python", "-m", "kinescribe", *label]
+        job = subprocess.Popen(command, cwd=ROOT, env=head.environment, stdout=stream, stderr=stream)
+        held = freeze(head, "(LabelActor)", out)
+        # Ray Data tells of its pools every five seconds, and a rate needs two values.
+        wait_until(lambda: server.peak('ray_data_num_active_actors{operator=~".*LabelActor.*"}') == 1)
+        for process in held:
+            process.resume()
+        assert job.wait(timeout=200) == 0, log.read_text()
+
+        def grown(name):
+            now = server.last(TOTALS[name])
+            return {label: grown for label in now if (grown := now[label] - before[name].get(label, 0))}
+
+        wait_until(lambda: sum(grown("clips").values()) == NUM_CLIPS + 1)
+        end = status(out)
+        assert grown("clips") == {"kept": end.kept, "rejected": 1}
+        assert grown("rejects") == end.reasons == {"unreadable": 1}
+        assert grown("pairs") == {"": end.triplets}
+        tokens = scan(out, ["action_tokens"]).to_table()["action_tokens"]
+        assert grown("tokens") == {"": pc.sum(tokens).as_py()}
+        assert server.peak("sum(rate(ray_kinescribe_clips_total[5s]))") > 0
+
+        silent = [query for query in dashboard_queries() if not server.series(query)]
+        assert not [query for query in silent if not any(metric in query for metric in UNSEEN)]
+    rays_own = Path(default_dashboard_panels.__file__).read_text()
+    assert not [metric for metric in UNSEEN if metric not in rays_own]
