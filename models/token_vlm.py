@@ -45,6 +45,7 @@ from models.identity import (
 from models.sampling import AllowedTokens, RowEnds, SeededSampling, descriptions, sample_seeds
 from models.tokens import CodePair, Codes, CodeTriplet, Task, TokenLayout, TokenSequence, knows_a_word
 from models.world import WorldModel
+from schemas.dataset import IMAGE_FORMATS
 from schemas.errors import ModelError
 
 LACKS = {CHAT: "a chat model, which draws no images", EDIT: "an image editor, which only imagines"}
@@ -157,7 +158,7 @@ class TokenVLM(DynamicsModel[Codes], WorldModel):
     def see(self, codes: Codes | None, image: Callable[[], bytes]) -> Codes:
         """The codes, or those that its own codec makes of the image."""
         if codes is None:
-            return self.encode(Image.open(io.BytesIO(image())))
+            return self.encode(Image.open(io.BytesIO(image()), formats=IMAGE_FORMATS))
         return np.asarray(codes, np.uint16)
 
     @property

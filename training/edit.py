@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from models.codec import to_pixels
 from models.edit_diffusion import EditDiffusion, encode_latents
+from schemas.dataset import IMAGE_FORMATS
 from schemas.training import Lora
 from training.batches import read_rows, require_importance, whole
 from training.objective import image_weights
@@ -138,7 +139,7 @@ class EditBatches:
         )
 
     def _pixels(self, rows: Sequence[dict[str, Any]], column: str) -> Tensor:
-        images = [Image.open(io.BytesIO(row[column]["bytes"])) for row in rows]
+        images = [Image.open(io.BytesIO(row[column]["bytes"]), formats=IMAGE_FORMATS) for row in rows]
         return to_pixels(images, self.model.resolution)
 
     def _weights(self, importance: list[float] | None) -> NDArray[np.float32]:
