@@ -36,8 +36,6 @@ import polars as pl
 import pyarrow.parquet as pq
 
 from cluster.label import Sessions, run_label
-from cluster.sample import estimate_run
-from evaluation.clips import write_clips
 from schemas.clips import Clip, ExtractedClip
 from schemas.config import LabelConfig, Resources
 from schemas.outcomes import ClipOutcome, DropReason, Receipt, Status
@@ -138,6 +136,10 @@ def schedule(manifest: str, out: str, num_units: str) -> dict[str, float]:
 
 def service(num_clips: str) -> dict[str, float]:
     """Seconds that one core is at a unit, measured by a real run."""
+    # Here, as the driver's memory is measured without them.
+    from cluster.sample import estimate_run
+    from evaluation.clips import write_clips
+
     with tempfile.TemporaryDirectory() as folder:
         write_clips(Path(folder), int(num_clips), "test", 0)
         source, num = f"{folder}/clips", int(num_clips)
