@@ -208,7 +208,7 @@ def test_rays_own_command_line_labels_from_a_checkout_and_the_dashboard_shows_it
         job = subprocess.Popen(command, cwd=ROOT, env=head.environment, stdout=stream, stderr=stream)
         held = freeze(head, "(LabelActor)", out)
         # Ray Data tells of its pools every five seconds, and a rate needs two values.
-        wait_until(lambda: server.peak('ray_data_num_active_actors{operator=~".*LabelActor.*"}') == 1)
+        wait_until(lambda: server.peak('ray_data_num_tasks_running{operator=~".*LabelActor.*"}') > 0)
         for process in held:
             process.resume()
         assert job.wait(timeout=200) == 0, log.read_text()
