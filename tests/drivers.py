@@ -11,6 +11,24 @@ source, out, model = sys.argv[1:]
 config = LabelConfig(dynamics=model, clips_per_unit=2)
 run_label(source, out, config, Resources(label_workers=1), sessions=Sessions(make_extractor=FakeExtractor))
 """
+SLOW_MODEL = """
+import time
+from models.registry import load_labeller
+
+class Slow:
+    def __init__(self, model):
+        self.model = model
+    def __getattr__(self, name):
+        return getattr(self.model, name)
+    def describe(self, *arguments, **options):
+        time.sleep(0.5)
+        return self.model.describe(*arguments, **options)
+
+def slow(config):
+    model, codec = load_labeller(config)
+    return Slow(model), codec
+""" + DRIVER.replace("FakeExtractor)", "FakeExtractor, load_models=slow)")
+"""The same with a model that takes its time."""
 NODES = (
     """
 import atexit, sys, threading, time
@@ -29,8 +47,8 @@ def labellers_node(count):
     return next(node for node in nodes if node.node_id == actor["Address"]["NodeID"])
 
 def lose(node, how):
-    cluster.remove_node(node, allow_graceful=False)
     print(how, len(committed_units(sys.argv[2])), file=sys.stderr, flush=True)
+    cluster.remove_node(node, allow_graceful=False)
 
 def lose_the_labellers_node_twice():
     lose(labellers_node(2), "lost")
@@ -48,7 +66,7 @@ ray.init(cluster.address, log_to_driver=False)
 atexit.register(ray.shutdown)
 threading.Thread(target=lose_the_labellers_node_twice, daemon=True).start()
 """
-    + DRIVER
+    + SLOW_MODEL
 )
 """The same on three nodes that say they have a GPU, of which the one that labels is lost, and the next one to
 label after a notice; the last has room for its work."""
@@ -58,27 +76,9 @@ ray.init(object_store_memory=80 << 20, include_dashboard=False, log_to_driver=Fa
 {DRIVER.replace("FakeExtractor", "LargeExtractor")}"""
 """The same with an object store that no unit fits into."""
 BOUNDED = """
-import time
 import ray
-from models.registry import load_labeller
-
-class Slow:
-    def __init__(self, model):
-        self.model = model
-    def __getattr__(self, name):
-        return getattr(self.model, name)
-    def describe(self, *arguments, **options):
-        time.sleep(0.5)
-        return self.model.describe(*arguments, **options)
-
-def slow(config):
-    model, codec = load_labeller(config)
-    return Slow(model), codec
-
 ray.init(num_cpus=4, object_store_memory=160 << 20, include_dashboard=False, log_to_driver=False)
-""" + DRIVER.replace("FakeExtractor)", "FakeExtractor, load_models=slow)").replace(
-    "FakeExtractor", "EagerExtractor"
-)
+""" + SLOW_MODEL.replace("FakeExtractor", "EagerExtractor")
 """The same with a decoder that is far faster than the model, and a small object store."""
 GROWING = DRIVER.replace("FakeExtractor", "SlowExtractor").replace("label_workers=1", "label_gpus=1")
 """The same slowly, on a cluster that has to get machines first, and GPUs that are only said to be some."""
