@@ -158,7 +158,7 @@ def _offer(estimate: Estimate, machine: Machine, spot: bool, deadline_h: float |
             return f"however many there are, it takes {hours(estimate.units):.2g} hours"
     price = machine.spot_price_per_hour if spot else machine.price_per_hour
     assert price is not None
-    _, bottleneck = working_time(estimate, resources_of(machine, count))
+    _, bottleneck = working_time(estimate, resources_of(estimate, machine, count))
     return Offer(machine.name, spot, count, hours(count), count * hours(count) * price, bottleneck)
 
 
@@ -167,7 +167,7 @@ def machine_hours(estimate: Estimate, machine: Machine, count: int, interruption
 
     With `lost` hours an interruption, a machine works for the share 1 - rate x lost of its time.
     """
-    working_s, _ = working_time(estimate, resources_of(machine, count))
+    working_s, _ = working_time(estimate, resources_of(estimate, machine, count))
     useful = 1 - interruptions_per_hour * lost_hours(estimate, machine)
     return startup_hours(estimate, machine) + working_s / 3600 / useful
 
@@ -182,7 +182,12 @@ def startup_hours(estimate: Estimate, machine: Machine) -> float:
     return machine.boot_minutes / 60 + estimate.startup_s / 3600
 
 
-def resources_of(machine: Machine, count: int) -> ClusterResources:
-    """What a cluster of so many machines has."""
-    memory_bytes = int(machine.memory_gib * 2**30)
-    return ClusterResources(count * machine.cpus, count * machine.gpus, count * memory_bytes)
+def resources_of(estimate: Estimate, machine: Machine, count: int) -> ClusterResources:
+    """What a cluster of so many machines has; their GPUs are like the one that labelled the sample."""
+    return ClusterResources(
+        cpus=count * machine.cpus,
+        gpus=count * machine.gpus,
+        memory_bytes=int(count * machine.memory_gib * 2**30),
+        card_bytes=estimate.card_bytes,
+        machine_gpus=machine.gpus,
+    )

@@ -82,6 +82,7 @@ def estimate_run(
         size_bytes=round(totals["size_bytes"]),
         stage_s={stage: totals[stage] for stage in STAGES},
         gpu=measured.cluster.gpus > 0,
+        card_bytes=measured.cluster.card_bytes,
         model_bytes=weight_bytes(config.dynamics),
         startup_s=measured.startup_s,
     )

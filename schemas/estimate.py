@@ -68,8 +68,10 @@ class Estimate:
     size_bytes: int
     stage_s: Mapping[str, float]
     gpu: bool
+    card_bytes: int
+    """Memory of the GPU that labelled the sample."""
     model_bytes: int
-    """Of the labelling model's weights."""
+    """Size of the model's weights."""
     startup_s: float
     """Until the models are loaded, on a machine that runs."""
 

@@ -27,7 +27,8 @@ ESTIMATE = Estimate(
     size_bytes=10**9,
     stage_s={"decode": 3600.0, "label": 32400.0, "write": 0.0},
     gpu=False,
-    model_bytes=1 << 20,
+    card_bytes=16 * GIB,
+    model_bytes=0,
     startup_s=0.0,
 )
 MACHINE = Machine(

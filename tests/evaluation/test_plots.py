@@ -62,7 +62,7 @@ def study(path: Path) -> None:
 
 def plan(path: Path) -> None:
     stage_s = {"decode": 3600.0, "label": 7200.0, "write": 36.0}
-    estimate = Estimate("run", 9, 1, 2, 0.0, Interval(9, 8, 10), 1000, stage_s, False, 1 << 20, 3.0)
+    estimate = Estimate("run", 9, 1, 2, 0.0, Interval(9, 8, 10), 1000, stage_s, False, 0, 0, 3.0)
     offers = (Offer("big", True, 2, 0.5, 1.0, "label"), Offer("big", False, 1, 1.0, 2.0, "label"))
     plot_plan(Plan(estimate, 1.0, "label", offers, {}), path)
 

@@ -23,7 +23,8 @@ ESTIMATE = Estimate(
     size_bytes=2_500_000_000,
     stage_s={"decode": 3600.0, "label": 7200.0, "write": 36.0},
     gpu=False,
-    model_bytes=1 << 20,
+    card_bytes=0,
+    model_bytes=0,
     startup_s=30.0,
 )
 PLAN = Plan(ESTIMATE, 1.5, "label", (Offer("big", True, 3, 0.5, 1.25, "decode"),), {"small": "too slow"})

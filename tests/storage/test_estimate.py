@@ -19,7 +19,8 @@ ESTIMATE = Estimate(
     size_bytes=1000,
     stage_s={"decode": 1.5, "label": 2.5, "write": 0.5},
     gpu=False,
-    model_bytes=1 << 20,
+    card_bytes=0,
+    model_bytes=0,
     startup_s=3.0,
 )
 
