@@ -6,7 +6,7 @@ Knows nothing of how an estimate is made.
 from __future__ import annotations
 
 import json
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
@@ -61,7 +61,7 @@ def compare(dataset: str) -> Comparison | None:
     planned = read_estimate(dataset)
     if planned is None:
         return None
-    stage_s: Counter[str] = Counter()
+    stage_s: defaultdict[str, float] = defaultdict(float)
     for _, footer in footers(dataset, committed_units(dataset)):
         for stage in footer.stages:
             stage_s[stage.stage] += stage.seconds
