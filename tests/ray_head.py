@@ -10,7 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -87,7 +87,8 @@ def ray_head(num_cpus: int = 8, machines: Mapping[str, Any] | None = None) -> It
         head.send_signal(signal.SIGTERM)
         _, alive = psutil.wait_procs(started, timeout=20)
         for one in alive:
-            one.kill()
+            with suppress(psutil.NoSuchProcess):
+                one.kill()
         shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -17,7 +17,8 @@ ROOT = Path(__file__).parents[1]
 CANARY = "canary-5d1e"
 SECRETS = ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "OPENAI_API_KEY", "HF_TOKEN")
 DRIVER = """
-import sys
+import os, sys
+from contextlib import suppress
 from pathlib import Path
 import psutil, ray
 from ray._private.state import state
@@ -25,11 +26,15 @@ from cluster.label import run_label
 from cluster.local import ray_cluster
 from evaluation.report import write_report
 from schemas.config import LabelConfig, Resources
+from tests.processes import below
 source, out, model, folder, report = sys.argv[1:]
 with ray_cluster():
     run_label(source, out, LabelConfig(dynamics=model), Resources(decode_workers=1, label_workers=1))
-    workers = [one for one in psutil.Process().children(recursive=True) if "ray::" in str(one.cmdline())]
-    assert any("HF_TOKEN" in one.environ() for one in workers), "no worker could have told"
+    seen = []
+    for one in below(os.getpid(), "ray::"):
+        with suppress(psutil.NoSuchProcess):
+            seen += one.environ()
+    assert "HF_TOKEN" in seen, "no worker could have told"
     print("jobs", state.job_table(), ray.get_runtime_context().runtime_env, state.actor_table(None))
     for path in filter(Path.is_file, Path(folder).rglob("*")):
         print("log", path.name, path.read_bytes().decode(errors="replace"))

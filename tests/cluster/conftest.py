@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -54,7 +55,8 @@ def start_driver(tmp_path):
     for driver in drivers:
         left = psutil.Process(driver.pid).children(recursive=True) if driver.poll() is None else []
         for process in (driver, *left):
-            process.kill()
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
         driver.wait()
 
 
