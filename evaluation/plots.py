@@ -186,9 +186,8 @@ def plot_plan(plan: Plan, path: Path) -> None:
         name = f" {offer.count:,} {offer.machine}{', spot' if offer.spot else ''}"
         costs.annotate(name, (offer.hours, offer.cost), fontsize=8)
     costs.set(xlabel="hours until all is done", ylabel="cost")
-    costs.margins(x=0.3)
-    costs.set_xlim(left=0)
-    costs.set_ylim(bottom=0)
+    costs.set_xlim(0, 1.5 * max((offer.hours for offer in plan.offers), default=1.0))  # room for the names
+    costs.set_ylim(0, 1.1 * max((offer.cost for offer in plan.offers), default=1.0) or 1.0)
     figure.savefig(path)
 
 
