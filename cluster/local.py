@@ -35,6 +35,8 @@ OOM_RETRIES = "RAY_task_oom_retries", "8"
 To set it in the environment now is too late, as Ray is imported."""
 FOLDER = "kinescribe."
 """What the names of the folders of our own Rays begin with."""
+RAY_FOLDER = "r"
+"""All that is in one; a Unix socket's path has no room for more."""
 CARD = "accelerator_type:"
 """What the name of the resource begins with that says which GPU a machine has."""
 ANSWER_TIMEOUT_S = 10.0
@@ -59,7 +61,7 @@ def ray_cluster() -> Iterator[ClusterResources]:
         # Ray opens its own folder to everybody; the one around it stays closed.
         with (
             _own_folder() as folder,
-            _connected(include_dashboard=False, _temp_dir=f"{folder}/r", _system_config=system),
+            _connected(include_dashboard=False, _temp_dir=f"{folder}/{RAY_FOLDER}", _system_config=system),
         ):
             yield _resources(grows=False)
 
@@ -71,9 +73,10 @@ def _own_folder() -> Iterator[str]:
     A lock that dies with its process tells them apart, taken before the folder has the name to look for.
     """
     parent = _socket_folder()
-    for left in Path(parent).glob(f"{FOLDER}*"):
+    for left in Path(parent).glob(f"{FOLDER}????????"):
         with suppress(OSError), _locked(left):  # held by a run that lives, or not ours to open
-            shutil.rmtree(left, ignore_errors=True)
+            if {one.name for one in left.iterdir()} == {RAY_FOLDER}:  # or it is something of the user's
+                shutil.rmtree(left, ignore_errors=True)
     unnamed = tempfile.mkdtemp(prefix=".ks-", dir=parent)
     folder = f"{parent}/{FOLDER}{unnamed[-8:]}"
     with _locked(unnamed):
@@ -151,7 +154,7 @@ def _descriptor_silenced(descriptor: int) -> Iterator[None]:
 
 def _socket_folder() -> str:
     folder = os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()
-    return folder if len(folder) + len(f"/{FOLDER}xxxxxxxx/r") <= LONGEST_SOCKET_FOLDER else "/tmp"
+    return folder if len(folder) + len(f"/{FOLDER}xxxxxxxx/{RAY_FOLDER}") <= LONGEST_SOCKET_FOLDER else "/tmp"
 
 
 def _is_part_of_a_cluster() -> bool:

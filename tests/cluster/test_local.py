@@ -1,4 +1,5 @@
 import os
+import shutil
 import stat
 import subprocess
 import sys
@@ -56,6 +57,7 @@ KILLED = """
 import os, signal
 from cluster.local import _own_folder
 with _own_folder() as folder:
+    os.mkdir(folder + "/r")
     print(folder, flush=True)
     os.kill(os.getpid(), signal.SIGKILL)
 """
@@ -71,6 +73,20 @@ def test_the_folder_of_a_run_that_was_killed_goes_with_the_next_and_that_of_one_
         with _own_folder() as own:
             assert {str(one) for one in Path(folder).iterdir()} == {alive, own}
     Path(folder).rmdir()
+
+
+def test_a_users_folder_of_such_a_name_stays(monkeypatch):
+    folder = tempfile.mkdtemp(prefix="k", dir="/tmp")
+    monkeypatch.setenv("RAY_TMPDIR", folder)
+    theirs = [Path(folder, name) for name in ("kinescribe.datasets", "kinescribe.old", "kinescribe.empty123")]
+    for one in theirs:
+        one.mkdir()
+    (theirs[0] / "r").mkdir()
+    (theirs[0] / "run.json").write_text("{}")
+    with _own_folder():
+        pass
+    assert sorted(Path(folder).iterdir()) == sorted(theirs)
+    shutil.rmtree(folder)
 
 
 METHODS = (
