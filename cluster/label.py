@@ -37,7 +37,7 @@ from schemas.config import LabelConfig, Resources
 from schemas.errors import ConfigError, DatasetError, InputError, StoreError, UserError
 from schemas.outcomes import Receipt, Status, too_many_rejects
 from schemas.version import VERSION
-from storage.audit import DatasetStatus, outcomes
+from storage.audit import DatasetStatus, footers, outcomes
 from storage.card import write_card
 from storage.clips import StoredClips
 from storage.run import (
@@ -198,7 +198,7 @@ def planned_run(input: str, config: LabelConfig, sessions: Sessions) -> tuple[Ru
 def _plan_retry(job: Job, run: Run, clips: StoredClips) -> None:
     """Plan new units for the clips that were rejected and wait in no unit of an earlier retry."""
     committed, retry = committed_units(job.out), num_retries(job.out) + 1
-    again = {end.clip_id for end in outcomes(job.out, committed) if end.status is Status.REJECTED}
+    again = {end.clip_id for end in outcomes(footers(job.out)) if end.status is Status.REJECTED}
     for unit in _retries(job.out, run, clips):
         if unit.unit_id not in committed:
             again -= {clip.clip_id for clip in unit.clips}

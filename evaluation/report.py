@@ -24,9 +24,9 @@ from evaluation.page import render, write_page
 from evaluation.timeline import timeline
 from schemas.errors import DatasetError
 from schemas.outcomes import ClipOutcome
-from storage.audit import footers, outcomes, status
+from storage.audit import footers, outcomes, status_of
 from storage.run import read_plan_columns, read_run
-from storage.shards import committed_units, scan
+from storage.shards import scan
 
 SAMPLE = 500
 NUM_EXAMPLES = 3
@@ -68,14 +68,15 @@ def title(dataset: str) -> str:
 
 
 def _page(dataset: str, sample: int, imagined: Sequence[Step]) -> str:
-    rows, committed = scan(dataset), committed_units(dataset)
+    rows = scan(dataset)
     table = scores(rows)
-    ends = list(outcomes(dataset, committed))
+    found = list(footers(dataset))
+    ends = list(outcomes(found))
     return render(
         "report",
         name=title(dataset),
-        status=status(dataset),
-        timeline=timeline([footer for _, footer in footers(dataset, committed)]),
+        status=status_of(dataset, found),
+        timeline=timeline([footer for _, footer in found]),
         endings=_endings(dataset, ends),
         pair_drops=_pair_drops(ends),
         classes=by_class(table),

@@ -55,16 +55,27 @@ class CheckResult:
 
 def status(dataset: str) -> DatasetStatus:
     """How far the run has come. Raises DatasetError where the folder is no dataset or is damaged."""
-    planned = clips_by_unit(dataset)
-    committed = committed_units(dataset)
+    return status_of(dataset, footers(dataset))
+
+
+def status_of(dataset: str, found: Iterable[tuple[int, UnitFooter]]) -> DatasetStatus:
+    """The same, from `footers` that were read already."""
     statuses: Counter[Status] = Counter()
     reasons: Counter[str] = Counter()
+    committed: set[str] = set()
     triplets = 0
-    for end in outcomes(dataset, committed):
+
+    def noted() -> Iterator[tuple[int, UnitFooter]]:
+        for retry, footer in found:
+            committed.add(footer.unit_id)
+            yield retry, footer
+
+    for end in outcomes(noted()):
         statuses[end.status] += 1
         triplets += end.num_triplets
         if end.reason is not None:
             reasons[end.reason.value] += 1
+    planned = clips_by_unit(dataset)
     return DatasetStatus(
         clips=planned.total(),
         kept=statuses[Status.KEPT],
@@ -76,22 +87,21 @@ def status(dataset: str) -> DatasetStatus:
     )
 
 
-def outcomes(dataset: str, committed: Set[str]) -> Iterator[ClipOutcome]:
-    """How each clip of the committed units ended, in no order; where it was tried again, the last time."""
-    units = planned_units(dataset)
+def outcomes(found: Iterable[tuple[int, UnitFooter]]) -> Iterator[ClipOutcome]:
+    """How each clip ended, from `footers`, in no order; where it was tried again, the last time."""
     superseded: set[str] = set()
-    for unit, footer in footers(dataset, committed):
+    for retry, footer in found:
         yield from (end for end in footer.outcomes if end.clip_id not in superseded)
-        if units[unit]:
+        if retry:
             superseded |= {end.clip_id for end in footer.outcomes}
 
 
-def footers(dataset: str, committed: Set[str]) -> Iterator[tuple[str, UnitFooter]]:
-    """The id and footer of each of the committed units, those of the last retry first."""
-    done = [unit for unit in reversed(planned_units(dataset)) if unit in committed]
-    yield from zip(
-        done, uri.concurrently(read_footer, (unit_uri(dataset, unit) for unit in done)), strict=True
-    )
+def footers(dataset: str) -> Iterator[tuple[int, UnitFooter]]:
+    """Of which retry each committed unit is (0: the first try), and its footer; the last retry's first."""
+    units, committed = planned_units(dataset), committed_units(dataset)
+    done = [unit for unit in reversed(units) if unit in committed]
+    read = uri.concurrently(read_footer, (unit_uri(dataset, unit) for unit in done))
+    yield from zip((units[unit] for unit in done), read, strict=True)
 
 
 def check(dataset: str) -> CheckResult:

@@ -17,7 +17,6 @@ from schemas.estimate import Estimate
 from storage import uri
 from storage.audit import footers
 from storage.run import read_run
-from storage.shards import committed_units
 
 ESTIMATE = "estimate.json"
 _ESTIMATE = TypeAdapter(Estimate)
@@ -62,7 +61,7 @@ def compare(dataset: str) -> Comparison | None:
     if planned is None:
         return None
     stage_s: defaultdict[str, float] = defaultdict(float)
-    for _, footer in footers(dataset, committed_units(dataset)):
+    for _, footer in footers(dataset):
         for stage in footer.stages:
             stage_s[stage.stage] += stage.seconds
     sizes = (info.size_bytes or 0 for info in uri.list_files(uri.join(dataset, "data")))

@@ -24,8 +24,8 @@ from pathlib import Path
 import psutil
 
 from schemas.outcomes import Status
-from storage.audit import check, outcomes
-from storage.shards import committed_units, scan
+from storage.audit import check, footers, outcomes
+from storage.shards import scan
 from tests.processes import below
 from tests.tiny_vlm import tiny_vlm
 from tests.videos import pan, write_video
@@ -180,7 +180,7 @@ def _compare(dataset: Path, expected: dict[str, dict[str, object]], tally: Tally
     tally.doubled += counts.total() - len(counts)
     tally.different += sum(expected.get(row["triplet_id"]) != row for row in found)
     tally.problems += check(str(dataset)).problems
-    ends = outcomes(str(dataset), committed_units(str(dataset)))
+    ends = outcomes(footers(str(dataset)))
     tally.problems += [f"{end.reason}: {end.message}" for end in ends if end.status is Status.REJECTED]
 
 

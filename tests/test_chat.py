@@ -8,9 +8,9 @@ import pytest
 from kinescribe.cli import main
 from models.identity import EMBEDDED, identify_codec
 from schemas.outcomes import RejectCode
-from storage.audit import check, outcomes
+from storage.audit import check, footers, outcomes
 from storage.run import read_run
-from storage.shards import committed_units, scan
+from storage.shards import scan
 from tests.judge_server import Answer, JudgeServer, serving
 from tests.tiny_chat import CHATS, tiny_chat
 from tests.tiny_triplets import write_triplets
@@ -67,7 +67,7 @@ def test_a_server_labels_videos_and_the_clip_that_it_fails_on_is_rejected(tmp_pa
     with serving(JudgeServer([refused], said)) as server:
         named = ("--dynamics", f"vlm@{server.url}", "--set", f"codec={tmp_path / 'other'}")
         rows = label(tmp_path, 2, *named)
-        rejected = [end for end in outcomes(dataset, committed_units(dataset)) if end.reason]
+        rejected = [end for end in outcomes(footers(dataset)) if end.reason]
         assert [(end.reason, end.message) for end in rejected] == [
             (RejectCode.MODEL_FAILED, "refused: 400 no")
         ]
