@@ -60,6 +60,7 @@ def status(dataset: str) -> DatasetStatus:
 
 def status_of(dataset: str, found: Iterable[tuple[int, UnitFooter]]) -> DatasetStatus:
     """The same, from `footers` that were read already."""
+    planned = clips_by_unit(dataset)
     statuses: Counter[Status] = Counter()
     reasons: Counter[str] = Counter()
     committed: set[str] = set()
@@ -75,7 +76,6 @@ def status_of(dataset: str, found: Iterable[tuple[int, UnitFooter]]) -> DatasetS
         triplets += end.num_triplets
         if end.reason is not None:
             reasons[end.reason.value] += 1
-    planned = clips_by_unit(dataset)
     return DatasetStatus(
         clips=planned.total(),
         kept=statuses[Status.KEPT],
