@@ -1,7 +1,8 @@
 """Labelled pairs/s through Ray against the same session objects in plain processes; one line of JSON.
 
-In turns, both decode, label and commit the same simulated clips with as many processes of each kind. The
-rate is that of the units committed after the first third, so that what starts up and fills up does not count.
+In turns, both decode, label and commit the same simulated clips with as many processes of each kind, and the
+decoders no further ahead than under Ray. The rate is that of the units committed after the first third, so that
+what starts up and fills up does not count.
 The speed of the model alone, on key frames that are extracted already, comes beside.
 """
 
@@ -32,6 +33,8 @@ from schemas.outcomes import Receipt, receipt_of
 from storage.shards import write_unit
 
 RESOURCES = Resources()
+AHEAD = 2
+"""Decoded units that wait for each that is labelled; what was decoded before the measured time comes for free."""
 
 
 class Meter:
@@ -74,7 +77,8 @@ def through_ray(corpus: Corpus, out: str, config: LabelConfig) -> float:
 
 def through_processes(corpus: Corpus, out: str, config: LabelConfig, plan: PoolPlan) -> float:
     context = multiprocessing.get_context("spawn")
-    to_decode, to_label, receipts = context.Queue(), context.Queue(), context.Queue()
+    to_label = context.Queue(AHEAD * plan.label.workers)
+    to_decode, receipts = context.Queue(), context.Queue()
     decoders = [
         context.Process(target=decode, args=(config, to_decode, to_label)) for _ in range(plan.decode.workers)
     ]

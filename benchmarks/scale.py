@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import math
 import os
 import platform
@@ -149,7 +150,8 @@ def service(num_clips: str) -> dict[str, float]:
 
 
 def serve(port: str, *sizes: str) -> dict[str, float]:
-    """An S3 server with a dataset of each size in a bucket of its own."""
+    """An S3 server with a dataset of each size in a bucket of its own; it says nothing of each request."""
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
     from moto.core.models import DEFAULT_ACCOUNT_ID
     from moto.s3.models import s3_backends
     from moto.server import ThreadedMotoServer

@@ -32,7 +32,7 @@ from tests.videos import pan, write_video
 
 ROOT = Path(__file__).parents[1]
 NUM_CLIPS = 12
-MOST_KILLS = 3
+MOST_KILLS = 5
 """Of one dataset, and of a kind at most one: a clip is meant to be rejected where an actor dies on its unit
 three times, or its decoder twice, for which a slow machine leaves time."""
 SPARE_STARTS = 5
