@@ -21,7 +21,6 @@ import logging
 import math
 import os
 import platform
-import resource
 import shutil
 import socket
 import subprocess
@@ -177,8 +176,14 @@ def run_side(side: str, arguments: Sequence[str]) -> None:
     figures = SIDES[side](*arguments)
     figures["seconds"] = time.perf_counter() - started
     figures["cpu_s"] = time.process_time() - before
-    figures["peak_gib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 20)
+    figures["peak_gib"] = peak_gib()
     print(json.dumps({name: round(value, 3) for name, value in figures.items()}))
+
+
+def peak_gib() -> float:
+    """Of this process since it began; `resource` would give its parent's where that was larger."""
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return int(status["VmHWM"].split()[0]) / (1 << 20)
 
 
 def measure(side: str, *arguments: object) -> dict[str, float]:
