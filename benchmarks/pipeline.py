@@ -2,8 +2,8 @@
 
 In turns, both decode, label and commit the same simulated clips with as many processes of each kind, and the
 decoders no further ahead than under Ray. The rate is that of the units committed after the first third, so
-that what starts up and fills up does not count. The speed of the model alone, on key frames that are extracted
-already, comes beside.
+that what starts up and fills up does not count. The speed of the model alone, on key frames that are
+extracted already, comes beside.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from storage.shards import write_unit
 
 RESOURCES = Resources()
 AHEAD = 2
-"""Decoded units that wait for each labeller: more would have been decoded before the time that is measured."""
+"""Decoded units that wait for each labeller: more would be decoded before the time that is measured."""
 
 
 class Meter:
