@@ -31,7 +31,13 @@ class LabelActor:
     """Turns a row of (WorkUnit, extracted clips, StageTime) into (WorkUnit, table, outcomes, StageTimes)."""
 
     def __init__(
-        self, load_models: LoadModels, config: LabelConfig, micro_batch: int, threads: int, attempts: Attempts
+        self,
+        load_models: LoadModels,
+        config: LabelConfig,
+        micro_batch: int,
+        threads: int,
+        gpus: float,
+        attempts: Attempts,
     ) -> None:
         attempts.start()
         import torch
@@ -40,11 +46,12 @@ class LabelActor:
 
         torch.set_num_threads(threads)
         self.annotator = Annotator(*load_models(config), config.annotation, micro_batch)
+        self.share = gpus or threads
         self.attempts = attempts
 
     def __call__(self, rows: pa.Table) -> pa.Table:
         unit, extracted, decode = unpack(rows)
-        (table, outcomes), label = timed("label", lambda: self._annotate_unit(unit, extracted))
+        (table, outcomes), label = timed("label", lambda: self._annotate_unit(unit, extracted), self.share)
         return pack(unit.unit_id, (unit, table, outcomes, [decode, label]))
 
     def _annotate_unit(self, unit: WorkUnit, extracted: Sequence[ExtractedClip]) -> Labelled:

@@ -6,16 +6,38 @@ import os
 import platform
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 from typing import TypeVar
+
+import psutil
 
 from schemas.outcomes import StageTime
 
 Result = TypeVar("Result")
 
 
-def timed(stage: str, work: Callable[[], Result]) -> tuple[Result, StageTime]:
-    """What `work` gives, and the time that it took in this process."""
-    started, begin = time.time(), time.perf_counter()
+def timed(stage: str, work: Callable[[], Result], share: float = 1.0) -> tuple[Result, StageTime]:
+    """What `work` gives, and the time that it took in a worker that has so many cores, or GPUs, to itself.
+
+    Work that waits for a core, as beside models that load, takes longer than it will elsewhere.
+    """
+    started, begin, before = time.time(), time.perf_counter(), _waited_s()
     result = work()
     seconds = time.perf_counter() - begin
-    return result, StageTime(stage, started, seconds, f"{platform.node()}/{os.getpid()}")
+    waited_s = sum(waited - before.get(process, 0.0) for process, waited in _waited_s().items())
+    work_s = share * max(0.0, seconds - waited_s)
+    return result, StageTime(stage, started, seconds, f"{platform.node()}/{os.getpid()}", work_s)
+
+
+def _waited_s() -> dict[int, float]:
+    """Seconds that this thread (0) and each process below this one could have run but had no core.
+
+    Of a kernel that doesn't say, none.
+    """
+    tasks = {0: "thread-self"} | {one.pid: str(one.pid) for one in psutil.Process().children(recursive=True)}
+    waited: dict[int, float] = {}
+    for process, task in tasks.items():
+        with suppress(OSError):  # it may have ended
+            waited[process] = int(Path(f"/proc/{task}/schedstat").read_text().split()[1]) / 1e9
+    return waited

@@ -267,8 +267,8 @@ def _receipts(job: Job, pending: pa.Table, plan: PoolPlan) -> Iterator[Receipt |
     attempts = RemoteAttempts(plan.decode.most + plan.label.most)
     config, sessions = job.config, job.sessions
     extractor = (sessions.make_extractor, config, input_root(job.input), attempts)
-    model = (sessions.load_models, config, job.resources.micro_batch, plan.label.threads, attempts)
     decode, label, write = plan.decode, plan.label, plan.write
+    model = (sessions.load_models, config, job.resources.micro_batch, label.threads, label.gpus, attempts)
     receipts = (
         ray.data.from_arrow(pending, override_num_blocks=min(pending.num_rows, MOST_BLOCKS))
         .map_batches(DecodeActor, fn_constructor_args=extractor, compute=_actors(decode), **_claims(decode))

@@ -20,7 +20,7 @@ from actors.timing import timed
 from cluster.label import Sessions, planned_run, run_label
 from cluster.local import ray_cluster
 from cluster.planning import STAGES, MeasuredUnit, clip_sizes, draw_sample, expected_triplets, scaled
-from cluster.resources import ClusterResources, plan_pools
+from cluster.resources import ClusterResources
 from labeling.inputs import input_root
 from labeling.manifest import COLUMNS, TIMES
 from models.identity import weight_bytes
@@ -104,13 +104,9 @@ def _label_sample(
         run_label(manifest, dataset, config, resources, sessions=sessions)
     units = list(read_plan(dataset))
     footers = [read_footer(unit_uri(dataset, unit.unit_id)) for unit in units]
-    label = plan_pools(cluster, resources, len(units), weight_bytes(config.dynamics)).label
     places = {clip.clip_id: place for place, clip in sample.items()}
     return _Measured(
-        [
-            _measured(dataset, *both, places, label.gpus or label.threads)
-            for both in zip(units, footers, strict=True)
-        ],
+        [_measured(dataset, *both, places) for both in zip(units, footers, strict=True)],
         {places[end.clip_id]: end.num_triplets for footer in footers for end in footer.outcomes},
         max(0.0, min(map(_ready, footers)) - started),
         cluster,
@@ -136,18 +132,12 @@ def _sample_config(config: LabelConfig, input: str, num: int, cluster: ClusterRe
     )
 
 
-def _measured(
-    dataset: str, unit: WorkUnit, footer: UnitFooter, places: Mapping[str, int], share: float
-) -> MeasuredUnit:
-    """What a unit took and gave, where a label actor has this share of a GPU or so many cores.
-
-    To learn what writing takes, it is written once more.
-    """
+def _measured(dataset: str, unit: WorkUnit, footer: UnitFooter, places: Mapping[str, int]) -> MeasuredUnit:
+    """What a unit took and gave. To learn what writing takes, it is written once more."""
     path = Path(unit_uri(dataset, unit.unit_id))
     rows = pq.ParquetFile(path).read()
     _, write = timed("write", lambda: write_unit(f"{dataset}/again", unit, rows, footer.outcomes))
-    values = {stage.stage: stage.seconds for stage in (*footer.stages, write)}
-    values["label"] *= share
+    values = {stage.stage: stage.work_s for stage in (*footer.stages, write)}
     values["size_bytes"] = path.stat().st_size
     values["rejected"] = sum(end.status is Status.REJECTED for end in footer.outcomes)
     return MeasuredUnit(tuple(places[clip.clip_id] for clip in unit.clips), values)
@@ -156,4 +146,4 @@ def _measured(
 def _ready(footer: UnitFooter) -> float:
     """When a unit that waited for nothing but its own decoding would have begun to be decoded."""
     stages = {stage.stage: stage for stage in footer.stages}
-    return stages["label"].started - stages["decode"].seconds
+    return stages["label"].started - stages["decode"].work_s

@@ -115,6 +115,8 @@ class StageTime:
     seconds: float
     worker: str
     """The machine's name and the process."""
+    work_s: float
+    """`seconds` but those in which it waited for a core, times the cores or GPUs that the worker has."""
 
 
 def receipt_of(outcomes: Sequence[ClipOutcome]) -> Receipt:

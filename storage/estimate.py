@@ -29,7 +29,7 @@ class Comparison:
     planned: Estimate
     size_bytes: int
     stage_s: Mapping[str, float]
-    """Seconds that workers were at each stage; how long one wrote, its unit cannot say."""
+    """Seconds of one core, or of one GPU; what writing took, a unit cannot say."""
 
 
 def write_estimate(dataset: str, estimate: Estimate) -> None:
@@ -63,6 +63,6 @@ def compare(dataset: str) -> Comparison | None:
     stage_s: defaultdict[str, float] = defaultdict(float)
     for _, footer in footers(dataset):
         for stage in footer.stages:
-            stage_s[stage.stage] += stage.seconds
+            stage_s[stage.stage] += stage.work_s
     sizes = (info.size_bytes or 0 for info in uri.list_files(uri.join(dataset, "data")))
     return Comparison(planned, sum(sizes), dict(stage_s))

@@ -13,7 +13,7 @@ from PIL import Image
 from labeling.units import plan_units
 from schemas.clips import Clip, WorkUnit, stable_id
 from schemas.dataset import triplet_schema
-from schemas.outcomes import ClipOutcome, DropReason, RejectCode, Status
+from schemas.outcomes import ClipOutcome, DropReason, RejectCode, StageTime, Status
 from storage.run import Run, bind, plan_digest, write_plan
 from storage.shards import write_unit
 
@@ -76,12 +76,14 @@ def run_of(clips: Sequence[Clip], **config: Any) -> Run:
     )
 
 
-def commit(dataset: str, unit: WorkUnit, endings: Mapping[str, Ending]) -> bool:
+def commit(
+    dataset: str, unit: WorkUnit, endings: Mapping[str, Ending], stages: Sequence[StageTime] = ()
+) -> bool:
     """Commit a unit whose clips ended so; `endings` is by clip id."""
     ends = [outcome(clip, endings[clip.clip_id]) for clip in unit.clips]
     counts = zip(unit.clips, ends, strict=True)
     rows = [row(clip, index) for clip, end in counts for index in range(end.num_triplets)]
-    return write_unit(dataset, unit, table(rows), ends)
+    return write_unit(dataset, unit, table(rows), ends, stages)
 
 
 def build(

@@ -8,7 +8,7 @@ from schemas.outcomes import RejectCode, StageTime, Status
 from tests.fake_clips import extracted, rejected, unit
 from tests.tiny_vlm import tiny_vlm
 
-DECODE = StageTime("decode", 1e9, 1.5, "node/7")
+DECODE = StageTime("decode", 1e9, 1.5, "node/7", 1.2)
 
 
 @pytest.fixture(scope="module")
@@ -16,7 +16,7 @@ def model():
     return tiny_vlm()
 
 
-def label(model, clips, attempts=None):
+def label(model, clips, attempts=None, gpus=0.0):
     asked = []
     config = LabelConfig(dynamics="some/model")
     actor = LabelActor(
@@ -24,12 +24,14 @@ def label(model, clips, attempts=None):
         config,
         micro_batch=4,
         threads=1,
+        gpus=gpus,
         attempts=attempts or AttemptCounts(9),
     )
     assert asked == [config]
     same, table, outcomes, stages = unpack(actor(pack("unit", (unit(*clips), clips, DECODE))))
     assert stages[0] == DECODE
     assert stages[1].stage == "label"
+    assert stages[1].work_s <= (gpus or 1) * stages[1].seconds
     return same, table, outcomes
 
 
@@ -39,6 +41,10 @@ def test_a_unit_comes_out_with_rows_and_outcomes(model):
     assert same == unit(*clips)
     assert [outcome.clip_id for outcome in outcomes] == [clip.clip_id for clip in same.clips]
     assert table.num_rows == sum(outcome.num_triplets for outcome in outcomes) == 4
+
+
+def test_where_actors_share_a_gpu_the_work_is_their_share_of_the_time(model):
+    label(model, [extracted("a")], gpus=0.25)
 
 
 def test_clips_tried_alone_get_the_same_labels(model):

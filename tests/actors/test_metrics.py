@@ -7,7 +7,7 @@ from schemas.outcomes import Receipt, StageTime
 
 RECEIPT = Receipt(kept=2, dropped=1, rejected=3, triplets=5, rejects=Counter(unreadable=2, timeout=1))
 TABLE = pa.table({"action_tokens": pa.array([4, None, 3], pa.int32())})
-STAGES = [StageTime("decode", 1e9, 1.5, "node/7"), StageTime("label", 1e9, 0.5, "node/8")]
+STAGES = [StageTime("decode", 1e9, 1.5, "node/7", 1.2), StageTime("label", 1e9, 0.5, "node/8", 0.4)]
 
 
 def test_a_unit_adds_its_clips_pairs_tokens_rejects_and_seconds():

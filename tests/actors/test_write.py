@@ -12,7 +12,7 @@ from storage.shards import committed_units, read_footer, unit_uri
 from tests.fake_clips import dropped, extracted, rejected, unit
 from tests.tiny_vlm import tiny_vlm
 
-STAGES = [StageTime("decode", 1e9, 1.5, "node/7"), StageTime("label", 1e9 + 2, 0.5, "node/8")]
+STAGES = [StageTime("decode", 1e9, 1.5, "node/7", 1.2), StageTime("label", 1e9 + 2, 0.5, "node/8", 0.4)]
 CLIPS = [extracted("a"), rejected("r"), dropped("d"), extracted("b", 4)]
 
 

@@ -121,7 +121,7 @@ def test_the_page_holds_each_sampled_pair_with_three_pictures(tmp_path: Path):
 def test_the_page_says_how_the_run_went_and_what_held_it_up(tmp_path: Path):
     clip = Clip("c0", "a.mp4")
     begun = time.time() - 100
-    stages = [StageTime("decode", begun, 12, "node/1"), StageTime("label", begun + 12, 80, "node/2")]
+    stages = [StageTime("decode", begun, 12, "node/1", 9), StageTime("label", begun + 12, 80, "node/2", 70)]
     write_dataset(tmp_path, [clip], [row(clip, 0)], [kept(clip, 1)], stages)
     page = Page(rendered(tmp_path))
     lanes = [

@@ -17,7 +17,7 @@ def footer(end_s: float, *stages: StageTime, num_clips: int = 2) -> UnitFooter:
 
 
 def stage(name: str, begin_s: float, seconds: float, worker: str = "node/1") -> StageTime:
-    return StageTime(name, START + begin_s, seconds, worker)
+    return StageTime(name, START + begin_s, seconds, worker, seconds)
 
 
 def test_the_stage_whose_workers_waited_least_is_the_bottleneck():

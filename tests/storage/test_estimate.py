@@ -5,9 +5,10 @@ import pytest
 
 from schemas.errors import DatasetError
 from schemas.estimate import Estimate, Interval
+from schemas.outcomes import StageTime
 from storage.estimate import compare, read_estimate, write_estimate
 from storage.run import read_run
-from tests.tiny_dataset import build
+from tests.tiny_dataset import build, commit
 
 ESTIMATE = Estimate(
     fingerprint="",
@@ -51,6 +52,18 @@ def test_a_run_is_compared_with_its_estimate(dataset: str):
     assert compared.planned == of_run(dataset)
     (unit,) = Path(dataset, "data").iterdir()
     assert compared.size_bytes == unit.stat().st_size
+    assert compared.stage_s == {}
+
+
+def test_stages_are_compared_by_their_work_and_not_by_the_clock(tmp_path: Path):
+    stages = [StageTime("decode", 1e9, 9.0, "node/7", 1.5), StageTime("label", 1e9 + 9, 8.0, "node/8", 2.5)]
+    units = build(str(tmp_path), [1, 1], clips_per_unit=1, pending=2)
+    for unit in units:
+        assert commit(str(tmp_path), unit, {unit.clips[0].clip_id: 1}, stages)
+    write_estimate(str(tmp_path), of_run(str(tmp_path)))
+    compared = compare(str(tmp_path))
+    assert compared
+    assert compared.stage_s == {"decode": 3.0, "label": 5.0}
 
 
 def test_the_estimate_of_another_run_is_refused(dataset: str):

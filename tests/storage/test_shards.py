@@ -34,7 +34,7 @@ from tests.tiny_dataset import SCHEMA, build, clip, image, outcome, row, run_of,
 
 A, B = clip("a"), clip("b")
 UNIT = WorkUnit("unit", (B, A))
-DECODE = StageTime("decode", 1e9, 1.5, "node/7")
+DECODE = StageTime("decode", 1e9, 1.5, "node/7", 1.2)
 KEPT = [outcome(B, 2), outcome(A, 2)]
 ROWS = [row(clip, index) for clip in (B, A) for index in (0, 1)]
 
