@@ -22,15 +22,19 @@ class Prometheus:
     url: str
     started: float
 
-    def series(self, expression: str) -> list[tuple[dict[str, str], list[float]]]:
-        """What the expression gave since it was started: labels and values of each series, NaN left out."""
+    def points(self, expression: str) -> list[tuple[dict[str, str], list[tuple[float, float]]]]:
+        """What the expression gave since it was started: labels, times and values of each series but NaN."""
         asked = {"query": expression, "start": self.started, "end": time.time(), "step": STEP_S}
         with urllib.request.urlopen(
             f"{self.url}/api/v1/query_range?{urllib.parse.urlencode(asked)}"
         ) as reply:
             result: list[Any] = json.load(reply)["data"]["result"]
-        found = [(one["metric"], [float(value) for _, value in one["values"]]) for one in result]
-        return [(labels, known) for labels, values in found if (known := [v for v in values if v == v])]
+        found = [(one["metric"], [(at, float(value)) for at, value in one["values"]]) for one in result]
+        return [(labels, known) for labels, points in found if (known := [p for p in points if p[1] == p[1]])]
+
+    def series(self, expression: str) -> list[tuple[dict[str, str], list[float]]]:
+        """The same without the times."""
+        return [(labels, [value for _, value in points]) for labels, points in self.points(expression)]
 
     def peak(self, expression: str) -> float:
         """The greatest value of any series, 0 where there is none."""
