@@ -267,7 +267,14 @@ def _receipts(job: Job, pending: pa.Table, plan: PoolPlan) -> Iterator[Receipt |
     attempts = RemoteAttempts(plan.decode.most + plan.label.most)
     config, sessions = job.config, job.sessions
     extractor = (sessions.make_extractor, config, input_root(job.input), attempts)
-    model = (sessions.load_models, config, job.resources.micro_batch, plan.label.threads, attempts)
+    model = (
+        sessions.load_models,
+        config,
+        job.resources.micro_batch,
+        plan.label.threads,
+        plan.label.gpus,
+        attempts,
+    )
     decode, label, write = plan.decode, plan.label, plan.write
     receipts = (
         ray.data.from_arrow(pending, override_num_blocks=min(pending.num_rows, MOST_BLOCKS))
