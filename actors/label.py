@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 LoadModels = Callable[[LabelConfig], "tuple[DynamicsModel[Any], ImageCodec]"]
 Labelled = tuple[pa.Table, list[ClipOutcome]]
+ALLOCATED = 0.9
+"""Of an actor's share of a card; CUDA itself takes some beside."""
 
 
 class LabelActor:
@@ -34,7 +36,7 @@ class LabelActor:
         self,
         load_models: LoadModels,
         config: LabelConfig,
-        micro_batch: int,
+        micro_batch: int | None,
         threads: int,
         gpus: float,
         attempts: Attempts,
@@ -45,6 +47,9 @@ class LabelActor:
         from labeling.annotate import Annotator
 
         torch.set_num_threads(threads)
+        if 0 < gpus < 1 and torch.cuda.is_available():
+            # Or the first actor that tries how much fits would leave nothing to those that share the card.
+            torch.cuda.set_per_process_memory_fraction(ALLOCATED * gpus)
         self.annotator = Annotator(*load_models(config), config.annotation, micro_batch)
         self.share = gpus or threads
         self.attempts = attempts

@@ -27,7 +27,9 @@ Scores = Annotated[
     Literal["likelihood", "likelihood,contrast"] | None,
     typer.Option(help="What says how good an action is."),
 ]
-MicroBatch = Annotated[int | None, typer.Option(help="Pairs in one batch of the model.")]
+MicroBatch = Annotated[
+    int | None, typer.Option(help="Pairs in one batch of the model; by default found by itself.")
+]
 
 
 def given(**options: object) -> list[str]:

@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import pyarrow as pa
+import torch
 
-from labeling.batches import MicroBatches
+from labeling.batches import MicroBatches, first_size
 from labeling.encode import EncodedFrame, EncodedPair, FrameEncoder, outcome_of
 from models.codec import ImageCodec
 from models.dynamics import Description, DynamicsModel, Failure
@@ -22,14 +23,11 @@ from schemas.dataset import triplet_schema
 from schemas.outcomes import ClipOutcome
 
 
-class _Label(NamedTuple):
-    """What the model says of a pair.
+class _Described(NamedTuple):
+    """A pair and what the model says of it."""
 
-    The contrast (`DynamicsModel.contrast`) is None where it wasn't asked for.
-    """
-
+    pair: EncodedPair
     description: Description
-    contrast: float | None
 
 
 class Annotator:
@@ -40,13 +38,18 @@ class Annotator:
     """
 
     def __init__(
-        self, model: DynamicsModel[Any], codec: ImageCodec, annotation: Annotation, micro_batch: int
+        self,
+        model: DynamicsModel[Any],
+        codec: ImageCodec,
+        annotation: Annotation,
+        micro_batch: int | None = None,
     ) -> None:
+        """`micro_batch` is the largest number of pairs or frames in one call; see `first_size`."""
         assert model.codec_id in (None, codec.id), (model.codec_id, codec.id)
         self.model = model
         self.annotation = annotation
-        self.batches = MicroBatches(micro_batch)
-        self.encoder = FrameEncoder(codec, self.batches)
+        self.batches = MicroBatches(first_size(micro_batch, torch.cuda.is_available()))
+        self.encoder = FrameEncoder(codec, micro_batch)
         self.schema = triplet_schema(codec.id, codec.grid)
 
     def annotate(
@@ -61,52 +64,68 @@ class Annotator:
         )
         failures: dict[str, Failure] = {}
         pairs = self.encoder.encode([clip for clip in extracted if clip.outcome is None], failures)
-        rows = self._describe(pairs, failures)
+        rows = self._label(pairs, failures)
         kept = [row for row in rows if row["clip_id"] not in failures]
         outcomes = [outcome_of(clip, failures.get(clip.clip.clip_id)) for clip in extracted]
         return pa.Table.from_pylist(kept, self.schema), outcomes
 
-    def _describe(self, pairs: Sequence[EncodedPair], failures: dict[str, Failure]) -> list[dict[str, Any]]:
+    def _label(self, pairs: Sequence[EncodedPair], failures: dict[str, Failure]) -> list[dict[str, Any]]:
+        said = self.batches.run(pairs, self._describe, self._image_length)
+        described: list[_Described] = []
+        for pair, one in zip(pairs, said, strict=True):
+            if isinstance(one, Failure):
+                failures.setdefault(pair.extracted.clip.clip_id, one)
+            else:
+                described.append(_Described(pair, one))
         rows: list[dict[str, Any]] = []
-        for pair, result in zip(pairs, self.batches.run(pairs, self._describe_pairs), strict=True):
-            if isinstance(result, Failure):
-                failures.setdefault(pair.extracted.clip.clip_id, result)
-            elif failure := _not_finite(result):
+        for (pair, description), contrast in zip(described, self._contrasts(described), strict=True):
+            failure = contrast if isinstance(contrast, Failure) else _not_finite(description, contrast)
+            if failure:
                 failures.setdefault(pair.extracted.clip.clip_id, failure)
             else:
-                rows.append(self._row(pair, result))
+                rows.append(self._row(pair, description) | {"action_contrast": contrast})
         return rows
 
-    def _describe_pairs(self, pairs: Sequence[EncodedPair]) -> list[_Label | Failure]:
-        seen = [Pair(self._see(pair.source), self._see(pair.target)) for pair in pairs]
-        seeds = [int(stable_id(self.annotation.seed, pair.triplet_id)[:15], 16) for pair in pairs]
-        said = self.model.describe(seen, self.annotation.max_new_tokens, self.annotation.temperature, seeds)
-        described = {place: one for place, one in enumerate(said) if isinstance(one, Description)}
-        contrasts: dict[int, float | None] = dict.fromkeys(described)
-        if self.annotation.scores == "likelihood,contrast":
-            triplets = [Triplet(*seen[place], one.text) for place, one in described.items()]
-            contrasts = dict(zip(described, self.model.contrast(triplets), strict=True))
-        return [
-            one if isinstance(one, Failure) else _Label(one, contrasts[place])
-            for place, one in enumerate(said)
-        ]
+    def _contrasts(self, described: Sequence[_Described]) -> Sequence[float | Failure | None]:
+        """Of each action, see `DynamicsModel.contrast`; None where it isn't asked for."""
+        if self.annotation.scores != "likelihood,contrast":
+            return [None] * len(described)
 
-    def _see(self, frame: EncodedFrame) -> Any:
+        def length(one: _Described) -> tuple[int, int]:
+            return self._image_length(one.pair), one.description.num_tokens or 0
+
+        return self.batches.run(described, self._contrast, length)
+
+    def _describe(self, pairs: Sequence[EncodedPair]) -> Sequence[Description | Failure]:
+        seen = [self._see(pair) for pair in pairs]
+        seeds = [int(stable_id(self.annotation.seed, pair.triplet_id)[:15], 16) for pair in pairs]
+        return self.model.describe(seen, self.annotation.max_new_tokens, self.annotation.temperature, seeds)
+
+    def _contrast(self, described: Sequence[_Described]) -> list[float]:
+        return self.model.contrast([Triplet(*self._see(one.pair), one.description.text) for one in described])
+
+    def _see(self, pair: EncodedPair) -> Pair[Any]:
+        source, target = (self._see_frame(frame) for frame in (pair.source, pair.target))
+        return Pair(source, target)
+
+    def _see_frame(self, frame: EncodedFrame) -> Any:
         return self.model.see(frame.codes, lambda: frame.image)
 
-    def _row(self, pair: EncodedPair, label: _Label) -> dict[str, Any]:
+    def _image_length(self, pair: EncodedPair) -> int:
+        """What the prompt's length grows with: of pixels a model may make more tokens, of codes as many."""
+        return 0 if self.model.codec_id else pair.source.num_pixels + pair.target.num_pixels
+
+    def _row(self, pair: EncodedPair, description: Description) -> dict[str, Any]:
         return self.encoder.row(pair) | {
-            "action": label.description.text,
-            "action_logprob": label.description.logprob,
-            "action_tokens": label.description.num_tokens,
-            "finish_reason": label.description.finish_reason,
-            "action_contrast": label.contrast,
+            "action": description.text,
+            "action_logprob": description.logprob,
+            "action_tokens": description.num_tokens,
+            "finish_reason": description.finish_reason,
         }
 
 
-def _not_finite(label: _Label) -> Failure | None:
-    scores = {"likelihood": label.description.logprob, "contrast": label.contrast}
-    for name, value in scores.items():
+def _not_finite(description: Description, contrast: float | None) -> Failure | None:
+    for name, value in {"likelihood": description.logprob, "contrast": contrast}.items():
         if value is not None and not math.isfinite(value):
-            return Failure(f"the {name} of the action {label.description.text!r} is {value}")
+            return Failure(f"the {name} of the action {description.text!r} is {value}")
     return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 
@@ -11,6 +11,17 @@ from models.dynamics import Failure
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+CPU_SIZE, CARD_SIZE = 16, 128
+"""The embedded model was fastest on a processor with so many."""
+
+
+def first_size(asked: int | None, on_card: bool) -> int:
+    """Of a model's first micro-batch: what was asked for, or else what suits the hardware.
+
+    A card is tried with many items, and `MicroBatches` goes down to what its memory holds. Nothing is timed:
+    that would make rounding differ from run to run.
+    """
+    return asked or (CARD_SIZE if on_card else CPU_SIZE)
 
 
 class MicroBatches:
@@ -21,16 +32,23 @@ class MicroBatches:
         self.size = size
 
     def run(
-        self, items: Sequence[Item], call: Callable[[Sequence[Item]], Sequence[Result | Failure]]
+        self,
+        items: Sequence[Item],
+        call: Callable[[Sequence[Item]], Sequence[Result | Failure]],
+        length: Callable[[Item], Any] = lambda item: 0,
     ) -> list[Result | Failure]:
         """One result or Failure for each item, in order.
 
-        A Failure is what `call` gave for an item, or what it raised on that item alone.
+        A Failure is what `call` gave for an item, or what it raised on that item alone. Items of like
+        `length` share a call, so that little is padded; the longest, which need most memory, come first.
         """
+        order = sorted(range(len(items)), key=lambda place: length(items[place]), reverse=True)
         results: list[Result | Failure] = []
         while len(results) < len(items):
-            results += self._attempt(items[len(results) : len(results) + self.size], call)
-        return results
+            some = order[len(results) : len(results) + self.size]
+            results += self._attempt([items[place] for place in some], call)
+        in_order = dict(zip(order, results, strict=True))
+        return [in_order[place] for place in range(len(items))]
 
     def _attempt(
         self, batch: Sequence[Item], call: Callable[[Sequence[Item]], Sequence[Result | Failure]]

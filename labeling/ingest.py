@@ -17,7 +17,6 @@ from queue import SimpleQueue
 
 import pyarrow as pa
 
-from labeling.batches import MicroBatches
 from labeling.encode import FrameEncoder, outcome_of
 from labeling.extract import EndsExtractor
 from labeling.supervised import given_forbidden, list_given
@@ -37,7 +36,6 @@ from storage.card import write_card
 from storage.run import Run, bind, plan_digest, write_plan
 from storage.shards import committed_units, write_unit
 
-MICRO_BATCH = 32
 UNITS_AHEAD = 2
 """Units that are decoded, or being decoded, while the codec is at another."""
 Extract = Callable[[GivenTriplet], Future[ExtractedClip]]
@@ -83,7 +81,7 @@ class GivenAnnotator:
 
     def __init__(self, codec: ImageCodec, given: Mapping[str, GivenTriplet]) -> None:
         self.given = given
-        self.encoder = FrameEncoder(codec, MicroBatches(MICRO_BATCH))
+        self.encoder = FrameEncoder(codec)
         self.schema = triplet_schema(codec.id, codec.grid)
 
     def annotate(self, extracted: Sequence[ExtractedClip]) -> tuple[pa.Table, list[ClipOutcome]]:

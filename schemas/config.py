@@ -206,7 +206,8 @@ class Resources(Config):
     label_workers: Positive | None = None
     label_gpus: Annotated[float, Field(gt=0), AfterValidator(_share_or_whole)] | None = None
     """GPUs of each label worker, where its model's size should not decide."""
-    micro_batch: Positive = 32
+    micro_batch: Positive | None = None
+    """Pairs in one call of the model; by default as many as its hardware has room for, up to a bound."""
 
 
 AnyConfig = TypeVar("AnyConfig", bound=Config)

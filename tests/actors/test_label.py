@@ -1,4 +1,5 @@
 import pytest
+import torch
 
 from actors.attempts import AttemptCounts
 from actors.label import LabelActor
@@ -55,6 +56,15 @@ def test_clips_tried_alone_get_the_same_labels(model):
     together, alone = label(model, clips)[1], label(model, clips, attempts)[1]
     names = ["triplet_id", "action", "source_codes", "target_codes"]
     assert alone.select(names) == together.select(names)
+
+
+def test_an_actor_that_shares_a_card_keeps_to_its_share(model, monkeypatch: pytest.MonkeyPatch):
+    shares: list[float] = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", shares.append)
+    for gpus in (0.0, 0.25, 1.0, 2.0):
+        LabelActor(lambda config: (model, model.codec), LabelConfig(), None, 1, gpus, AttemptCounts(9))
+    assert shares == [pytest.approx(0.225)]
 
 
 def test_only_the_clip_that_killed_the_model_is_rejected_as_crashed(model):

@@ -1,5 +1,6 @@
 import io
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -7,12 +8,14 @@ import torch
 from PIL import Image
 
 from labeling.annotate import Annotator
+from models.chat_vlm import ChatVLM
 from models.dynamics import Description
-from models.tokens import CodePair, CodeTriplet
+from models.tokens import CodePair, CodeTriplet, Pair
 from schemas.clips import ExtractedClip, KeyFrame
 from schemas.config import Annotation
 from schemas.outcomes import RejectCode, Status
 from tests.fake_clips import dropped, extracted, image, rejected, unit
+from tests.tiny_chat import tiny_chat
 from tests.tiny_vlm import tiny_vlm
 
 GREEDY = Annotation(max_new_tokens=6)
@@ -75,6 +78,46 @@ class FakeModel:
 
 def annotate(model, clips, annotation=GREEDY, micro_batch=8):
     return Annotator(model, model.codec, annotation, micro_batch).annotate(unit(*clips), clips)
+
+
+class LengthsNoted(FakeModel):
+    """Sees codes, writes as many words as the source's codes say, and notes them where it contrasts."""
+
+    codec_id = property(lambda self: self.codec.id)
+
+    def describe(self, pairs, max_new_tokens, temperature, seeds):
+        lengths = [1 + int(pair.source.sum()) % 5 for pair in pairs]
+        return [Description("left " * length, -1.5, length, "stop") for length in lengths]
+
+    def contrast(self, triplets):
+        self.batches.append([len(one.action.split()) for one in triplets])
+        return [float(one.source[0]) for one in triplets]
+
+
+class PaddingCounted:
+    """A chat model's processor that counts the tokens that only fill a prompt up."""
+
+    def __init__(self, processor) -> None:
+        self.processor, self.num_padded = processor, 0
+
+    def __getattr__(self, name):
+        return getattr(self.processor, name)
+
+    def apply_chat_template(self, conversations, **options):
+        prompts = self.processor.apply_chat_template(conversations, **options)
+        self.num_padded += int((prompts["attention_mask"] == 0).sum())
+        return prompts
+
+
+def of_size(name: str, size: tuple[int, int]) -> ExtractedClip:
+    """A clip of three frames of that size."""
+    whole = extracted(name)
+    frames = []
+    for frame in whole.frames:
+        buffer = io.BytesIO()
+        Image.open(io.BytesIO(frame.image)).resize(size).save(buffer, "png")
+        frames.append(replace(frame, image=buffer.getvalue()))
+    return replace(whole, frames=tuple(frames))
 
 
 def codes_of(model, data: bytes):
@@ -160,7 +203,7 @@ def test_the_schema_names_the_codec_and_its_grid(model):
 
 def test_labels_do_not_depend_on_what_shares_the_batch(model):
     clips = [extracted(name, 4) for name in "abcd"]
-    for annotation in (GREEDY, SAMPLED):
+    for annotation in (GREEDY, SAMPLED, CONTRASTED):
         together, _ = annotate(model, clips, annotation, micro_batch=16)
         for micro_batch in (1, 3):
             apart, _ = annotate(model, clips, annotation, micro_batch)
@@ -170,6 +213,38 @@ def test_labels_do_not_depend_on_what_shares_the_batch(model):
         assert [label(row) for row in rows] == [
             label(row) for row in sorted(together.to_pylist(), key=triplet_id)
         ]
+
+
+def test_pairs_whose_prompts_are_alike_share_a_batch_and_nothing_is_padded(model, tmp_path):
+    chat = ChatVLM.load(tiny_chat("qwen", tmp_path))
+    chat.processor = counted = PaddingCounted(chat.processor)
+    clips = [of_size(name, size) for name, size in zip("abcdef", [(16, 16), (32, 32)] * 3, strict=True)]
+
+    def labels(micro_batch: int):
+        annotator = Annotator(chat, model.codec, CONTRASTED, micro_batch)
+        return annotator.annotate(unit(*clips), clips)[0]
+
+    together = labels(6)
+    assert counted.num_padded == 0
+    assert_same_labels(together, labels(1))
+    frames = [chat.see(None, lambda image=clip.frames[0].image: image) for clip in clips[:2]]
+    chat.describe([Pair(frame, frame) for frame in frames], 1)
+    assert counted.num_padded > 0
+
+
+def test_actions_of_like_length_are_contrasted_together_and_keep_their_rows(model):
+    clips = [extracted(name, 5) for name in "abc"]
+    noting = LengthsNoted(model.codec)
+    rows = annotate(noting, clips, CONTRASTED, micro_batch=3)[0].to_pylist()
+    assert all(row["action_contrast"] == row["source_codes"][0] for row in rows)
+    given = [row["action_tokens"] for row in rows]
+    in_order = [given[start : start + 3] for start in range(0, len(given), 3)]
+    assert num_padded(noting.batches) < num_padded(in_order)
+    assert sorted(one for batch in noting.batches for one in batch) == sorted(given)
+
+
+def num_padded(batches):
+    return sum(max(batch) * len(batch) - sum(batch) for batch in batches)
 
 
 def triplet_id(row):
@@ -183,9 +258,9 @@ def label(row):
 def assert_same_labels(one, other):
     exact = ["triplet_id", "clip_id", "action", "finish_reason", "source_codes", "target_codes"]
     assert one.select(exact) == other.select(exact)
-    for column in ("action_logprob", "importance"):
+    for column in ("action_logprob", "importance", "action_contrast"):
         values = [np.concatenate([np.ravel(v) for v in t[column].to_pylist()]) for t in (one, other)]
-        np.testing.assert_allclose(*values, rtol=2e-3, atol=1e-4)
+        np.testing.assert_allclose(*(value.astype(float) for value in values), rtol=2e-3, atol=1e-4)
 
 
 def test_sampling_follows_the_seed(model):

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from labeling.batches import MicroBatches
+from labeling.batches import MicroBatches, first_size
 from models.dynamics import Failure
 
 
@@ -23,6 +23,17 @@ def test_items_go_in_order_and_in_batches_of_the_size():
     call = Recorder()
     assert MicroBatches(3).run(range(7), call) == [0, 2, 4, 6, 8, 10, 12]
     assert call.batches == [[0, 1, 2], [3, 4, 5], [6]]
+
+
+def test_items_of_like_length_share_a_batch_and_results_keep_their_order():
+    lengths, call = [3, 90, 5, 3, 88, 90, 5], Recorder()
+    assert MicroBatches(3).run(range(7), call, lengths.__getitem__) == [0, 2, 4, 6, 8, 10, 12]
+    assert call.batches == [[1, 5, 4], [2, 6, 0], [3]]
+
+
+def test_a_card_is_tried_with_more_than_a_processor_unless_a_size_was_asked_for():
+    assert first_size(None, on_card=True) > first_size(None, on_card=False)
+    assert {first_size(3, on_card=True), first_size(3, on_card=False)} == {3}
 
 
 def test_a_failing_batch_is_halved_until_the_failing_item_is_alone():

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from labeling.batches import MicroBatches
 from labeling.encode import FrameEncoder
 from models.dynamics import Failure
 from schemas.clips import ExtractedClip, FramePair, KeyFrame
@@ -40,9 +39,7 @@ def edit(name: str, source: bytes, target: bytes) -> ExtractedClip:
 def test_an_image_that_clips_share_is_encoded_once(codec):
     one, two, three = (image("chain", index) for index in range(3))
     failures: dict[str, Failure] = {}
-    pairs = FrameEncoder(codec, MicroBatches(8)).encode(
-        [edit("a", one, two), edit("b", two, three)], failures
-    )
+    pairs = FrameEncoder(codec).encode([edit("a", one, two), edit("b", two, three)], failures)
     assert codec.calls == [3]
     np.testing.assert_array_equal(pairs[0].target.codes, pairs[1].source.codes)
     assert failures == {}
@@ -51,13 +48,13 @@ def test_an_image_that_clips_share_is_encoded_once(codec):
 def test_a_bad_image_fails_every_clip_that_shows_it_and_no_other(codec):
     clips = [edit("a", image("a", 0), b"none"), edit("b", b"none", image("b", 0)), extracted("c")]
     failures: dict[str, Failure] = {}
-    pairs = FrameEncoder(codec, MicroBatches(8)).encode(clips, failures)
+    pairs = FrameEncoder(codec).encode(clips, failures)
     assert set(failures) == {clip("a").clip_id, clip("b").clip_id}
     assert {pair.extracted.clip.clip_id for pair in pairs} == {clip("c").clip_id}
 
 
 def test_a_still_has_no_time_and_an_id_all_the_same(codec):
-    encoder = FrameEncoder(codec, MicroBatches(8))
+    encoder = FrameEncoder(codec)
     images = [image("chain", index) for index in range(3)]
     pairs = encoder.encode([edit("a", *images[:2]), edit("b", *images[1:])], {})
     rows = [encoder.row(pair) for pair in pairs]
