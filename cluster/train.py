@@ -19,6 +19,7 @@ from ray.util.queue import Empty, Queue
 from actors.train_worker import train_worker
 from cluster.local import ray_cluster
 from cluster.resources import ClusterResources
+from models.hub import hub_model
 from models.identity import EMBEDDED, identify
 from schemas.clips import stable_id
 from schemas.errors import ConfigError, UserError
@@ -78,7 +79,7 @@ def absolute(config: TrainConfig) -> TrainConfig:
         "held_out": tuple(map(uri.absolute, config.held_out)),
     }
     init = getattr(config, "init", None)
-    if init and init not in EMBEDDED:
+    if init and init not in EMBEDDED and not hub_model(init):
         changes["init"] = uri.absolute(init)
     if isinstance(config, WorldTraining) and config.select:
         changes["select"] = uri.absolute(config.select)

@@ -32,7 +32,7 @@ from evaluation.vlm_judge import Sample, Verdict, judge_samples
 from models.codec import crop_square
 from models.dynamics import DynamicsModel
 from models.endpoint import Endpoint
-from models.identity import identify
+from models.identity import identify, model_folder
 from models.registry import load_dynamics, load_world
 from models.world import WorldModel
 from schemas.config import AuroraConfig
@@ -74,7 +74,7 @@ def evaluate_aurora(
     """
     cases, left_out = read_benchmark(data)
     endpoint = Endpoint.named(config.judge) if config.judge else None
-    similarity = Similarity(*(Path(folder) if folder else None for folder in (config.clip, config.dino)))
+    similarity = Similarity(*(model_folder(name) if name else None for name in (config.clip, config.dino)))
     world, dynamics = load_world(config.world), load_dynamics(config.dynamics) if config.dynamics else None
     _bind(out, config, cases)
     views, unusable = _views(cases, world, dynamics, out / IMAGES)

@@ -70,8 +70,8 @@ class LabelScores:
     wording: Wording
 
 
-def score(predictions: Sequence[Prediction], encoder: Path | None = None) -> LabelScores:
-    """Scores over all predictions; with the folder of a text `encoder`, BERTScore too.
+def score(predictions: Sequence[Prediction], encoder: str | None = None) -> LabelScores:
+    """Scores over all predictions; with a text `encoder`, by its name, BERTScore too.
 
     Raises InputError where there are none, and ModelError.
     """

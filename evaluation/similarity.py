@@ -50,8 +50,6 @@ class _Encoder:
     """A vision transformer: an image's embedding is that of its class token."""
 
     def __init__(self, folder: Path) -> None:
-        if not folder.is_dir():
-            raise ModelError(f"no model in {folder}: name the folder of one that transformers opens")
         try:
             network: Any = AutoModel.from_pretrained(
                 folder, use_safetensors=True, dtype=torch.float32, **_LOCAL

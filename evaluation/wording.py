@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from models.hub import hub_model
+from models.identity import model_folder
 from schemas.errors import ModelError
 
 
@@ -24,10 +26,10 @@ class Wording:
     """F1, mean over texts, without the library's baseline; None where no encoder was given."""
 
 
-def wording(truths: Sequence[str], texts: Sequence[str], encoder: Path | None = None) -> Wording:
+def wording(truths: Sequence[str], texts: Sequence[str], encoder: str | None = None) -> Wording:
     """Score each text against its one truth; there must be at least one.
 
-    `encoder` is the folder of a text encoder that transformers opens. Raises ModelError.
+    `encoder` is the name of a text encoder that transformers opens. Raises ModelError.
     """
     from rouge_score.rouge_scorer import RougeScorer  # both take a second to import
     from sacrebleu import corpus_bleu
@@ -42,21 +44,23 @@ def wording(truths: Sequence[str], texts: Sequence[str], encoder: Path | None = 
     )
 
 
-def _bertscore(truths: Sequence[str], texts: Sequence[str], encoder: Path) -> float:
-    """By the layer that the library recommends for a model of the folder's name, else by the last one."""
+def _bertscore(truths: Sequence[str], texts: Sequence[str], encoder: str) -> float:
+    """By the layer that the library recommends for a model of this name, else by the last one."""
     from bert_score import BERTScorer
     from bert_score.utils import model2layers
     from transformers import AutoConfig, AutoTokenizer
 
-    if not (encoder / "model.safetensors").is_file():
-        raise ModelError(f"{encoder} holds no model.safetensors; name the folder of a text encoder")
+    folder, pinned = model_folder(encoder), hub_model(encoder)
+    if not (folder / "model.safetensors").is_file():
+        raise ModelError(f"{encoder} holds no model.safetensors; name a text encoder")
     try:
         # The library lets these ask whether to run a folder's code, and downloads what is called scibert.
         local = {"local_files_only": True, "trust_remote_code": False}
-        config = AutoConfig.from_pretrained(encoder, **local)
-        AutoTokenizer.from_pretrained(encoder, **local)
-        layer = model2layers.get(encoder.name, config.num_hidden_layers)
-        scorer: Any = BERTScorer(str(encoder.absolute()), num_layers=layer)
+        config = AutoConfig.from_pretrained(folder, **local)
+        AutoTokenizer.from_pretrained(folder, **local)
+        name = pinned.repository if pinned else folder.name
+        layer = model2layers.get(name) or model2layers.get(Path(name).name, config.num_hidden_layers)
+        scorer: Any = BERTScorer(str(folder.absolute()), num_layers=layer)
     except (OSError, ValueError) as error:
         raise ModelError(f"{encoder} cannot be opened as a text encoder: {error}") from error
     # The library reads the limit from the tokenizer, which may know none.

@@ -156,7 +156,8 @@ def ingest(
     config: ConfigFile = None,
     overrides: Overrides = None,
     dynamics: Annotated[
-        str | None, typer.Option(help="The model whose codec makes the codes: 'embedded' or its folder.")
+        str | None,
+        typer.Option(help="The model whose codec makes the codes: 'embedded', a folder, ORG/NAME@COMMIT."),
     ] = None,
     decode_workers: Annotated[int | None, typer.Option(min=1, help="Most decoders at once.")] = None,
     root: Roots = None,
@@ -277,7 +278,7 @@ def train(
 @app.command()
 def models(
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="[MODEL]...", help="Folders to look at; without any, all.")
+        list[str] | None, typer.Argument(metavar="[MODEL]...", help="Names to look at; without any, all.")
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -306,7 +307,7 @@ def codec(
 def imagine(
     source: Annotated[str, typer.Option(help="Path or URL of the image to start from.")],
     world: Annotated[
-        str, typer.Option(help="World model: 'embedded-world' or a model's folder.")
+        str, typer.Option(help="World model: 'embedded-world', a folder or ORG/NAME@COMMIT.")
     ] = "embedded-world",
     action: Annotated[str | None, typer.Option(help="What is done, in words.")] = None,
     steps: Annotated[
@@ -317,7 +318,7 @@ def imagine(
     ] = None,
     num: Annotated[int, typer.Option("-n", "--num", help="How many samples to choose from.")] = 8,
     dynamics: Annotated[
-        str, typer.Option(help="Dynamics model that chooses: 'embedded' or a model's folder.")
+        str, typer.Option(help="Dynamics model that chooses: 'embedded', a folder or ORG/NAME@COMMIT.")
     ] = "embedded",
     out: Annotated[
         Path, typer.Option(help="Folder for the images; an earlier imagination there is replaced.")

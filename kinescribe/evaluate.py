@@ -34,9 +34,9 @@ Seed = Annotated[int, typer.Option(min=0, help="The same seed draws the same.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object on stdout.")]
 Plot = Annotated[Path | None, typer.Option(help="Draw the result into this file, e.g. scores.png.")]
 Cases = Annotated[int, typer.Option(min=1, help="How many scenes and actions to draw.")]
-World = Annotated[str, typer.Option(help="World model: 'embedded-world' or a model's folder.")]
-BertScore = Annotated[Path | None, typer.Option(help="Folder of a text encoder: BERTScore too.")]
-Dynamics = Annotated[str, typer.Option(help="Dynamics model: 'embedded' or a model's folder.")]
+World = Annotated[str, typer.Option(help="World model: 'embedded-world', a folder or ORG/NAME@COMMIT.")]
+BertScore = Annotated[str | None, typer.Option(help="A text encoder, folder or hub's: BERTScore too.")]
+Dynamics = Annotated[str, typer.Option(help="Dynamics model: 'embedded', a folder or ORG/NAME@COMMIT.")]
 
 
 @evaluate.command("labels")
@@ -133,7 +133,7 @@ def best_of_n(
 
 @evaluate.command("preference")
 def preference(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="'embedded' or a model's folder.")],
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="'embedded', a folder or ORG/NAME@COMMIT.")],
     dataset: Dataset,
     task: Annotated[Literal["dynamics", "world"], typer.Option(help="Whose likelihood.")] = "dynamics",
     num: Annotated[int, typer.Option(min=1, help="Only the first so many triplets.")] = 500,
@@ -163,8 +163,8 @@ def aurora(
     num_samples: Annotated[int, typer.Option("-n", min=1, help="Samples to choose the best of.")] = 1,
     runs: Annotated[int, typer.Option(min=1, help="How often the benchmark is imagined.")] = 1,
     seed: Seed = 0,
-    clip: Annotated[Path | None, typer.Option(help="Folder of a CLIP model: CLIP-I and CLIP-T.")] = None,
-    dino: Annotated[Path | None, typer.Option(help="Folder of a DINO model.")] = None,
+    clip: Annotated[str | None, typer.Option(help="A CLIP model, folder or hub's: CLIP-I, CLIP-T.")] = None,
+    dino: Annotated[str | None, typer.Option(help="A DINO model, folder or hub's.")] = None,
     judge: Annotated[
         str | None, typer.Option(metavar="MODEL@URL", help="Judge behind an OpenAI-compatible server.")
     ] = None,
@@ -179,8 +179,8 @@ def aurora(
 
     _check(plot)
     given = {"world": world, "dynamics": dynamics, "num_samples": num_samples, "runs": runs, "seed": seed}
-    folders = {"clip": clip and str(clip), "dino": dino and str(dino), "judge": judge}
-    config = load_config(AuroraConfig, None, [as_override(*option) for option in (given | folders).items()])
+    given |= {"clip": clip, "dino": dino, "judge": judge}
+    config = load_config(AuroraConfig, None, [as_override(*option) for option in given.items()])
     from evaluation.aurora import evaluate_aurora
     from evaluation.plots import plot_aurora
     from labeling.images import motion_between

@@ -21,7 +21,7 @@ Roots = Annotated[
     typer.Option("--root", help="A folder, beside the input's own, in which its files may lie; repeatable."),
 ]
 Labeller = Annotated[
-    str | None, typer.Option(help="Dynamics model: 'embedded', a model's folder or MODEL@URL.")
+    str | None, typer.Option(help="Dynamics model: 'embedded', a folder, ORG/NAME@COMMIT or MODEL@URL.")
 ]
 Scores = Annotated[
     Literal["likelihood", "likelihood,contrast"] | None,

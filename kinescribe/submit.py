@@ -145,14 +145,15 @@ def _find(root: Any, arguments: Sequence[str]) -> tuple[Any, list[str], list[str
 
 def relative_paths(parameters: Mapping[str, Any], config: str | None) -> Iterator[tuple[str, str]]:
     """The names and values of parameters and keys that name a file by a path that only this folder knows."""
+    from models.hub import hub_model
     from models.identity import EMBEDDED
     from schemas.config import config_values
 
     values = config_values(config, parameters.get("overrides") or ())
     for key, value in [*_leaves(parameters), *_leaves(values)]:
         text = str(value)
-        is_known = value is None or text in EMBEDDED or "://" in text or Path(text).is_absolute()
-        if key in PATHS and not is_known:
+        is_model = text in EMBEDDED or hub_model(text)
+        if key in PATHS and not (value is None or is_model or "://" in text or Path(text).is_absolute()):
             yield key, text
 
 

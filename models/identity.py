@@ -17,8 +17,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file
 
 from models.endpoint import Endpoint, is_endpoint, only_describes
+from models.hub import hub_folder, hub_model, require_commit
 from schemas.errors import ModelError
 
+WRITES_CODEC = (
+    "`kinescribe codec` writes it to codec/ in the model's folder, for a hub's model one that `hf download "
+    "--local-dir` made"
+)
 EMBEDDED = {name: Path(__file__).parent / name.replace("-", "_") for name in ("embedded", "embedded-world")}
 """The models that come with the code: one for each task."""
 ADAPTER = "adapter_config.json"
@@ -74,12 +79,20 @@ class ModelIdentity:
 
 
 def model_folder(name: str) -> Path:
-    """Where the model called `name` lies. Raises ModelError where there is no such folder."""
+    """Where the model called `name` lies; one of a hub is downloaded to there. Raises ModelError."""
     if is_endpoint(name):
         raise only_describes(name)
     folder = EMBEDDED.get(name) or Path(name)
+    if pinned := hub_model(name):
+        if folder.exists():
+            raise ModelError(f"{name} is a model of the hub and a folder here; write ./{name} for the folder")
+        return hub_folder(pinned)
     if not folder.is_dir():
-        raise ModelError(f"no model {name!r}: give {' or '.join(EMBEDDED)}, or the path of a model's folder")
+        require_commit(name)
+        raise ModelError(
+            f"no model {name!r}: give {' or '.join(EMBEDDED)}, the path of a model's folder, or "
+            "ORG/NAME@COMMIT of a hub"
+        )
     return folder
 
 
@@ -116,7 +129,7 @@ def codec_folder(name: str, codec: str | None = None) -> Path:
         raise ModelError(f"codec: {name} sees the codes of its own codec, not {codec}'s; leave codec out")
     folder = model_folder(name) / CODEC
     if not folder.is_dir():
-        raise ModelError(f"{name} has no codec; `kinescribe codec` writes it to {folder}")
+        raise ModelError(f"{name} has no codec; {WRITES_CODEC}")
     return folder
 
 
@@ -130,7 +143,7 @@ def require_files(folder: Path) -> None:
     kind, files = _kind(folder)
     for file, other in files.items():
         if not (folder / file).is_file() and not (folder / other).is_file():
-            remedy = "`kinescribe codec` writes it" if file.startswith(CODEC) else "see docs/ARCHITECTURE.md"
+            remedy = WRITES_CODEC if file.startswith(CODEC) else "see docs/ARCHITECTURE.md"
             raise ModelError(f"{folder} is no {kind} model: {file} is missing; {remedy}")
     parts = EDIT_PARTS if kind == "editing" else {"": WEIGHTS}
     for weights in (file for part, name in parts.items() for file in weight_files(folder / part, name)):

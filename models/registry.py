@@ -1,4 +1,7 @@
-"""Models by name: `embedded`, `embedded-world`, a local folder or MODEL@URL, placed as the hardware asks."""
+"""Models by name, placed as the hardware asks.
+
+`embedded`, `embedded-world`, a local folder, ORG/NAME@COMMIT of a hub, or MODEL@URL.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,7 @@ from schemas.config import LabelConfig, Precision
 
 
 def load_model(name: str, precision: Precision = "auto") -> TokenVLM:
-    """The unified model called `name`: one that comes with the code, or the path of a folder.
+    """The unified model called `name`: one that comes with the code, a folder, or a hub's.
 
     It is on the GPU where there is one; transformers chooses the attention. Raises ModelError.
     """

@@ -182,7 +182,7 @@ class AuroraConfig(Config):
     seed: Annotated[int, Field(ge=0)] = 0
     clip: str | None = None
     dino: str | None = None
-    """Folders of the models that compare images."""
+    """The models that compare images: folders, or ORG/NAME@COMMIT of a hub."""
     judge: str | None = None
     """MODEL@URL of an OpenAI-compatible server."""
 

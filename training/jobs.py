@@ -21,6 +21,7 @@ from models.codec import ImageCodec
 from models.edit_diffusion import EditDiffusion
 from models.families import CHAT, EDIT, family_of
 from models.fresh import new_codec, new_token_vlm, new_tokenizer
+from models.hub import hub_model
 from models.identity import model_config, model_folder
 from models.token_vlm import TokenVLM
 from schemas.errors import ConfigError
@@ -113,7 +114,7 @@ class TokenJob:
             self.vlm.restart_image_head()
         self.lora = config.lora is not None
         if config.lora:
-            self.vlm.network = _with_adapters(self.vlm.network, config.lora)
+            self.vlm.network = _with_adapters(self.vlm.network, config.lora, config.init)
         self.module = TokenObjective(self.vlm.network)
         task = "world" if world else "dynamics"
         floor = world.floor if world else None
@@ -135,7 +136,7 @@ class ChatJob:
         self.vlm = ChatVLM.load(folder, device=device)
         self.lora = config.lora is not None
         if config.lora:
-            self.vlm.network = _with_adapters(self.vlm.network, config.lora)
+            self.vlm.network = _with_adapters(self.vlm.network, config.lora, config.init)
         self.module = TokenObjective(self.vlm.network)
         self.batches: Batches = ConversationBatches(read_conversations(config.data), self.vlm)
         self.order: Order = SampleOrder(len(self.batches), config.batch, config.seed)
@@ -205,13 +206,15 @@ def _start(config: TokenTraining, triplets: PackedTriplets, device: torch.device
     return new_token_vlm(ImageCodec.load(Path(new.codec)), tokenizer, new.hidden, new.layers, new.heads)
 
 
-def _with_adapters(network: Any, lora: Lora) -> Any:
-    return get_peft_model(
-        network,
-        LoraConfig(
-            r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=LORA_TARGETS
-        ),
+def _with_adapters(network: Any, lora: Lora, init: str | None) -> Any:
+    """The network with adapters; of a hub's model their configuration says which commit they are for."""
+    adapters = LoraConfig(
+        r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=LORA_TARGETS
     )
+    adapted = get_peft_model(network, adapters)
+    if pinned := hub_model(init or ""):
+        adapters.base_model_name_or_path, adapters.revision = pinned
+    return adapted
 
 
 def make_job(config: TrainConfig, device: torch.device | None = None) -> Job:

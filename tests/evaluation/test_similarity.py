@@ -55,5 +55,3 @@ def test_a_folder_that_is_no_such_model_is_refused(folders: tuple[Path, Path], t
         Similarity(folders[1], None)
     with pytest.raises(ModelError, match="cannot be opened"):
         Similarity(None, tmp_path)
-    with pytest.raises(ModelError, match="no model in"):
-        Similarity(None, tmp_path / "nowhere")
