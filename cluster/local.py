@@ -17,6 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
 import ray
 
 from cluster.resources import ClusterResources, card_bytes
@@ -39,7 +40,7 @@ RAY_FOLDER = "r"
 """All that is in one; a Unix socket's path has no room for more."""
 CARD = "accelerator_type:"
 """What the name of the resource begins with that says which GPU a machine has."""
-ANSWER_TIMEOUT_S = 10.0
+ANSWER_TIMEOUT_S = EXIT_TIMEOUT_S = 10.0
 LONGEST_SOCKET_FOLDER = 40
 """A Unix socket's path has at most 107 bytes, of which Ray's own part takes up to 66."""
 
@@ -57,12 +58,7 @@ def ray_cluster() -> Iterator[ClusterResources]:
             yield _resources(grows=True)
     else:
         _ensure_token()
-        system = {"task_oom_retries": int(os.environ.get(*OOM_RETRIES))}
-        # Ray opens its own folder to everybody; the one around it stays closed.
-        with (
-            _own_folder() as folder,
-            _connected(include_dashboard=False, _temp_dir=f"{folder}/{RAY_FOLDER}", _system_config=system),
-        ):
+        with _own_folder() as folder, _own_ray(folder):
             yield _resources(grows=False)
 
 
@@ -96,6 +92,37 @@ def _locked(folder: str | Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def _own_ray(folder: str) -> Iterator[None]:
+    """A Ray of this process; none of its processes is left in the end.
+
+    A worker of Ray's can lock itself up as it exits, and would stay for ever.
+    """
+    system = {"task_oom_retries": int(os.environ.get(*OOM_RETRIES))}
+    started: list[psutil.Process] = []
+    try:
+        # Ray opens its own folder to everybody; the one around it stays closed.
+        with _connected(include_dashboard=False, _temp_dir=f"{folder}/{RAY_FOLDER}", _system_config=system):
+            try:
+                yield
+            finally:
+                started += _processes(folder)
+    finally:
+        for left in psutil.wait_procs(started, EXIT_TIMEOUT_S)[1]:
+            with suppress(psutil.NoSuchProcess):
+                left.kill()
+
+
+def _processes(folder: str) -> list[psutil.Process]:
+    """Those that this process started by a command with that folder in it, and all below them."""
+    found: list[psutil.Process] = []
+    for child in psutil.Process().children():
+        with suppress(psutil.NoSuchProcess):
+            if folder in " ".join(child.cmdline()):
+                found += [child, *child.children(recursive=True)]
+    return found
 
 
 @contextmanager

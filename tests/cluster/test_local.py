@@ -89,6 +89,33 @@ def test_a_users_folder_of_such_a_name_stays(monkeypatch):
     shutil.rmtree(folder)
 
 
+STUCK = """
+import atexit, os, time
+import ray
+from cluster.local import ray_cluster
+
+@ray.remote(num_cpus=0)
+class Worker:
+    def pid(self):
+        atexit.register(time.sleep, 600)
+        return os.getpid()
+
+with ray_cluster():
+    worker = Worker.remote()
+    print(ray.get(worker.pid.remote()))
+    del worker
+    time.sleep(2)
+"""
+
+
+@pytest.mark.ray
+def test_a_worker_that_does_not_exit_is_not_left(ray_folder):
+    run = subprocess.run([sys.executable, "-c", STUCK], cwd=ROOT, capture_output=True, text=True, timeout=200)
+    assert run.returncode == 0, run.stderr
+    with suppress(psutil.NoSuchProcess):
+        psutil.Process(int(run.stdout)).wait(10)
+
+
 METHODS = (
     "NodeInfoGcsService/GetAllNodeInfo",
     "NodeManagerService/GetNodeStats",
