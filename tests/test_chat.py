@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from transformers import AutoModelForImageTextToText
 
 from kinescribe.cli import main
 from models.identity import EMBEDDED, identify_codec
@@ -11,19 +12,12 @@ from schemas.outcomes import RejectCode
 from storage.audit import check, footers, outcomes
 from storage.run import read_run
 from storage.shards import scan
+from tests.commands import assert_adapter_is_the_export, evaluate_aurora, run, train
 from tests.judge_server import Answer, JudgeServer, serving
 from tests.tiny_chat import CHATS, tiny_chat
 from tests.tiny_triplets import write_triplets
 from tests.tiny_vlm import tiny_vlm
 from tests.videos import pan, write_video
-
-
-def run(*arguments: object) -> None:
-    """A command of `kinescribe`, which must not fail."""
-    with pytest.raises(SystemExit) as leaving:
-        main([str(argument) for argument in arguments])
-    assert leaving.value.code == 0, arguments
-
 
 LONG = (pytest.mark.slow, pytest.mark.long)
 FEW = ("--set", "annotation.max_new_tokens=8")
@@ -85,18 +79,19 @@ def test_a_server_labels_videos_and_the_clip_that_it_fails_on_is_rejected(tmp_pa
 @pytest.mark.slow
 @pytest.mark.long
 @pytest.mark.usefixtures("ray_here")
-def test_a_chat_model_is_fine_tuned_and_labels_what_it_learned(tmp_path: Path):
+@pytest.mark.parametrize("name", CHATS)
+def test_a_chat_model_is_fine_tuned_and_labels_and_chooses_by_what_it_learned(name: str, tmp_path: Path):
     """By two workers, with adapters; the data knows two actions, which have four words in common."""
-    given, out = tmp_path / "triplets", tmp_path / "run"
+    model, given, world = tiny_chat(name, tmp_path / "model"), tmp_path / "triplets", tmp_path / "world"
     write_triplets(str(given), 8, "vq-of-no-model-here")
-    init = f"init={tiny_chat('qwen', tmp_path / 'model')}"
-    settings = [init, "steps=60", "batch=4", "lora.rank=4", "log_every=5", "evaluate_every=60"]
-    settings += ["checkpoint_every=60", "optimization.warmup_steps=2", "optimization.learning_rate=0.02"]
-    words = [word for setting in [*settings, "engine.workers=2"] for word in ("--set", setting)]
-    run("train", "dynamics", "--data", given, "--out", out, *words)
-    assert (out / "export" / "adapter" / "adapter_model.safetensors").is_file()
-    rows = label(tmp_path, 1, "--dynamics", out / "export")
+    settings = ("steps=60", "checkpoint_every=60", "lora.rank=4", "optimization.learning_rate=0.02")
+    options = (word for setting in settings for word in ("--set", setting))
+    tuned = train("dynamics", tmp_path / "run", model, "--data", given, *options)
+    assert_adapter_is_the_export(AutoModelForImageTextToText, model, tuned)
+    rows = label(tmp_path, 1, "--dynamics", tuned)
     assert all(row["action"].startswith("move the red ball") for row in rows), rows
+    tiny_vlm().save(world)
+    evaluate_aurora(tmp_path, "--world", world, "--dynamics", tuned, "-n", 2)
 
 
 @pytest.mark.parametrize(
@@ -143,3 +138,4 @@ def test_a_chat_model_measures_and_chooses(tmp_path: Path, capsys: pytest.Captur
     (step,) = json.loads((tmp_path / "imagined" / "imagined.json").read_text())["steps"]
     assert len(set(step["scores"])) > 1
     assert step["best"] == step["scores"].index(max(step["scores"]))
+    evaluate_aurora(tmp_path, "--world", world, "--dynamics", chat, "-n", 2)

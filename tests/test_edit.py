@@ -4,23 +4,18 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
+from diffusers import StableDiffusionInstructPix2PixPipeline
 from PIL import Image
 
-from kinescribe.cli import main
-from tests.tiny_benchmark import write_benchmark
+from models.edit_diffusion import EditDiffusion
+from tests.commands import evaluate_aurora, run, train
 from tests.tiny_chat import tiny_chat
-from tests.tiny_edit import SIDE, tiny_edit
+from tests.tiny_edit import LATENT_SIDE, SIDE, tiny_edit
 from tests.tiny_families import SENTENCES
 from tests.tiny_triplets import write_triplets
 from tests.tiny_vlm import tiny_vlm
 from tests.videos import texture
-
-
-def run(*arguments: object) -> None:
-    """A command of `kinescribe`, which must not fail."""
-    with pytest.raises(SystemExit) as leaving:
-        main([str(argument) for argument in arguments])
-    assert leaving.value.code == 0, arguments
 
 
 @pytest.fixture(scope="module")
@@ -69,12 +64,24 @@ def test_it_is_judged_beside_a_copy_and_its_autoencoder(
 @pytest.mark.slow
 @pytest.mark.usefixtures("ray_here")
 def test_it_is_fine_tuned_by_two_workers_and_run_on_the_benchmark(world: Path, tmp_path: Path):
-    data, out = tmp_path / "triplets", tmp_path / "run"
+    """A chat model chooses among what it imagines; diffusers makes of its adapter what it is exported as."""
+    data, chat, imagined = tmp_path / "triplets", tiny_chat("llava", tmp_path / "chat"), tmp_path / "imagined"
     write_triplets(str(data), 8, "vq-of-no-model-here")
-    settings = [f"init={world}", "steps=4", "batch=4", "lora.rank=2", "log_every=2", "evaluate_every=4"]
-    settings += ["checkpoint_every=4", "engine.workers=2", "engine.zero_stage=2"]
-    run("train", "world", "--data", data, "--out", out, *(w for one in settings for w in ("--set", one)))
-    assert (out / "export" / "adapter" / "pytorch_lora_weights.safetensors").is_file()
-    benchmark = write_benchmark(tmp_path / "benchmark", 1)
-    run("evaluate", "aurora", "--data", benchmark, "--world", out / "export", "--out", tmp_path / "evaluated")
-    assert len((tmp_path / "evaluated" / "samples.csv").read_text().splitlines()) == 1 + 5 + 5
+    options = ("--data", data, "--set", "lora.rank=2", "--set", "engine.zero_stage=2")
+    tuned = train("world", tmp_path / "run", world, *options)
+    pipelines = [EditDiffusion.load(world).pipeline for _ in range(2)]
+    pipelines += [StableDiffusionInstructPix2PixPipeline.from_pretrained(tuned)]
+    pipelines[1].load_lora_weights(tuned / "adapter")
+    given = torch.randn(1, 8, LATENT_SIDE, LATENT_SIDE), torch.tensor([500]), torch.randn(1, 24, 16)
+    with torch.no_grad():
+        before, adapted, merged = (pipeline.unet(*given).sample for pipeline in pipelines)
+    torch.testing.assert_close(adapted, merged, rtol=1e-4, atol=1e-5)
+    assert (before - merged).abs().max() > 1e-3
+
+    Image.fromarray(texture(0, 48, 40)).save(tmp_path / "source.png")
+    asked = ("--source", tmp_path / "source.png", "--action", SENTENCES[0], "-n", 4, "--out", imagined)
+    models = ("--world", tuned, "--dynamics", chat)
+    run("imagine", *asked, *models)
+    (step,) = json.loads((imagined / "imagined.json").read_text())["steps"]
+    assert len(set(step["scores"])) == 4, step
+    evaluate_aurora(tmp_path, *models, "-n", 2)

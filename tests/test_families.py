@@ -5,21 +5,14 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
 
-from kinescribe.cli import main
 from models.identity import identify
 from storage.audit import check
 from storage.shards import scan
-from tests.tiny_benchmark import write_benchmark
+from tests.commands import assert_adapter_is_the_export, evaluate_aurora, run, train
 from tests.tiny_families import NAMES, SENTENCES, keep_decoder, write_chameleon, write_emu3, write_liquid
 from tests.videos import pan, texture, write_video
-
-
-def run(*arguments: object) -> None:
-    """A command of `kinescribe`, which must not fail."""
-    with pytest.raises(SystemExit) as leaving:
-        main([str(argument) for argument in arguments])
-    assert leaving.value.code == 0, arguments
 
 
 def write_model(name: str, folder: Path) -> Path:
@@ -47,15 +40,6 @@ def write_aurora(folder: Path) -> Path:
     return folder / "train.json"
 
 
-def train(task: str, out: Path, model: Path, *options: object) -> Path:
-    """The export of a short training by two workers."""
-    settings = ["steps=20", "batch=4", "log_every=5", "evaluate_every=20", "checkpoint_every=20"]
-    settings += ["optimization.warmup_steps=2", "optimization.learning_rate=0.01", f"init={model}"]
-    words = [word for setting in [*settings, "engine.workers=2"] for word in ("--set", setting)]
-    run("train", task, "--out", out, *words, *options)
-    return out / "export"
-
-
 def label(folder: Path, dynamics: Path) -> Path:
     """A video of a moving camera and its labels."""
     (folder / "videos").mkdir()
@@ -76,7 +60,8 @@ def test_a_published_model_is_fine_tuned_labels_videos_and_imagines(name: str, t
     model, given, imagined = write_model(name, tmp_path / "model"), tmp_path / "given", tmp_path / "imagined"
     run("ingest", write_aurora(tmp_path / "aurora"), "--out", given, "--dynamics", model)
     dynamics = train("dynamics", tmp_path / "idm", model, "--data", given, "--set", "lora.rank=4")
-    assert (dynamics / "adapter" / "adapter_model.safetensors").is_file()
+    auto = AutoModelForCausalLM if name == "liquid" else AutoModelForImageTextToText
+    assert_adapter_is_the_export(auto, model, dynamics)
 
     labelled = label(tmp_path, dynamics)
     assert check(str(labelled)).ok
@@ -96,7 +81,4 @@ def test_a_published_model_is_fine_tuned_labels_videos_and_imagines(name: str, t
     with Image.open(imagined / step["image"]) as best:
         assert best.size == (16, 16)
 
-    models = ("--world", world, "--dynamics", dynamics, "-n", 2)
-    benchmark = write_benchmark(tmp_path / "benchmark", 1)
-    run("evaluate", "aurora", "--data", benchmark, *models, "--out", tmp_path / "evaluated")
-    assert len((tmp_path / "evaluated" / "samples.csv").read_text().splitlines()) == 1 + 5 + 5
+    evaluate_aurora(tmp_path, "--world", world, "--dynamics", dynamics, "-n", 2)

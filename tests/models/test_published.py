@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForImageTextToText
 
 from models.codec import ImageCodec
@@ -149,6 +150,26 @@ def test_a_vqgan_that_does_not_fit_to_the_last_tensor_is_refused(
     torch.save({"state_dict": tensors}, vqgan)
     with pytest.raises(ModelError, match=r"vqgan\.ckpt is"):
         published_codec(vqgan)
+
+
+@pytest.mark.parametrize("write", [write_chameleon, write_emu3])
+@pytest.mark.parametrize("more", [True, False])
+def test_a_checkpoint_whose_codec_does_not_fit_to_the_last_tensor_is_refused(
+    write: Callable[[Path], Path], more: bool, tmp_path: Path
+):
+    write(tmp_path)
+    if write is write_chameleon:
+        keep_decoder(tmp_path)
+    file = next(tmp_path.glob("model*.safetensors"))
+    tensors = load_file(file)
+    if more:
+        tensors["model.vqmodel.decoder.more"] = torch.zeros(1)
+    else:
+        del tensors[next(name for name in tensors if "vqmodel.decoder." in name and name.endswith("weight"))]
+    published_codec(tmp_path)
+    save_file(tensors, file, {"format": "pt"})
+    with pytest.raises(ModelError, match=f"{tmp_path} is"):
+        published_codec(tmp_path)
 
 
 class Harmful:

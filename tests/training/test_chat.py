@@ -55,6 +55,20 @@ def test_the_loss_is_the_mean_of_the_scores_over_the_answers_tokens(chat: Path, 
     assert batch.total_weight == sum(num_tokens) + 8
 
 
+@torch.no_grad()
+def test_the_weighted_loss_is_that_of_a_loop_in_float64(chat: Path, data: str):
+    model = ChatVLM.load(chat)
+    batch = ConversationBatches(read_conversations([data]), model).batch(range(4), range(4))
+    batch = batch._replace(weights_BT=batch.weights_BT * torch.rand(batch.weights_BT.shape))
+    logits_BTV, ids_BT = model.network(**batch.inputs).logits.double(), batch.inputs["input_ids"]
+    expected = 0.0
+    for row, place in batch.weights_BT.nonzero().tolist():
+        scores_V = logits_BTV[row, place - 1]
+        logprob = float(scores_V[ids_BT[row, place]] - scores_V.logsumexp(0))
+        expected -= float(batch.weights_BT[row, place]) * logprob
+    assert float(TokenObjective(model.network)(batch)["loss"]) == pytest.approx(expected, rel=1e-5)
+
+
 @pytest.mark.usefixtures("process_group")
 def test_a_short_fine_tune_learns_and_its_export_and_adapter_are_one_model(
     chat: Path, data: str, tmp_path: Path
