@@ -66,7 +66,9 @@ def write_selection(target: str, selection: Selection) -> None:
     with suppress(DatasetError):
         if read_selection(target).digest == selection.digest:
             return
-    raise DatasetError(f"{target} is not this selection; choose another name, or remove it")
+    raise DatasetError(
+        f"{target} is there already, and not this selection; choose another name, or remove it"
+    )
 
 
 def read_selection(source: str) -> Selection:
