@@ -12,6 +12,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain, islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -31,12 +32,13 @@ from cluster.resources import Pool, PoolPlan, plan_pools
 from labeling.extract import PairExtractor
 from labeling.inputs import clip_frames, forbidden, input_root
 from labeling.units import plan_units, unit_ids, units_of
-from models.identity import codec_folder, identify, identify_codec, model_folder, weight_bytes
+from models.identity import EMBEDDED, codec_folder, identify, identify_codec, model_folder, weight_bytes
 from schemas.clips import WorkUnit
 from schemas.config import LabelConfig, Resources
 from schemas.errors import ConfigError, DatasetError, InputError, StoreError, UserError
 from schemas.outcomes import Receipt, Status, too_many_rejects
 from schemas.version import VERSION
+from storage import uri
 from storage.audit import DatasetStatus, footers, outcomes
 from storage.card import write_card
 from storage.clips import StoredClips
@@ -121,7 +123,7 @@ def run_label(
     """
     if retry_rejected:
         config = config.model_copy(update={"max_reject_rate": 1.0})
-    job = Job(input, out, config, resources, sessions)
+    job = Job(input, uri.absolute(out), _anywhere(config), resources, sessions)
     run, clips = planned_run(input, config, sessions)
     bind(out, run)
     ids = unit_ids(clips.ids(), config.clips_per_unit, run.fingerprint)
@@ -193,6 +195,14 @@ def planned_run(input: str, config: LabelConfig, sessions: Sessions) -> tuple[Ru
         plan=clips.digest,
     )
     return run, clips
+
+
+def _anywhere(config: LabelConfig) -> LabelConfig:
+    """The configuration with models' folders in full: a Ray that runs already works in another folder."""
+    names = {"dynamics": config.dynamics, "codec": config.codec}
+    folders = {key: name for key, name in names.items() if name and name not in EMBEDDED}
+    full = {key: uri.absolute(name) for key, name in folders.items() if Path(name).is_dir()}
+    return config.model_copy(update=full)
 
 
 def _plan_retry(job: Job, run: Run, clips: StoredClips) -> None:

@@ -155,11 +155,11 @@ def print_models(models: Sequence[KnownModel], as_json: bool) -> None:
     if as_json:
         print(json.dumps([dataclasses.asdict(model) for model in models]))
         return
-    print(f"{'model':<16}{'can':<26}{'train':<12}{'codes':<8}where")
+    print(f"{'model':<18}{'can':<26}{'train':<12}{'codes':<8}where")
     for model in models:
         grid = "×".join(map(str, model.grid or ()))
         does, train = ", ".join(model.does), ", ".join(model.train)
-        print(printable(f"{model.name:<16}{does:<26}{train:<12}{grid:<8}{model.where}"))
+        print(printable(f"{model.name:<18}{does:<26}{train:<12}{grid:<8}{model.where}"))
 
 
 def print_imagined(record: Mapping[str, Any], out: Path, as_json: bool) -> None:

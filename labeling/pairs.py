@@ -126,7 +126,7 @@ def within(
     if num_frames == 0 and video.num_decoded > 1 and not start_s:
         raise Rejected(RejectCode.UNREADABLE, "no frame has a timestamp; put the stream into a container")
     if num_frames < 2:
-        raise Rejected(RejectCode.TOO_SHORT, f"{num_frames} frames; a pair needs two")
+        raise Rejected(RejectCode.TOO_SHORT, "fewer than two frames; a pair needs two")
 
 
 def _sampled(frames: Iterable[Frame], min_interval: int) -> Iterator[Sample[Frame]]:

@@ -128,7 +128,9 @@ def _read_vqgan(path: Path) -> Tensors:
             tensors = load_file(path)
         else:
             tensors = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
-    except (OSError, RuntimeError, KeyError, TypeError, pickle.UnpicklingError) as error:
+    except pickle.UnpicklingError as error:  # whose text advises to let the file run code
+        raise ModelError(f"{path} is no VQGAN: it holds other than tensors; give its vqgan.ckpt") from error
+    except (OSError, RuntimeError, KeyError, TypeError) as error:
         raise ModelError(f"{path} is no VQGAN in Meta's layout: {error!r}; give its vqgan.ckpt") from error
     return {name: tensor for name, tensor in tensors.items() if name.startswith(VQGAN_PARTS)}
 

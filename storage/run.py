@@ -42,6 +42,7 @@ ABSENT = "(absent)"
 ANOTHER_INPUT = (
     "the input: its files, classes, windows or their order are not those that this folder was begun with"
 )
+NAME_ONE = "name the folder that `label` or `ingest` wrote"
 REQUIRED = ("plan", "codec.id", "codec.grid")
 """What the identity of every run has."""
 NO_EFFECT = ("max_reject_rate", "roots")
@@ -95,6 +96,8 @@ def require_own(dataset: str, run: Run) -> None:
     if not uri.exists(uri.join(dataset, RUN)):
         if any(uri.list_files(uri.join(dataset, "data"))):
             raise DatasetError(f"{dataset} holds a data folder but no {RUN}; choose an empty folder")
+        if uri.exists(uri.join(dataset, "README.md")):  # which the dataset's card would replace
+            raise DatasetError(f"{dataset} holds a README.md but no {RUN}; choose an empty folder")
         return
     changes = _differences(read_run(dataset)["identity"], run.identity)
     if changes:
@@ -117,7 +120,9 @@ def read_run(dataset: str) -> dict[str, Any]:
             raise TypeError("what should be text is none")
         return {key: record[key] for key in ("version", "fingerprint", "identity")}
     except FileNotFoundError as error:
-        raise DatasetError(f"{dataset} is no dataset of Kinescribe: it has no run.json") from error
+        raise DatasetError(
+            f"{dataset} is no dataset of Kinescribe: it has no run.json; {NAME_ONE}"
+        ) from error
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise DatasetError(
             f"{target} is damaged ({error!r}); restore it, or choose another folder"
@@ -227,7 +232,7 @@ def _plan_file(dataset: str, retry: int) -> Generator[Path]:
     """The plan as a local file; what is wrong with it is a DatasetError."""
     plan = plan_uri(dataset, retry)
     if not uri.exists(plan):
-        raise DatasetError(f"{dataset} is no dataset of Kinescribe: it has no plan/clips.parquet")
+        raise DatasetError(f"{dataset} is no dataset of Kinescribe: it has no plan/clips.parquet; {NAME_ONE}")
     try:
         with uri.local_copy(plan) as path:
             yield path

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,9 +61,14 @@ class Selection:
 
 def write_selection(target: str, selection: Selection) -> None:
     """Publish a selection in one step. Raises DatasetError where another file has that name."""
-    is_new = uri.create(target, selection.to_parquet())
-    if not is_new and read_selection(target).digest != selection.digest:
-        raise DatasetError(f"{target} is another selection; choose another name, or remove it")
+    if uri.create(target, selection.to_parquet()):
+        return
+    with suppress(DatasetError):
+        if read_selection(target).digest == selection.digest:
+            return
+    raise DatasetError(
+        f"{target} is there already, and not this selection; choose another name, or remove it"
+    )
 
 
 def read_selection(source: str) -> Selection:

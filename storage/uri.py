@@ -41,6 +41,9 @@ CREDENTIALS = (
     r"(?i)://[^/@]*:[^/@]*@|https?://[^/]*@|://.*[?&][^=&]*(sig|token|key|secret|password|credential)[^=&]*="
 )
 """Of a URL that holds a password or was signed; for Python's and for Rust's regular expressions."""
+NO_NAME = (
+    "an empty text was given where a file or a folder is to be named; is a variable of the shell not set?"
+)
 SECRETS = re.compile(
     r"(?<=://)[^/@\s]*:[^/@\s]*(?=@)|(?<=http://)[^/@\s]+(?=@)|(?<=https://)[^/@\s]+(?=@)|(?<=[?&])[^?&#\s]+"
 )
@@ -77,8 +80,10 @@ def is_local(uri: str) -> bool:
 
 
 def local_path(uri: str) -> Path:
-    """The path of a local URI."""
+    """The path of a local URI. Raises UserError where that is empty."""
     assert is_local(uri), uri
+    if not uri:  # which would be the working folder
+        raise UserError(NO_NAME)
     return Path(uri.removeprefix("file://"))
 
 
@@ -98,7 +103,9 @@ def redact(text: str) -> str:
 
 
 def join(base: str, *parts: str) -> str:
-    """A URI below `base`."""
+    """A URI below `base`. Raises UserError where that is empty."""
+    if not base:  # below which would be the root
+        raise UserError(NO_NAME)
     return "/".join([base.rstrip("/"), *parts])
 
 

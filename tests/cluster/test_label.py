@@ -1,4 +1,5 @@
 import io
+import os
 import re
 import signal
 import time
@@ -125,6 +126,16 @@ def test_real_videos_become_a_dataset(ray_here, model_folder, tmp_path):
         assert len(row["importance"]) == len(row["source_codes"]) == 16
         assert Image.open(io.BytesIO(row["target"]["bytes"])).size == (WIDTH, HEIGHT)
     assert check(out).problems == []
+
+
+@pytest.mark.ray
+def test_relative_names_are_those_of_the_drivers_folder(
+    ray_here, clips_folder, model_folder, tmp_path, monkeypatch
+):
+    clips_folder("good1")
+    monkeypatch.chdir(tmp_path)
+    status = label("clips", "out", LabelConfig(dynamics=os.path.relpath(model_folder)))
+    assert (status.kept, status.pending) == (1, 0)
 
 
 @pytest.mark.ray

@@ -103,7 +103,7 @@ def test_status_for_people_names_every_reason(dataset: str, capsys: pytest.Captu
 def test_models_are_listed_with_what_they_can_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     assert exit_code("models") == 0
     shown = capsys.readouterr().out
-    assert all(name in shown for name in ("embedded-world", "chameleon", "liquid", "emu3"))
+    assert all(name in shown for name in ("embedded-world ", "chameleon", "liquid", "emu3", "-pix2pix "))
     tiny_vlm().save(tmp_path)
     capsys.readouterr()  # DeepSpeed, which transformers imports to save, says which processor it found
     assert exit_code("models", str(tmp_path), "--json") == 0
@@ -249,7 +249,9 @@ def test_a_name_in_an_error_does_not_steer_the_terminal(capsys: pytest.CaptureFi
 @pytest.mark.parametrize(
     ("arguments", "names"),
     [
-        (["status", "nowhere"], ["nowhere", "no dataset"]),
+        (["status", "nowhere"], ["nowhere", "no dataset", "name the folder"]),
+        (["status", ""], ["empty"]),
+        (["label", "", "--out", "y"], ["empty"]),
         (["label", "x", "--out", "y", "--config", "nowhere.yaml"], ["--config nowhere.yaml"]),
         (
             ["label", "x", "--out", "y", "--set", "keyframes.min_interval=0"],

@@ -43,12 +43,19 @@ def test_an_override_goes_before_the_file():
         ("dynamics: x", "dynamics.model=x", "dynamics.model: dynamics is a value, not a section"),
         ("- a list", "clips_per_unit=2", "must be a mapping, got list"),
         ("a: [", "clips_per_unit=2", "is not YAML"),
-        (None, "roots=[s3://bucket]", "roots.0: Value error, a root is a folder of this machine, not a URL"),
+        (None, "roots=[s3://bucket]", "roots.0: a root is a folder of this machine, not a URL"),
         (None, "limits.window_s=1e9", "limits.window_s must be at most limits.max_duration_s"),
+        (None, "keyframes=3", "keyframes: Input should be a valid dictionary"),
     ],
 )
 def test_a_refusal_names_key_and_value(text: str | None, override: str, complaint: str):
     assert complaint in refusal(text, override)
+
+
+def test_a_refusal_of_a_whole_section_does_not_repeat_it():
+    told = refusal(None, "limits.window_s=1e9")
+    assert told.startswith("configuration: limits.window_s must be")
+    assert told.endswith("got 1000000000.0 and 21600.0")
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from schemas.errors import DatasetError
 from schemas.outcomes import DropReason, RejectCode
 from storage.audit import CheckResult, DatasetStatus, check, status
 from storage.run import bind, read_plan, write_plan
-from storage.shards import scan, unit_uri, write_unit
+from storage.shards import FOOTER_KEY, scan, unit_uri, write_unit
 from tests.tiny_dataset import Ending, build, commit, outcome, row, run_of, table
 
 ENDINGS = [2, DropReason.STATIC, RejectCode.TIMEOUT, 1, RejectCode.TIMEOUT, DropReason.FEW_KEYFRAMES, 3]
@@ -114,6 +114,16 @@ def test_rows_that_were_changed_by_hand_are_found(tmp_path: Path):
     pq.write_table(rows.slice(1).replace_schema_metadata({**rows.schema.metadata, **footer}), path)
     (problem,) = problems(tmp_path)
     assert "do not have the digest" in problem
+
+
+def test_an_outcome_that_promises_other_rows_is_found(tmp_path: Path):
+    path = unit_uri(str(tmp_path), build(str(tmp_path), ENDINGS)[0].unit_id)
+    rows, footer = pq.read_table(path), json.loads(pq.read_metadata(path).metadata[FOOTER_KEY])
+    footer["outcomes"][0]["num_triplets"] += 1
+    metadata = {**rows.schema.metadata, FOOTER_KEY: json.dumps(footer)}
+    pq.write_table(rows.replace_schema_metadata(metadata), path)
+    (problem,) = problems(tmp_path)
+    assert "has 2 rows, its outcome says 3" in problem
 
 
 def test_a_triplet_that_is_there_twice_is_found(tmp_path: Path):

@@ -89,6 +89,12 @@ def test_a_folder_with_data_of_nobody_is_refused(tmp_path: Path):
     assert not (tmp_path / "run.json").exists()
 
 
+def test_a_readme_that_is_no_datasets_is_not_replaced(tmp_path: Path):
+    (tmp_path / "README.md").write_text("mine")
+    assert "holds a README.md but no run.json; choose an empty folder" in refusal(tmp_path, RUN)
+    assert [path.name for path in tmp_path.iterdir()] == ["README.md"]
+
+
 def test_another_input_is_called_so(tmp_path: Path):
     bind(str(tmp_path), RUN)
     message = refusal(tmp_path, replace(RUN, plan=plan_digest(CLIPS[1:])))
@@ -117,9 +123,9 @@ def test_a_damaged_run_is_named(tmp_path: Path, content: str):
 
 
 def test_what_is_no_dataset_is_named(tmp_path: Path):
-    with pytest.raises(DatasetError, match=r"it has no run\.json"):
+    with pytest.raises(DatasetError, match=r"it has no run\.json; name the folder that"):
         read_run(str(tmp_path))
-    with pytest.raises(DatasetError, match=r"it has no plan/clips\.parquet"):
+    with pytest.raises(DatasetError, match=r"it has no plan/clips\.parquet; name the folder that"):
         read_plan_columns(str(tmp_path), ["clip_id"])
 
 

@@ -46,9 +46,18 @@ def test_the_same_selection_may_be_written_again_and_another_may_not(tmp_path: P
         Selection(SELECTION.rows.slice(1), SELECTION.options, SELECTION.datasets),
         Selection(SELECTION.rows, {"top_k": 3}, SELECTION.datasets),
     ):
-        with pytest.raises(DatasetError, match="another selection"):
+        with pytest.raises(DatasetError, match="not this selection; choose another name"):
             write_selection(target, other)
     assert read_selection(target) == SELECTION
+
+
+def test_where_something_else_has_the_name_another_is_asked_for(tmp_path: Path):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "notes.txt").write_text("mine")
+    for name in ("folder", "notes.txt"):
+        with pytest.raises(DatasetError, match="not this selection; choose another name, or remove it"):
+            write_selection(str(tmp_path / name), SELECTION)
+    assert (tmp_path / "notes.txt").read_text() == "mine"
 
 
 def test_nothing_else_is_left_beside_the_file(tmp_path: Path):

@@ -166,6 +166,12 @@ def test_a_copy_keeps_the_suffix_and_goes_with_its_context(bucket: str):
     assert not path.exists()
 
 
+def test_an_empty_name_is_neither_the_working_folder_nor_the_root():
+    for use in (uri.absolute, uri.exists, lambda name: uri.join(name, "run.json")):
+        with pytest.raises(UserError, match="an empty text was given"):
+            use("")
+
+
 def test_what_is_not_there_is_not_found(folder: str):
     with pytest.raises(FileNotFoundError):
         uri.read_bytes(uri.join(folder, "absent"))
