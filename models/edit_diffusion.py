@@ -12,8 +12,10 @@ from typing import Any, Self
 import numpy as np
 import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from numpy.typing import NDArray
 from PIL import Image
+from transformers import CLIPTextConfig, CLIPTextModel
 
 from models.codec import to_images, to_pixels
 from models.identity import is_edit, model_config, require_files
@@ -37,7 +39,8 @@ class EditDiffusion(WorldModel):
     ) -> Self:
         """The pipeline in `folder`, its autoencoder in float32 and without what checks for unsafe images.
 
-        Raises ModelError naming what is missing. safetensors only, no code.
+        On the meta device no weights are read. Raises ModelError naming what is missing. safetensors only, no
+        code.
         """
         # Here, since only who draws or trains with such a model has a use for so many imports.
         from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion_instruct_pix2pix import (
@@ -49,6 +52,7 @@ class EditDiffusion(WorldModel):
             raise ModelError(f"{folder} draws no images; name a world model")
         pipeline = StableDiffusionInstructPix2PixPipeline.from_pretrained(
             folder,
+            **(_without_weights(folder) if device == torch.device("meta") else {}),
             safety_checker=None,
             feature_extractor=None,
             requires_safety_checker=False,
@@ -120,6 +124,16 @@ class EditDiffusion(WorldModel):
         """See `WorldModel.pictures`."""
         vae = self.pipeline.vae
         return to_images(vae.decode(torch.from_numpy(frames_N).to(vae.device)).sample)
+
+
+def _without_weights(folder: Path) -> dict[str, Any]:
+    """The networks of the pipeline as their configurations say, on the meta device."""
+    with torch.device("meta"):
+        networks: dict[str, Any] = {"unet": UNet2DConditionModel, "vae": AutoencoderKL}
+        for name, network in networks.items():
+            networks[name] = network.from_config(network.load_config(folder / name, local_files_only=True))
+        text = CLIPTextConfig.from_pretrained(folder / "text_encoder", local_files_only=True)
+        return networks | {"text_encoder": CLIPTextModel(text)}
 
 
 def encode_latents(vae: AutoencoderKL, pixels_B3HW: torch.Tensor) -> torch.Tensor:

@@ -10,6 +10,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+import pytest
+from huggingface_hub import constants
+
+from models.hub import hub_folder
+
 COMMIT = "0123456789abcdef" * 2 + "01234567"
 
 
@@ -60,6 +65,20 @@ def _oid(data: bytes) -> str:
 
 def _json(value: object) -> tuple[int, dict[str, str], bytes]:
     return 200, {"Content-Type": "application/json"}, json.dumps(value).encode()
+
+
+@contextmanager
+def asked_instead(server: HubServer, cache: Path) -> Iterator[HubServer]:
+    """The server is the hub of this process while the block runs, with `cache` for what it gives."""
+    hub_folder.cache_clear()
+    template = constants.HUGGINGFACE_CO_URL_TEMPLATE.partition("{repo_id}")
+    with serving(server), pytest.MonkeyPatch.context() as patch:
+        # As the library reads HF_ENDPOINT and HF_HUB_CACHE, once, when it is imported.
+        patch.setattr(constants, "ENDPOINT", server.url)
+        patch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", "".join([server.url, "/", *template[1:]]))
+        patch.setattr(constants, "HF_HUB_CACHE", str(cache))
+        yield server
+    hub_folder.cache_clear()
 
 
 @contextmanager

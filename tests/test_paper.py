@@ -33,6 +33,7 @@ def test_the_papers_trainings_run_dry(name: str, tmp_path: Path, capfd: pytest.C
     assert plan["steps"] == {"dynamics": 10 * 640 // 64, "world": -(-40 * 640 // 96)}[name]
     assert plan["workers"] == 4
     assert 0 < plan["trained_parameters"] < plan["parameters"]
+    assert plan["activation_bytes"] > 0
     assert not (tmp_path / "out").exists()
 
 

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from schemas.training import TrainConfig
+from schemas.training import CodecTraining, TrainConfig
+from training.activations import activation_bytes
+from training.engine import multiplies_in_bf16
 from training.jobs import make_job
 
 FLOAT_BYTES = 4
@@ -27,14 +29,19 @@ class TrainingPlan:
     parameters: int
     trained_parameters: int
     state_bytes: int
-    """Of weights, gradients and Adam's moments on each worker, in float32; activations come on top."""
+    """Of weights, gradients and Adam's moments on each worker, in float32."""
+    activation_bytes: int | None
+    """Of what the first micro-batch's forward keeps for its backward on each worker, bf16 casts of weights
+    included; None where the network's shapes depend on what it sees."""
 
 
 def dry_run(config: TrainConfig) -> TrainingPlan:
     """The plan of a training. Raises UserError for what would stop it: data, selection, model or codec."""
     job = make_job(config, torch.device("meta"))
     held_out = min(len(job.held_out), config.held_out_samples) if job.held_out else 0
-    job.batches.batch([job.order.sample(0)], [0])  # raises where a sample does not fit the model
+    first = range(config.rank_micro_batch)
+    batch = job.batches.batch([job.order.sample(one) for one in first], first)
+    job.module.train(not isinstance(config, CodecTraining))  # its codebook would talk to other workers
     every, trained = _count(job.module.parameters()), _count(_trained(job.module))
     return TrainingPlan(
         samples=len(job.batches),
@@ -46,6 +53,7 @@ def dry_run(config: TrainConfig) -> TrainingPlan:
         parameters=every,
         trained_parameters=trained,
         state_bytes=state_bytes(every, trained, config.engine.zero_stage, config.engine.workers),
+        activation_bytes=activation_bytes(job.module, batch, multiplies_in_bf16(config.engine.precision)),
     )
 
 

@@ -19,6 +19,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from transformers import get_cosine_schedule_with_warmup
 
+from schemas.config import Precision
 from schemas.training import Engine, Optimization
 
 Value = TypeVar("Value")
@@ -51,7 +52,7 @@ class DeepSpeedEngine:
         accumulation: int,
     ) -> None:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.bf16 = engine.precision == "bf16" or (engine.precision == "auto" and _multiplies_bf16())
+        self.bf16 = multiplies_in_bf16(engine.precision)
         self.accumulation = accumulation
         self.zero_stage = engine.zero_stage
         optimizer, settings = _optimizer(module, optimization)
@@ -174,7 +175,10 @@ class DeepSpeedEngine:
         return float(weight)
 
 
-def _multiplies_bf16() -> bool:
+def multiplies_in_bf16(precision: Precision) -> bool:
+    """Whether a worker like this machine does so."""
+    if precision != "auto":
+        return precision == "bf16"
     if torch.cuda.is_available():
         return torch.cuda.is_bf16_supported()
     # Processors with avx512_bf16 but no matrix unit multiply bf16 at half the speed of float32.

@@ -179,7 +179,8 @@ def _export(vlm: TokenVLM | ChatVLM, lora: bool, folder: Path) -> None:
     """Write a folder that `models.registry` opens; with LoRA, merged, and the adapter alone in `adapter/`."""
     if lora:
         adapted: Any = vlm.network
-        adapted.save_pretrained(folder / "adapter")
+        # Embeddings have no adapters; to find that out, the library would ask the hub for the model.
+        adapted.save_pretrained(folder / "adapter", save_embedding_layers=False)
         vlm.network = adapted.merge_and_unload()
     vlm.save(folder)
 

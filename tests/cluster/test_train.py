@@ -163,7 +163,8 @@ def test_workers_in_another_folder_find_every_path(tmp_path, monkeypatch):
     assert (found.out, found.held_out) == (str(tmp_path / "run"), (str(tmp_path / "test"),))
     assert found.model
     assert found.model.codec == str(tmp_path / "codec")
-    assert absolute(DynamicsTraining.model_validate(given | {"init": "embedded"})).init == "embedded"
+    for name in ("embedded", f"me/ours@{'0' * 40}"):
+        assert absolute(DynamicsTraining.model_validate(given | {"init": name})).init == name
 
 
 def test_folders_of_runs_are_absolute(config, tmp_path, monkeypatch):

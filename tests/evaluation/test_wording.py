@@ -7,6 +7,7 @@ from transformers import AutoModel
 
 from evaluation.wording import wording
 from schemas.errors import ModelError
+from tests.hub_server import COMMIT, HubServer, asked_instead
 from tests.tiny_encoders import WORDS, write_text_encoder
 
 
@@ -40,6 +41,14 @@ def test_bertscore_is_the_mean_f1_of_the_encoders_last_layer(tmp_path: Path):
     assert f1[1] == pytest.approx(1)
     assert wording(truths, texts, str(encoder)).bertscore == pytest.approx(sum(f1) / 2, abs=1e-5)
     assert wording(truths, texts).bertscore is None
+
+
+def test_bertscores_encoder_may_be_a_hubs(tmp_path: Path):
+    encoder = write_text_encoder(tmp_path / "encoder")
+    texts = ["move the red ball"], ["move the ball right"]
+    with asked_instead(HubServer({"me/encoder": encoder}), tmp_path / "cache"):
+        theirs = wording(*texts, f"me/encoder@{COMMIT}").bertscore
+    assert theirs == wording(*texts, str(encoder)).bertscore
 
 
 def _f1(encoder: Path, truth: str, text: str) -> float:

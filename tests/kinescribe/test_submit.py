@@ -77,9 +77,10 @@ def test_a_relative_path_in_the_configuration_is_refused(root: Any, tmp_path: Pa
         read_command(root, ["train", "dynamics", "--config", str(tmp_path / "run.yaml")])
 
 
-def test_models_that_come_with_the_code_are_on_every_machine(root: Any):
-    line = read_command(root, [*LABEL, "--dynamics", "embedded", "--set", "dynamics=embedded"])
-    assert line.parameters["dynamics"] == "embedded"
+def test_models_of_the_code_and_of_a_hub_are_on_every_machine(root: Any):
+    for name in ("embedded", f"me/ours@{'0' * 40}"):
+        line = read_command(root, [*LABEL, "--dynamics", name, "--set", f"dynamics={name}"])
+        assert line.parameters["dynamics"] == name
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from models.hub import FILES, HubModel, hub_folder, hub_model
 from models.identity import codec_folder, identify, model_folder, weight_bytes
 from models.registry import load_dynamics, load_world
 from schemas.errors import ModelError
-from tests.hub_server import COMMIT, HubServer, serving
+from tests.hub_server import COMMIT, HubServer, asked_instead
 from tests.tiny_chat import tiny_chat
 from tests.tiny_edit import tiny_edit
 from tests.tiny_vlm import tiny_vlm
@@ -43,20 +43,9 @@ def repositories(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 @pytest.fixture
-def hub(
-    repositories: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[HubServer]:
-    hub_folder.cache_clear()
-    with serving(HubServer(repositories)) as server:
-        # As the library reads HF_ENDPOINT and HF_HUB_CACHE, once, when it is imported.
-        monkeypatch.setattr(constants, "ENDPOINT", server.url)
-        template = constants.HUGGINGFACE_CO_URL_TEMPLATE.partition("{repo_id}")
-        monkeypatch.setattr(
-            constants, "HUGGINGFACE_CO_URL_TEMPLATE", "".join([server.url, "/", *template[1:]])
-        )
-        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+def hub(repositories: dict[str, Path], tmp_path: Path) -> Iterator[HubServer]:
+    with asked_instead(HubServer(repositories), tmp_path / "cache") as server:
         yield server
-    hub_folder.cache_clear()
 
 
 @pytest.mark.parametrize(

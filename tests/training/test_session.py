@@ -1,3 +1,4 @@
+import json
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from models.codec import ImageCodec
 from models.registry import load_model
 from schemas.errors import ConfigError, DatasetError, ModelError
 from schemas.training import DynamicsTraining, TrainConfig
+from tests.hub_server import COMMIT, HubServer, asked_instead
 from tests.tiny_triplets import write_triplets
 from tests.training_curve import curve, exported
 from training.checkpoints import named
@@ -140,6 +142,15 @@ class TestOneProcess:
         old, new = (load_file(folder / "model.safetensors") for folder in (model_folder, export))
         changed = {name for name in old if not torch.equal(old[name], new[name])}
         assert changed == {name for name in old if "_proj" in name}
+
+    def test_a_hubs_model_is_trained_and_the_adapter_says_of_which_commit(
+        self, dynamics, model_folder, tmp_path
+    ):
+        with asked_instead(HubServer({"me/ours": model_folder}), tmp_path / "cache"):
+            config = dynamics(init=f"me/ours@{COMMIT}", lora={"rank": 2})
+            run(config)
+        adapter = json.loads((Path(config.out) / "export" / "adapter" / "adapter_config.json").read_text())
+        assert (adapter["base_model_name_or_path"], adapter["revision"]) == ("me/ours", COMMIT)
 
     @pytest.mark.parametrize("stage", [1, 3])
     def test_sharded_weights_are_exported_whole(self, dynamics, tmp_path, stage):

@@ -1,0 +1,58 @@
+"""How much memory a step's forward keeps for its backward, found without computing anything.
+
+The module's weights become tensors that have a shape and no values; autograd then tells what it would save. A
+batch keeps its values, since networks look at tokens and positions.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+from torch._subclasses.fake_tensor import DynamicOutputShapeException, FakeTensorMode
+from torch.autograd.graph import saved_tensors_hooks
+
+
+def activation_bytes(module: nn.Module, batch: Any, bf16: bool) -> int | None:
+    """`saved_bytes` without computing; None where shapes depend on values. The module has none afterwards."""
+    _forget_values(module)
+    try:
+        return saved_bytes(module, batch, bf16)
+    except DynamicOutputShapeException:
+        return None
+
+
+def saved_bytes(module: nn.Module, batch: Any, bf16: bool) -> int:
+    """Bytes that the module's forward of `batch` saves beside its own weights; casts of these to bf16 count.
+
+    What several operations save counts once.
+    """
+    saved = dict[int, torch.UntypedStorage]()  # kept, or another one could be where one was
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        saved[id(storage)] = storage
+        return tensor
+
+    def unpack(tensor: torch.Tensor) -> torch.Tensor:
+        return tensor
+
+    with saved_tensors_hooks(pack, unpack), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+        kept = module(batch)
+    own = {id(one.untyped_storage()) for one in (*module.parameters(), *module.buffers())}
+    del kept
+    return sum(storage.nbytes() for key, storage in saved.items() if key not in own)
+
+
+def _forget_values(module: nn.Module) -> None:
+    mode = FakeTensorMode(allow_non_fake_inputs=True)
+    for part in module.modules():
+        named = (*part.named_parameters(recurse=False), *part.named_buffers(recurse=False))
+        for name, tensor in named:
+            with mode:
+                empty = torch.empty_like(tensor, device="cpu", requires_grad=False)
+            if isinstance(tensor, nn.Parameter):
+                setattr(part, name, nn.Parameter(empty, requires_grad=tensor.requires_grad))
+            else:
+                setattr(part, name, empty)
