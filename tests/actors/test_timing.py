@@ -43,7 +43,7 @@ def test_waiting_for_a_core_that_another_has_is_no_work(work):
             seconds, work_s = map(float, program.stdout.read().split())
     finally:
         os.sched_setaffinity(0, everywhere)
-    assert 0.3 < work_s < 0.75 * seconds
+    assert 0.1 < work_s < 0.75 * seconds
 
 
 def test_waiting_for_a_store_is_work_and_counts_by_what_the_worker_has():
