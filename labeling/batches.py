@@ -12,7 +12,7 @@ from models.dynamics import Failure
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 CPU_SIZE, CARD_SIZE = 16, 128
-"""The embedded model was fastest on a processor with so many."""
+"""On a processor the embedded model is no faster with more."""
 
 
 def first_size(asked: int | None, on_card: bool) -> int:

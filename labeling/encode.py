@@ -24,7 +24,7 @@ from schemas.outcomes import ClipOutcome, RejectCode, Status
 
 LARGEST_FLOAT16 = float(np.finfo(np.float16).max)
 MICRO_BATCH = 16
-"""Frames in one call of the codec: with so many the embedded one was fastest on a processor."""
+"""Frames in one call of the codec: on a processor the embedded one is no faster with more."""
 
 
 class EncodedFrame(NamedTuple):

@@ -1,0 +1,303 @@
+"""The paper's 7B model on a GPU: labelling, codec, a step of LoRA, best of N; one line of JSON.
+
+Chameleon by its own configuration, with random weights, which take as long as trained ones. It is written to
+a folder and goes the way of any model from there: registry, annotator, training job and engine. Without a GPU
+a small one goes the same way (`"size": "small"`), which shows that all of it runs. Shares are of the rate at
+which the hardware multiplies large matrices; on a processor attention isn't counted. `paper_models.json` is
+what was measured last.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import platform
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from diffusers.models.autoencoders.vq_model import VQModel
+from PIL import Image
+from torch.utils.flop_counter import FlopCounterMode
+from train import made
+from transformers import AutoModelForImageTextToText, ChameleonConfig, ChameleonVQVAEConfig
+
+from labeling.annotate import Annotator
+from labeling.ingest import run_ingest
+from models.codec import ImageCodec
+from models.fresh import BOS, EOS, PAD, new_tokenizer
+from models.identity import CODEC
+from models.registry import load_labeller
+from models.token_vlm import TokenVLM
+from models.tokens import CodePair, CodeTriplet
+from schemas.clips import Clip, ExtractedClip, FramePair, KeyFrame, WorkUnit, stable_id
+from schemas.config import Annotation, IngestConfig, LabelConfig
+from schemas.training import WorldTraining
+from training.engine import DeepSpeedEngine
+from training.jobs import make_job
+
+ACTION = "move the red ball to the left of the blue box"
+ACTION_TOKENS = 15
+KEYFRAMES = 6
+MARKS = ("<racm3:break>", "<eoss>", "<reserved08706>")
+ON_CARD = torch.cuda.is_available()
+
+
+class Size(NamedTuple):
+    """A model's, and how much it is given to do."""
+
+    name: str
+    decoder: dict[str, int]
+    """What differs from Chameleon-7B; so does `vqgan` from its codec."""
+    vqgan: dict[str, int]
+    clips: int
+    micro_batches: tuple[int, ...]
+    samples: int
+    matrix: int
+    """Side of the matrices that say how fast the hardware multiplies."""
+
+
+FULL = Size("full", {}, {}, clips=16, micro_batches=(8, 16, 32, 64), samples=8, matrix=8192)
+SMALL = Size(
+    "small",
+    {"hidden_size": 256, "intermediate_size": 688, "num_hidden_layers": 4, "vocab_size": 10240}
+    | {"num_attention_heads": 4, "num_key_value_heads": 4},
+    {"resolution": 128, "base_channels": 32, "latent_channels": 32, "embed_dim": 32},
+    clips=2,
+    micro_batches=(2, 4, 8),
+    samples=4,
+    matrix=1024,
+)
+
+
+def write_model(folder: Path, size: Size) -> None:
+    """A checkpoint as Chameleon is published, with its codec."""
+    vqgan = ChameleonVQVAEConfig(**size.vqgan)
+    tokenizer = new_tokenizer([ACTION])
+    letters = (
+        "".join(chr(ord("A") + int(digit)) for digit in str(code)) for code in range(vqgan.num_embeddings)
+    )
+    tokenizer.add_tokens([*MARKS, *(f"IMGIMG{code}Z" for code in letters)])
+    vocabulary = tokenizer.get_vocab()
+    ends = {"bos_token_id": vocabulary[BOS], "eos_token_id": vocabulary[EOS], "pad_token_id": vocabulary[PAD]}
+    config = ChameleonConfig(vocabulary_map=vocabulary, vq_config=vqgan.to_dict(), **size.decoder, **ends)
+    with torch.device("cuda" if ON_CARD else "cpu"):
+        network = AutoModelForImageTextToText.from_config(config, dtype=torch.bfloat16)
+    network.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    depth = len(vqgan.channel_multiplier)
+    codec = VQModel(
+        down_block_types=("DownEncoderBlock2D",) * depth,
+        up_block_types=("UpDecoderBlock2D",) * depth,
+        block_out_channels=[vqgan.base_channels * factor for factor in vqgan.channel_multiplier],
+        layers_per_block=vqgan.num_res_blocks,
+        latent_channels=vqgan.latent_channels,
+        sample_size=vqgan.resolution,
+        num_vq_embeddings=vqgan.num_embeddings,
+        vq_embed_dim=vqgan.embed_dim,
+    )
+    codec.save_pretrained(folder / CODEC)
+
+
+def picture(seed: int, side: int) -> bytes:
+    """Coloured noise as a JPEG."""
+    small = np.random.default_rng(seed).integers(0, 256, (8, 8, 3), np.uint8)
+    jpeg = io.BytesIO()
+    Image.fromarray(small).resize((side, side)).save(jpeg, "JPEG")
+    return jpeg.getvalue()
+
+
+def drawn_clips(num: int, side: int) -> list[ExtractedClip]:
+    """Clips of as many key frames as the paper takes, each of which makes a pair with the next."""
+    pairs = tuple(FramePair(index, index + 1, 1.0) for index in range(KEYFRAMES - 1))
+    return [
+        ExtractedClip(
+            Clip(stable_id("clip", clip), f"clip{clip}"),
+            tuple(
+                KeyFrame(float(index), picture(clip * KEYFRAMES + index, side)) for index in range(KEYFRAMES)
+            ),
+            pairs,
+        )
+        for clip in range(num)
+    ]
+
+
+def timed(call: Callable[[], object], repeats: int = 3) -> float:
+    """Seconds that a call takes, the median after one to warm up; without a card, of CPU time."""
+    clock = time.perf_counter if ON_CARD else time.process_time
+    call()
+    took = list[float]()
+    for _ in range(repeats):
+        _wait()
+        started = clock()
+        call()
+        _wait()
+        took.append(clock() - started)
+    return statistics.median(took)
+
+
+def _wait() -> None:
+    if ON_CARD:
+        torch.cuda.synchronize()
+
+
+def flops(call: Callable[[], object]) -> int:
+    """Floating-point operations of a call's matrix products, convolutions and attention."""
+    with FlopCounterMode(display=False) as counter:
+        call()
+    return counter.get_total_flops()
+
+
+def peak_gib() -> float:
+    """Most memory since `forget_peak` on a card; of this process since its start without one."""
+    if ON_CARD:
+        return round(torch.cuda.max_memory_allocated() / 2**30, 2)
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return round(next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 2**20, 2)
+
+
+def forget_peak() -> None:
+    if ON_CARD:
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+
+
+def matrix_rate(side: int) -> float:
+    """FLOP/s of a product of two square matrices, of the kind that a published model is labelled with."""
+    dtype = torch.bfloat16 if ON_CARD else torch.float32
+    one, other = (torch.randn(side, side, device="cuda" if ON_CARD else "cpu", dtype=dtype) for _ in range(2))
+    return 2 * side**3 / timed(lambda: one @ other, 10)
+
+
+def labelling(vlm: TokenVLM, codec: ImageCodec, size: Size, rate: float) -> dict[str, Any]:
+    """Pairs/s of the annotator, codec included, by micro-batch; and of the model's prefill alone."""
+    clips = drawn_clips(size.clips, codec.resolution)
+    unit, annotation = (
+        WorkUnit("unit", tuple(one.clip for one in clips)),
+        Annotation(max_new_tokens=ACTION_TOKENS),
+    )
+    num_pairs = size.clips * (KEYFRAMES - 1)
+    pairs_per_s = dict[int, float]()
+    peaks = dict[int, float]()
+    for micro_batch in size.micro_batches:
+        forget_peak()
+        annotator = Annotator(vlm, codec, annotation, micro_batch)
+        seconds = timed(partial(annotator.annotate, unit, clips), 1)
+        if annotator.batches.size == micro_batch:
+            pairs_per_s[micro_batch], peaks[micro_batch] = round(num_pairs / seconds, 2), peak_gib()
+    best = max(pairs_per_s, key=pairs_per_s.__getitem__)
+    by_itself = Annotator(vlm, codec, annotation)
+    assert by_itself.annotate(unit, clips)[0].num_rows == num_pairs
+    codes = codec.encode(
+        codec.preprocess([Image.open(io.BytesIO(clips[0].frames[0].image), formats=["JPEG"])])
+    )
+    prefill = partial(vlm.describe, [CodePair(*[codes.stored_BL[0]] * 2)] * best, 1)
+    prefill_s = timed(prefill)
+    return {
+        "pairs_per_s": pairs_per_s,
+        "peak_gib": peaks,
+        "best_micro_batch": best,
+        "micro_batch_by_itself": by_itself.batches.size,
+        "prefill_pairs_per_s": round(best / prefill_s, 2),
+        "prefill_share_of_matrix_rate": round(flops(prefill) / prefill_s / rate, 3),
+    }
+
+
+def codec_rates(codec: ImageCodec) -> dict[str, float]:
+    """Frames/s of a call of sixteen."""
+    frames = 16
+    images = [
+        Image.open(io.BytesIO(picture(seed, codec.resolution)), formats=["JPEG"]) for seed in range(frames)
+    ]
+    pixels_B3HW = codec.preprocess(images)
+    codes_BL = codec.encode(pixels_B3HW).codes_BL
+    return {
+        "encoded_frames_per_s": round(frames / timed(lambda: codec.encode(pixels_B3HW)), 2),
+        "decoded_frames_per_s": round(frames / timed(lambda: codec.decode(codes_BL)), 2),
+    }
+
+
+def best_of_n(vlm: TokenVLM, num: int) -> dict[str, float]:
+    """Seconds of the two calls that `evaluation/best_of_n.py` makes."""
+    source = np.zeros(vlm.layout.codes_per_image, np.uint16)
+    imagine = partial(vlm.imagine, source, ACTION, num, 0)
+    triplets = [CodeTriplet(source, target, ACTION) for target in imagine()]
+    generation_s, scoring_s = timed(imagine, 1), timed(lambda: vlm.score(triplets))
+    figures = {"generation_s": generation_s, "scoring_s": scoring_s, "ratio": scoring_s / generation_s}
+    return {"n": num} | {name: round(value, 4) for name, value in figures.items()}
+
+
+def lora_step(folder: Path, model: Path, side: int, rate: float) -> dict[str, float]:
+    """A step of the world model on two samples, as each card of the paper's takes them."""
+    num, batch = 4, 2
+    for name, seed in (("source", 0), ("target", 1)):
+        (folder / f"{name}.jpg").write_bytes(picture(seed, side))
+    item = {"instruction": ACTION, "input": "source.jpg", "output": "target.jpg"}
+    (folder / "train.json").write_text(json.dumps([item] * num))
+    data = str(folder / "triplets")
+    run_ingest(str(folder / "train.json"), data, IngestConfig(dynamics=str(model)), decode_workers=1)
+    given = {"data": [data], "out": str(folder / "run"), "init": str(model), "batch": batch, "steps": 100}
+    config = WorldTraining.model_validate(given | {"lora": {}})
+    forget_peak()
+    job = make_job(config)
+    engine = DeepSpeedEngine(job.module, config.optimization, config.engine, 100, config.rank_micro_batch, 1)
+    batches = made(job, 0)
+    step_s = timed(lambda: engine.step(batches))
+    return {
+        "samples": batch,
+        "tokens": batches[0].ids_BT.numel(),
+        "step_s": round(step_s, 4),
+        "share_of_matrix_rate": round(flops(lambda: engine.step(batches)) / step_s / rate, 3),
+        "peak_gib": peak_gib(),
+    }
+
+
+def measure(folder: Path, size: Size) -> dict[str, Any]:
+    write_model(folder / "model", size)
+    rate = matrix_rate(size.matrix)
+    vlm, codec = load_labeller(LabelConfig(dynamics=str(folder / "model")))
+    assert isinstance(vlm, TokenVLM)
+    figures: dict[str, Any] = {
+        "parameters": sum(parameter.numel() for parameter in vlm.network.parameters()),
+        "codes_per_image": vlm.layout.codes_per_image,
+        "matrix_tflops": round(rate / 1e12, 3),
+        "labelling": labelling(vlm, codec, size, rate),
+        "codec": codec_rates(codec),
+        "best_of_n": best_of_n(vlm, size.samples),
+    }
+    side = codec.resolution
+    del vlm, codec  # training takes the memory
+    return figures | {"world_lora_step": lora_step(folder, folder / "model", side, rate)}
+
+
+def machine() -> str:
+    """The card's name, or the processor's."""
+    if ON_CARD:
+        return torch.cuda.get_device_name()
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return f"{next(names, platform.machine())}, one core of {os.cpu_count()}"
+
+
+def main() -> None:
+    os.environ |= {"LOCAL_RANK": "0"}
+    torch.manual_seed(0)
+    torch.set_num_threads(1)
+    dist.init_process_group("nccl" if ON_CARD else "gloo", store=dist.HashStore(), rank=0, world_size=1)
+    size = FULL if ON_CARD else SMALL
+    with tempfile.TemporaryDirectory() as folder:
+        figures = measure(Path(folder), size)
+    dist.destroy_process_group()
+    print(json.dumps({"benchmark": "paper_models", "size": size.name, "machine": machine()} | figures))
+
+
+if __name__ == "__main__":
+    main()
