@@ -67,10 +67,7 @@ def scheme(uri: str) -> str:
 
 
 def is_supported(uri: str) -> bool:
-    """Whether the URI is of a store that may be read, and not a chain of several as `a::b` is.
-
-    In a local path, `::` is part of a name.
-    """
+    """Whether the URI is of a store that may be read, and no chain (`a::b`); local names may hold `::`."""
     return scheme(uri) in SCHEMES and ("::" not in uri or is_local(uri))
 
 
@@ -241,9 +238,7 @@ def arrow_store(uri: str) -> tuple[Any, str]:
 
 def _store(uri: str) -> tuple[Any, str]:
     if not is_supported(uri):
-        raise UserError(
-            f"{redact(uri)} cannot be opened: give a local path or one of {', '.join(SCHEMES)}://"
-        )
+        raise UserError(f"{redact(uri)} cannot be opened; give a local path or a URL of {', '.join(SCHEMES)}")
     if is_local(uri):
         return fsspec.filesystem("file"), str(local_path(uri))
     if holds_credentials(uri):

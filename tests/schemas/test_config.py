@@ -1,9 +1,13 @@
+import re
+from pathlib import Path
+
 import pytest
 from pydantic import ValidationError
 
 from schemas.config import LabelConfig, as_override, config_values, load_config
 from schemas.errors import ConfigError
 
+GUIDE = Path(__file__).parents[2] / "docs" / "GUIDE.md"
 YAML = """
 keyframes: {min_interval: 10}
 image: {format: png}
@@ -20,6 +24,11 @@ def test_no_configuration_is_the_paper():
     config = load_config(LabelConfig, None)
     assert (config.keyframes.max_keyframes, config.keyframes.min_interval) == (6, 20)
     assert config == LabelConfig()
+
+
+def test_the_guide_shows_the_defaults():
+    (shown,) = re.findall("```yaml\n(.*?)```", GUIDE.read_text(), re.DOTALL)
+    assert load_config(LabelConfig, shown) == LabelConfig()
 
 
 def test_an_override_goes_before_the_file():

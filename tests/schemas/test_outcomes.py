@@ -1,5 +1,6 @@
 import pickle
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +14,11 @@ from schemas.outcomes import (
     Status,
     too_many_rejects,
 )
+
+
+def test_the_guide_says_what_each_code_and_reason_means():
+    guide = (Path(__file__).parents[2] / "docs" / "GUIDE.md").read_text()
+    assert [one for one in (*RejectCode, *DropReason) if f"`{one}`" not in guide] == []
 
 
 def test_a_reject_survives_the_way_between_processes():
