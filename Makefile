@@ -5,7 +5,7 @@ PIP := .venv/bin/python -m pip install -qq --disable-pip-version-check --constra
 
 .PHONY: setup demo test test-slow test-long chaos check fuzz bench science embedded clean
 # Two at a time on two cores, each with one of torch's threads, or they would wait for each other.
-PYTEST := OMP_NUM_THREADS=1 pytest --numprocesses 2 --dist loadgroup
+PYTEST := OMP_NUM_THREADS=1 pytest --numprocesses 2
 .DEFAULT_GOAL := test
 
 setup: .venv/installed

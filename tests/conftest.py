@@ -21,13 +21,6 @@ settings.register_profile("kinescribe", deadline=None)
 settings.load_profile("kinescribe")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Of tests that run side by side, those of a file share its fixtures, and one process has all of Ray."""
-    for item in items:
-        group = "ray" if item.get_closest_marker("ray") else str(item.path)
-        item.add_marker(pytest.mark.xdist_group(group))
-
-
 @pytest.fixture(scope="session")
 def s3_endpoint() -> Iterator[str]:
     """A moto server; inside the test process it would be out of reach of other processes."""
@@ -47,6 +40,7 @@ def s3_endpoint() -> Iterator[str]:
             environment.setenv(name, value)
         try:
             _wait_for(port)
+            S3FileSystem.clear_instance_cache()  # of one that found no credentials
             yield endpoint
         finally:
             server.kill()
