@@ -32,6 +32,7 @@ from models.dynamics import QUESTION, Description, DynamicsModel
 from models.identity import opening, require_files
 from models.sampling import AllowedTokens, SeededSampling, descriptions
 from models.tokens import Codes, Pair, Task, Triplet, knows_a_word
+from schemas.config import Attention
 from schemas.dataset import IMAGE_FORMATS
 from schemas.errors import ModelError
 
@@ -69,14 +70,19 @@ class ChatVLM(DynamicsModel[Image.Image]):
 
     @classmethod
     def load(
-        cls, folder: Path, dtype: torch.dtype = torch.float32, device: torch.device | str | None = None
+        cls,
+        folder: Path,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str | None = None,
+        attention: Attention = "auto",
     ) -> Self:
         """The model in `folder`; raises ModelError naming what is missing. safetensors only, no code."""
         require_files(folder)
         options = {"local_files_only": True, "trust_remote_code": False}
+        chosen = {} if attention == "auto" else {"attn_implementation": attention}
         with opening(folder):
             network: Any = AutoModelForImageTextToText.from_pretrained(
-                folder, dtype=dtype, device_map=device, use_safetensors=True, **options
+                folder, dtype=dtype, device_map=device, use_safetensors=True, **chosen, **options
             )
         processor = _processor(network.config, folder, options)
         if processor.chat_template is None:

@@ -177,6 +177,8 @@ def opening(folder: Path) -> Generator[None]:
     """What transformers says of files that it cannot read, or that do not fit together, as a ModelError."""
     try:
         yield
+    except ImportError as error:  # of a kind of attention that was asked for
+        raise ModelError(f"{folder} cannot be opened: {error} Install it, or leave attention out") from error
     except (OSError, ValueError, RuntimeError) as error:
         raise ModelError(f"{folder} cannot be opened: {error}; restore it") from error
 

@@ -21,16 +21,16 @@ from models.families import CHAT, EDIT, OWN, Family, family_of
 from models.identity import LOADED, codec_folder, model_config, model_folder, weight_bytes
 from models.token_vlm import TokenVLM
 from models.world import WorldModel
-from schemas.config import LabelConfig, Precision
+from schemas.config import Attention, LabelConfig, Precision
 
 
-def load_model(name: str, precision: Precision = "auto") -> TokenVLM:
+def load_model(name: str, precision: Precision = "auto", attention: Attention = "auto") -> TokenVLM:
     """The unified model called `name`: one that comes with the code, a folder, or a hub's.
 
-    It is on the GPU where there is one; transformers chooses the attention. Raises ModelError.
+    It is on the GPU where there is one. Raises ModelError.
     """
     folder = model_folder(name)
-    return TokenVLM.load(folder, _dtype(folder, precision), _placement(name))
+    return TokenVLM.load(folder, _dtype(folder, precision), _placement(name), attention)
 
 
 def load_world(name: str, precision: Precision = "auto") -> WorldModel:
@@ -41,25 +41,29 @@ def load_world(name: str, precision: Precision = "auto") -> WorldModel:
     return EditDiffusion.load(folder, _dtype(folder, precision), _device())
 
 
-def load_dynamics(name: str, precision: Precision = "auto") -> DynamicsModel[Any]:
+def load_dynamics(
+    name: str, precision: Precision = "auto", attention: Attention = "auto"
+) -> DynamicsModel[Any]:
     """The model called `name`, of any kind that describes pairs and scores actions. Raises ModelError."""
     folder = model_folder(name)
     if family_of(model_config(folder)) is not CHAT:
-        return load_model(name, precision)
-    return ChatVLM.load(folder, _dtype(folder, precision), _placement(name))
+        return load_model(name, precision, attention)
+    return ChatVLM.load(folder, _dtype(folder, precision), _placement(name), attention)
 
 
-def load_describer(name: str, precision: Precision = "auto") -> DynamicsModel[Any]:
+def load_describer(
+    name: str, precision: Precision = "auto", attention: Attention = "auto"
+) -> DynamicsModel[Any]:
     """The model called `name`, of any kind that describes pairs: MODEL@URL too. Raises ModelError."""
     if is_endpoint(name):
         return EndpointVLM(Endpoint.named(name))
-    return load_dynamics(name, precision)
+    return load_dynamics(name, precision, attention)
 
 
 def load_labeller(config: LabelConfig) -> tuple[DynamicsModel[Any], ImageCodec]:
     """What labels: the dynamics model, and the codec whose codes the rows hold. Raises ModelError."""
     codec = load_codec(codec_folder(config.dynamics, config.codec))
-    return load_describer(config.dynamics, config.precision), codec
+    return load_describer(config.dynamics, config.precision, config.attention), codec
 
 
 def load_codec(folder: Path) -> ImageCodec:

@@ -45,6 +45,7 @@ from models.identity import (
 from models.sampling import AllowedTokens, RowEnds, SeededSampling, descriptions, sample_seeds
 from models.tokens import CodePair, Codes, CodeTriplet, Task, TokenLayout, TokenSequence, knows_a_word
 from models.world import WorldModel
+from schemas.config import Attention
 from schemas.dataset import IMAGE_FORMATS
 from schemas.errors import ModelError
 
@@ -69,7 +70,11 @@ class TokenVLM(DynamicsModel[Codes], WorldModel):
 
     @classmethod
     def load(
-        cls, folder: Path, dtype: torch.dtype = torch.float32, device: torch.device | str | None = None
+        cls,
+        folder: Path,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str | None = None,
+        attention: Attention = "auto",
     ) -> Self:
         """The model in `folder`; raises ModelError naming what is missing. safetensors only, no code."""
         require_files(folder)
@@ -78,10 +83,11 @@ class TokenVLM(DynamicsModel[Codes], WorldModel):
             raise ModelError(f"{folder} is {LACKS[family]}; name a unified model")
         codec = codec_config(folder / CODEC)
         options = {"local_files_only": True, "trust_remote_code": False}
+        chosen = {} if attention == "auto" else {"attn_implementation": attention}
         auto = AutoModelForCausalLM if family in (OWN, LIQUID) else AutoModelForImageTextToText
         with opening(folder):
             network: Any = auto.from_pretrained(
-                folder, dtype=dtype, device_map=device, use_safetensors=True, **options
+                folder, dtype=dtype, device_map=device, use_safetensors=True, **chosen, **options
             )
             tokenizer = AutoTokenizer.from_pretrained(folder, **options)
         # A published checkpoint has its own way of sampling; here all of it is said in each call.

@@ -20,6 +20,8 @@ from schemas.errors import ConfigError
 Positive = Annotated[int, Field(gt=0)]
 Seconds = Annotated[float, Field(gt=0)]
 Precision = Literal["auto", "bf16", "fp32"]
+Attention = Literal["auto", "eager", "sdpa", "flash_attention_2"]
+"""As transformers names them; `auto` is its own choice."""
 
 
 def _folder(path: str) -> str:
@@ -95,6 +97,8 @@ class LabelConfig(Config):
     """The model whose codec makes the codes where the dynamics model sees images; None: embedded."""
     precision: Precision = "auto"
     """Of the dynamics model's weights; `auto` follows family and hardware. The codec's are always float32."""
+    attention: Attention = "auto"
+    """How the dynamics model computes it."""
     limits: Limits = Limits()
     keyframes: KeyFrames = KeyFrames()
     image: StoredImage = StoredImage()

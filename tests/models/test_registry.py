@@ -7,9 +7,16 @@ import torch
 from models.chat_vlm import ChatVLM
 from models.endpoint_vlm import EndpointVLM
 from models.families import CHAMELEON, OWN, Family
-from models.registry import fits_one_card, inference_dtype, load_describer, load_dynamics, load_model
+from models.registry import (
+    fits_one_card,
+    inference_dtype,
+    load_describer,
+    load_dynamics,
+    load_labeller,
+    load_model,
+)
 from models.tokens import CodeTriplet
-from schemas.config import Precision
+from schemas.config import LabelConfig, Precision
 from schemas.errors import ModelError
 from tests.tiny_chat import tiny_chat
 from tests.tiny_families import NUM_CODES, SENTENCES, SIDE
@@ -49,6 +56,16 @@ def test_a_model_in_bf16_scores_nearly_alike_and_its_codec_stays_exact(family_fo
         for task in ("dynamics", "world"):
             np.testing.assert_allclose(half.score(triplets, task), exact.score(triplets, task), rtol=0.03)
         assert half.imagine(codes[0, 0], SENTENCES[0], 2, seed=0).shape == (2, SIDE * SIDE)
+
+
+def test_attention_is_that_which_was_asked_for_or_transformers_own(tmp_path: Path):
+    for name in ("embedded", str(tiny_chat("llava", tmp_path))):
+        networks = [load_dynamics(name, "auto", kind).network for kind in ("auto", "eager", "sdpa")]
+        kinds = [network.config._attn_implementation for network in networks]
+        assert kinds[0] in ("eager", "sdpa")
+        assert kinds[1:] == ["eager", "sdpa"]
+    with pytest.raises(ModelError, match=r"FlashAttention2.*leave attention out"):
+        load_labeller(LabelConfig(attention="flash_attention_2"))
 
 
 def test_a_chat_model_describes_and_scores_but_draws_nothing(tmp_path: Path):
