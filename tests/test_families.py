@@ -53,9 +53,8 @@ def label(folder: Path, dynamics: Path) -> Path:
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 @pytest.mark.usefixtures("ray_here")
-@pytest.mark.parametrize(
-    "name", [NAMES[0], *(pytest.param(name, marks=pytest.mark.long) for name in NAMES[1:])]
-)
+@pytest.mark.long
+@pytest.mark.parametrize("name", NAMES)
 def test_a_published_model_is_fine_tuned_labels_videos_and_imagines(name: str, tmp_path: Path):
     model, given, imagined = write_model(name, tmp_path / "model"), tmp_path / "given", tmp_path / "imagined"
     run("ingest", write_aurora(tmp_path / "aurora"), "--out", given, "--dynamics", model)
