@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import json
+import posixpath
 from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path, PurePosixPath
@@ -16,6 +17,7 @@ import polars as pl
 
 from schemas.errors import InputError
 from storage import uri as files
+from storage.clips import ROWS_PER_FRAME
 
 COLUMNS = ("uri", "action_class", "start_s", "end_s", "id")
 TIMES = ("start_s", "end_s")
@@ -36,9 +38,10 @@ def read_manifest(uri: str) -> pl.DataFrame:
         rows = manifest.rows(COLUMNS, required=("uri",))
         given = rows["id"].is_not_null()
         manifest.refuse(given & rows["id"].is_duplicated(), "id must be unique", rows["id"])
-        hashes = rows.select("uri", *TIMES).hash_rows().sort()
+        parts = (_places(uri, part).hash_rows() for part in rows.iter_slices(ROWS_PER_FRAME))
+        hashes = pl.concat([pl.Series(dtype=pl.UInt64), *parts]).sort()
         if (hashes == hashes.shift()).any():  # or it would take the memory of all rows once more
-            same = rows.select("uri", *TIMES).is_duplicated()
+            same = _places(uri, rows).is_duplicated()
             rule = "a video and window must be listed once, or each time with an id"
             manifest.refuse(~given & same, rule, rows["uri"])
     return rows
@@ -130,6 +133,12 @@ class Manifest:
         self.refuse(~(start.is_finite() & (start >= 0)), "start_s must be at least 0", start)
         after = end.is_finite() & (end > start.fill_null(0))
         self.refuse(~after, "end_s must be greater than start_s (0 if absent)", end)
+
+
+def _places(manifest: str, rows: pl.DataFrame) -> pl.DataFrame:
+    """Each row's video and window, a video below the manifest's folder by its name there, as in its id."""
+    folder = posixpath.dirname(manifest) + "/"
+    return rows.select(pl.col("uri").str.strip_prefix("file://").str.strip_prefix(folder), *TIMES)
 
 
 def _csv_line(path: Path, index: int) -> int:

@@ -100,6 +100,12 @@ def test_a_row_that_cannot_be_meant_is_refused(tmp_path: Path, suffix: str, row:
     assert rule in refusal(write(tmp_path / f"m{suffix}", [*good, {**blank, **row}]))
 
 
+@pytest.mark.parametrize("prefix", ["{folder}/", "file://{folder}/", "file://"])
+def test_a_video_is_listed_once_however_it_is_spelled(tmp_path: Path, prefix: str):
+    rows = [{"uri": "a.mp4"}, {"uri": prefix.format(folder=tmp_path) + "a.mp4"}]
+    assert "line 2: a video and window must be listed once" in refusal(write(tmp_path / "m.csv", rows))
+
+
 def test_the_same_window_may_come_twice_under_two_ids(tmp_path: Path):
     rows = [{"uri": "a", "id": "x"}, {"uri": "a", "id": "y"}]
     assert read_manifest(write(tmp_path / "m.csv", rows)).height == 2
