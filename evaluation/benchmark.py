@@ -61,7 +61,7 @@ def read_benchmark(folder: Path) -> tuple[list[Case], list[LeftOut]]:
 def _items(file: Path) -> Iterator[dict[str, Any]]:
     try:
         items = json.loads(file.read_bytes())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{file} cannot be read: {error}; give AURORA-Bench's file") from error
     if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
         raise InputError(f"{file} is no list of objects; give AURORA-Bench's file")

@@ -55,7 +55,7 @@ def test_an_early_version_says_prompt(tmp_path: Path):
     assert left_out == [LeftOut(task, "no item of this subset") for task in SUBSETS if task != "ag"]
 
 
-@pytest.mark.parametrize("text", ["[", "{}", "[1]"])
+@pytest.mark.parametrize("text", ["[", "{}", "[1]", "[" * 100_000])
 def test_what_is_no_list_of_items_is_refused(text: str, tmp_path: Path):
     (tmp_path / "test.json").write_text(text)
     with pytest.raises(InputError, match="AURORA-Bench's file"):
