@@ -17,10 +17,10 @@ import pyarrow.dataset as pads
 from evaluation.distributions import Histogram, histogram, motion_limits, score_limits
 from evaluation.gallery import Gallery, gallery, sampled, scores
 from evaluation.page import render, write_page
-from evaluation.report import readable, title
+from evaluation.report import title
 from storage.audit import DatasetStatus, status
 from storage.run import read_run
-from storage.shards import scan
+from storage.shards import readable, scan
 
 NUM_CLASSES = 24
 Limits = Callable[[pl.Series], tuple[float, float]]

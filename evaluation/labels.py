@@ -21,7 +21,7 @@ from evaluation.wording import Wording, wording
 from models.dynamics import DynamicsModel, Failure
 from models.tokens import Pair
 from schemas.errors import InputError, ModelError
-from storage.shards import scan
+from storage.shards import readable, scan
 
 DECILES = 10
 WHOLE, NOTHING = 0.5, 0.1
@@ -176,8 +176,9 @@ _SCORES = ("action_logprob", "action_tokens")
 
 
 def _rows(dataset: str, columns: Sequence[str], limit: int | None = None) -> Iterator[dict[str, Any]]:
-    rows = scan(dataset, columns)
-    table: pa.Table = rows.to_table() if limit is None else rows.head(limit)
+    with readable(dataset):
+        rows = scan(dataset, columns)
+        table: pa.Table = rows.to_table() if limit is None else rows.head(limit)
     yield from table.to_pylist()
 
 

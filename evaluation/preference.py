@@ -31,7 +31,7 @@ from evaluation.labels import Rate
 from models.dynamics import DynamicsModel
 from models.tokens import Codes, Task, Triplet
 from schemas.errors import DatasetError
-from storage.shards import scan
+from storage.shards import readable, scan
 
 FALSE_WAYS = ("random action", "random target", "copied source", "swapped")
 _BATCH = 16
@@ -138,7 +138,8 @@ def _triplet(triplets: Triplets, index: int) -> Triplet[int]:
 
 def _read(dataset: str, model: DynamicsModel[Any], num: int) -> pa.Table:
     columns = ("source", "target", "source_codes", "target_codes", "action")
-    table: pa.Table = scan(dataset, columns).head(num)
+    with readable(dataset):
+        table: pa.Table = scan(dataset, columns).head(num)
     codec = json.loads((table.schema.metadata or {}).get(b"kinescribe.codec", b"{}")).get("id")
     if model.codec_id not in (None, codec):
         raise DatasetError(

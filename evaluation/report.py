@@ -8,13 +8,10 @@ its own.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Generator, Iterable, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
-
-import pyarrow as pa
 
 from evaluation.contact_sheet import Step
 from evaluation.distributions import by_class, frequent_actions, frequent_words
@@ -22,11 +19,10 @@ from evaluation.gallery import gallery, sampled, scores, short
 from evaluation.heatmap import data_uri, enlarged
 from evaluation.page import render, write_page
 from evaluation.timeline import timeline
-from schemas.errors import DatasetError
 from schemas.outcomes import ClipOutcome
 from storage.audit import footers, outcomes, status_of
 from storage.run import read_plan_columns, read_run
-from storage.shards import scan
+from storage.shards import readable, scan
 
 SAMPLE = 500
 NUM_EXAMPLES = 3
@@ -51,15 +47,6 @@ def write_report(dataset: str, out: Path, sample: int = SAMPLE, imagined: Sequen
     with readable(dataset):
         page = _page(dataset, sample, imagined)
     write_page(out, page)
-
-
-@contextmanager
-def readable(dataset: str) -> Generator[None]:
-    """What cannot be read in the block is a DatasetError."""
-    try:
-        yield
-    except (pa.ArrowException, OSError) as error:
-        raise DatasetError(f"{dataset} cannot be read: {error}; `check` says what is damaged") from error
 
 
 def title(dataset: str) -> str:

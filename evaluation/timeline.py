@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from itertools import pairwise
 
 import numpy as np
@@ -64,7 +63,7 @@ class Timeline:
 
 def timeline(footers: Sequence[UnitFooter]) -> Timeline | None:
     """None where the footers tell no time: of a single unit without stages, say."""
-    ends = np.array([datetime.fromisoformat(footer.committed_at).timestamp() for footer in footers])
+    ends = np.array([footer.committed_at.timestamp() for footer in footers])
     times = [time for footer in footers for time in footer.stages]
     spans = [(time.started, time.started + time.seconds) for time in times]
     active = _active([*spans, *((end, end) for end in ends)])

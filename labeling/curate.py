@@ -18,7 +18,7 @@ from schemas.config import CurateConfig
 from schemas.errors import DatasetError
 from storage.run import read_plan_columns, read_runs
 from storage.selection import SELECTION_SCHEMA, Selection, write_selection
-from storage.shards import scan, unit_ids, whole_units
+from storage.shards import readable, scan, unit_ids, whole_units
 
 ROWS_PER_PART = 1 << 18
 REMEDIES = {
@@ -178,13 +178,14 @@ def _scored_parts(
     done, total = 0, sum(len(rows.files) for rows in scans.values())
     fingerprints = pl.Enum(sorted(sources))
     for fingerprint, rows in scans.items():
-        for part in whole_units(rows, ROWS_PER_PART):
-            counts["seen"] += len(part)
-            kept = _filtered(_scored(part, sources[fingerprint], config.score), config, counts)
-            dataset = pl.lit(fingerprint, dtype=fingerprints)
-            yield kept.select(*{"object", "triplet_id", "score", "action_class", config.by}, dataset=dataset)
-            done += part["object"].n_unique()
-            progress(done, total)
+        with readable(sources[fingerprint]):
+            for part in whole_units(rows, ROWS_PER_PART):
+                counts["seen"] += len(part)
+                kept = _filtered(_scored(part, sources[fingerprint], config.score), config, counts)
+                named = {"dataset": pl.lit(fingerprint, dtype=fingerprints)}
+                yield kept.select(*{"object", "triplet_id", "score", "action_class", config.by}, **named)
+                done += part["object"].n_unique()
+                progress(done, total)
     progress(total, total)  # units without rows came with no part
 
 

@@ -24,7 +24,7 @@ from storage import uri
 from storage.card import write_card
 from storage.run import Run, bind, plan_digest, read_plan, read_run, write_plan
 from storage.selection import chosen_units, read_selection, require_chosen
-from storage.shards import committed_units, scan, unit_ids, unit_uri, whole_units, write_unit
+from storage.shards import committed_units, readable, scan, unit_ids, unit_uri, whole_units, write_unit
 
 TRIPLETS_PER_UNIT = 1024
 ROWS_PER_PART = 1 << 20
@@ -129,7 +129,8 @@ def _found_clips(dataset: str, chosen: pa.Table) -> dict[str, _Found]:
     rows = scan(dataset, ["triplet_id", "clip_id"], chosen_units(dataset, chosen))
     ids = pl.DataFrame(chosen.select(["triplet_id"]))
     parts = whole_units(rows, ROWS_PER_PART)
-    found = pl.concat(part.join(ids, on="triplet_id", how="semi") for part in parts)
+    with readable(dataset):
+        found = pl.concat(part.join(ids, on="triplet_id", how="semi") for part in parts)
     require_chosen(dataset, chosen, found["triplet_id"].to_arrow())
     clips = found.group_by("clip_id").agg(pl.col("object").first(), num=pl.len())
     clips = clips.with_columns(object=unit_ids(clips["object"]))
@@ -142,11 +143,13 @@ def _write(out: str, share: _Share, chosen: pa.Table, schema: pa.Schema) -> None
     # A unit of a retry holds clips of several shares.
     clips = pa.array([clip.clip_id for clip in share.unit.clips])
     mine = pc.field("triplet_id").isin(ids) & pc.field("clip_id").isin(clips)
-    table = pa.concat_tables([unit.filter(mine).cast(schema) for unit in units])
+    with readable(share.dataset):
+        table = pa.concat_tables([unit.filter(mine).cast(schema) for unit in units])
     counts = Counter(table["clip_id"].to_pylist())
     ends = [ClipOutcome(clip.clip_id, Status.KEPT, counts[clip.clip_id]) for clip in share.unit.clips]
     write_unit(out, share.unit, table, ends)
 
 
 def _read_unit(object_uri: str) -> pa.Table:
-    return pq.read_table(pa.BufferReader(uri.read_bytes(object_uri)))
+    file = pa.BufferReader(uri.read_bytes(object_uri))
+    return pq.read_table(file, page_checksum_verification=True)

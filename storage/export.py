@@ -22,7 +22,7 @@ from storage.audit import DatasetStatus, status
 from storage.card import card
 from storage.run import read_run
 from storage.selection import chosen_units, read_selection, require_chosen
-from storage.shards import scan
+from storage.shards import readable, scan
 
 SHARD_BYTES = 256 << 20
 ROWS_PER_GROUP = 256
@@ -78,7 +78,8 @@ def _tables(dataset: str, select: str | None, progress: Progress) -> Iterator[pa
     ids = None if chosen is None else pc.field("triplet_id").isin(chosen["triplet_id"].combine_chunks())
     chunks: list[pa.Array] = []
     for done, unit in enumerate(rows.get_fragments(), start=1):
-        table = unit.to_table(schema=rows.schema, filter=ids)
+        with readable(dataset):
+            table = unit.to_table(schema=rows.schema, filter=ids)
         chunks += table["triplet_id"].chunks
         if len(table):
             yield table

@@ -236,7 +236,7 @@ def _plan_file(dataset: str, retry: int) -> Generator[Path]:
     try:
         with uri.local_copy(plan) as path:
             yield path
-    except (pa.ArrowException, KeyError, TypeError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError, KeyError, TypeError) as error:
         raise DatasetError(f"{plan} is damaged ({error!r}); restore it from a backup") from error
 
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Generator, Iterator, Mapping, Sequence, Set
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -45,7 +46,7 @@ class UnitFooter:
 
     unit_id: str
     digest: str
-    committed_at: str
+    committed_at: datetime
     outcomes: tuple[ClipOutcome, ...]
     stages: tuple[StageTime, ...] = ()
 
@@ -122,7 +123,9 @@ def scan(dataset: str, columns: Sequence[str] | None = None, units: Set[str] | N
     verifying = pads.ParquetFileFormat(
         default_fragment_scan_options=pads.ParquetFragmentScanOptions(page_checksum_verification=True)
     )
-    rows = pads.dataset([uri.arrow_store(item)[1] for item in objects], filesystem=store, format=verifying)
+    files = [uri.arrow_store(item)[1] for item in objects]
+    with readable(dataset):
+        rows = pads.dataset(files, filesystem=store, format=verifying)
     if columns is None:
         return rows
     if missing := set(columns) - set(rows.schema.names):
@@ -132,6 +135,15 @@ def scan(dataset: str, columns: Sequence[str] | None = None, units: Set[str] | N
         )
     fields = [rows.schema.field(name) for name in columns]
     return rows.replace_schema(pa.schema(fields, rows.schema.metadata))
+
+
+@contextmanager
+def readable(dataset: str) -> Generator[None]:
+    """What cannot be read of the dataset in the block is a DatasetError."""
+    try:
+        yield
+    except (pa.ArrowException, pl.exceptions.PolarsError, OSError) as error:
+        raise DatasetError(f"{dataset} cannot be read: {error}; `check` says what is damaged") from error
 
 
 def whole_units(rows: pads.Dataset, num_rows: int) -> Iterator[pl.DataFrame]:

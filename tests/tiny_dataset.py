@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,8 @@ from labeling.units import plan_units
 from schemas.clips import Clip, WorkUnit, stable_id
 from schemas.dataset import triplet_schema
 from schemas.outcomes import ClipOutcome, DropReason, RejectCode, StageTime, Status
-from storage.run import Run, bind, plan_digest, write_plan
-from storage.shards import write_unit
+from storage.run import Run, bind, plan_digest, planned_units, write_plan
+from storage.shards import unit_uri, write_unit
 
 GRID = (2, 3)
 SCHEMA = triplet_schema("codec-of-tests", GRID)
@@ -99,3 +100,11 @@ def build(
     for unit in units[: len(units) - pending]:
         assert commit(dataset, unit, by_clip)
     return units
+
+
+def flip_a_bit(dataset: str) -> None:
+    """In an image of the first unit, where Parquet's own structure stays whole."""
+    path = Path(unit_uri(dataset, next(iter(planned_units(dataset)))))
+    data = bytearray(path.read_bytes())
+    data[data.index(b"JFIF") + 300] ^= 1
+    path.write_bytes(data)

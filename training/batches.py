@@ -28,7 +28,7 @@ from models.tokens import Codes, CodeTriplet, Task, TokenSequence
 from schemas.errors import DatasetError
 from storage.run import read_runs
 from storage.selection import chosen_units, read_selection, require_chosen
-from storage.shards import scan
+from storage.shards import readable, scan
 from training.objective import TokenBatch, image_weights
 
 COLUMNS = ("triplet_id", "source_codes", "target_codes", "action", "finish_reason", "importance")
@@ -192,7 +192,10 @@ def _chosen(datasets: Sequence[str], select: str) -> dict[str, pa.Table]:
 
 
 def _read(dataset: str, columns: Sequence[str], chosen: pa.Table | None) -> pa.Table:
-    table = scan(dataset, columns).to_table() if chosen is None else _read_chosen(dataset, columns, chosen)
+    with readable(dataset):
+        table = (
+            scan(dataset, columns).to_table() if chosen is None else _read_chosen(dataset, columns, chosen)
+        )
     _require_words(dataset, table)
     return table
 

@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from schemas.dataset import IMAGE_FORMATS
-from storage.shards import scan
+from storage.shards import readable, scan
 
 
 class PixelBatch(NamedTuple):
@@ -34,7 +34,10 @@ class PixelBatch(NamedTuple):
 
 def read_images(datasets: Sequence[str]) -> pa.Array:
     """The stored bytes of every source and target, each distinct frame once, in order."""
-    tables = [scan(dataset, ["source", "target"]).to_table() for dataset in datasets]
+    tables: list[pa.Table] = []
+    for dataset in datasets:
+        with readable(dataset):
+            tables.append(scan(dataset, ["source", "target"]).to_table())
     chunks = [chunk for table in tables for column in table.columns for chunk in column.chunks]
     return pa.chunked_array([chunk.field("bytes") for chunk in chunks], pa.binary()).unique()
 

@@ -268,6 +268,15 @@ def test_two_runs_over_one_clip_are_refused(tmp_path: Path):
         run(tmp_path, x, y, top_k=1)
 
 
+def test_a_dataset_with_half_an_object_is_named(tmp_path: Path):
+    whole = dataset(tmp_path / "x", {"a": scored(-1)})
+    half = dataset(tmp_path / "y", {"b": scored(-1), "c": scored(-1)}, seed=1)
+    for path in Path(half, "data").iterdir():
+        path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(DatasetError, match=rf"{half} cannot be read: .*`check` says what is damaged"):
+        run(tmp_path, whole, half, top_k=1)
+
+
 @pytest.mark.parametrize("values", [{"action_logprob": None}, {"action_tokens": None}, {"action_tokens": 0}])
 def test_a_row_without_a_score_is_refused(tmp_path: Path, values: dict[str, Any]):
     source = dataset(tmp_path / "x", {"a": [{}, values]})

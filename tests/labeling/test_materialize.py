@@ -15,7 +15,7 @@ from storage.audit import check
 from storage.run import bind, read_run, write_plan
 from storage.selection import read_selection, write_selection
 from storage.shards import scan
-from tests.tiny_dataset import build, clip, commit, run_of
+from tests.tiny_dataset import build, clip, commit, flip_a_bit, run_of
 
 
 @pytest.fixture
@@ -100,6 +100,12 @@ def test_a_dataset_that_lacks_a_chosen_triplet_is_refused(dataset: str, selectio
     write_selection(str(tmp_path / "other"), replace(found, rows=rows))
     with pytest.raises(DatasetError, match=r"lacks 4 of its chosen triplets, first a; curate it again"):
         write_chosen([dataset], str(tmp_path / "other"), str(tmp_path / "out"))
+
+
+def test_a_bit_that_flipped_is_not_copied(dataset: str, selection: str, tmp_path: Path):
+    flip_a_bit(dataset)
+    with pytest.raises(DatasetError, match=r"CRC checksum .*`check` says what is damaged"):
+        write_chosen([dataset], selection, str(tmp_path / "out"))
 
 
 def test_datasets_of_two_codecs_are_refused(dataset: str, selection: str, tmp_path: Path):

@@ -18,7 +18,7 @@ from storage.run import bind, read_run, write_plan
 from storage.selection import SELECTION_SCHEMA, Selection, write_selection
 from storage.shards import scan, write_unit
 from tests import tiny_dataset
-from tests.tiny_dataset import build, clip, outcome, run_of, table
+from tests.tiny_dataset import build, clip, flip_a_bit, outcome, run_of, table
 
 
 def rows_of(dataset: Path) -> list[dict[str, Any]]:
@@ -128,6 +128,13 @@ def test_a_selection_of_another_dataset_and_a_folder_in_use_are_refused(dataset:
         export_hub(str(dataset), str(tmp_path / "hub"), chosen, silent)
     with pytest.raises(DatasetError, match="name an empty folder"):
         export_webdataset(str(dataset), str(tmp_path / "another"), None, silent)
+
+
+@pytest.mark.parametrize("export", [export_webdataset, export_hub])
+def test_a_bit_that_flipped_is_not_exported(dataset: Path, tmp_path: Path, export):
+    flip_a_bit(str(dataset))
+    with pytest.raises(DatasetError, match=r"CRC checksum .*`check` says what is damaged"):
+        export(str(dataset), str(tmp_path / "out"), None, silent)
 
 
 def test_a_png_is_named_so(tmp_path: Path):

@@ -194,6 +194,15 @@ def test_the_identity_survives_json():
     assert json.loads(json.dumps(RUN.identity)) == RUN.identity
 
 
+def test_a_plan_whose_pages_are_damaged_is_refused_with_what_to_do(tmp_path: Path):
+    write_plan(str(tmp_path), plan_units(CLIPS, 2, "run"))
+    plan = tmp_path / "plan" / "clips.parquet"
+    plan.write_bytes(plan.read_bytes().replace(b"\x28\xb5\x2f\xfd", b"zstd"))  # how its pages begin
+    for read in (read_plan, planned_units, lambda dataset: read_plan_columns(dataset, ["uri"])):
+        with pytest.raises(DatasetError, match="restore it from a backup"):
+            list(read(str(tmp_path)))
+
+
 @pytest.mark.parametrize("plan", [b"junk", b""])
 def test_a_damaged_plan_is_refused_with_what_to_do(tmp_path: Path, plan: bytes):
     (tmp_path / "plan").mkdir()

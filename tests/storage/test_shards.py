@@ -30,7 +30,7 @@ from storage.shards import (
     whole_units,
     write_unit,
 )
-from tests.tiny_dataset import SCHEMA, build, clip, image, outcome, row, run_of, table
+from tests.tiny_dataset import SCHEMA, build, clip, flip_a_bit, image, outcome, row, run_of, table
 
 A, B = clip("a"), clip("b")
 UNIT = WorkUnit("unit", (B, A))
@@ -110,7 +110,7 @@ def test_a_footer_says_how_each_clip_ended(tmp_path: Path):
     assert footer.unit_id == "unit"
     assert footer.outcomes == (*ends[:2], replace(ends[2], message=("too slow " * 1000)[:500]))
     assert footer.stages == (DECODE,)
-    assert datetime.fromisoformat(footer.committed_at).tzinfo is not None
+    assert footer.committed_at.tzinfo is not None
 
 
 @pytest.mark.parametrize("text", ['"}],"unit_id":"x', "\x00\x1b[2J\r\n", "</script>", "\ud83d", "\u2028動画"])
@@ -188,13 +188,19 @@ def test_a_scan_for_a_column_that_an_earlier_version_did_not_write_is_refused(tm
 
 
 def test_a_scan_does_not_read_over_a_bit_that_flipped(tmp_path: Path):
-    (unit,) = build(str(tmp_path), [2])
-    path = Path(unit_uri(str(tmp_path), unit.unit_id))
-    data = bytearray(path.read_bytes())
-    data[data.index(b"JFIF") + 300] ^= 1
-    path.write_bytes(data)
+    build(str(tmp_path), [2])
+    flip_a_bit(str(tmp_path))
     with pytest.raises(OSError, match="CRC checksum verification failed"):
         scan(str(tmp_path)).to_table()
+
+
+@pytest.mark.parametrize("keep", [0, 0.5, 0.99])
+def test_a_scan_of_half_an_object_says_what_to_do(tmp_path: Path, keep: float):
+    (unit,) = build(str(tmp_path), [2])
+    path = Path(unit_uri(str(tmp_path), unit.unit_id))
+    path.write_bytes(path.read_bytes()[: int(keep * path.stat().st_size)])
+    with pytest.raises(DatasetError, match="`check` says what is damaged"):
+        scan(str(tmp_path))
 
 
 def test_a_scan_of_a_run_that_committed_nothing_is_refused(tmp_path: Path):
@@ -318,7 +324,7 @@ def test_a_footer_with_another_value_anywhere_is_damaged_or_of_the_right_types(
     footer: Any = {
         "unit_id": "u",
         "digest": "d",
-        "committed_at": "t",
+        "committed_at": "2026-01-01T00:00:00Z",
         "outcomes": outcomes,
         "extra": {"a": "b"},
     }
@@ -333,6 +339,7 @@ def test_a_footer_with_another_value_anywhere_is_damaged_or_of_the_right_types(
         return
     assert isinstance(read.unit_id, str)
     assert isinstance(read.digest, str)
+    assert isinstance(read.committed_at, datetime)
     for end in read.outcomes:
         assert (type(end.clip_id), type(end.num_triplets), type(end.message)) == (str, int, str)
         assert all(isinstance(count, int) for count in end.pair_drops.values())

@@ -1,3 +1,4 @@
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +22,10 @@ from training.batches import (
     TripletBatches,
     num_micro_batches,
     rank_part,
+    read_rows,
     read_triplets,
 )
+from training.images import read_images
 from training.objective import image_weights
 
 
@@ -160,6 +163,17 @@ def test_an_action_without_words_is_refused_by_name(tmp_path: Path):
     first = scan(str(tmp_path), ["triplet_id"]).to_table()["triplet_id"][0]
     with pytest.raises(DatasetError, match=f"3 triplets whose action has no words, first {first}; give"):
         read_triplets([str(tmp_path)])
+
+
+@pytest.mark.parametrize(
+    "read", [read_images, lambda data: read_rows(data, ["triplet_id", "action", "source"])]
+)
+def test_data_with_a_bit_that_flipped_is_refused(dataset: str, tmp_path: Path, read):
+    copy = str(tmp_path / "copy")
+    shutil.copytree(dataset, copy)
+    tiny_dataset.flip_a_bit(copy)
+    with pytest.raises(DatasetError, match=r"CRC checksum .*`check` says what is damaged"):
+        read([dataset, copy])
 
 
 def test_data_without_a_triplet_is_refused(dataset: str, tmp_path: Path):
