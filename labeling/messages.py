@@ -38,7 +38,9 @@ class Job(BaseModel):
 class Reply(BaseModel):
     """Key frames, pairs and dropped pairs of a clip, or its duration, or why it is rejected."""
 
-    model_config = ConfigDict(frozen=True, ser_json_bytes="base64", val_json_bytes="base64")
+    model_config = ConfigDict(
+        frozen=True, ser_json_bytes="base64", val_json_bytes="base64", allow_inf_nan=False
+    )
 
     frames: tuple[KeyFrame, ...] = ()
     pairs: tuple[FramePair, ...] = ()
@@ -51,4 +53,7 @@ class Reply(BaseModel):
     def _pairs_are_of_frames(self) -> Self:
         if any(not 0 <= pair.source < pair.target < len(self.frames) for pair in self.pairs):
             raise ValueError("a pair is of two of the frames, the earlier one first")
+        times = {(self.frames[pair.source].time_s, self.frames[pair.target].time_s) for pair in self.pairs}
+        if len(times) < len(self.pairs):
+            raise ValueError("no two pairs are of the same times, which make the id of a triplet")
         return self

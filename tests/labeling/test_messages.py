@@ -8,6 +8,8 @@ from schemas.clips import FramePair, KeyFrame
 from schemas.config import DecodeLimits, KeyFrames, StoredImage
 from schemas.outcomes import RejectCode
 
+FRAMES = b'{"frames": [{"time_s": 0, "image": ""}, {"time_s": 1, "image": ""}], "pairs": '
+
 
 def test_a_reply_survives_the_pipe():
     frames = (KeyFrame(0.1, bytes(range(256))), KeyFrame(0.9, b""))
@@ -43,6 +45,10 @@ def test_a_job_survives_the_pipe():
         b'{"pair_drops": {"bored": 1}}',
         b'{"pairs": [{"source": 0, "target": 1, "motion": 1}]}',
         b'{"frames": [{"time_s": 0, "image": ""}], "pairs": [{"source": -1, "target": 0, "motion": 1}]}',
+        b'{"frames": [{"time_s": NaN, "image": ""}]}',
+        b'{"duration_s": 1e999}',
+        FRAMES + b'[{"source": 0, "target": 1, "motion": NaN}]}',
+        FRAMES + b'[{"source": 0, "target": 1, "motion": 1}, {"source": 0, "target": 1, "motion": 2}]}',
     ],
 )
 def test_anything_else_is_no_reply(answer: bytes):
