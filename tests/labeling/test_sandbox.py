@@ -36,7 +36,7 @@ def answer(request):
         raise ValueError("bad luck")
     if name == b"eat":
         try:
-            return str(len(bytearray(1 << 40))).encode()
+            return str(len(bytearray(2 << 30))).encode()
         except MemoryError:
             return b"too much"
     if name == b"print":
@@ -46,6 +46,8 @@ def answer(request):
     if name == b"limits":
         kinds = (resource.RLIMIT_CORE, resource.RLIMIT_NOFILE, resource.RLIMIT_FSIZE, resource.RLIMIT_NPROC)
         return str([resource.getrlimit(kind)[0] for kind in kinds]).encode()
+    if name == b"processor":
+        return str(resource.getrlimit(resource.RLIMIT_CPU)[0]).encode()
     if name == b"connect":
         try:
             socket.create_connection(("127.0.0.1", int(rest)), timeout=5).close()
@@ -165,6 +167,10 @@ def test_no_core_is_dumped_and_files_are_few_and_small(sandbox: Sandbox):
     assert sandbox.call(b"limits") == b"[0, 64, 16777216, 0]"
     assert sandbox.call(b"open") == b"Too many open files"
     assert sandbox.call(b"write") == b"File too large"
+
+
+def test_the_process_ends_itself_where_its_parent_cannot(sandbox: Sandbox):
+    assert 60 < int(sandbox.call(b"processor")) < 120
 
 
 def test_no_process_can_be_started(sandbox: Sandbox):

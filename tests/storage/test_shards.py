@@ -124,6 +124,13 @@ def test_no_message_breaks_a_footer(tmp_path: Path, text: str):
     assert [end.message for end in footer.outcomes] == [text.replace("\ud83d", "?")] * 2
 
 
+def test_a_message_keeps_no_secret(tmp_path: Path):
+    ends = [outcome(one, RejectCode.UNREACHABLE, "no answer of s3://key:hunter2@bucket/a") for one in (B, A)]
+    write_unit(str(tmp_path), UNIT, table([]), ends)
+    footer = read_footer(unit_uri(str(tmp_path), "unit"))
+    assert [end.message for end in footer.outcomes] == ["no answer of s3://***@bucket/a"] * 2
+
+
 def test_a_footer_longer_than_the_first_read_is_read_whole(tmp_path: Path):
     unit = WorkUnit("unit", tuple(clip(str(index)) for index in range(400)))
     ends = [outcome(clip, RejectCode.CRASHED, message="x" * 500) for clip in unit.clips]
