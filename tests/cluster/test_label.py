@@ -3,7 +3,6 @@ import os
 import re
 import signal
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -11,15 +10,12 @@ import pytest
 import ray
 from PIL import Image
 
-from cluster.label import NO_MEMORY, RESUME, Sessions, plan_label, planned_run, run_label
+from cluster.label import NO_MEMORY, RESUME, Sessions, run_label
 from cluster.local import DEFAULTS
-from labeling.units import plan_units
-from schemas.clips import WorkUnit
 from schemas.config import LabelConfig, Resources
-from schemas.errors import ConfigError, DatasetError, InputError, ModelError
+from schemas.errors import ConfigError, InputError, ModelError
 from schemas.outcomes import DropReason, Receipt, RejectCode, Status
 from storage.audit import check
-from storage.run import bind, write_plan
 from storage.shards import committed_units, read_footer, scan, unit_uri
 from tests.drivers import FULL_STORE, NODES, TOKEN
 from tests.fake_clips import FakeExtractor, MendedExtractor, StillbornExtractor
@@ -171,25 +167,6 @@ def test_a_retry_tries_only_what_was_rejected(ray_here, clips_folder, model_fold
     assert rows(out) == rows(str(tmp_path / "never bad"))
     nothing = Sessions(FakeExtractor, never)
     assert label(source, out, config, sessions=nothing, retry_rejected=True) == status
-
-
-def test_a_retry_that_is_not_of_this_run_is_refused(clips_folder, model_folder, tmp_path):
-    source, out = clips_folder("bad1", "good1"), str(tmp_path / "out")
-    config = LabelConfig(dynamics=model_folder)
-    run, clips = planned_run(source, config, FAKES)
-    bind(out, run)
-    units = plan_units([*clips], config.clips_per_unit, run.fingerprint)
-    write_plan(out, units)
-    retry = Path(out, "plan", "retry-0001.parquet")
-    (clip, _) = units[0].clips
-    forged = [WorkUnit("../../elsewhere", (clip,)), WorkUnit("0" * 32, (replace(clip, clip_id="foreign"),))]
-    for unit in (*forged, *units):
-        write_plan(out, [unit], retry=1)
-        with pytest.raises(DatasetError, match=r"retry-0001\.parquet is no plan of this run; move it away"):
-            plan_label(source, out, config)
-        retry.unlink()
-    write_plan(out, plan_units([clip], 1, f"{run.fingerprint}/1"), retry=1)
-    assert plan_label(source, out, config).units == 2
 
 
 def test_what_is_wrong_with_the_whole_run_is_refused_before_ray_starts(clips_folder, model_folder, tmp_path):
