@@ -137,7 +137,8 @@ def test_what_a_manifest_must_not_name_is_forbidden(tmp_path: Path, secret: Path
         "local://" + str(secret),
         "FILE://" + str(secret),
     ]
-    (folder / "m.csv").write_text("\n".join(["uri", "good.mp4", *(f'"{row}"' for row in rows)]))
+    lines = [f'"{row}",{index}' for index, row in enumerate(("good.mp4", *rows))]
+    (folder / "m.csv").write_text("\n".join(["uri,id", *lines]))  # the ids allow two spellings of a video
     given = str(folder / "m.csv")
     allowed = functools.partial(forbidden, root=input_root(given))
     extractor = PairExtractor(Limits(), KeyFrames(), StoredImage(), allowed)
