@@ -138,7 +138,8 @@ class Manifest:
 def _places(manifest: str, rows: pl.DataFrame) -> pl.DataFrame:
     """Each row's video and window, a video below the manifest's folder by its name there, as in its id."""
     folder = posixpath.dirname(manifest) + "/"
-    return rows.select(pl.col("uri").str.strip_prefix("file://").str.strip_prefix(folder), *TIMES)
+    video = pl.col("uri").str.strip_prefix("file://").str.strip_prefix(folder).str.replace(r"^(\./)+", "")
+    return rows.select(video, pl.col("start_s").fill_null(0), "end_s")
 
 
 def _csv_line(path: Path, index: int) -> int:

@@ -14,6 +14,7 @@ from collections.abc import Generator, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -37,6 +38,7 @@ MAX_MESSAGE = 500
 """Characters of a clip's message that are kept: a decoder may complain without end."""
 TAIL_BYTES = 64 << 10
 """What is read first to find a footer; larger footers cost a second request."""
+HEX_DIGITS = "0123456789abcdef"
 REMEDY = "move it out of the folder and run the command that wrote it again"
 
 
@@ -108,8 +110,13 @@ def parse_footer(object_uri: str, metadata: Mapping[bytes, bytes] | None) -> Uni
 
 def committed_units(dataset: str) -> set[str]:
     """The ids of the units that are done, from a listing alone."""
-    folder = uri.join(dataset, "data")
-    names = (info.uri.removeprefix(f"{folder}/") for info in uri.list_files(folder))
+    # A store lists a thousand names at a time, page by page; an id's first digits can be listed side by side.
+    prefixes = [""] if uri.is_local(dataset) else HEX_DIGITS
+    return set[str]().union(*uri.concurrently(partial(_committed, uri.join(dataset, "data")), prefixes))
+
+
+def _committed(folder: str, prefix: str) -> set[str]:
+    names = (info.uri.removeprefix(f"{folder}/") for info in uri.list_files(folder, prefix))
     return {name.removesuffix(".parquet") for name in names if name.endswith(".parquet") and "/" not in name}
 
 

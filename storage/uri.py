@@ -179,17 +179,18 @@ def replace(uri: str, data: bytes) -> None:
         temporary.replace(path)
 
 
-def list_files(uri: str) -> Iterator[FileInfo]:
+def list_files(uri: str, prefix: str = "") -> Iterator[FileInfo]:
     """Every file below `uri` in an unspecified order, the file itself if it is one; empty if absent.
 
-    Links to folders are not followed: they are listed as if they were files, without a size.
+    Links to folders are not followed: they are listed as if they were files, without a size. An object
+    store is asked only for names that begin with `prefix`; a disk is walked whole.
     """
     if is_local(uri):
         yield from _walk(uri)
         return
     with _reached(uri) as (store, path):
         try:
-            found: dict[str, dict[str, Any]] = store.find(path, detail=True)
+            found: dict[str, dict[str, Any]] = store.find(path, detail=True, prefix=prefix)
         except FileNotFoundError as error:  # a folder that is absent is an empty one, a bucket isn't
             raise StoreError(f"{uri} cannot be listed: {error}; name a bucket that is there") from error
     for name, info in found.items():

@@ -8,8 +8,10 @@ from pathlib import Path
 import boto3
 import pytest
 
+from schemas.clips import stable_id
 from schemas.errors import StoreError
 from storage import uri
+from storage.shards import committed_units
 from tests.fault_proxy import (
     Fault,
     FaultProxy,
@@ -59,6 +61,17 @@ def test_a_fault_that_passes_is_not_noticed(fault: Fault, proxy: FaultProxy, buc
     proxy.fail("list-type", [fault])
     assert [info.uri for info in uri.list_files(bucket)] == [name]
     assert len(proxy.seen) == 2
+
+
+def test_units_are_listed_whatever_their_ids_begin_with_and_nothing_else_is(proxy: FaultProxy, bucket: str):
+    ids = {f"{digit:x}{stable_id('unit', digit)}" for digit in range(16)}
+    for name in (*(f"{id_}.parquet" for id_ in ids), "foreign.txt", "0/below.parquet"):
+        uri.create(uri.join(bucket, "dataset", "data", name), b"x")
+    proxy.fail("list-type", [error(503, "SlowDown")] * 3)
+    assert committed_units(uri.join(bucket, "dataset")) == ids
+    assert committed_units(uri.join(bucket, "none yet")) == set()
+    with pytest.raises(StoreError, match="name a bucket that is there"):
+        committed_units("s3://no-such-bucket/dataset")
 
 
 @pytest.mark.parametrize("fault", TORN.values(), ids=TORN.keys())

@@ -32,6 +32,14 @@ def test_a_value_beyond_the_limits_is_in_the_outermost_bin():
     assert motion_limits(pl.Series([2.2] * 999 + [400.0])) == (0, 3)
 
 
+def test_what_is_no_number_is_not_counted():
+    counted = histogram(
+        pl.Series([1.0, float("nan"), 2.0]), motion_limits(pl.Series([1.0, float("nan"), 2.0]))
+    )
+    assert counted is not None
+    assert (counted.high, sum(counted.counts), counted.median) == (2, 2, 1.5)
+
+
 def test_given_triplets_have_no_histogram_of_scores():
     nothing = pl.Series([None, None], dtype=pl.Float64)
     assert histogram(nothing, score_limits(nothing)) is None

@@ -100,9 +100,14 @@ def test_a_row_that_cannot_be_meant_is_refused(tmp_path: Path, suffix: str, row:
     assert rule in refusal(write(tmp_path / f"m{suffix}", [*good, {**blank, **row}]))
 
 
-@pytest.mark.parametrize("prefix", ["{folder}/", "file://{folder}/", "file://"])
+@pytest.mark.parametrize("prefix", ["{folder}/", "file://{folder}/", "file://", "./", "{folder}/././"])
 def test_a_video_is_listed_once_however_it_is_spelled(tmp_path: Path, prefix: str):
     rows = [{"uri": "a.mp4"}, {"uri": prefix.format(folder=tmp_path) + "a.mp4"}]
+    assert "line 2: a video and window must be listed once" in refusal(write(tmp_path / "m.csv", rows))
+
+
+def test_a_window_from_0_is_one_from_the_beginning(tmp_path: Path):
+    rows = [{"uri": "a.mp4", "start_s": None, "end_s": 2}, {"uri": "a.mp4", "start_s": 0, "end_s": 2}]
     assert "line 2: a video and window must be listed once" in refusal(write(tmp_path / "m.csv", rows))
 
 
