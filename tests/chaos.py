@@ -95,7 +95,7 @@ def chaos(folder: Path, num: int, seed: int) -> Tally:
     busy_s = max(commits) - min(commits)
     while tally.kills.total() < num:
         name = f"disturbed-{tally.datasets}"
-        most = min(draw.randint(1, MOST_KILLS), num - tally.kills.total())
+        most = min(MOST_KILLS, num - tally.kills.total())
         for kind in _disturb(lambda name=name: start(name), most, busy_s, draw, folder / "log"):
             print(f"seed {seed}, dataset {tally.datasets}: killed {kind}", flush=True)
             tally.kills[kind] += 1
