@@ -19,6 +19,7 @@ from kinescribe.display import (
     counted,
     print_demo,
     print_imagined,
+    print_lines,
     print_models,
     print_result,
     print_scores,
@@ -176,12 +177,21 @@ def ingest(
 
 
 @app.command()
-def status(dataset: Dataset, as_json: Json = False) -> None:
+def status(
+    dataset: Dataset,
+    rejects: Annotated[
+        bool, typer.Option("--rejects", help="Instead, a JSON line for each rejected clip: video, code, why.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
     """Say how far a dataset is: clips kept, dropped, rejected and pending; what was planned beside it."""
     from storage import audit
     from storage.estimate import compare
 
-    print_status(audit.status(dataset), compare(dataset), as_json)
+    if rejects:
+        print_lines(audit.rejects(dataset))
+    else:
+        print_status(audit.status(dataset), compare(dataset), as_json)
 
 
 @app.command()

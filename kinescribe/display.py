@@ -10,7 +10,7 @@ import json
 import os
 import sys
 from collections import Counter
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -93,6 +93,12 @@ def print_result(result: DataclassInstance, as_json: bool) -> None:
             _print_rows(name, value)
         else:
             print(f"{name:<24}{_text(value):>12}")
+
+
+def print_lines(results: Iterable[DataclassInstance]) -> None:
+    """Print each dataclass as a JSON object on a line of its own."""
+    for result in results:
+        print(json.dumps(dataclasses.asdict(result)))
 
 
 def print_status(status: DatasetStatus, compared: Comparison | None, as_json: bool) -> None:

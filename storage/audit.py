@@ -44,6 +44,17 @@ class DatasetStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class RejectedClip:
+    """A clip that could not be labelled; the times are its window's in seconds, None where it has none."""
+
+    uri: str
+    start_s: float | None
+    end_s: float | None
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
 class CheckResult:
     """What an audit found; `problems` names the object or clip and what to do about it."""
 
@@ -85,6 +96,15 @@ def status_of(dataset: str, found: Iterable[tuple[int, UnitFooter]]) -> DatasetS
         triplets=triplets,
         reasons=dict(sorted(reasons.items())),
     )
+
+
+def rejects(dataset: str) -> Iterator[RejectedClip]:
+    """The clips that are rejected by now, in the plan's order."""
+    ends = {end.clip_id: end for end in outcomes(footers(dataset)) if end.status is Status.REJECTED}
+    for unit in read_plan(dataset):
+        for clip in unit.clips:
+            if end := ends.get(clip.clip_id):
+                yield RejectedClip(clip.uri, clip.start_s, clip.end_s, str(end.reason), end.message)
 
 
 def outcomes(found: Iterable[tuple[int, UnitFooter]]) -> Iterator[ClipOutcome]:

@@ -93,6 +93,13 @@ def test_status_as_json_is_one_object_with_the_promised_keys(
     }
 
 
+def test_each_rejected_clip_is_a_json_line(dataset: str, capsys: pytest.CaptureFixture[str]):
+    assert exit_code("status", dataset, "--rejects") == 0
+    assert [json.loads(line) for line in capsys.readouterr().out.splitlines()] == [
+        {"uri": "b.mp4", "start_s": None, "end_s": None, "code": "no_video", "message": "audio only"}
+    ]
+
+
 def test_status_for_people_names_every_reason(dataset: str, capsys: pytest.CaptureFixture[str]):
     assert exit_code("status", dataset) == 0
     shown = capsys.readouterr().out

@@ -14,7 +14,7 @@ from labeling.units import plan_units
 from schemas.clips import WorkUnit
 from schemas.errors import DatasetError
 from schemas.outcomes import DropReason, RejectCode
-from storage.audit import CheckResult, DatasetStatus, check, status
+from storage.audit import CheckResult, DatasetStatus, check, rejects, status
 from storage.run import bind, read_plan, write_plan
 from storage.shards import FOOTER_KEY, scan, unit_uri, write_unit
 from tests.tiny_dataset import Ending, build, commit, outcome, row, run_of, table
@@ -175,6 +175,7 @@ def test_the_last_try_of_a_clip_says_how_it_ended(tmp_path: Path):
     assert (found.kept, found.dropped, found.rejected, found.pending) == (4, 2, 1, 0)
     commit(dataset, second, endings)
     assert status(dataset).reasons == {"crashed": 1, "few_keyframes": 1, "static": 1}
+    assert [(one.uri, one.code) for one in rejects(dataset)] == [(clips[4].uri, "crashed")]
     (third,) = retried(dataset, {clips[4].clip_id: 1}, 2)
     commit(dataset, third, {clips[4].clip_id: 1})
     assert status(dataset) == DatasetStatus(
