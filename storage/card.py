@@ -1,21 +1,24 @@
 """The dataset card: the README.md that tells people, the Hub and `datasets` what a dataset folder holds.
 
-Derived from the folder and nothing else, so it may be written again at any time. Its front matter names
-`data/*.parquet` as the only data: without it, `datasets` would take the plan for rows.
+Derived from the folder, so it may be written again at any time; what people set in its front matter, as the
+licence, stays. That names `data/*.parquet` as the only data: `datasets` would take the plan for rows.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import yaml
 
 from schemas.dataset import FIELDS, triplet_schema
+from schemas.errors import DatasetError
 from storage import uri
 from storage.audit import DatasetStatus, status
 from storage.run import read_run
 
+DERIVED = ("configs", "dataset_info")
 TEXT = """\
 # {title}
 
@@ -45,14 +48,14 @@ settled both.
 
 def write_card(dataset: str) -> DatasetStatus:
     """Write README.md anew from what the folder holds now, and say how far it is."""
-    run, counts = read_run(dataset), status(dataset)
-    text = card(run, counts, title=dataset.rstrip("/").rpartition("/")[2])
-    uri.replace(uri.join(dataset, "README.md"), text.encode())
+    run, counts, name = read_run(dataset), status(dataset), uri.join(dataset, "README.md")
+    text = card(run, counts, title=dataset.rstrip("/").rpartition("/")[2], given=_given(name))
+    uri.replace(name, text.encode())
     return counts
 
 
-def card(run: dict[str, Any], counts: DatasetStatus, title: str) -> str:
-    """The text of the card, front matter first."""
+def card(run: dict[str, Any], counts: DatasetStatus, title: str, given: Mapping[str, Any] = {}) -> str:
+    """The text of the card, front matter first, of which `given` is what people set."""
     identity = run["identity"]
     height, width = identity["codec.grid"]
     made_with = {"codec": identity["codec.id"], "run": run["fingerprint"]}
@@ -71,8 +74,22 @@ def card(run: dict[str, Any], counts: DatasetStatus, title: str) -> str:
         width=width,
         made_with="\n".join(f"| {key} | {_cell(value)} |" for key, value in made_with.items()),
     )
-    header = yaml.safe_dump(_front_matter(identity["codec.id"], (height, width)), sort_keys=False)
+    front_matter = {**_front_matter(identity["codec.id"], (height, width)), **given}
+    header = yaml.safe_dump(front_matter, sort_keys=False, allow_unicode=True)
     return f"---\n{header}---\n\n{body}"
+
+
+def _given(name: str) -> dict[str, Any]:
+    """The front matter of the card that is there, but for what is derived."""
+    if not uri.exists(name):
+        return {}
+    _, _, rest = uri.read_bytes(name).decode(errors="replace").partition("---\n")
+    try:
+        found = yaml.safe_load(rest.partition("\n---")[0])
+    except yaml.YAMLError as error:
+        raise DatasetError(f"{name}: its front matter is no YAML; mend it or remove the file") from error
+    header: dict[str, Any] = found if isinstance(found, dict) else {}
+    return {key: value for key, value in header.items() if key not in DERIVED}
 
 
 def _front_matter(codec_id: str, grid: tuple[int, int]) -> dict[str, Any]:

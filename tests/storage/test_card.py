@@ -68,6 +68,24 @@ def test_a_card_can_be_written_again(tmp_path: Path):
     assert (tmp_path / "README.md").read_text() != first
 
 
+def test_what_people_set_in_its_header_stays_and_what_is_derived_is_written_anew(tmp_path: Path):
+    build(str(tmp_path), [2, 1], pending=1)
+    write_card(str(tmp_path))
+    name = tmp_path / "README.md"
+    features = yaml.safe_load(name.read_text().split("---")[1])["dataset_info"]["features"]
+    edited = name.read_text().replace("license: unknown", "license: cc-by-4.0\npretty_name: Küche")
+    name.write_text(edited.replace("dtype: image", "dtype: string"))
+    build(str(tmp_path), [2, 1])
+    write_card(str(tmp_path))
+    found = yaml.safe_load(name.read_text().split("---")[1])
+    assert (found["license"], found["pretty_name"]) == ("cc-by-4.0", "Küche")
+    assert found["dataset_info"]["features"] == features
+    assert "| 2 | 2 | 0 | 0 | 0 | 3 |" in name.read_text()
+    name.write_text("---\nlicense: [\n---\n")
+    with pytest.raises(DatasetError, match=r"README\.md: its front matter is no YAML"):
+        write_card(str(tmp_path))
+
+
 def test_a_value_cannot_break_the_cards_table(tmp_path: Path):
     bind(str(tmp_path), run_of([], prompt="a | b\n| c |"))
     write_plan(str(tmp_path), [])
