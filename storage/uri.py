@@ -182,8 +182,7 @@ def replace(uri: str, data: bytes) -> None:
 def list_files(uri: str, prefix: str = "") -> Iterator[FileInfo]:
     """Every file below `uri` in an unspecified order, the file itself if it is one; empty if absent.
 
-    Links to folders are not followed: they are listed as if they were files, without a size. An object
-    store is asked only for names that begin with `prefix`; a disk is walked whole.
+    Links to folders are files without a size. `prefix` narrows what an object store is asked for, no disk.
     """
     if is_local(uri):
         yield from _walk(uri)
