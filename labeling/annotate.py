@@ -6,6 +6,7 @@ Works on a unit whose clips are decoded already; knows nothing of decoders, of s
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -79,7 +80,7 @@ class Annotator:
                 described.append(_Described(pair, one))
         rows: list[dict[str, Any]] = []
         for (pair, description), contrast in zip(described, self._contrasts(described), strict=True):
-            failure = contrast if isinstance(contrast, Failure) else _not_finite(description, contrast)
+            failure = contrast if isinstance(contrast, Failure) else _unusable(description, contrast)
             if failure:
                 failures.setdefault(pair.extracted.clip.clip_id, failure)
             else:
@@ -124,7 +125,10 @@ class Annotator:
         }
 
 
-def _not_finite(description: Description, contrast: float | None) -> Failure | None:
+def _unusable(description: Description, contrast: float | None) -> Failure | None:
+    """Why nothing could be trained on the description; what a server answers is held to the same."""
+    if not re.search(r"\w", description.text):
+        return Failure(f"the action {description.text!r} has no words")
     for name, value in {"likelihood": description.logprob, "contrast": contrast}.items():
         if value is not None and not math.isfinite(value):
             return Failure(f"the {name} of the action {description.text!r} is {value}")

@@ -16,8 +16,11 @@ NUM_CODES = 16
 WORDS = ["<pad>", "<bos>", "<eos>", "<unk>", IMAGE, ACTION, "move", "the", "red", "ball", "left", "right"]
 
 
-def tiny_vlm(seed: int = 0) -> TokenVLM:
-    """32×32 images as 4×4 codes of 16, and one transformer layer."""
+def tiny_vlm(seed: int = 69) -> TokenVLM:
+    """32×32 images as 4×4 codes of 16, and one transformer layer.
+
+    By default one whose greedy actions have words, and are not the same for all pictures.
+    """
     torch.manual_seed(seed)
     codec = ImageCodec(_codec())
     tokenizer = _tokenizer()

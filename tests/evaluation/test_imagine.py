@@ -66,7 +66,8 @@ def test_samples_stay_the_same_when_more_are_drawn_and_one_alone_has_a_score(sou
     [one], [three] = (imagined(source, model, LEFT, num=num).steps for num in (1, 3))
     assert one.best == 0
     assert one.scores == pytest.approx(three.scores[:1])
-    assert pixels(one.samples[0]) == pixels(three.samples[0])
+    alone, among = (np.asarray(step.samples[0], np.int16) for step in (one, three))
+    np.testing.assert_allclose(alone, among, atol=1)  # how many are decoded at once moves a level by rounding
 
 
 def test_the_folder_holds_the_best_images_a_sheet_and_the_record(source: str, model: str, tmp_path: Path):

@@ -80,6 +80,14 @@ def annotate(model, clips, annotation=GREEDY, micro_batch=8):
     return Annotator(model, model.codec, annotation, micro_batch).annotate(unit(*clips), clips)
 
 
+class Wordless(FakeModel):
+    """Has nothing to say of the first pair."""
+
+    def describe(self, pairs, max_new_tokens, temperature, seeds):
+        first, *others = super().describe(pairs, max_new_tokens, temperature, seeds)
+        return [first._replace(text=" ."), *others]
+
+
 class LengthsNoted(FakeModel):
     """Sees codes, writes as many words as the source's codes say, and notes them where it contrasts."""
 
@@ -310,6 +318,13 @@ def test_an_image_that_cannot_be_encoded_rejects_its_clip_alone(model):
     _, outcomes = annotate(fake, clips)
     assert [outcome.status for outcome in outcomes] == [Status.KEPT, Status.REJECTED]
     assert fake.batches == [2]
+
+
+def test_an_action_without_words_rejects_the_clip(model):
+    table, outcomes = annotate(Wordless(model.codec), [extracted("a"), extracted("b")])
+    assert [outcome.reason for outcome in outcomes] == [RejectCode.MODEL_FAILED, None]
+    assert outcomes[0].message == "the action ' .' has no words"
+    assert set(table["clip_id"].to_pylist()) == {outcomes[1].clip_id}
 
 
 @pytest.mark.parametrize(
