@@ -36,7 +36,7 @@ import polars as pl
 import pyarrow.parquet as pq
 
 from cluster.label import Sessions, run_label
-from schemas.clips import Clip, ExtractedClip
+from schemas.clips import Clip, ExtractedClip, stable_id
 from schemas.config import LabelConfig, Resources
 from schemas.outcomes import ClipOutcome, DropReason, Receipt, Status
 from storage.run import planned_units
@@ -159,7 +159,7 @@ def serve(port: str, *sizes: str) -> dict[str, float]:
     for size in map(int, sizes):
         store.create_bucket(BUCKET.format(size), "us-east-1")
         for unit in range(size):
-            store.put_object(BUCKET.format(size), f"dataset/data/{unit:032x}.parquet", b"")
+            store.put_object(BUCKET.format(size), f"dataset/data/{stable_id(unit)}.parquet", b"")
     ThreadedMotoServer("127.0.0.1", int(port), verbose=False).start()
     while True:
         time.sleep(3600)
