@@ -1,5 +1,6 @@
 """Fixtures that several rooms need: an S3 that is a process of its own, and one Ray for all tests."""
 
+import os
 import shutil
 import socket
 import subprocess
@@ -19,6 +20,22 @@ from tests.fault_proxy import FaultProxy, fault_proxy
 # A busy machine takes a second where an idle one takes a millisecond; pytest-timeout catches what hangs.
 settings.register_profile("kinescribe", deadline=None)
 settings.load_profile("kinescribe")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What may take longest comes first, or one of two processes would be left with it at the end."""
+
+    def timeout_s(item: pytest.Item) -> float:
+        marker = item.get_closest_marker("timeout")
+        return marker.args[0] if marker else 0.0
+
+    items.sort(key=timeout_s, reverse=True)
+
+
+def pytest_runtest_setup() -> None:
+    """A CI whose machine is slow ends in time, and says which tests it had no time for."""
+    if time.time() > float(os.environ.get("BEGIN_NO_TEST_AFTER", "inf")):
+        pytest.skip("no time is left for it")
 
 
 @pytest.fixture(scope="session")
