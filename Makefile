@@ -1,7 +1,7 @@
 # Everything that a person or a CI runs. `make demo` and `make test` set the project up by themselves.
 PYTHON ?= python3
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
-PIP := .venv/bin/python -m pip install -qq --disable-pip-version-check --no-compile --constraint constraints.txt
+PIP := .venv/bin/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt
 
 .PHONY: setup demo test test-slow test-long chaos check fuzz bench science embedded clean
 # Two at a time on two cores, each with one of torch's threads, or they would wait for each other.

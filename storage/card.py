@@ -1,7 +1,7 @@
 """The dataset card: the README.md that tells people, the Hub and `datasets` what a dataset folder holds.
 
 Derived from the folder, so it may be written again at any time; what people set in its front matter, as the
-licence, stays. That names `data/*.parquet` as the only data: `datasets` would take the plan for rows.
+licence, stays. That names `data/*.parquet` as the only data, or `datasets` would take the plan for rows.
 """
 
 from __future__ import annotations
