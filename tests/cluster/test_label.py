@@ -17,7 +17,7 @@ from schemas.errors import ConfigError, InputError, ModelError
 from schemas.outcomes import DropReason, Receipt, RejectCode, Status
 from storage.audit import check
 from storage.shards import committed_units, read_footer, scan, unit_uri
-from tests.drivers import FULL_STORE, NODES, TOKEN
+from tests.drivers import FULL_STORE, NODES, SLOW_MODEL, TOKEN
 from tests.fake_clips import FakeExtractor, MendedExtractor, StillbornExtractor
 from tests.fault_proxy import error, lose_reply, reset, reset_in_body, truncate_body
 from tests.videos import HEIGHT, WIDTH, pan, still, write_video
@@ -202,7 +202,7 @@ def test_a_run_whose_driver_was_killed_gives_the_rows_of_one_that_was_not(
     undisturbed, start_driver, end_driver
 ):
     source, config, expected = undisturbed
-    driver, out, log = start_driver(source, config.dynamics)
+    driver, out, log = start_driver(source, config.dynamics, program=SLOW_MODEL)
     wait_for_units(driver, out, log, 2)
     end_driver(driver, signal.SIGKILL)
 
@@ -220,7 +220,7 @@ def test_a_run_whose_driver_was_killed_gives_the_rows_of_one_that_was_not(
 @pytest.mark.slow
 def test_ctrl_c_stops_cleanly_and_says_how_to_resume(undisturbed, start_driver, end_driver):
     source, config, expected = undisturbed
-    driver, out, log = start_driver(source, config.dynamics)
+    driver, out, log = start_driver(source, config.dynamics, program=SLOW_MODEL)
     wait_for_units(driver, out, log, 1)
     end_driver(driver, signal.SIGINT)
     assert driver.returncode != 0
@@ -234,7 +234,8 @@ def test_ctrl_c_stops_cleanly_and_says_how_to_resume(undisturbed, start_driver, 
 def test_a_driver_that_dies_leaves_its_cluster_to_the_next(undisturbed, start_driver, end_driver):
     source, config, expected = undisturbed
     address = ray.get_runtime_context().gcs_address
-    driver, out, log = start_driver(source, config.dynamics, RAY_ADDRESS=address, RAY_AUTH_MODE="token")
+    cluster = {"RAY_ADDRESS": address, "RAY_AUTH_MODE": "token"}
+    driver, out, log = start_driver(source, config.dynamics, program=SLOW_MODEL, **cluster)
     wait_for_units(driver, out, log, 1)
     driver.kill()
     driver.wait()
