@@ -149,25 +149,20 @@ def service(num_clips: str) -> dict[str, float]:
 
 
 def serve(port: str, *sizes: str) -> dict[str, float]:
-    """An S3 server with a dataset of each size in a bucket of its own; it says nothing of each request.
-
-    Each connection has a process, as S3 has more machines than one.
-    """
+    """An S3 server with a dataset of each size in a bucket of its own; it says nothing of each request."""
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     from moto.core.models import DEFAULT_ACCOUNT_ID
     from moto.s3.models import s3_backends
-    from moto.server import DomainDispatcherApplication, create_backend_app
-    from werkzeug.serving import make_server
+    from moto.server import ThreadedMotoServer
 
     store = s3_backends[DEFAULT_ACCOUNT_ID]["aws"]
     for size in map(int, sizes):
         store.create_bucket(BUCKET.format(size), "us-east-1")
         for unit in range(size):
             store.put_object(BUCKET.format(size), f"dataset/data/{stable_id(unit)}.parquet", b"")
-    make_server(
-        "127.0.0.1", int(port), DomainDispatcherApplication(create_backend_app), processes=16
-    ).serve_forever()
-    raise AssertionError("it serves until it is killed")
+    ThreadedMotoServer("127.0.0.1", int(port), verbose=False).start()
+    while True:
+        time.sleep(3600)
 
 
 SIDES: dict[str, Callable[..., dict[str, float]]] = {
