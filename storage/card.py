@@ -48,13 +48,13 @@ settled both.
 
 def write_card(dataset: str) -> DatasetStatus:
     """Write README.md anew from what the folder holds now, and say how far it is."""
-    run, counts, name = read_run(dataset), status(dataset), uri.join(dataset, "README.md")
-    text = card(run, counts, title=dataset.rstrip("/").rpartition("/")[2], given=_given(name))
-    uri.replace(name, text.encode())
+    run, counts = read_run(dataset), status(dataset)
+    text = card(run, counts, given_header(dataset), title=dataset.rstrip("/").rpartition("/")[2])
+    uri.replace(uri.join(dataset, "README.md"), text.encode())
     return counts
 
 
-def card(run: dict[str, Any], counts: DatasetStatus, title: str, given: Mapping[str, Any] = {}) -> str:
+def card(run: dict[str, Any], counts: DatasetStatus, given: Mapping[str, Any], title: str) -> str:
     """The text of the card, front matter first, of which `given` is what people set."""
     identity = run["identity"]
     height, width = identity["codec.grid"]
@@ -79,13 +79,14 @@ def card(run: dict[str, Any], counts: DatasetStatus, title: str, given: Mapping[
     return f"---\n{header}---\n\n{body}"
 
 
-def _given(name: str) -> dict[str, Any]:
-    """The front matter of the card that is there, but for what is derived."""
-    if not uri.exists(name):
-        return {}
-    _, _, rest = uri.read_bytes(name).decode(errors="replace").partition("---\n")
+def given_header(dataset: str) -> dict[str, Any]:
+    """The front matter of the card that a dataset has, but for what is derived; empty where it has none."""
+    name = uri.join(dataset, "README.md")
     try:
+        _, _, rest = uri.read_bytes(name).decode(errors="replace").partition("---\n")
         found = yaml.safe_load(rest.partition("\n---")[0])
+    except FileNotFoundError:
+        return {}
     except yaml.YAMLError as error:
         raise DatasetError(f"{name}: its front matter is no YAML; mend it or remove the file") from error
     header: dict[str, Any] = found if isinstance(found, dict) else {}

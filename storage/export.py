@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from schemas.errors import DatasetError
 from storage import uri
 from storage.audit import DatasetStatus, status
-from storage.card import card
+from storage.card import card, given_header
 from storage.run import read_run
 from storage.selection import chosen_units, read_selection, require_chosen
 from storage.shards import readable, scan
@@ -68,7 +68,8 @@ def export_hub(
     chosen = DatasetStatus(len(clips), len(clips), 0, 0, 0, num_triplets, {})
     counts = status(dataset) if select is None else chosen
     title = out.rstrip("/").rpartition("/")[2]
-    _publish("README.md", out, card(read_run(dataset), counts, title).encode())
+    text = card(read_run(dataset), counts, given_header(dataset), title)
+    _publish("README.md", out, text.encode())
 
 
 def _tables(dataset: str, select: str | None, progress: Progress) -> Iterator[pa.Table]:

@@ -1,4 +1,4 @@
-"""Fixtures that several rooms need: an S3 that is a process of its own, and one Ray for all tests."""
+"""What several rooms need: an S3 that is a process of its own, one Ray for all tests, and their order."""
 
 import os
 import shutil

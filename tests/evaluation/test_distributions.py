@@ -33,9 +33,8 @@ def test_a_value_beyond_the_limits_is_in_the_outermost_bin():
 
 
 def test_what_is_no_number_is_not_counted():
-    counted = histogram(
-        pl.Series([1.0, float("nan"), 2.0]), motion_limits(pl.Series([1.0, float("nan"), 2.0]))
-    )
+    motion = pl.Series([1.0, float("nan"), 2.0])
+    counted = histogram(motion, motion_limits(motion))
     assert counted is not None
     assert (counted.high, sum(counted.counts), counted.median) == (2, 2, 1.5)
 

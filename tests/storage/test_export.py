@@ -13,6 +13,7 @@ from PIL import Image
 from labeling.units import plan_units
 from schemas.errors import DatasetError
 from schemas.outcomes import RejectCode
+from storage.card import write_card
 from storage.export import export_hub, export_webdataset
 from storage.run import bind, read_run, write_plan
 from storage.selection import SELECTION_SCHEMA, Selection, write_selection
@@ -100,6 +101,15 @@ def test_datasets_streams_the_hub_folder_with_its_images(dataset: Path, tmp_path
         "data/train-00000.parquet",
     ]
     assert "| 4 | 3 | 0 | 1 | 0 | 6 |" in (tmp_path / "hub/README.md").read_text()
+
+
+def test_the_licence_of_the_datasets_card_goes_along(tmp_path: Path):
+    build(str(tmp_path / "ds"), [2, 1])
+    write_card(str(tmp_path / "ds"))
+    card = tmp_path / "ds" / "README.md"
+    card.write_text(card.read_text().replace("license: unknown", "license: cc0-1.0"))
+    export_hub(str(tmp_path / "ds"), str(tmp_path / "hub"), None, silent)
+    assert "license: cc0-1.0\n" in (tmp_path / "hub" / "README.md").read_text()
 
 
 def test_shards_hold_every_row_once_whatever_their_size(dataset: Path, tmp_path: Path):
