@@ -5,7 +5,8 @@ others use the machine too), and the peak of its resident memory.
 
 - `plan` lists a manifest and binds a new dataset to it: all that a run does before its first unit.
 - `resume` is the same where 90 % of the units are committed.
-- `list` asks an S3 server, also a process, which units are committed.
+- `list` asks an S3 server, also a process, which units are committed. The server is moto, a mock that reads
+  a whole bucket for each page of a thousand; `--s3` names a folder on another server, which is filled first.
 - `schedule` has so many clips pending in Ray, of which some units go through sessions that do nothing: what
   is left is what Ray and the driver take for a unit, and what they hold for those that wait.
 
@@ -39,6 +40,7 @@ from cluster.label import Sessions, run_label
 from schemas.clips import Clip, ExtractedClip, stable_id
 from schemas.config import LabelConfig, Resources
 from schemas.outcomes import ClipOutcome, DropReason, Receipt, Status
+from storage import uri
 from storage.run import planned_units
 from storage.shards import committed_units, unit_uri
 
@@ -227,7 +229,18 @@ def scheduling(folder: Path, sizes: Sequence[int], num_units: int) -> list[dict[
     return found
 
 
-def listing(sizes: Sequence[int]) -> list[dict[str, float]]:
+def fill(dataset: str, num_units: int) -> str:
+    """The dataset, with so many objects without content."""
+    units = {stable_id(unit) for unit in range(num_units)} - committed_units(dataset)
+    for _ in uri.concurrently(lambda unit: uri.create(unit_uri(dataset, unit), b""), units):
+        pass
+    return dataset
+
+
+def listing(sizes: Sequence[int], folder: str | None) -> list[dict[str, float]]:
+    if folder:
+        datasets = [fill(uri.join(folder, str(size)), size) for size in sizes]
+        return [measure("list_units", dataset) for dataset in datasets]
     with s3_server(sizes):
         return [measure("list_units", f"s3://{BUCKET.format(size)}/dataset") for size in sizes]
 
@@ -303,6 +316,7 @@ def main() -> None:
     parser.add_argument("--plan", nargs="+", type=int, default=[10**5, 3 * 10**5, 10**6, 10**7], help="clips")
     parser.add_argument("--resume", type=int, default=10**6, help="the most clips to resume")
     parser.add_argument("--list", nargs="+", type=int, default=[10**4, 3 * 10**4, 10**5], help="units on S3")
+    parser.add_argument("--s3", help="a folder for them on a server of yours, as s3://BUCKET/FOLDER")
     parser.add_argument("--schedule", nargs="+", type=int, default=[10**4, 10**5, 10**6], help="clips in Ray")
     parser.add_argument("--units", type=int, default=300, help="units that go through Ray")
     parser.add_argument("--service", type=int, default=64, help="simulated clips of the real run")
@@ -313,7 +327,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="kinescribe-") as folder:
         figures |= planning(Path(folder), options.plan, options.resume)
         figures["schedule"] = scheduling(Path(folder), options.schedule, options.units)
-    figures["list"] = listing(options.list)
+    figures["list"] = listing(options.list, options.s3)
     figures["growth"] = {name: growth(figures[name], "clips", "cpu_s") for name in ("plan", "resume")} | {
         "list": growth(figures["list"], "units", "cpu_s"),
         "schedule": growth(figures["schedule"], "clips", "driver_ms_per_unit"),

@@ -30,12 +30,6 @@ SCHEMES = ("file", "s3", "gs", "az", "abfs", "hf", "memory")
 """The stores that may be read; chained (`a::b`), shell and web URLs are not among them."""
 CONDITIONAL = ("s3", "gs", "az", "abfs", "memory")
 """The object stores that refuse to write a second object of the same name, if asked to."""
-S3_OPTIONS = {
-    "connect_timeout": 10,
-    "read_timeout": 30,
-    # Half a minute of growing waits, which is what most outages and throttling take.
-    "retries": {"mode": "standard", "total_max_attempts": 8},
-}
 NO_CREDENTIALS = "must hold no password and no signature; give them by the store's environment variables"
 CREDENTIALS = (
     r"(?i)://[^/@]*:[^/@]*@|https?://[^/]*@|://.*[?&][^=&]*(sig|token|key|secret|password|credential)[^=&]*="
@@ -244,8 +238,7 @@ def _store(uri: str) -> tuple[Any, str]:
     if holds_credentials(uri):
         raise UserError(f"{redact(uri)} {NO_CREDENTIALS}")
     try:
-        # Other machines write to the same folders, so a listing is never reused.
-        return fsspec.url_to_fs(uri, use_listings_cache=False, **_options(uri))
+        return _opened(uri)
     except ImportError as error:
         raise UserError(f"{uri} needs a package that is not installed: {error}") from error
     except _address_errors(uri) as error:
@@ -256,19 +249,15 @@ def _no_address(uri: str, error: Exception) -> InputError:
     return InputError(f"{redact(uri)} is no address in a store: {redact(str(error))}; mend it")
 
 
-def _options(uri: str) -> dict[str, Any]:
+def _opened(uri: str) -> tuple[Any, str]:
+    # Other machines write to the same folders, so a listing is never reused.
     if scheme(uri) != "s3":
-        return {}
-    from s3fs.core import set_custom_error_handler
+        return fsspec.url_to_fs(uri, use_listings_cache=False)
+    from storage import s3
 
-    set_custom_error_handler(_is_conflict)
-    return {"config_kwargs": S3_OPTIONS}
-
-
-def _is_conflict(error: Exception) -> bool:
-    """Whether S3 asks for another try, as a rival was writing the same object at this moment."""
-    response: dict[str, Any] = getattr(error, "response", None) or {}
-    return response.get("Error", {}).get("Code") == "ConditionalRequestConflict"
+    store, path = fsspec.url_to_fs(uri, use_listings_cache=False, **s3.options())
+    s3.set_up(store)
+    return store, path
 
 
 @contextlib.contextmanager
@@ -299,9 +288,9 @@ def _address_errors(uri: str) -> tuple[type[Exception], ...]:
         return ()
     if scheme(uri) != "s3":
         return ValueError, RuntimeError
-    from botocore.exceptions import ParamValidationError
+    from storage import s3
 
-    return ValueError, ParamValidationError
+    return s3.ADDRESS_ERRORS
 
 
 def _client_errors(uri: str) -> tuple[type[Exception], ...]:
@@ -310,10 +299,9 @@ def _client_errors(uri: str) -> tuple[type[Exception], ...]:
         return ()
     if scheme(uri) != "s3":
         return (OSError,)
-    from aiohttp import ClientError
-    from botocore.exceptions import BotoCoreError
+    from storage import s3
 
-    return OSError, BotoCoreError, ClientError
+    return s3.CLIENT_ERRORS
 
 
 @contextlib.contextmanager
