@@ -10,11 +10,11 @@ from schemas.outcomes import ClipOutcome
 
 def stable_id(*parts: object) -> str:
     """128-bit hexadecimal hash of the parts, the same on every machine and in every version."""
-    digest = hashlib.blake2b(digest_size=16)
+    data = b""
     for part in parts:
-        text = "" if part is None else repr(part) if isinstance(part, float) else str(part)
-        digest.update(len(text.encode()).to_bytes(8, "little") + text.encode())
-    return digest.hexdigest()
+        text = b"" if part is None else str(part).encode()
+        data += len(text).to_bytes(8, "little") + text
+    return hashlib.blake2b(data, digest_size=16).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
