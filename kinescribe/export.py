@@ -31,6 +31,7 @@ def webdataset(dataset: Dataset, out: Out, select: Select = None) -> None:
     with counted("units") as progress:
         export_webdataset(dataset, out, select, progress)
     print(out)
+    _warn_of_pending(dataset, out)
 
 
 @export.command("hub")
@@ -41,4 +42,17 @@ def hub(dataset: Dataset, out: Out, select: Select = None) -> None:
     with counted("units") as progress:
         export_hub(dataset, out, select, progress)
     print(out)
+    _warn_of_pending(dataset, out)
     print(f"push it: hf upload NAME {shlex.quote(out)} --repo-type dataset", file=sys.stderr)
+
+
+def _warn_of_pending(dataset: str, out: str) -> None:
+    from storage.audit import status
+
+    counts = status(dataset)
+    if counts.pending:
+        print(
+            f"{counts.pending} of {counts.clips} clips are pending, and not in {out}; "
+            "run the command that writes the dataset to its end, then export it anew",
+            file=sys.stderr,
+        )

@@ -37,7 +37,7 @@ def export_webdataset(
 ) -> None:
     """Write tars `000000.tar`, …, each triplet as ID.source.jpg, ID.target.jpg and ID.json (or `.png`).
 
-    Raises DatasetError, also where `out` holds files already.
+    Raises DatasetError, also where `out` holds files already or there is no triplet.
     """
     _require_empty(out)
     codec = json.loads(scan(dataset).schema.metadata[b"kinescribe.codec"])
@@ -52,7 +52,7 @@ def export_hub(
 ) -> None:
     """Write `data/train-00000.parquet`, … and the dataset card, which is all that the Hub needs.
 
-    Raises DatasetError, also where `out` holds files already.
+    Raises DatasetError, also where `out` holds files already or there is no triplet.
     """
     _require_empty(out)
     clips: set[str] = set()
@@ -85,8 +85,11 @@ def _tables(dataset: str, select: str | None, progress: Progress) -> Iterator[pa
         if len(table):
             yield table
         progress(done, len(rows.files))
+    exported = pa.chunked_array(chunks, pa.string())
     if chosen is not None:
-        require_chosen(dataset, chosen, pa.chunked_array(chunks, pa.string()))
+        require_chosen(dataset, chosen, exported)
+    if not len(exported):
+        raise DatasetError(f"{dataset} has no triplets so far; `kinescribe status` says how its clips ended")
 
 
 def _chosen(dataset: str, select: str) -> pa.Table:
@@ -143,8 +146,11 @@ def _tar(samples: Iterable[Mapping[str, bytes]]) -> bytes:
 
 
 def _require_empty(out: str) -> None:
-    if any(uri.list_files(out)):
-        raise DatasetError(f"{out} holds files already; name an empty folder, or remove what is there")
+    if found := next(iter(uri.list_files(out)), None):
+        raise DatasetError(
+            f"{out} holds {found.uri.rpartition('/')[2]} already, maybe of an export that was cut off; "
+            "name an empty folder, or remove what is there"
+        )
 
 
 def _publish(name: str, out: str, data: bytes) -> None:

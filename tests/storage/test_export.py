@@ -141,6 +141,14 @@ def test_a_selection_of_another_dataset_and_a_folder_in_use_are_refused(dataset:
 
 
 @pytest.mark.parametrize("export", [export_webdataset, export_hub])
+def test_a_dataset_without_triplets_is_refused_and_nothing_written(tmp_path: Path, export):
+    build(str(tmp_path / "dataset"), [RejectCode.UNREADABLE])
+    with pytest.raises(DatasetError, match="has no triplets so far"):
+        export(str(tmp_path / "dataset"), str(tmp_path / "out"), None, silent)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("export", [export_webdataset, export_hub])
 def test_a_bit_that_flipped_is_not_exported(dataset: Path, tmp_path: Path, export):
     flip_a_bit(str(dataset))
     with pytest.raises(DatasetError, match=r"CRC checksum .*`check` says what is damaged"):
