@@ -37,7 +37,14 @@ class Machine(Config):
 class Machines(Config):
     """The file of `kinescribe plan --machines`."""
 
-    machines: Annotated[tuple[Machine, ...], Field(min_length=1)]
+    machines: tuple[Machine, ...]
+
+    @model_validator(mode="after")
+    def _there_are_some(self) -> Self:
+        # As a bound of the field it would count the entries that are right, and complain of a wrong one twice.
+        if not self.machines:
+            raise ValueError("machines: give at least 1 machine, got an empty list")
+        return self
 
 
 @dataclass(frozen=True, slots=True)

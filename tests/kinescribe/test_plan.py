@@ -75,7 +75,7 @@ def test_the_examples_of_machines_can_be_read():
 @pytest.mark.parametrize(
     ("text", "names"),
     [
-        ("machines: []", ["machines", "at least 1"]),
+        ("machines: []", ["machines: give at least 1 machine, got an empty list"]),
         ("machines: [{name: a, cpus: 2}]", ["machines.0.price_per_hour: Field required", "machines.0.gpus"]),
         ("machines: [{name: a, cpus: 0}]", ["machines.0.cpus", "greater than 0, got 0"]),
         (EXAMPLES.read_text().replace("interruptions_per_hour", "# "), ["interruptions_per_hour, or none"]),
@@ -91,6 +91,21 @@ def test_a_wrong_file_of_machines_is_refused_before_anything_starts(
     complaint = capsys.readouterr().err
     for name in ["--machines", "configs/machines.yaml", *names]:
         assert name in complaint
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("price_per_hour", "-1"), ("price_per_hour", ".nan"), ("price_per_hour", "$3.00"), ("cpus", "0")],
+)
+def test_of_a_wrong_machine_only_what_is_wrong_is_said(
+    field: str, value: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    values = {"name": "a", "cpus": "2", "gpus": "0", "memory_gib": "8", "boot_minutes": "1"}
+    entry = ", ".join(f"{key}: {one}" for key, one in (values | {"price_per_hour": "1", field: value}).items())
+    (tmp_path / "machines.yaml").write_text(f"machines: [{{{entry}}}]")
+    assert exit_code("nowhere", "--machines", str(tmp_path / "machines.yaml")) == 2
+    (complaint,) = capsys.readouterr().err.splitlines()
+    assert f"machines.0.{field}: " in complaint
 
 
 @pytest.mark.parametrize(
