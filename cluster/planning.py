@@ -129,12 +129,12 @@ def plan_run(
     found: list[Offer] = []
     left_out: dict[str, str] = {}
     for machine in machines:
-        for spot in (False, True) if machine.spot_price_per_hour is not None else (False,):
+        for spot, name in machine.offered_as.items():
             one = _offer(estimate, machine, spot, deadline_h)
             if isinstance(one, Offer):
                 found.append(one)
             else:
-                left_out[f"{machine.name}, spot" if spot else machine.name] = one
+                left_out[name] = one
     return Plan(estimate, (estimate.startup_s + working_s) / 3600, bottleneck, tuple(found), left_out)
 
 

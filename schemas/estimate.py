@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from schemas.config import Config, Positive
 
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
+def _not_blank(name: str) -> str:
+    if not name.strip():
+        raise ValueError("a machine's name has at least one letter; give it one")
+    return name.strip()
+
+
 class Machine(Config):
     """A kind of machine that can be rented, at the prices that the user found for it."""
 
-    name: str
+    name: Annotated[str, AfterValidator(_not_blank)]
     cpus: Positive
     gpus: Annotated[int, Field(ge=0)]
     memory_gib: Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -26,6 +33,11 @@ class Machine(Config):
     spot_price_per_hour: NotNegative | None = None
     interruptions_per_hour: NotNegative | None = None
     """How often a spot machine is taken away, per hour that it runs."""
+
+    @property
+    def offered_as(self) -> dict[bool, str]:
+        """What it is called in a plan, by whether it is a spot machine."""
+        return {False: self.name} | ({} if self.spot_price_per_hour is None else {True: f"{self.name}, spot"})
 
     @model_validator(mode="after")
     def _spot_is_whole(self) -> Self:
@@ -44,6 +56,15 @@ class Machines(Config):
         # As a bound of the field it would count the entries that are right, and complain of a wrong one twice.
         if not self.machines:
             raise ValueError("machines: give at least 1 machine, got an empty list")
+        return self
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> Self:
+        names = Counter(name for machine in self.machines for name in machine.offered_as.values())
+        if twice := [name for name, num in names.items() if num > 1]:
+            raise ValueError(
+                f"machines: each needs a name of its own, got {', '.join(map(repr, twice))} more than once"
+            )
         return self
 
 

@@ -101,7 +101,9 @@ def test_of_a_wrong_machine_only_what_is_wrong_is_said(
     field: str, value: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     values = {"name": "a", "cpus": "2", "gpus": "0", "memory_gib": "8", "boot_minutes": "1"}
-    entry = ", ".join(f"{key}: {one}" for key, one in (values | {"price_per_hour": "1", field: value}).items())
+    entry = ", ".join(
+        f"{key}: {one}" for key, one in (values | {"price_per_hour": "1", field: value}).items()
+    )
     (tmp_path / "machines.yaml").write_text(f"machines: [{{{entry}}}]")
     assert exit_code("nowhere", "--machines", str(tmp_path / "machines.yaml")) == 2
     (complaint,) = capsys.readouterr().err.splitlines()
