@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cluster.resources import ClusterResources, plan_pools
+from cluster.resources import ClusterResources, lacking, plan_pools
 from schemas.clips import Clip
 from schemas.config import Resources
 from schemas.estimate import Estimate, Interval, Machine, Offer, Plan
@@ -130,7 +130,7 @@ def plan_run(
     left_out: dict[str, str] = {}
     for machine in machines:
         for spot, name in machine.offered_as.items():
-            one = _offer(estimate, machine, spot, deadline_h)
+            one = _offer(estimate, here, machine, spot, deadline_h)
             if isinstance(one, Offer):
                 found.append(one)
             else:
@@ -138,10 +138,14 @@ def plan_run(
     return Plan(estimate, (estimate.startup_s + working_s) / 3600, bottleneck, tuple(found), left_out)
 
 
-def _offer(estimate: Estimate, machine: Machine, spot: bool, deadline_h: float | None) -> Offer | str:
+def _offer(
+    estimate: Estimate, here: ClusterResources, machine: Machine, spot: bool, deadline_h: float | None
+) -> Offer | str:
     """An offer, or why there is none."""
     if estimate.gpu != bool(machine.gpus):
         return f"the sample was labelled {'on' if estimate.gpu else 'without'} a GPU; plan on such a machine"
+    if lack := lacking(resources_of(estimate, machine, 1), estimate.model_bytes, here):
+        return lack
     rate = machine.interruptions_per_hour or 0.0 if spot else 0.0
     if rate * lost_hours(estimate, machine) >= 1:
         return "it is interrupted more often than it finishes a unit"

@@ -16,7 +16,7 @@ NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 def _not_blank(name: str) -> str:
     if not name.strip():
-        raise ValueError("a machine's name has at least one letter; give it one")
+        raise ValueError("a machine's name must not be blank; give it one")
     return name.strip()
 
 
@@ -53,7 +53,7 @@ class Machines(Config):
 
     @model_validator(mode="after")
     def _there_are_some(self) -> Self:
-        # As a bound of the field it would count the entries that are right, and complain of a wrong one twice.
+        # A bound of the field would count only the entries that are right, and complain of a wrong one twice.
         if not self.machines:
             raise ValueError("machines: give at least 1 machine, got an empty list")
         return self

@@ -153,3 +153,30 @@ def test_what_was_not_measured_is_not_offered():
     assert left_out["small"] == "the sample was labelled without a GPU; plan on such a machine"
     _, left_out = offers(estimate=replace(ESTIMATE, gpu=True))
     assert left_out["small"] == "the sample was labelled on a GPU; plan on such a machine"
+
+
+def test_a_machine_whose_memory_does_not_hold_the_model_is_not_offered():
+    small = MACHINE.model_copy(update={"memory_gib": 4.0})
+    found, left_out = offers(small, estimate=replace(ESTIMATE, model_bytes=14 * GIB))
+    assert found == {}
+    why = "labelling needs 16.0 GiB of memory, and it has 4.0 GiB"
+    assert left_out == {"small": why, "small, spot": why}
+    assert offers(small)[0]
+    assert offers(MACHINE.model_copy(update={"memory_gib": 1e-9}))[0] == {}
+
+
+def test_a_machine_whose_cards_do_not_hold_the_model_is_not_offered():
+    estimate = replace(ESTIMATE, gpu=True, card_bytes=80 * GIB, model_bytes=140 * GIB)
+    one, three = (MACHINE.model_copy(update={"cpus": 16, "gpus": num}) for num in (1, 3))
+    found, left_out = offers(one, estimate=estimate)
+    assert found == {}
+    assert left_out["small"] == "the model needs 177.0 GiB of GPU memory, and it has 80.0 GiB"
+    assert offers(three, estimate=estimate)[0].keys() == {False, True}
+
+
+def test_a_machine_no_smaller_than_the_one_that_labelled_the_sample_holds_the_model():
+    """Ray names only some cards, and the size of the others is a guess."""
+    estimate = replace(ESTIMATE, gpu=True, model_bytes=14 * GIB)
+    machine = MACHINE.model_copy(update={"gpus": 1, "memory_gib": 1.5})
+    here = ClusterResources(4, 1, 3 * GIB // 2, machine_gpus=1)
+    assert len(plan_run(estimate, here, [machine], None).offers) == 2

@@ -30,7 +30,5 @@ def test_no_machine_is_called_as_another_ones_spot_machine():
 
 @pytest.mark.parametrize("name", ["''", "'  '"])
 def test_a_machine_without_a_name_is_refused(name: str):
-    assert "machines.0.name: a machine's name has at least one letter; give it one" in refusal(
-        entry(name=name)
-    )
+    assert "machines.0.name: a machine's name must not be blank; give it one" in refusal(entry(name=name))
     assert refusal(entry(name=name)).endswith(f"got {name}")
