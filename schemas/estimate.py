@@ -7,11 +7,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from schemas.config import Config, Positive
+from schemas.config import Config
 
-NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+def _no_boolean(value: object) -> object:
+    if isinstance(value, bool):
+        raise ValueError("Input should be a number")  # as pydantic puts it; to Python, a boolean is one
+    return value
+
+
+Whole = Annotated[int, BeforeValidator(_no_boolean)]
+Number = Annotated[float, BeforeValidator(_no_boolean)]
+Price = Annotated[Number, Field(ge=0, le=1e6)]
+"""The bounds of a machine's values lie far above what there is: they keep slips out, and sums finite."""
 
 
 def _not_blank(name: str) -> str:
@@ -24,14 +34,14 @@ class Machine(Config):
     """A kind of machine that can be rented, at the prices that the user found for it."""
 
     name: Annotated[str, AfterValidator(_not_blank)]
-    cpus: Positive
-    gpus: Annotated[int, Field(ge=0)]
-    memory_gib: Annotated[float, Field(gt=0, allow_inf_nan=False)]
-    boot_minutes: NotNegative
+    cpus: Annotated[Whole, Field(gt=0, le=100_000)]
+    gpus: Annotated[Whole, Field(ge=0, le=1000)]
+    memory_gib: Annotated[Number, Field(gt=0, le=1e6)]
+    boot_minutes: Annotated[Number, Field(ge=0, le=1e4)]
     """From the request until Ray runs on it."""
-    price_per_hour: NotNegative
-    spot_price_per_hour: NotNegative | None = None
-    interruptions_per_hour: NotNegative | None = None
+    price_per_hour: Price
+    spot_price_per_hour: Price | None = None
+    interruptions_per_hour: Annotated[Number, Field(ge=0, le=1e4)] | None = None
     """How often a spot machine is taken away, per hour that it runs."""
 
     @property

@@ -53,8 +53,8 @@ def read_estimate(dataset: str) -> Estimate | None:
         ) from error
     if estimate.fingerprint != read_run(dataset)["fingerprint"]:
         raise DatasetError(
-            f"{target} is the estimate of a run with another input, configuration or model; remove it, or run "
-            f"`kinescribe plan` with this run's input and options and `--for {dataset}`"
+            f"{target} is the estimate of a run with another input, configuration or model; remove it, or "
+            f"run `kinescribe plan` with this run's input and options and `--for {dataset}`"
         )
     return estimate
 

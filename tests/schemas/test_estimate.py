@@ -32,3 +32,19 @@ def test_no_machine_is_called_as_another_ones_spot_machine():
 def test_a_machine_without_a_name_is_refused(name: str):
     assert "machines.0.name: a machine's name must not be blank; give it one" in refusal(entry(name=name))
     assert refusal(entry(name=name)).endswith(f"got {name}")
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        *[("cpus", "100001"), ("cpus", "1.0e+24"), ("gpus", "1001"), ("memory_gib", "1.0e+300")],
+        *[("boot_minutes", "1.0e+300"), ("price_per_hour", "1.0e+300"), ("price_per_hour", ".inf")],
+        *[("memory_gib", ".nan"), ("spot_price_per_hour", "1000001"), ("interruptions_per_hour", "10001")],
+        *[("cpus", "true"), ("gpus", "no"), ("memory_gib", "yes"), ("price_per_hour", "false")],
+        *[("cpus", "1" * 5000), ("memory_gib", "-1"), ("memory_gib", "0"), ("cpus", "1.5")],
+    ],
+)
+def test_a_value_that_no_machine_has_is_refused(field: str, value: str):
+    refused = refusal(entry(name="big", **(SPOT | {field: value})))
+    assert refused.startswith(f"machines.0.{field}: ") or "Exceeds the limit" in refused
+    assert len(refused.splitlines()) == 1
