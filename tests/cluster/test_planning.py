@@ -1,4 +1,5 @@
 from dataclasses import replace
+from random import Random
 
 import pytest
 
@@ -8,6 +9,8 @@ from cluster.planning import (
     clip_sizes,
     draw_sample,
     expected_triplets,
+    fewest_machines,
+    machine_hours,
     plan_run,
     scaled,
     working_time,
@@ -134,6 +137,35 @@ def test_a_deadline_gets_the_fewest_machines_that_keep_it():
     assert offers(deadline_h=10.2)[0][False] == (1, 10.2, 20.4)
     assert offers(deadline_h=6)[0][False] == (2, 5.2, 20.8)
     assert offers(deadline_h=5.1)[0][False][0] == 3
+
+
+def some_estimate(random, gpu):
+    seconds = {
+        stage: random.choice([10.0, 1000.0, 3600.0, 40000.0]) for stage in ("decode", "label", "write")
+    }
+    model_bytes = random.choice([0, 10, 30]) * GIB
+    units = random.randint(1, 40)
+    return replace(
+        ESTIMATE, units=units, stage_s=seconds, gpu=gpu, card_bytes=80 * GIB, model_bytes=model_bytes
+    )
+
+
+def some_machine(random, gpu):
+    """With memory for one label actor or for several, or too little for one."""
+    cpus, gpus = random.randint(1, 20), random.randint(1, 3) if gpu else 0
+    memory_gib = random.choice([8.0, 34.0, 50.0, 200.0])
+    return MACHINE.model_copy(update={"cpus": cpus, "gpus": gpus, "memory_gib": memory_gib})
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_no_fewer_machines_keep_the_deadline_also_where_another_one_costs_time(seed):
+    random = Random(seed)
+    estimate, machine = (some(random, gpu=seed % 2 == 1) for some in (some_estimate, some_machine))
+    rate = random.choice([0.0, 0.01])
+    hours = [machine_hours(estimate, machine, count, rate) for count in range(1, estimate.units + 1)]
+    for deadline_h in (*hours, min(hours) * 0.999):
+        fewest = next((count for count, took in enumerate(hours, 1) if took <= deadline_h), None)
+        assert fewest_machines(estimate, machine, rate, deadline_h) == fewest
 
 
 def test_a_deadline_before_a_unit_is_done_cannot_be_kept():
