@@ -201,9 +201,11 @@ def _least_working_s(estimate: Estimate, machine: Machine, count: int) -> float:
     """No more than `working_time`, and falls with the count: all cores or all GPUs work all the time."""
     label_s, others_s = estimate.stage_s["label"], estimate.stage_s["decode"] + estimate.stage_s["write"]
     cores_s, cards_s = (others_s, label_s) if estimate.gpu else (others_s + label_s, 0.0)
-    shared_s = max(cores_s / (count * machine.cpus), cards_s / (count * (machine.gpus or 1)))
-    # A decoder and a writer have one core each. The sums are rounded otherwise than there.
-    return (1 - 1e-9) * max(shared_s, others_s / estimate.units)
+    cards_s /= machine.gpus or 1
+    shared_s = max(cores_s / (count * machine.cpus), cards_s / count)
+    # Of a unit: a decoder and a writer have one core each, and a label actor the GPUs of one machine at most.
+    unit_s = (others_s + cards_s) / estimate.units
+    return (1 - 1e-9) * max(shared_s, unit_s)  # working_time rounds otherwise
 
 
 def lost_hours(estimate: Estimate, machine: Machine) -> float:
