@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cluster.resources import ClusterResources, plan_pools
+from cluster.resources import ClusterResources, lacking, plan_pools
 from schemas.clips import Clip
 from schemas.config import Resources
 from schemas.estimate import Estimate, Interval, Machine, Offer, Plan
@@ -129,47 +129,83 @@ def plan_run(
     found: list[Offer] = []
     left_out: dict[str, str] = {}
     for machine in machines:
-        for spot in (False, True) if machine.spot_price_per_hour is not None else (False,):
-            one = _offer(estimate, machine, spot, deadline_h)
+        for spot, name in machine.offered_as.items():
+            one = _offer(estimate, here, machine, spot, deadline_h)
             if isinstance(one, Offer):
                 found.append(one)
             else:
-                left_out[f"{machine.name}, spot" if spot else machine.name] = one
+                left_out[name] = one
     return Plan(estimate, (estimate.startup_s + working_s) / 3600, bottleneck, tuple(found), left_out)
 
 
-def _offer(estimate: Estimate, machine: Machine, spot: bool, deadline_h: float | None) -> Offer | str:
+def _offer(
+    estimate: Estimate, here: ClusterResources, machine: Machine, spot: bool, deadline_h: float | None
+) -> Offer | str:
     """An offer, or why there is none."""
     if estimate.gpu != bool(machine.gpus):
         return f"the sample was labelled {'on' if estimate.gpu else 'without'} a GPU; plan on such a machine"
+    if lack := lacking(resources_of(estimate, machine, 1), estimate.model_bytes, here):
+        return lack
     rate = machine.interruptions_per_hour or 0.0 if spot else 0.0
     if rate * lost_hours(estimate, machine) >= 1:
         return "it is interrupted more often than it finishes a unit"
 
-    def hours(count: int) -> float:
-        return machine_hours(estimate, machine, count, rate)
-
-    count = 1
-    if deadline_h is not None:
-        # More machines than units have nothing to do.
-        counts = range(1, estimate.units + 1)
-        count += bisect_left(counts, True, key=lambda count: hours(count) <= deadline_h)
-        if count > estimate.units:
-            return f"however many there are, it takes {hours(estimate.units):.2g} hours"
+    count = 1 if deadline_h is None else fewest_machines(estimate, machine, rate, deadline_h)
+    if count is None:
+        all_h = machine_hours(estimate, machine, estimate.units, rate)
+        return f"however many there are, it takes {all_h:.2g} hours"
+    hours = machine_hours(estimate, machine, count, rate)
     price = machine.spot_price_per_hour if spot else machine.price_per_hour
     assert price is not None
     _, bottleneck = working_time(estimate, resources_of(estimate, machine, count))
-    return Offer(machine.name, spot, count, hours(count), count * hours(count) * price, bottleneck)
+    return Offer(machine.name, spot, count, hours, count * hours * price, bottleneck)
+
+
+def fewest_machines(
+    estimate: Estimate, machine: Machine, interruptions_per_hour: float, deadline_h: float
+) -> int | None:
+    """The least number that keeps the deadline, None where none does.
+
+    Another machine may cost time, where its cores go to other pools than before, so each number is tried from
+    the first on that could keep it.
+    """
+
+    def at_least(count: int) -> float:
+        seconds = _least_working_s(estimate, machine, count)
+        return _hours(estimate, machine, seconds, interruptions_per_hour)
+
+    # More machines than units have nothing to do.
+    counts = range(1, estimate.units + 1)
+    first = bisect_left(counts, True, key=lambda count: at_least(count) <= deadline_h)
+    keeping = (
+        count
+        for count in counts[first:]
+        if machine_hours(estimate, machine, count, interruptions_per_hour) <= deadline_h
+    )
+    return next(keeping, None)
 
 
 def machine_hours(estimate: Estimate, machine: Machine, count: int, interruptions_per_hour: float) -> float:
-    """How long so many machines run: start-up, work, and the work that interruptions cost.
-
-    With `lost` hours an interruption, a machine works for the share 1 - rate x lost of its time.
-    """
+    """How long so many machines run: start-up, work, and the work that interruptions cost."""
     working_s, _ = working_time(estimate, resources_of(estimate, machine, count))
+    return _hours(estimate, machine, working_s, interruptions_per_hour)
+
+
+def _hours(estimate: Estimate, machine: Machine, working_s: float, interruptions_per_hour: float) -> float:
+    """With `lost` hours an interruption, a machine works for the share 1 - rate x lost of its time."""
     useful = 1 - interruptions_per_hour * lost_hours(estimate, machine)
     return startup_hours(estimate, machine) + working_s / 3600 / useful
+
+
+def _least_working_s(estimate: Estimate, machine: Machine, count: int) -> float:
+    """No more than `working_time`, and falls with the count: all cores or all GPUs work all the time."""
+    label_s, others_s = estimate.stage_s["label"], estimate.stage_s["decode"] + estimate.stage_s["write"]
+    cores_s, cards_s = (others_s, label_s) if estimate.gpu else (others_s + label_s, 0.0)
+    cards_s /= machine.gpus or 1
+    shared_s = max(cores_s / (count * machine.cpus), cards_s / count)
+    # Of a unit: a decoder and a writer have one core each, and a label actor the GPUs of one machine at most.
+    unit_s = (others_s + cards_s) / estimate.units
+    return (1 - 1e-9) * max(shared_s, unit_s)  # working_time rounds otherwise
 
 
 def lost_hours(estimate: Estimate, machine: Machine) -> float:

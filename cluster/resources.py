@@ -117,6 +117,20 @@ def plan_pools(
     return PoolPlan(decode, label, write, _reason(cluster, num_units, model_bytes, decode, label, write))
 
 
+def lacking(machine: ClusterResources, model_bytes: int, proven: ClusterResources) -> str | None:
+    """Of which memory one machine has too little for a label actor, None where it holds one.
+
+    A machine that is no smaller than the `proven` one, which held it, does too: a card's size may be a guess.
+    """
+    host_bytes = LABEL_BYTES + (0 if machine.gpus else model_bytes)
+    if machine.memory_bytes < min(host_bytes, proven.memory_bytes):
+        return f"labelling needs {_gib(host_bytes)} of memory, and it has {_gib(machine.memory_bytes)}"
+    needed, cards_bytes = _bytes_on_cards(model_bytes), machine.gpus * machine.card_bytes
+    if machine.gpus < proven.machine_gpus and machine.gpus and cards_bytes < needed:
+        return f"the model needs {_gib(needed)} of GPU memory, and it has {_gib(cards_bytes)}"
+    return None
+
+
 def card_bytes(names: Iterable[str]) -> int:
     """Memory of the smallest of these cards."""
     return min((CARDS.get(name, UNKNOWN_CARD) for name in names), default=UNKNOWN_CARD)
@@ -156,9 +170,14 @@ def _gpus_each(cluster: ClusterResources, asked: float | None, model_bytes: int)
         or gpus * cluster.cpus < CORES * cluster.gpus
     ):
         gpus *= 2
-    while gpus * cluster.card_bytes < LOADED * model_bytes + CUDA_BYTES:
+    while gpus * cluster.card_bytes < _bytes_on_cards(model_bytes):
         gpus *= 2
     return min(gpus, cluster.machine_gpus, cluster.gpus)
+
+
+def _bytes_on_cards(model_bytes: int) -> float:
+    """What a label actor takes of its cards at the least."""
+    return LOADED * model_bytes + CUDA_BYTES
 
 
 def _label_room(cluster: ClusterResources, gpus: float, model_bytes: int) -> int:
@@ -171,6 +190,10 @@ def _label_room(cluster: ClusterResources, gpus: float, model_bytes: int) -> int
 def _claim(amount: float) -> float:
     """Rounded down to the four digits that Ray keeps."""
     return math.floor(1e4 * amount) / 1e4
+
+
+def _gib(size_bytes: float) -> str:
+    return f"{size_bytes / GIB:,.1f} GiB"
 
 
 def _reason(

@@ -33,6 +33,8 @@ def require_format(path: Path) -> None:
     """Raises ConfigError where no plot can be written to `path`."""
     if path.suffix not in FORMATS:
         raise ConfigError(f"--plot {path}: no picture format {path.suffix!r}; end in {', '.join(FORMATS)}")
+    if path.is_dir():
+        raise ConfigError(f"--plot {path}: this is a folder; name a file, which may be in it")
     if not path.parent.is_dir():
         raise ConfigError(f"--plot {path}: there is no folder {path.parent}; make it first")
 

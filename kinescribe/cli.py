@@ -44,7 +44,7 @@ from kinescribe.options import (
 from kinescribe.plan import plan
 from kinescribe.simulate import simulate
 from kinescribe.submit import jobs, submit
-from schemas.errors import ConfigError, UserError
+from schemas.errors import ConfigError, DatasetError, UserError
 
 app = typer.Typer(
     name="kinescribe",
@@ -187,11 +187,17 @@ def status(
     """Say how far a dataset is: clips kept, dropped, rejected and pending; what was planned beside it."""
     from storage import audit
     from storage.estimate import compare
+    from storage.uri import redact
 
     if rejects:
         print_lines(audit.rejects(dataset))
-    else:
-        print_status(audit.status(dataset), compare(dataset), as_json)
+        return
+    found, compared = audit.status(dataset), None
+    try:
+        compared = compare(dataset)
+    except DatasetError as error:  # the run is whole, only its estimate is not
+        warn(printable(redact(str(error))))
+    print_status(found, compared, as_json)
 
 
 @app.command()

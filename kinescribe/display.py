@@ -27,9 +27,14 @@ if TYPE_CHECKING:
     from evaluation.world import BestOfN, Mean, Score, WorldScores
     from kinescribe.demo import DemoResult
     from models.catalog import KnownModel
-    from schemas.estimate import Estimate, Plan
+    from schemas.estimate import Estimate, Offer, Plan
     from storage.audit import DatasetStatus
     from storage.estimate import Comparison
+
+Units = tuple[tuple[float, str], ...]
+DURATIONS: Units = ((3600.0, "h"), (60.0, "min"), (1.0, "s"))
+SIZES: Units = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
+"""How much of the base unit each is, the largest first."""
 
 
 @contextmanager
@@ -115,16 +120,27 @@ def print_status(status: DatasetStatus, compared: Comparison | None, as_json: bo
     rows = [
         f"{'triplets':<12}{planned.triplets.expected:>12,}{planned.triplets.expected * done:>12,.0f}"
         f"{status.triplets:>12,}",
-        _compared_row("GB", planned.size_bytes / 1e9, done, compared.size_bytes / 1e9),
+        _compared_row("storage", SIZES, planned.size_bytes, done, compared.size_bytes),
     ]
     for stage, seconds in compared.stage_s.items():
-        hours = planned.stage_s[stage] / 3600
-        rows.append(_compared_row(f"{stage}, h", hours, done, seconds / 3600))
+        rows.append(_compared_row(stage, DURATIONS, planned.stage_s[stage], done, seconds))
     print(f"{'planned':<14}{'in all':>12}{'by now':>12}{'is':>12}", *rows, sep="\n  ")
 
 
-def _compared_row(name: str, planned: float, done: float, actual: float) -> str:
-    return f"{name:<12}{planned:>12.3f}{planned * done:>12.3f}{actual:>12.3f}"
+def _compared_row(name: str, units: Units, planned: float, done: float, actual: float) -> str:
+    size, unit = _unit(max(planned, actual), units)
+    numbers = "".join(f"{value / size:>12.3f}" for value in (planned, planned * done, actual))
+    return f"{f'{name}, {unit}':<12}{numbers}"
+
+
+def _unit(value: float, units: Units) -> tuple[float, str]:
+    """The largest unit of which there is one, or the smallest there is."""
+    return next((unit for unit in units if value >= unit[0]), units[-1])
+
+
+def _measure(value: float, units: Units) -> str:
+    size, unit = _unit(value, units)
+    return f"{value / size:>12.3f} {unit}"
 
 
 def print_plan(plan: Plan, as_json: bool) -> None:
@@ -133,16 +149,23 @@ def print_plan(plan: Plan, as_json: bool) -> None:
         print(json.dumps(dataclasses.asdict(plan)))
         return
     _print_estimate(plan.estimate)
-    print(f"{'on this machine':<24}{plan.here_hours:>12.3f} h, most of it to {plan.bottleneck}")
-    rows = [
-        f"{offer.machine:<20}{'spot' if offer.spot else 'on demand':<11}{offer.count:>8,}{offer.hours:>10.2f}"
-        f"{offer.cost:>12,.2f}  {offer.bottleneck}"
-        for offer in plan.offers
-    ]
-    if rows:
-        print(f"\n{'machine':<22}{'':<11}{'number':>8}{'hours':>10}{'cost':>12}  bottleneck")
-        print(*(f"  {printable(row)}" for row in rows), sep="\n")
+    here = _measure(3600 * plan.here_hours, DURATIONS)
+    print(f"{'on this machine':<24}{here}, most of it to {plan.bottleneck}")
+    if plan.offers:
+        _print_offers(plan.offers)
     _print_rows("without an offer", [f"{name}: {why}" for name, why in plan.left_out.items()])
+
+
+def _print_offers(offers: Sequence[Offer]) -> None:
+    names = [printable(offer.machine) for offer in offers]
+    width = max(20, *(len(name) + 2 for name in names))
+    print(f"\n{'machine':<{width + 2}}{'':<11}{'number':>8}{'time':>14}{'cost':>12}  bottleneck")
+    for name, offer in zip(names, offers, strict=True):
+        size, unit = _unit(3600 * offer.hours, DURATIONS)
+        print(
+            f"  {name:<{width}}{'spot' if offer.spot else 'on demand':<11}{offer.count:>8,}"
+            f"{3600 * offer.hours / size:>10.2f} {unit:<3}{offer.cost:>12,.2f}  {offer.bottleneck}"
+        )
 
 
 def _print_estimate(estimate: Estimate) -> None:
@@ -150,10 +173,10 @@ def _print_estimate(estimate: Estimate) -> None:
     print(f"{'clips':<24}{estimate.clips:>12,}  of which {estimate.sampled:,} were labelled")
     print(f"{'triplets':<24}{triplets.expected:>12,}  {triplets.low:,} to {triplets.high:,} (95 %)")
     print(f"{'rejected clips':<24}{estimate.rejected:>12.1%}")
-    print(f"{'storage':<24}{estimate.size_bytes / 1e9:>12.3f} GB")
+    print(f"{'storage':<24}{_measure(estimate.size_bytes, SIZES)}")
     for stage, seconds in estimate.stage_s.items():
         worker = "GPU" if stage == "label" and estimate.gpu else "core"
-        print(f"{stage:<24}{seconds / 3600:>12.3f} h of one {worker}")
+        print(f"{stage:<24}{_measure(seconds, DURATIONS)} of one {worker}")
 
 
 def print_models(models: Sequence[KnownModel], as_json: bool) -> None:

@@ -238,12 +238,18 @@ def read_config(path: Path | None) -> str | None:
         raise ConfigError(f"--config {path} cannot be read: {error}; give a YAML file in UTF-8") from error
 
 
+_NO_VALUE = (yaml.YAMLError, ValueError, LookupError, AttributeError, OverflowError)
+"""What PyYAML raises: of its own for wrong syntax, and Python's where a date or a number is none."""
+
+
 def config_values(text: str | None, overrides: Iterable[str] = ()) -> dict[str, Any]:
     """What YAML text and overrides say, of whatever kind it is. Raises ConfigError where they say nothing."""
     try:
         values = yaml.safe_load(text) if text else {}
-    except yaml.YAMLError as error:
-        raise ConfigError(f"the configuration is not YAML: {error}") from error
+    except RecursionError as error:
+        raise ConfigError("the configuration is no YAML that can be read: it is nested too deeply") from error
+    except _NO_VALUE as error:
+        raise ConfigError(f"the configuration is not YAML that can be read: {error}") from error
     if not isinstance(values or {}, dict):
         raise ConfigError(f"the configuration must be a mapping, got {type(values).__name__}")
     values = values or {}
@@ -270,7 +276,7 @@ def _set(values: dict[str, Any], override: str) -> None:
             raise ConfigError(f"{path}: {key} is a value, not a section")
     try:
         section[leaf] = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (*_NO_VALUE, RecursionError) as error:
         raise ConfigError(f"the value of {path} is not YAML, got {text!r}; quote it") from error
 
 

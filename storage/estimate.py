@@ -46,11 +46,15 @@ def read_estimate(dataset: str) -> Estimate | None:
     except FileNotFoundError:
         return None
     except ValidationError as error:
-        raise DatasetError(f"{target} is damaged; remove it, or plan again: {error}") from error
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise DatasetError(
+            f"{target} is damaged; remove it, or plan again: {where} {first['msg']}"
+        ) from error
     if estimate.fingerprint != read_run(dataset)["fingerprint"]:
         raise DatasetError(
             f"{target} is the estimate of a run with another input, configuration or model; remove it, or "
-            "plan again as this run was begun"
+            f"run `kinescribe plan` with this run's input and options and `--for {dataset}`"
         )
     return estimate
 

@@ -1,4 +1,5 @@
 from dataclasses import replace
+from random import Random
 
 import pytest
 
@@ -8,6 +9,8 @@ from cluster.planning import (
     clip_sizes,
     draw_sample,
     expected_triplets,
+    fewest_machines,
+    machine_hours,
     plan_run,
     scaled,
     working_time,
@@ -136,6 +139,35 @@ def test_a_deadline_gets_the_fewest_machines_that_keep_it():
     assert offers(deadline_h=5.1)[0][False][0] == 3
 
 
+def some_estimate(random, gpu):
+    seconds = {
+        stage: random.choice([10.0, 1000.0, 3600.0, 40000.0]) for stage in ("decode", "label", "write")
+    }
+    model_bytes = random.choice([0, 10, 30]) * GIB
+    units = random.randint(1, 40)
+    return replace(
+        ESTIMATE, units=units, stage_s=seconds, gpu=gpu, card_bytes=80 * GIB, model_bytes=model_bytes
+    )
+
+
+def some_machine(random, gpu):
+    """With memory for one label actor or for several, or too little for one."""
+    cpus, gpus = random.randint(1, 20), random.randint(1, 3) if gpu else 0
+    memory_gib = random.choice([8.0, 34.0, 50.0, 200.0])
+    return MACHINE.model_copy(update={"cpus": cpus, "gpus": gpus, "memory_gib": memory_gib})
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_no_fewer_machines_keep_the_deadline_also_where_another_one_costs_time(seed):
+    random = Random(seed)
+    estimate, machine = (some(random, gpu=seed % 2 == 1) for some in (some_estimate, some_machine))
+    rate = random.choice([0.0, 0.01])
+    hours = [machine_hours(estimate, machine, count, rate) for count in range(1, estimate.units + 1)]
+    for deadline_h in (*hours, min(hours) * 0.999):
+        fewest = next((count for count, took in enumerate(hours, 1) if took <= deadline_h), None)
+        assert fewest_machines(estimate, machine, rate, deadline_h) == fewest
+
+
 def test_a_deadline_before_a_unit_is_done_cannot_be_kept():
     found, left_out = offers(deadline_h=0.5)
     assert found == {}
@@ -153,3 +185,30 @@ def test_what_was_not_measured_is_not_offered():
     assert left_out["small"] == "the sample was labelled without a GPU; plan on such a machine"
     _, left_out = offers(estimate=replace(ESTIMATE, gpu=True))
     assert left_out["small"] == "the sample was labelled on a GPU; plan on such a machine"
+
+
+def test_a_machine_whose_memory_does_not_hold_the_model_is_not_offered():
+    small = MACHINE.model_copy(update={"memory_gib": 4.0})
+    found, left_out = offers(small, estimate=replace(ESTIMATE, model_bytes=14 * GIB))
+    assert found == {}
+    why = "labelling needs 16.0 GiB of memory, and it has 4.0 GiB"
+    assert left_out == {"small": why, "small, spot": why}
+    assert offers(small)[0]
+    assert offers(MACHINE.model_copy(update={"memory_gib": 1e-9}))[0] == {}
+
+
+def test_a_machine_whose_cards_do_not_hold_the_model_is_not_offered():
+    estimate = replace(ESTIMATE, gpu=True, card_bytes=80 * GIB, model_bytes=140 * GIB)
+    one, three = (MACHINE.model_copy(update={"cpus": 16, "gpus": num}) for num in (1, 3))
+    found, left_out = offers(one, estimate=estimate)
+    assert found == {}
+    assert left_out["small"] == "the model needs 177.0 GiB of GPU memory, and it has 80.0 GiB"
+    assert offers(three, estimate=estimate)[0].keys() == {False, True}
+
+
+def test_a_machine_no_smaller_than_the_one_that_labelled_the_sample_holds_the_model():
+    """Ray names only some cards, and the size of the others is a guess."""
+    estimate = replace(ESTIMATE, gpu=True, model_bytes=14 * GIB)
+    machine = MACHINE.model_copy(update={"gpus": 1, "memory_gib": 1.5})
+    here = ClusterResources(4, 1, 3 * GIB // 2, machine_gpus=1)
+    assert len(plan_run(estimate, here, [machine], None).offers) == 2

@@ -75,7 +75,8 @@ def test_a_plot_is_a_picture_with_something_on_it(draw: Callable[[Path], None], 
     assert len(np.unique(pixels.reshape(-1, 3), axis=0)) > 20
 
 
-@pytest.mark.parametrize("name", ["plot.jpg", "plot", "nowhere/plot.png"])
+@pytest.mark.parametrize("name", ["plot.jpg", "plot", "nowhere/plot.png", "folder.png"])
 def test_a_plot_that_cannot_be_written_is_refused(name: str, tmp_path: Path):
+    (tmp_path / "folder.png").mkdir()
     with pytest.raises(ConfigError, match="--plot"):
         require_format(tmp_path / name)

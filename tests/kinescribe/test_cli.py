@@ -13,9 +13,11 @@ from PIL import Image
 from kinescribe.cli import main
 from schemas.clips import Clip, WorkUnit
 from schemas.dataset import triplet_schema
+from schemas.estimate import Estimate, Interval
 from schemas.outcomes import ClipOutcome, DropReason, RejectCode, Status
 from schemas.version import VERSION
 from storage.audit import status
+from storage.estimate import write_estimate
 from storage.run import Run, bind, plan_digest, write_plan
 from storage.selection import read_selection
 from storage.shards import scan, unit_uri, write_unit
@@ -91,6 +93,26 @@ def test_status_as_json_is_one_object_with_the_promised_keys(
         "triplets": 0,
         "reasons": {"no_video": 1, "static": 1},
     }
+
+
+@pytest.mark.parametrize(
+    ("text", "what"), [(None, "is the estimate of a run with another input"), ("{}", "is damaged; remove it")]
+)
+def test_status_counts_also_beside_an_estimate_that_is_not_of_this_run(
+    text: str | None, what: str, dataset: str, capsys: pytest.CaptureFixture[str]
+):
+    triplets, stage_s = Interval(4, 2, 6), {"decode": 1.5, "label": 2.5, "write": 0.5}
+    write_estimate(dataset, Estimate("another", 3, 2, 2, 0.25, triplets, 1000, stage_s, False, 0, 0, 3.0))
+    if text is not None:
+        Path(dataset, "estimate.json").write_text(text)
+    assert exit_code("status", dataset, "--json") == 0
+    shown = capsys.readouterr()
+    assert json.loads(shown.out)["pending"] == 1
+    (warning,) = shown.err.splitlines()
+    assert warning.startswith(f"warning: {dataset}/estimate.json {what}")
+    assert "plan" in warning
+    assert exit_code("status", dataset) == 0
+    assert "no_video" in capsys.readouterr().out
 
 
 def test_each_rejected_clip_is_a_json_line(dataset: str, capsys: pytest.CaptureFixture[str]):
