@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -16,7 +15,7 @@ import pyarrow.dataset as pads
 
 from evaluation.distributions import Histogram, histogram, motion_limits, score_limits
 from evaluation.gallery import Gallery, gallery, sampled, scores
-from evaluation.page import render, write_page
+from evaluation.page import render, require_html, write_page
 from evaluation.report import title
 from storage.audit import DatasetStatus, status
 from storage.run import read_run
@@ -37,11 +36,12 @@ class Side:
     table: pl.DataFrame
 
 
-def write_comparison(first: str, second: str, out: Path, sample: int) -> None:
+def write_comparison(first: str, second: str, out: str, sample: int) -> None:
     """Write the page of both to `out`, with at most `sample` of the pairs whose actions differ.
 
-    Raises DatasetError.
+    Raises ConfigError, DatasetError and StoreError.
     """
+    require_html(out)
     is_named = title(first) != title(second)
     sides = [_side(dataset, title(dataset) if is_named else dataset) for dataset in (first, second)]
     common = _common(*sides)

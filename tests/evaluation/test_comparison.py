@@ -26,7 +26,7 @@ def write(folder: Path, actions: Sequence[str], **config: object) -> str:
 
 def compared(first: Path, second: Path, sample: int = 100) -> str:
     out = first.parent / "page.html"
-    write_comparison(str(first), str(second), out, sample)
+    write_comparison(str(first), str(second), str(out), sample)
     return out.read_text()
 
 
