@@ -141,7 +141,8 @@ const actions = (pair) => {
 const card = (pair) => {
   const make = byId("view").value === "slider" ? slider : sideBySide;
   const origin = element("p", { className: "origin" }, element("bdi", { textContent: pairs.video[pair] }));
-  if (pairs.class[pair] !== null) origin.append(" ", element("span", { className: "chip", textContent: pairs.class[pair] }));
+  const name = pairs.class[pair];
+  if (name !== null) origin.append(" ", element("span", { className: "chip", textContent: name, title: name }));
   return element("li", { className: "pair" }, element("div", { className: "frames" }, ...make(pair)), ...actions(pair), origin);
 };
 
