@@ -22,6 +22,7 @@ from storage.run import read_run
 from storage.shards import readable, scan
 
 NUM_CLASSES = 24
+OTHER_CLIPS = "others, or of other classes, times or order"
 Limits = Callable[[pl.Series], tuple[float, float]]
 
 
@@ -99,10 +100,11 @@ def _counts(first: Side, second: Side) -> list[tuple[str, int, int]]:
 
 
 def _settings(first: Side, second: Side) -> list[tuple[str, Any, Any]]:
-    """Configuration, models and input that differ."""
+    """Configuration, models and clips that differ; of clips a digest is all that is known."""
     keys = sorted(first.identity.keys() | second.identity.keys())
     rows = ((key, first.identity.get(key), second.identity.get(key)) for key in keys)
-    return [(key, one, other) for key, one, other in rows if one != other]
+    differing = [(key, one, other) for key, one, other in rows if one != other]
+    return [("clips", "these", OTHER_CLIPS) if key == "plan" else (key, *both) for key, *both in differing]
 
 
 def _histograms(sides: Sequence[Side], column: str, limits: Limits) -> list[Histogram | None]:
