@@ -235,6 +235,12 @@ def test_given_triplets_have_no_scores_and_no_heat_maps(tmp_path: Path):
     assert "None" not in page.text
 
 
+def test_a_class_of_blanks_has_a_name_on_the_page(tmp_path: Path):
+    clip = Clip("c0", "a.mp4", "  ")
+    write_dataset(tmp_path, [clip], [row(clip, 0)], [kept(clip, 1)])
+    assert "(blank)" in Page(rendered(tmp_path)).text
+
+
 def test_the_secrets_of_a_uri_stay_out(tmp_path: Path):
     clip = Clip("c0", "https://user:password@host/films/a.mp4?signature=abc")
     write_dataset(tmp_path, [clip], [row(clip, 0)], [kept(clip, 1)])
