@@ -42,7 +42,7 @@ class Timeline:
 
     active_s: float
     idle_s: float
-    """Of it, when no worker was at work, as while they start and load their models; 0 where no stage tells."""
+    """Of it, when no worker was at work, as while models are loaded; 0 where no stage tells."""
     pauses: Sequence[float]
     """How long each took, in seconds."""
     bin_s: float

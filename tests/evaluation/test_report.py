@@ -19,7 +19,7 @@ from evaluation.contact_sheet import Step
 from evaluation.report import write_report
 from schemas.clips import Clip, WorkUnit
 from schemas.dataset import triplet_schema
-from schemas.errors import ConfigError, DatasetError, StoreError
+from schemas.errors import DatasetError, StoreError
 from schemas.outcomes import ClipOutcome, DropReason, RejectCode, StageTime, Status
 from storage.run import Run, bind, write_plan
 from storage.shards import write_unit
