@@ -103,8 +103,11 @@ def _settings(first: Side, second: Side) -> list[tuple[str, Any, Any]]:
     """Configuration, models and clips that differ; of clips a digest is all that is known."""
     keys = sorted(first.identity.keys() | second.identity.keys())
     rows = ((key, first.identity.get(key), second.identity.get(key)) for key in keys)
-    differing = [(key, one, other) for key, one, other in rows if one != other]
-    return [("clips", "these", OTHER_CLIPS) if key == "plan" else (key, *both) for key, *both in differing]
+    return [
+        ("clips", "these", OTHER_CLIPS) if key == "plan" else (key, one, other)
+        for key, one, other in rows
+        if one != other
+    ]
 
 
 def _histograms(sides: Sequence[Side], column: str, limits: Limits) -> list[Histogram | None]:

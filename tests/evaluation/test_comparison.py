@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from evaluation.comparison import OTHER_CLIPS, write_comparison
+from evaluation.report import write_report
 from labeling.units import plan_units
 from schemas.errors import DatasetError
 from storage.run import bind, write_plan
@@ -98,3 +99,27 @@ def test_both_actions_of_a_pair_stand_below_it_in_a_browser(tmp_path: Path):
         reader.find("text").send_keys("walk")
         assert [line.text for line in reader.all(".pair h3")] == ["run <b>fast</b>", "walk"]
         assert reader.refused() == []
+
+
+# How far the page, or a table in its frame, or a word in its cell reaches beyond the place it has.
+BEYOND = """
+    const boxes = [document.documentElement, ...document.querySelectorAll(".scroll, .pair")];
+    return Math.max(...boxes.map((box) => box.scrollWidth - box.clientWidth));
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [1280, 390])
+def test_long_names_keep_to_their_place_on_a_screen_and_on_a_phone(tmp_path: Path, width: int):
+    given: dict[str, object] = {"action_class": "x" * 300, "video": f"films/{'y' * 200}.mp4"}
+    write(tmp_path / "one", ["jump" * 1000], given)
+    write(tmp_path / "other", ["z" * 3000], given, micro=2)
+    compared(tmp_path / "one", tmp_path / "other")
+    write_report(str(tmp_path / "one"), str(tmp_path / "report.html"))
+    with chromium(tmp_path) as browser:
+        screen = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+        browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
+        for name in ("page.html", "report.html"):
+            reader = Reader(browser, tmp_path / name)
+            assert browser.execute_script(BEYOND) == 0
+            assert max(line.size["height"] for line in reader.all(".pair h3")) < 200
