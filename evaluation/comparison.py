@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -16,13 +15,14 @@ import pyarrow.dataset as pads
 
 from evaluation.distributions import Histogram, histogram, motion_limits, score_limits
 from evaluation.gallery import Gallery, gallery, sampled, scores
-from evaluation.page import render, write_page
+from evaluation.page import render, require_html, write_page
 from evaluation.report import title
 from storage.audit import DatasetStatus, status
 from storage.run import read_run
 from storage.shards import readable, scan
 
 NUM_CLASSES = 24
+OTHER_CLIPS = "others, or of other classes, times or order"
 Limits = Callable[[pl.Series], tuple[float, float]]
 
 
@@ -37,11 +37,12 @@ class Side:
     table: pl.DataFrame
 
 
-def write_comparison(first: str, second: str, out: Path, sample: int) -> None:
+def write_comparison(first: str, second: str, out: str, sample: int) -> None:
     """Write the page of both to `out`, with at most `sample` of the pairs whose actions differ.
 
-    Raises DatasetError.
+    Raises ConfigError, DatasetError and StoreError.
     """
+    require_html(out)
     is_named = title(first) != title(second)
     sides = [_side(dataset, title(dataset) if is_named else dataset) for dataset in (first, second)]
     common = _common(*sides)
@@ -99,10 +100,14 @@ def _counts(first: Side, second: Side) -> list[tuple[str, int, int]]:
 
 
 def _settings(first: Side, second: Side) -> list[tuple[str, Any, Any]]:
-    """Configuration, models and input that differ."""
+    """Configuration, models and clips that differ; of clips a digest is all that is known."""
     keys = sorted(first.identity.keys() | second.identity.keys())
     rows = ((key, first.identity.get(key), second.identity.get(key)) for key in keys)
-    return [(key, one, other) for key, one, other in rows if one != other]
+    return [
+        ("clips", "these", OTHER_CLIPS) if key == "plan" else (key, one, other)
+        for key, one, other in rows
+        if one != other
+    ]
 
 
 def _histograms(sides: Sequence[Side], column: str, limits: Limits) -> list[Histogram | None]:

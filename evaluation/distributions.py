@@ -54,8 +54,8 @@ def by_class(table: pl.DataFrame) -> list[ClassRow]:
 
 
 def histogram(values: pl.Series, limits: tuple[float, float]) -> Histogram | None:
-    """Of the values that are numbers; None where there are none."""
-    known = values.fill_nan(None).drop_nulls().to_numpy()
+    """Of the values that are finite numbers; None where there are none."""
+    known = values.filter(values.is_finite()).to_numpy()
     if not len(known):
         return None
     counts, _ = np.histogram(np.clip(known, *limits), bins=NUM_BINS, range=limits)
@@ -104,5 +104,5 @@ def _groups(table: pl.DataFrame) -> Iterator[tuple[str, bool, pl.DataFrame]]:
 
 
 def _quantile(values: pl.Series, share: float) -> float:
-    found = values.fill_nan(None).quantile(share)
+    found = values.filter(values.is_finite()).quantile(share)
     return 0.0 if found is None else found

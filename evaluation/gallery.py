@@ -8,6 +8,7 @@ when it first shows one of them. Knows no page.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -50,11 +51,16 @@ class Gallery:
 
 
 def scores(rows: pads.Dataset) -> pl.DataFrame:
-    """What needs no picture, of every row; `score` is the mean log-likelihood per token of the action."""
+    """What needs no picture, of every row; `score` is the mean log-likelihood per token of the action.
+
+    A score or a motion that is no finite number is none.
+    """
     # A footer that is kept for each of a million units is what would fill the memory.
     table = rows.scanner(columns=[*SCORED, OBJECT], cache_metadata=False).to_table()
     mean = pl.col("action_logprob").cast(pl.Float64) / pl.col("action_tokens").clip(1)
-    return pl.DataFrame(table.replace_schema_metadata()).with_columns(score=mean)
+    return pl.DataFrame(table.replace_schema_metadata()).with_columns(
+        score=_finite(mean), motion=_finite(pl.col("motion"))
+    )
 
 
 def sampled(table: pl.DataFrame, num: int) -> pl.DataFrame:
@@ -117,5 +123,10 @@ def _pairs(
         }
 
 
+def _finite(values: pl.Expr) -> pl.Expr:
+    return pl.when(values.is_finite()).then(values)
+
+
 def _rounded(value: float | None) -> float | None:
-    return None if value is None else round(value, 4)
+    """Rounded to four digits; None where it is no finite number, which JSON cannot hold."""
+    return None if value is None or not math.isfinite(value) else round(value, 4)

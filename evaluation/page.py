@@ -9,13 +9,13 @@ from __future__ import annotations
 import base64
 import hashlib
 from importlib.resources import files
-from pathlib import Path
 from typing import Any
 
 import jinja2
 import markupsafe
 
 from schemas.errors import ConfigError
+from storage import uri
 
 
 def render(name: str, /, *, look: str | None = None, **values: Any) -> str:
@@ -38,13 +38,16 @@ def render(name: str, /, *, look: str | None = None, **values: Any) -> str:
     )
 
 
-def write_page(out: Path, page: str) -> None:
-    """Write the page to the file `out`, whose folders are made. Raises ConfigError."""
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(page, encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(f"--out {out} cannot be written: {error.strerror}; name another file") from error
+def require_html(out: str) -> None:
+    """Raises ConfigError for a name that isn't a page's: no other file can be overwritten with one."""
+    if not out.endswith(".html"):
+        raise ConfigError(f"--out {uri.redact(out)!r} is no name of a page; give one that ends in .html")
+
+
+def write_page(out: str, page: str) -> None:
+    """Publish the page as the file or URL `out`, as a whole. Raises ConfigError and StoreError."""
+    require_html(out)
+    uri.replace(out, page.encode())
 
 
 def _read(name: str) -> str:

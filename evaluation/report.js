@@ -26,6 +26,7 @@ const count = pairs.action.length;
 const everything = Array.from({ length: count }, (_, pair) => pair);
 const words = everything.map((pair) => [pairs.action[pair], pairs.other?.[pair] ?? "", pairs.video[pair]].join("\n").toLowerCase());
 const NO_CLASS = "no class";
+const visible = (text) => (text.trim() === "" ? "(blank)" : text);
 let found = everything;
 let page = 0;
 
@@ -122,7 +123,7 @@ const said = (score, tokens, motion) =>
     .join(" · ");
 
 const written = (text, className = "") =>
-  element("h3", { dir: "auto", className: text ? className : `${className} muted`, textContent: text || "nothing written" });
+  element("h3", { dir: "auto", className: text.trim() ? className : `${className} muted`, textContent: text.trim() || "nothing written" });
 
 const facts = (text) => element("p", { className: "facts", textContent: text });
 
@@ -141,7 +142,8 @@ const actions = (pair) => {
 const card = (pair) => {
   const make = byId("view").value === "slider" ? slider : sideBySide;
   const origin = element("p", { className: "origin" }, element("bdi", { textContent: pairs.video[pair] }));
-  if (pairs.class[pair] !== null) origin.append(" ", element("span", { className: "chip", textContent: pairs.class[pair] }));
+  const name = pairs.class[pair];
+  if (name !== null) origin.append(" ", element("span", { className: "chip", textContent: visible(name), title: name }));
   return element("li", { className: "pair" }, element("div", { className: "frames" }, ...make(pair)), ...actions(pair), origin);
 };
 
@@ -170,7 +172,7 @@ const fill = () => {
   const names = [...counts.keys()].sort((a, b) => (a === null) - (b === null) || a.localeCompare(b));
   byId("class").append(
     element("option", { value: "", textContent: "all" }),
-    ...names.map((name) => element("option", { value: JSON.stringify(name), textContent: `${name ?? NO_CLASS} (${counts.get(name)})` })),
+    ...names.map((name) => element("option", { value: JSON.stringify(name), textContent: `${name === null ? NO_CLASS : visible(name)} (${counts.get(name)})` })),
   );
   const scored = pairs.score.some((score) => score !== null);
   const orders = Object.keys(ORDERS).filter((name) => scored || ORDERS[name][0] !== "score");

@@ -10,14 +10,14 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Any
 
 from evaluation.contact_sheet import Step
 from evaluation.distributions import by_class, frequent_actions, frequent_words
 from evaluation.gallery import gallery, sampled, scores, short
 from evaluation.heatmap import data_uri, enlarged
-from evaluation.page import render, write_page
+from evaluation.page import render, require_html, write_page
 from evaluation.timeline import timeline
 from schemas.outcomes import ClipOutcome
 from storage.audit import footers, outcomes, status_of
@@ -39,11 +39,12 @@ class Ending:
     examples: Sequence[tuple[str, str]]
 
 
-def write_report(dataset: str, out: Path, sample: int = SAMPLE, imagined: Sequence[Step] = ()) -> None:
+def write_report(dataset: str, out: str, sample: int = SAMPLE, imagined: Sequence[Step] = ()) -> None:
     """Write the page of `dataset` to `out`, with at most `sample` pairs, and what was imagined.
 
-    Raises DatasetError.
+    Raises ConfigError, DatasetError and StoreError.
     """
+    require_html(out)
     with readable(dataset):
         page = _page(dataset, sample, imagined)
     write_page(out, page)

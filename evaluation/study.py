@@ -19,9 +19,10 @@ from pydantic import BaseModel, ValidationError
 
 from evaluation.heatmap import data_uri
 from evaluation.outputs import Output, read_outputs
-from evaluation.page import render, write_page
+from evaluation.page import render, require_html, write_page
 from evaluation.picture import read_picture
 from schemas.errors import ConfigError, InputError
+from storage import uri
 
 CRITERIA = {
     "realism": "Looks like a real picture, with nothing broken or smeared",
@@ -49,18 +50,19 @@ class Key(BaseModel):
 
 
 def build_study(
-    folders: Mapping[str, Path], out: Path, num: int | None, seed: int, warn: Callable[[str], object]
-) -> Path:
+    folders: Mapping[str, Path], out: str, num: int | None, seed: int, warn: Callable[[str], object]
+) -> str:
     """Write the page of `num` cases (of each task as many; None: all) to `out`; returns where its key lies.
 
     `folders` are the models' outputs by name. `warn` hears of cases that some model has no output of. The
-    same outputs and seed give the same study, whatever a judge said meanwhile. Raises InputError and
-    ConfigError.
+    same outputs and seed give the same study, whatever a judge said meanwhile. Raises InputError, ConfigError
+    and StoreError.
     """
     if not 2 <= len(folders) <= MAX_MODELS:
         raise ConfigError(
             f"a study compares 2 to {MAX_MODELS} models, got {len(folders)}; give --model for each"
         )
+    require_html(out)
     outputs = {name: read_outputs(folder) for name, folder in folders.items()}
     cases = _common(outputs, warn)
     rng = np.random.default_rng(seed)
@@ -81,8 +83,9 @@ def build_study(
     study = hashlib.blake2b(repr((CRITERIA, questions)).encode(), digest_size=8).hexdigest()
     key = Key(study=study, models=list(folders), questions=choices)
     write_page(out, render("study", study={"id": study, "criteria": CRITERIA, "questions": questions}))
-    write_page(out.with_suffix(".key.json"), key.model_dump_json(indent=2) + "\n")
-    return out.with_suffix(".key.json")
+    beside = f"{out.removesuffix('.html')}.key.json"
+    uri.replace(beside, f"{key.model_dump_json(indent=2)}\n".encode())
+    return beside
 
 
 def read_key(file: Path) -> Key:

@@ -41,6 +41,8 @@ class Timeline:
     """A run in bins of `bin_s` seconds, without its pauses."""
 
     active_s: float
+    idle_s: float
+    """Of it, when no worker was at work, as while models are loaded; 0 where no stage tells."""
     pauses: Sequence[float]
     """How long each took, in seconds."""
     bin_s: float
@@ -57,7 +59,12 @@ class Timeline:
 
     @property
     def bottleneck(self) -> Stage | None:
-        """The stage whose workers waited least: more of the other's would not make the run faster."""
+        """The stage whose workers waited least: more of the other's would not make the run faster.
+
+        None where for most of the time no worker was at work: then it was none of the stages.
+        """
+        if self.idle_s > self.active_s / 2:
+            return None
         return max(self.stages, key=lambda stage: (round(stage.busy_share, 2), stage.seconds), default=None)
 
 
@@ -66,7 +73,7 @@ def timeline(footers: Sequence[UnitFooter]) -> Timeline | None:
     ends = np.array([footer.committed_at.timestamp() for footer in footers])
     times = [time for footer in footers for time in footer.stages]
     spans = [(time.started, time.started + time.seconds) for time in times]
-    active = _active([*spans, *((end, end) for end in ends)])
+    active = _merged([*spans, *((end, end) for end in ends)], PAUSE_S)
     clock, pauses = _without_pauses(active)
     active_s = float(clock[1][-1]) if active else 0.0
     if active_s == 0:
@@ -79,6 +86,7 @@ def timeline(footers: Sequence[UnitFooter]) -> Timeline | None:
         by_stage[time.stage].append(time)
     return Timeline(
         active_s=active_s,
+        idle_s=active_s - sum(end - begin for begin, end in _merged(spans, 0)) if spans else 0.0,
         pauses=pauses,
         bin_s=float(edges[1]),
         clips=[int(num) for num in clips],
@@ -88,11 +96,11 @@ def timeline(footers: Sequence[UnitFooter]) -> Timeline | None:
     )
 
 
-def _active(spans: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """The spans merged into those between the pauses, in order."""
+def _merged(spans: Sequence[tuple[float, float]], pause_s: float) -> list[tuple[float, float]]:
+    """The spans in order, as one where no more than `pause_s` lies between two."""
     merged: list[tuple[float, float]] = []
     for begin, end in sorted(spans):
-        if merged and begin - merged[-1][1] <= PAUSE_S:
+        if merged and begin - merged[-1][1] <= pause_s:
             merged[-1] = (merged[-1][0], max(merged[-1][1], end))
         else:
             merged.append((begin, end))

@@ -361,7 +361,7 @@ def imagine(
 @app.command()
 def report(
     datasets: Annotated[list[str], typer.Argument(metavar="DATASET", help="A dataset, or two to compare.")],
-    out: Annotated[Path, typer.Option(help="The HTML file to write.")],
+    out: Annotated[str, typer.Option(help="File or URL of the page to write; ends in .html.")],
     compare: Annotated[
         bool, typer.Option("--compare", help="Show two datasets beside each other, and where they differ.")
     ] = False,

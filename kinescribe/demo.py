@@ -68,7 +68,7 @@ def run_demo(out: Path, num_clips: int = NUM_CLIPS, num_cases: int = NUM_CASES) 
         with counted(f"judging the world model {name}") as progress:
             judged[name] = score_best_of_n(model, judge, (1, NUM_SAMPLES), num_cases, SEED, progress)
     write_report(
-        dataset, report, imagined=imagined_steps(models["after"], judge, NUM_SHOWN, NUM_SAMPLES, SEED)
+        dataset, str(report), imagined=imagined_steps(models["after"], judge, NUM_SHOWN, NUM_SAMPLES, SEED)
     )
     return DemoResult(
         status,

@@ -197,7 +197,7 @@ def build_human_study(
         list[str],
         typer.Option("--model", metavar="NAME=FOLDER", help="A model's outputs; repeat for each of 2 to 9."),
     ],
-    out: Annotated[Path, typer.Option(help="The HTML file to write; its key is written beside it.")],
+    out: Annotated[str, typer.Option(help="File or URL of the page, .html; its key is written beside it.")],
     num: Annotated[int | None, typer.Option(min=1, help="How many cases, of each task as many.")] = None,
     seed: Seed = 0,
 ) -> None:

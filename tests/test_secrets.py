@@ -38,7 +38,7 @@ with ray_cluster():
     print("jobs", state.job_table(), ray.get_runtime_context().runtime_env, state.actor_table(None))
     for path in filter(Path.is_file, Path(folder).rglob("*")):
         print("log", path.name, path.read_bytes().decode(errors="replace"))
-write_report(out, Path(report), 4)
+write_report(out, report, 4)
 """
 
 

@@ -33,10 +33,15 @@ def test_a_value_beyond_the_limits_is_in_the_outermost_bin():
 
 
 def test_what_is_no_number_is_not_counted():
-    motion = pl.Series([1.0, float("nan"), 2.0])
+    motion = pl.Series([1.0, float("nan"), 2.0, float("inf"), float("-inf"), None])
     counted = histogram(motion, motion_limits(motion))
     assert counted is not None
     assert (counted.high, sum(counted.counts), counted.median) == (2, 2, 1.5)
+
+
+def test_infinite_scores_alone_have_no_histogram():
+    scores = pl.Series([float("-inf")])
+    assert histogram(scores, score_limits(scores)) is None
 
 
 def test_given_triplets_have_no_histogram_of_scores():

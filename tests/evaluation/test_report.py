@@ -19,7 +19,7 @@ from evaluation.contact_sheet import Step
 from evaluation.report import write_report
 from schemas.clips import Clip, WorkUnit
 from schemas.dataset import triplet_schema
-from schemas.errors import ConfigError, DatasetError
+from schemas.errors import DatasetError, StoreError
 from schemas.outcomes import ClipOutcome, DropReason, RejectCode, StageTime, Status
 from storage.run import Run, bind, write_plan
 from storage.shards import write_unit
@@ -99,7 +99,7 @@ def write_dataset(
 
 
 def rendered(folder: Path, sample: int = 24) -> str:
-    write_report(str(folder), folder / "report.html", sample)
+    write_report(str(folder), str(folder / "report.html"), sample)
     return (folder / "report.html").read_text()
 
 
@@ -136,7 +136,7 @@ def test_what_was_imagined_is_shown_with_its_source_its_best_and_every_score(tmp
     write_dataset(tmp_path, [clip], [row(clip, 0)], [kept(clip, 1)])
     images = [Image.new("RGB", (8, 8), colour) for colour in ("red", "green", "blue")]
     step = Step("wave <b>hands</b>", images[0], images[1:], [-3.25, -0.01], 1)
-    write_report(str(tmp_path), tmp_path / "report.html", imagined=[step])
+    write_report(str(tmp_path), str(tmp_path / "report.html"), imagined=[step])
     page = Page((tmp_path / "report.html").read_text())
     assert page.count("img") == 4
     assert page.count("b") == 0
@@ -235,6 +235,12 @@ def test_given_triplets_have_no_scores_and_no_heat_maps(tmp_path: Path):
     assert "None" not in page.text
 
 
+def test_a_class_of_blanks_has_a_name_on_the_page(tmp_path: Path):
+    clip = Clip("c0", "a.mp4", "  ")
+    write_dataset(tmp_path, [clip], [row(clip, 0)], [kept(clip, 1)])
+    assert "(blank)" in Page(rendered(tmp_path)).text
+
+
 def test_the_secrets_of_a_uri_stay_out(tmp_path: Path):
     clip = Clip("c0", "https://user:password@host/films/a.mp4?signature=abc")
     write_dataset(tmp_path, [clip], [row(clip, 0)], [kept(clip, 1)])
@@ -247,8 +253,9 @@ def test_the_secrets_of_a_uri_stay_out(tmp_path: Path):
 def test_a_damaged_object_and_a_page_that_cannot_be_written_are_said_in_words(tmp_path: Path):
     clip = Clip("c0", "a.mp4")
     write_dataset(tmp_path, [clip], [row(clip, 0)], [kept(clip, 1)])
-    with pytest.raises(ConfigError, match="another file"):
-        write_report(str(tmp_path), tmp_path)
+    (tmp_path / "folder.html").mkdir()
+    with pytest.raises(StoreError, match="cannot be written"):
+        write_report(str(tmp_path), str(tmp_path / "folder.html"))
     (tmp_path / "data" / "unit0.parquet").write_bytes(b"PAR1")
     with pytest.raises(DatasetError, match="`check` says what is damaged"):
         rendered(tmp_path)

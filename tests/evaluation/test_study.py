@@ -24,9 +24,9 @@ HOSTILE = "</script><script>document.title='owned'</script><img src=x onerror=\"
 
 def build(tmp_path: Path, folders: dict[str, Path], num: int | None = None, seed: int = 0) -> tuple[str, Key]:
     warnings: list[str] = []
-    key = build_study(folders, tmp_path / "study.html", num, seed, warnings.append)
+    key = build_study(folders, str(tmp_path / "study.html"), num, seed, warnings.append)
     assert warnings == []
-    return (tmp_path / "study.html").read_text(), read_key(key)
+    return (tmp_path / "study.html").read_text(), read_key(Path(key))
 
 
 def study_in(page: str) -> dict[str, Any]:
@@ -74,7 +74,7 @@ def test_cases_that_a_model_lacks_are_left_out_with_a_word(tmp_path: Path):
     outputs = json.loads((folders["red"] / "outputs.json").read_text())
     (folders["red"] / "outputs.json").write_text(json.dumps(outputs[1:]))
     warnings: list[str] = []
-    key = read_key(build_study(folders, tmp_path / "study.html", None, 0, warnings.append))
+    key = read_key(Path(build_study(folders, str(tmp_path / "study.html"), None, 0, warnings.append)))
     assert len(key.questions) == 2
     assert "1 of 3 cases" in warnings[0]
 

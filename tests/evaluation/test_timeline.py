@@ -63,10 +63,23 @@ def test_a_pause_between_two_runs_is_left_out():
     assert told.stages[0].busy_share == pytest.approx(1)
 
 
+def test_a_run_that_mostly_waited_for_its_models_says_so_and_has_no_bottleneck():
+    told = timeline([footer(19, stage("decode", 0, 2, "a"), stage("label", 17, 1.9, "b"))])
+    assert told is not None
+    assert told.idle_s == pytest.approx(15.1)
+    assert told.bottleneck is None
+
+
+def test_time_in_which_any_stage_worked_is_not_idle():
+    told = timeline([footer(10, stage("decode", 0, 6, "a"), stage("label", 5, 4, "b"))])
+    assert told is not None
+    assert told.idle_s == pytest.approx(1)
+
+
 def test_units_that_tell_no_stages_have_a_throughput_alone():
     told = timeline([footer(0), footer(30), footer(60)])
     assert told is not None
-    assert told.active_s == 60
+    assert (told.active_s, told.idle_s) == (60, 0)
     assert told.bottleneck is None
     assert timeline([footer(0)]) is None
     assert timeline([]) is None

@@ -155,7 +155,7 @@ def test_training_takes_the_rows_as_supervised(tmp_path: Path, model_folder: str
 
 def test_the_report_shows_given_triplets(tmp_path: Path, model_folder: str):
     ingest(edits(tmp_path, 3), tmp_path / "out", model_folder)
-    write_report(str(tmp_path / "out"), tmp_path / "report.html")
+    write_report(str(tmp_path / "out"), str(tmp_path / "report.html"))
     assert "change images/0.jpg" in (tmp_path / "report.html").read_text()
 
 
