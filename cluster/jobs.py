@@ -30,13 +30,22 @@ POLL_S = 0.5
 STOP_TIMEOUT_S = 60.0
 
 
-class Jobs:
-    """The jobs of the cluster whose dashboard is at `address`. Raises ConfigError where it can't be asked."""
+class NoAnswer(ConfigError):
+    """A cluster could not be asked, which may be so for a moment only."""
 
-    def __init__(self, address: str) -> None:
+
+class Jobs:
+    """The jobs of the cluster whose dashboard is at `address`. Raises ConfigError where it can't be asked.
+
+    `patience_s` is how long one that answered before is asked again while a job is followed.
+    """
+
+    def __init__(self, address: str, patience_s: float = 60.0) -> None:
+        self.patience_s = patience_s
         if not address.startswith(("http://", "https://")):
             raise ConfigError(
-                f"--address {address}: give the URL of the cluster's dashboard, e.g. http://127.0.0.1:8265"
+                f"{address} is no URL of a cluster's dashboard; give one, as http://127.0.0.1:8265, by "
+                "--address, RAY_API_SERVER_ADDRESS or RAY_ADDRESS"
             )
         # Ray prefers what the environment says to what it is told.
         os.environ["RAY_API_SERVER_ADDRESS"] = self.address = address
@@ -79,20 +88,34 @@ class Jobs:
 
     def logs(self, submission_id: str) -> str:
         """What the job has printed so far."""
+        self._require(submission_id)
         with self._asked():
             return self.client.get_job_logs(submission_id)
 
     def follow(self, submission_id: str, write: Callable[[str], object]) -> Job:
-        """Pass on what the job prints until it is over; a connection that breaks is made anew."""
-        shown = 0
+        """Pass on what the job prints until it is over; a connection that breaks is made anew.
+
+        Raises ConfigError where the cluster does not answer for a minute; the job may go on then.
+        """
+        self._require(submission_id)
+        shown, answered = 0, time.monotonic()
         while True:
             shown = asyncio.run(self._tail(submission_id, write, shown))
-            if (job := self.get(submission_id)).is_over:
-                return job
+            try:
+                job, answered = self.get(submission_id), time.monotonic()
+                if job.is_over:
+                    return job
+            except NoAnswer as error:
+                if time.monotonic() - answered > self.patience_s:
+                    raise ConfigError(
+                        f"{error}; {submission_id} may go on meanwhile: `kinescribe jobs logs --follow "
+                        f"{submission_id}` follows it again"
+                    ) from error
             time.sleep(POLL_S)
 
     def stop(self, submission_id: str) -> Job:
         """End the job, and wait until it is over; one that was over before stays as it is."""
+        self._require(submission_id)
         with self._asked():
             self.client.stop_job(submission_id)
         deadline = time.monotonic() + STOP_TIMEOUT_S
@@ -101,6 +124,14 @@ class Jobs:
                 raise ConfigError(f"{submission_id} is still {job.status}; look at it in {self.address}")
             time.sleep(POLL_S)
         return job
+
+    def _require(self, submission_id: str) -> None:
+        """Raises ConfigError where there is no such job; as a part of a URL, some ids ask something else."""
+        if submission_id not in {job.submission_id for job in self.list()}:
+            raise ConfigError(
+                f"{submission_id!r} is no job of the cluster at {self.address}; give an id of "
+                "`kinescribe jobs list`"
+            )
 
     async def _tail(self, submission_id: str, write: Callable[[str], object], shown: int) -> int:
         """Pass on the log but for its first `shown` characters; how many there are now."""
@@ -121,10 +152,16 @@ class Jobs:
         except AuthenticationError as error:
             raise ConfigError(
                 f"the cluster at {self.address} asks for its token: {error.message.splitlines()[0]}; set "
-                "RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN_PATH to the file with the cluster's token"
+                "RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN_PATH to the file with the cluster's token "
+                "(RAY_AUTH_TOKEN goes before that, where it is set)"
+            ) from error
+        except UnicodeDecodeError as error:
+            raise ConfigError(
+                f"the token cannot be read: {error}; set RAY_AUTH_TOKEN_PATH to the file with the "
+                "cluster's token"
             ) from error
         except (OSError, KeyError) as error:
-            raise ConfigError(
+            raise NoAnswer(
                 f"no cluster answers at {self.address}: {error}; see that it runs, that this is the URL of "
                 "its dashboard and that you can reach it, or give another --address"
             ) from error

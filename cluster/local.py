@@ -19,6 +19,7 @@ from typing import Any
 
 import psutil
 import ray
+from ray.exceptions import AuthenticationError
 
 from cluster.resources import ClusterResources, card_bytes
 from schemas.errors import ConfigError
@@ -40,6 +41,8 @@ RAY_FOLDER = "r"
 """All that is in one; a Unix socket's path has no room for more."""
 CARD = "accelerator_type:"
 """What the name of the resource begins with that says which GPU a machine has."""
+NAMED = ("auto", "local")
+"""The addresses that say which Ray without where it is."""
 ANSWER_TIMEOUT_S = EXIT_TIMEOUT_S = 10.0
 LONGEST_SOCKET_FOLDER = 40
 """A Unix socket's path has at most 107 bytes, of which Ray's own part takes up to 66."""
@@ -132,6 +135,11 @@ def _connected(**options: Any) -> Iterator[None]:
             ray.init(**QUIET, **options)
     except ConnectionError as error:
         raise _no_answer(options["address"], error) from error
+    except AuthenticationError as error:
+        raise ConfigError(
+            f"Ray's token cannot be used: {error.message.splitlines()[0]}; set RAY_AUTH_TOKEN_PATH to the "
+            "file with it, or unset RAY_AUTH_MODE and RAY_AUTH_TOKEN_PATH for a Ray of the run's own"
+        ) from error
     try:
         yield
     finally:
@@ -141,8 +149,14 @@ def _connected(**options: Any) -> Iterator[None]:
 def _reach(address: str) -> None:
     """Ray itself would ask an address where nobody listens for ever. Raises ConfigError."""
     host, _, port = address.rpartition(":")
-    if "://" in address or not port.isdigit():
+    if address in NAMED:
         return
+    if "://" in address or not port.isdigit():
+        raise ConfigError(
+            f"RAY_ADDRESS={address}: a run needs HOST:PORT of the cluster's head, as `ray start` printed it, "
+            "or auto; a dashboard's URL is for `kinescribe submit --address`; without RAY_ADDRESS the run "
+            "starts a Ray of its own on this machine"
+        )
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWER_TIMEOUT_S).close()
     except OSError as error:

@@ -119,7 +119,11 @@ def read_command(root: Any, arguments: Sequence[str]) -> CommandLine:
     given = command.make_context(" ".join(words), rest).params
     config = read_config(given.get("config"))
     # The configuration is sent, so its path says nothing; and how a result is printed makes no other run.
-    parameters = {key: value for key, value in given.items() if key not in ("config", "as_json")}
+    parameters = {
+        key: _named_once(value) if key in PATHS else value
+        for key, value in given.items()
+        if key not in ("config", "as_json")
+    }
     if wrong := dict(relative_paths(parameters, config)):
         raise ConfigError(
             ", ".join(f"{key}={value}" for key, value in wrong.items())
@@ -127,6 +131,13 @@ def read_command(root: Any, arguments: Sequence[str]) -> CommandLine:
             "cluster has"
         )
     return CommandLine("-".join(words), _with_sent_config(arguments), parameters, config)
+
+
+def _named_once(value: Any) -> Any:
+    """A path, or several, without the slash that a folder's name may end in: it makes no other run."""
+    if isinstance(value, list | tuple):
+        return [_named_once(one) for one in value]
+    return value.rstrip("/") or value if isinstance(value, str) else value
 
 
 def _find(root: Any, arguments: Sequence[str]) -> tuple[Any, list[str], list[str]]:
@@ -148,12 +159,14 @@ def relative_paths(parameters: Mapping[str, Any], config: str | None) -> Iterato
     from models.hub import hub_model
     from models.identity import EMBEDDED
     from schemas.config import config_values
+    from storage.uri import is_local
 
     values = config_values(config, parameters.get("overrides") or ())
     for key, value in [*_leaves(parameters), *_leaves(values)]:
         text = str(value)
         is_model = text in EMBEDDED or hub_model(text)
-        if key in PATHS and not (value is None or is_model or "://" in text or Path(text).is_absolute()):
+        is_relative = is_local(text) and not Path(text.removeprefix("file://")).is_absolute()
+        if key in PATHS and value is not None and not is_model and is_relative:
             yield key, text
 
 

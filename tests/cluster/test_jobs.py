@@ -13,9 +13,12 @@ import pyarrow.compute as pc
 import pytest
 from ray.dashboard.modules.metrics.dashboards import default_dashboard_panels
 
+from cluster.jobs import Jobs, NoAnswer
 from cluster.label import run_label
 from cluster.package import CONFIG, ROOMS
+from cluster.submission import Job
 from schemas.config import LabelConfig, Resources
+from schemas.errors import ConfigError
 from storage.audit import check, status
 from storage.shards import scan
 from tests.prometheus import prometheus
@@ -36,6 +39,33 @@ UNSEEN = {
     "ray_node_manager_unexpected_worker_failure_total",
 }
 """What Ray exports only where there is a GPU or something went wrong."""
+
+
+class Shaky(Jobs):
+    """Jobs of a cluster that gives these answers; None is none."""
+
+    def __init__(self, *statuses: str | None, patience_s: float) -> None:
+        self.answers, self.patience_s = list(statuses), patience_s
+
+    def list(self):
+        return [Job("a", "RUNNING", "label")]
+
+    def get(self, submission_id):
+        if (status := self.answers.pop(0)) is None:
+            raise NoAnswer("no cluster answers")
+        return Job(submission_id, status, "label")
+
+    async def _tail(self, submission_id, write, shown):
+        return shown
+
+
+def test_a_cluster_that_is_away_for_a_moment_is_followed_on():
+    assert Shaky("RUNNING", None, "SUCCEEDED", patience_s=60).follow("a", print).status == "SUCCEEDED"
+
+
+def test_a_cluster_that_stays_away_is_given_up_with_how_to_follow_the_job_again():
+    with pytest.raises(ConfigError, match="no cluster answers; a may go on meanwhile: `kinescribe jobs logs"):
+        Shaky("RUNNING", None, None, patience_s=0.6).follow("a", print)
 
 
 @pytest.fixture(scope="module")
@@ -181,10 +211,11 @@ def test_without_the_right_token_it_says_what_to_set(head, kinescribe, tmp_path)
 @pytest.mark.ray
 @pytest.mark.slow
 def test_a_job_that_is_not_there_is_said_to_be_so(head, kinescribe):
-    missing = kinescribe("jobs", "logs", "nothing", "--address", head.url)
-    assert missing.returncode == 2
-    assert "Job nothing does not exist" in missing.stderr
-    assert os.linesep not in missing.stderr.strip()
+    for arguments in (["logs", "a#b"], ["logs", "--follow", "../nothing"], ["stop", ""]):
+        missing = kinescribe("jobs", *arguments, "--address", head.url)
+        assert missing.returncode == 2
+        assert f"{arguments[-1]!r} is no job of the cluster" in missing.stderr
+        assert os.linesep not in missing.stderr.strip()
 
 
 @pytest.mark.ray

@@ -45,12 +45,23 @@ def test_the_cluster_of_ray_address_is_joined_and_left_running(ray_here):
     assert ray.cluster_resources()["CPU"] == ray_here.cpus
 
 
-def test_an_address_where_nobody_listens_is_an_error_of_the_user():
-    environment = {**os.environ, "RAY_ADDRESS": "127.0.0.1:1"}
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"RAY_ADDRESS": "127.0.0.1:1"}, "RAY_ADDRESS=127.0.0.1:1: no cluster of Ray answers"),
+        ({"RAY_ADDRESS": "http://127.0.0.1:8265"}, "a dashboard's URL is for `kinescribe submit --address`"),
+        ({"RAY_ADDRESS": "nowhere"}, "RAY_ADDRESS=nowhere: a run needs HOST:PORT"),
+        ({"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": "/nowhere"}, "Ray's token cannot be used"),
+    ],
+)
+def test_a_ray_that_cannot_be_reached_is_an_error_of_the_user(changes: dict[str, str], said: str):
+    environment = {name: value for name, value in os.environ.items() if name != "RAY_AUTH_TOKEN"} | changes
     guest = subprocess.run(
         [sys.executable, "-c", GUEST], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=200
     )
-    assert "ConfigError: RAY_ADDRESS=127.0.0.1:1: no cluster of Ray answers" in guest.stderr
+    last = guest.stderr.splitlines()[-1]
+    assert last.startswith("schemas.errors.ConfigError: ")
+    assert said in last
 
 
 KILLED = """

@@ -49,6 +49,8 @@ def test_how_the_result_is_printed_and_where_the_configuration_lies_make_no_othe
     assert first.config == second.config == "clips_per_unit: 2"
     assert first.arguments == [*LABEL, "--config", CONFIG]
     assert second.arguments == [*LABEL, "--json", f"--config={CONFIG}"]
+    slashed = read_command(root, ["label", f"{LABEL[1]}/", *LABEL[2:], "--config", str(names[0])])
+    assert slashed.parameters == first.parameters
 
 
 @pytest.mark.parametrize(
@@ -56,6 +58,7 @@ def test_how_the_result_is_printed_and_where_the_configuration_lies_make_no_othe
     [
         (("label", "clips", "--out", "s3://b/out"), "input=clips"),
         (("label", "/clips", "--out", "out"), "out=out"),
+        (("label", "/clips", "--out", "file://out"), "out=file://out"),
         ((*LABEL, "--dynamics", "runs/mine"), "dynamics=runs/mine"),
         ((*LABEL, "--set", "dynamics=runs/mine"), "dynamics=runs/mine"),
         (("train", "world", "--data", "/a", "--data", "b", "--out", "/o"), "data=b"),
@@ -117,7 +120,7 @@ def test_every_parameter_and_key_that_names_a_file_is_looked_at(root: Any):
 @pytest.mark.parametrize(
     ("address", "said"),
     [
-        ("127.0.0.1:6379", "give the URL of the cluster's dashboard"),
+        ("127.0.0.1:6379", "127.0.0.1:6379 is no URL of a cluster's dashboard"),
         ("http://127.0.0.1:1", "no cluster answers at http://127.0.0.1:1"),
     ],
 )
