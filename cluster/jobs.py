@@ -35,13 +35,12 @@ class NoAnswer(ConfigError):
 
 
 class Jobs:
-    """The jobs of the cluster whose dashboard is at `address`. Raises ConfigError where it can't be asked.
+    """The jobs of the cluster whose dashboard is at `address`. Raises ConfigError where it can't be asked."""
 
-    `patience_s` is how long one that answered before is asked again while a job is followed.
-    """
+    patience_s = 60.0
+    """How long one that answered before is asked again while a job is followed."""
 
-    def __init__(self, address: str, patience_s: float = 60.0) -> None:
-        self.patience_s = patience_s
+    def __init__(self, address: str) -> None:
         if not address.startswith(("http://", "https://")):
             raise ConfigError(
                 f"{address} is no URL of a cluster's dashboard; give one, as http://127.0.0.1:8265, by "
@@ -95,7 +94,7 @@ class Jobs:
     def follow(self, submission_id: str, write: Callable[[str], object]) -> Job:
         """Pass on what the job prints until it is over; a connection that breaks is made anew.
 
-        Raises ConfigError where the cluster does not answer for a minute; the job may go on then.
+        Raises ConfigError where the cluster does not answer for `patience_s`; the job may go on then.
         """
         self._require(submission_id)
         shown, answered = 0, time.monotonic()

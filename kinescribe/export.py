@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import shlex
 import sys
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kinescribe.display import counted
+from kinescribe.display import counted, warn
 from kinescribe.evaluate import Dataset
+
+if TYPE_CHECKING:
+    from storage.audit import DatasetStatus
 
 export = typer.Typer(
     help="Copy a dataset into a layout that others read: WebDataset, the Hugging Face Hub.",
@@ -26,12 +29,14 @@ Select = Annotated[str | None, typer.Option(help="A selection of `curate`: its t
 @export.command("webdataset")
 def webdataset(dataset: Dataset, out: Out, select: Select = None) -> None:
     """Write tars of source.jpg, target.jpg and json with action, score, importance and codes."""
+    from storage.audit import status
     from storage.export import export_webdataset
 
     with counted("units") as progress:
         export_webdataset(dataset, out, select, progress)
     print(out)
-    _warn_of_pending(dataset, out)
+    if select is None:
+        _warn_of_pending(status(dataset), out)
 
 
 @export.command("hub")
@@ -40,19 +45,15 @@ def hub(dataset: Dataset, out: Out, select: Select = None) -> None:
     from storage.export import export_hub
 
     with counted("units") as progress:
-        export_hub(dataset, out, select, progress)
+        counts = export_hub(dataset, out, select, progress)
     print(out)
-    _warn_of_pending(dataset, out)
+    _warn_of_pending(counts, out)
     print(f"push it: hf upload NAME {shlex.quote(out)} --repo-type dataset", file=sys.stderr)
 
 
-def _warn_of_pending(dataset: str, out: str) -> None:
-    from storage.audit import status
-
-    counts = status(dataset)
+def _warn_of_pending(counts: DatasetStatus, out: str) -> None:
     if counts.pending:
-        print(
+        warn(
             f"{counts.pending} of {counts.clips} clips are pending, and not in {out}; "
-            "run the command that writes the dataset to its end, then export it anew",
-            file=sys.stderr,
+            "run the command that writes the dataset to its end, then export it anew"
         )

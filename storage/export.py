@@ -49,8 +49,10 @@ def export_webdataset(
 
 def export_hub(
     dataset: str, out: str, select: str | None, progress: Progress, shard_bytes: int = SHARD_BYTES
-) -> None:
+) -> DatasetStatus:
     """Write `data/train-00000.parquet`, … and the dataset card, which is all that the Hub needs.
+
+    Returns what the card counts: how far the dataset is, or what the selection holds.
 
     Raises DatasetError, also where `out` holds files already or there is no triplet.
     """
@@ -70,6 +72,7 @@ def export_hub(
     title = out.rstrip("/").rpartition("/")[2]
     text = card(read_run(dataset), counts, given_header(dataset), title)
     _publish("README.md", out, text.encode())
+    return counts
 
 
 def _tables(dataset: str, select: str | None, progress: Progress) -> Iterator[pa.Table]:
