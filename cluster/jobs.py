@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 from ray.exceptions import AuthenticationError
@@ -28,6 +29,15 @@ from schemas.errors import ConfigError
 
 POLL_S = 0.5
 STOP_TIMEOUT_S = 60.0
+ANSWER_TIMEOUT_S = 30.0
+"""Until a server sends something; Ray's client itself would wait for ever."""
+
+
+class Client(JobSubmissionClient):
+    """Ray's, with an end to its patience."""
+
+    def _do_request(self, method: str, endpoint: str, **options: Any) -> Any:
+        return super()._do_request(method, endpoint, timeout=ANSWER_TIMEOUT_S, **options)
 
 
 class NoAnswer(ConfigError):
@@ -39,6 +49,8 @@ class Jobs:
 
     patience_s = 60.0
     """How long one that answered before is asked again while a job is followed."""
+    pending_s = 20.0
+    """How long a job that is followed may wait to be started until it is said why."""
 
     def __init__(self, address: str) -> None:
         if not address.startswith(("http://", "https://")):
@@ -52,7 +64,10 @@ class Jobs:
         for name in ("dashboard_sdk", "job.sdk"):
             logging.getLogger(f"ray.dashboard.modules.{name}").setLevel(logging.WARNING)
         with self._asked():
-            self.client = JobSubmissionClient(address)
+            try:
+                self.client = Client(address)
+            except RuntimeError as error:  # of a server that knows no version of Ray
+                raise ConnectionError("what answers is no dashboard of Ray") from error
 
     def list(self) -> list[Job]:
         """Every job that was submitted, the oldest first."""
@@ -65,8 +80,11 @@ class Jobs:
         with self._asked():
             return _job(self.client.get_job_info(submission_id))
 
-    def submit(self, run: str, arguments: Sequence[str], config: str | None) -> Attempt:
-        """Start `kinescribe ARGUMENTS` as an attempt of the run, unless there is one at it."""
+    def submit(self, run: str, arguments: Sequence[str], config: str | None, gpus: float = 0.0) -> Attempt:
+        """Start `kinescribe ARGUMENTS` as an attempt of the run, unless there is one at it.
+
+        `gpus` is what the command's own process claims; without, it runs on the head.
+        """
         attempt = next_attempt(run, self.list())
         if not attempt.is_new:
             return attempt
@@ -78,6 +96,7 @@ class Jobs:
                         entrypoint=shlex.join(["python", "-m", "kinescribe", *arguments]),
                         runtime_env={"working_dir": str(package)},
                         submission_id=attempt.submission_id,
+                        entrypoint_num_gpus=gpus or None,
                     )
                 except RuntimeError as error:
                     if "already exists" not in str(error):
@@ -91,12 +110,16 @@ class Jobs:
         with self._asked():
             return self.client.get_job_logs(submission_id)
 
-    def follow(self, submission_id: str, write: Callable[[str], object]) -> Job:
+    def follow(
+        self, submission_id: str, write: Callable[[str], object], note: Callable[[str], object]
+    ) -> Job:
         """Pass on what the job prints until it is over; a connection that breaks is made anew.
 
-        Raises ConfigError where the cluster does not answer for `patience_s`; the job may go on then.
+        `note` gets why the job has not started where that takes long. Raises ConfigError where the cluster
+        does not answer for `patience_s`; the job may go on then.
         """
         self._require(submission_id)
+        self._await_start(submission_id, note)
         shown, answered = 0, time.monotonic()
         while True:
             shown = asyncio.run(self._tail(submission_id, write, shown))
@@ -119,10 +142,24 @@ class Jobs:
             self.client.stop_job(submission_id)
         deadline = time.monotonic() + STOP_TIMEOUT_S
         while not (job := self.get(submission_id)).is_over:
+            if time.monotonic() > deadline and job.status == "PENDING":
+                raise ConfigError(
+                    f"{submission_id} has not started, and Ray stops only what has; it gives this job up 15 "
+                    "minutes after it was submitted"
+                )
             if time.monotonic() > deadline:
                 raise ConfigError(f"{submission_id} is still {job.status}; look at it in {self.address}")
             time.sleep(POLL_S)
         return job
+
+    def _await_start(self, submission_id: str, note: Callable[[str], object]) -> None:
+        """Its log does not begin before."""
+        began, told = time.monotonic(), False
+        while (job := self.get(submission_id)).status == "PENDING":
+            if not told and time.monotonic() - began > self.pending_s:
+                note(job.message or f"{submission_id} has not started yet")
+                told = True
+            time.sleep(POLL_S)
 
     def _require(self, submission_id: str) -> None:
         """Raises ConfigError where there is no such job; as a part of a URL, some ids ask something else."""

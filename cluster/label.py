@@ -27,8 +27,9 @@ from actors.label import LabelActor, LoadModels
 from actors.rows import pack, unpack
 from actors.write import WriteActor
 from cluster.local import ray_cluster
-from cluster.progress import Progress, open_progress
+from cluster.progress import RESUME, Progress, open_progress
 from cluster.resources import Pool, PoolPlan, plan_pools
+from cluster.waiting import waiting_told
 from labeling.extract import PairExtractor
 from labeling.inputs import clip_frames, forbidden, input_root
 from labeling.units import plan_units, unit_ids, units_of
@@ -70,7 +71,6 @@ NO_MEMORY = (
     "Ray's workers were killed again and again before they came to any work, as where a node's memory runs "
     "short; take fewer --label-workers or more memory, then run the same command again"
 )
-RESUME = "stopped; run the same command again to resume"
 
 
 def _pair_extractor(config: LabelConfig, root: str) -> Extractor:
@@ -248,13 +248,14 @@ def _rows(units: Iterator[WorkUnit]) -> pa.Table:
 def _label(job: Job, pending: pa.Table, progress: Progress) -> None:
     total = Receipt()
     left = pending.num_rows
-    with ray_cluster() as cluster:
+    with ray_cluster() as cluster, waiting_told(progress.note) as came:
         plan = plan_pools(cluster, job.resources, left, weight_bytes(job.config.dynamics))
         progress.note(plan.reason)
         try:
             for receipt in _receipts(job, pending, plan):
                 if isinstance(receipt, UserError):
                     raise receipt
+                came()
                 progress.update(receipt)
                 total, left = total + receipt, left - 1
                 if left and (problem := too_many_rejects(total, job.config.max_reject_rate)):
@@ -265,7 +266,7 @@ def _label(job: Job, pending: pa.Table, progress: Progress) -> None:
             if isinstance(error, OutOfMemoryError) or StartedInVain.__name__ in str(error):
                 raise ConfigError(NO_MEMORY) from error
             raise
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, SystemExit):  # SIGTERM, as `kinescribe jobs stop` sends it
             # Before Ray is shut down, which takes seconds, and may end this process at once.
             progress.note(RESUME)
             raise

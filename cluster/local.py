@@ -10,8 +10,10 @@ import logging
 import os
 import secrets
 import shutil
+import signal
 import socket
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -19,7 +21,8 @@ from typing import Any
 
 import psutil
 import ray
-from ray.exceptions import AuthenticationError
+from ray.autoscaler.v2.sdk import get_cluster_status
+from ray.exceptions import AuthenticationError, RpcError
 
 from cluster.resources import ClusterResources, card_bytes
 from schemas.errors import ConfigError
@@ -56,8 +59,7 @@ def ray_cluster() -> Iterator[ClusterResources]:
     if ray.is_initialized():
         yield _resources(grows=_is_part_of_a_cluster())
     elif address := os.environ.get("RAY_ADDRESS"):
-        _reach(address)
-        with _connected(address=address):
+        with _connected(address):
             yield _resources(grows=True)
     else:
         _ensure_token()
@@ -129,12 +131,17 @@ def _processes(folder: str) -> list[psutil.Process]:
 
 
 @contextmanager
-def _connected(**options: Any) -> Iterator[None]:
+def _connected(address: str | None = None, **options: Any) -> Iterator[None]:
     try:
         with _descriptor_silenced(2):
-            ray.init(**QUIET, **options)
-    except ConnectionError as error:
-        raise _no_answer(options["address"], error) from error
+            if address:
+                _reach(address)
+            ray.init(address, **QUIET, **options)
+        if threading.current_thread() is threading.main_thread():
+            # After Ray's own, which writes the addresses of its stack to stderr first.
+            signal.signal(signal.SIGTERM, _exit)
+    except (OSError, RpcError) as error:
+        raise _no_answer(address, error) from error
     except AuthenticationError as error:
         raise ConfigError(
             f"Ray's token cannot be used: {error.message.splitlines()[0]}; set RAY_AUTH_TOKEN_PATH to the "
@@ -146,8 +153,12 @@ def _connected(**options: Any) -> Iterator[None]:
         ray.shutdown()
 
 
+def _exit(number: int, _: object) -> None:
+    raise SystemExit(128 + number)
+
+
 def _reach(address: str) -> None:
-    """Ray itself would ask an address where nobody listens for ever. Raises ConfigError."""
+    """Raises what says that no Ray answers there: itself, it would ask for minutes or for ever."""
     host, _, port = address.rpartition(":")
     if address in NAMED:
         return
@@ -157,13 +168,11 @@ def _reach(address: str) -> None:
             "or auto; a dashboard's URL is for `kinescribe submit --address`; without RAY_ADDRESS the run "
             "starts a Ray of its own on this machine"
         )
-    try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWER_TIMEOUT_S).close()
-    except OSError as error:
-        raise _no_answer(address, error) from error
+    socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWER_TIMEOUT_S).close()
+    get_cluster_status(address)
 
 
-def _no_answer(address: str, error: OSError) -> ConfigError:
+def _no_answer(address: str | None, error: Exception) -> ConfigError:
     return ConfigError(
         f"RAY_ADDRESS={address}: no cluster of Ray answers ({error}); check the address, and where the "
         "cluster asks for a token set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH; without RAY_ADDRESS "

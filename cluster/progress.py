@@ -18,6 +18,7 @@ from rich.progress import Progress as Bar
 from schemas.outcomes import Receipt
 
 LINE_INTERVAL_S = 5.0
+RESUME = "stopped; run the same command again to resume"
 Clock = Callable[[], float]
 
 

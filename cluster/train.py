@@ -6,9 +6,9 @@ Knows Ray Train; nothing of models or of what a step is.
 from __future__ import annotations
 
 import sys
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from multiprocessing.pool import AsyncResult, ThreadPool
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,12 +18,14 @@ from ray.util.queue import Empty, Queue
 
 from actors.train_worker import train_worker
 from cluster.local import ray_cluster
+from cluster.progress import RESUME
 from cluster.resources import ClusterResources
+from cluster.waiting import waiting_told
 from models.hub import hub_model
 from models.identity import EMBEDDED, identify
 from schemas.clips import stable_id
 from schemas.errors import ConfigError, UserError
-from schemas.training import TokenTraining, TrainConfig, WorldTraining
+from schemas.training import Engine, TokenTraining, TrainConfig, WorldTraining
 from schemas.version import VERSION
 from storage import uri
 from storage.run import RUN, Run, bind, read_runs, require_own
@@ -48,7 +50,11 @@ def run_train(config: TrainConfig, progress: Progress | None = None) -> Path:
     export = Path(config.out, "export")
     if not export.is_dir():
         with _left_as_it_was(config.out), ray_cluster() as cluster:
-            _fit(config, cluster, progress or print_progress)
+            try:
+                _fit(config, cluster, progress or print_progress)
+            except (KeyboardInterrupt, SystemExit):
+                _say(RESUME)
+                raise
     return export
 
 
@@ -91,7 +97,11 @@ def absolute(config: TrainConfig) -> TrainConfig:
 def print_progress(metrics: Mapping[str, float]) -> None:
     """A line on stderr, as stdout is for results: `step 40/100: loss 1.23, samples_per_s 31, left_s 124`."""
     measured = ", ".join(f"{name} {value:.4g}" for name, value in metrics.items() if name not in STEP)
-    print(f"step {metrics['step']}/{metrics['steps']}: {measured}", file=sys.stderr, flush=True)
+    _say(f"step {metrics['step']}/{metrics['steps']}: {measured}")
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
 
 
 def _identity(config: TrainConfig) -> Run:
@@ -109,18 +119,32 @@ def _identity(config: TrainConfig) -> Run:
     return Run(VERSION, values, models, codec_id="none", grid=(0, 0), plan=stable_id(*objects))
 
 
+def worker_claims(cluster: ClusterResources, engine: Engine) -> dict[str, float]:
+    """What each worker claims of the cluster: a GPU where there is one, and as much of a core as there is.
+
+    Raises ConfigError where a GPU is asked for that can't come.
+    """
+    wants_gpu = engine.accelerator == "gpu"
+    if wants_gpu and not (cluster.gpus or cluster.grows):
+        raise ConfigError("engine.accelerator is gpu, and this machine has none; leave it out")
+    # Where no machine is there yet but a head that works on nothing, this is what brings one.
+    cpus = min(1.0, cluster.cpus / (engine.workers + 1)) if cluster.cpus else 1.0
+    return {"CPU": cpus} | ({"GPU": 1.0} if cluster.gpus or wants_gpu else {})
+
+
 def _fit(config: TrainConfig, cluster: ClusterResources, progress: Progress) -> None:
     workers, fewest = config.engine.workers, config.engine.min_workers
     threads = max(1, int(cluster.cpus) // workers)
+    claims = worker_claims(cluster, config.engine)
     reports = Queue(actor_options={"num_cpus": 0})
     trainer = TorchTrainer(
         train_worker,
         train_loop_config={"config": config, "reports": reports, "threads": threads},
-        torch_config=TorchConfig(backend="nccl" if cluster.gpus else "gloo"),
+        torch_config=TorchConfig(backend="nccl" if "GPU" in claims else "gloo"),
         scaling_config=ScalingConfig(
             num_workers=(fewest, workers) if fewest else workers,
-            use_gpu=cluster.gpus > 0,
-            resources_per_worker={"CPU": min(1, cluster.cpus / (workers + 1))},
+            use_gpu="GPU" in claims,
+            resources_per_worker=claims,
         ),
         run_config=RunConfig(
             name="ray",
@@ -128,37 +152,29 @@ def _fit(config: TrainConfig, cluster: ClusterResources, progress: Progress) -> 
             failure_config=FailureConfig(max_failures=config.engine.max_failures),
         ),
     )
-    with _passed_on(reports, progress):
-        trainer.fit()
-
-
-@contextmanager
-def _passed_on(reports: Queue, progress: Progress) -> Iterator[None]:
-    """Call `progress` with every measurement from a thread, and print what else the workers have to say.
-
-    Raises the user's error that a worker reported.
-    """
-    over, errors = threading.Event(), list[UserError]()
-
-    def pass_on() -> None:
-        while not (over.is_set() and reports.empty()):
-            try:
-                report = reports.get(timeout=POLL_S)
-            except Empty:
-                continue
+    # In the main thread, Ray Train takes Ctrl-C for itself, and hangs where it waits for machines.
+    beside = ThreadPool(1)
+    fitted = beside.apply_async(trainer.fit)
+    beside.close()
+    errors = list[UserError]()
+    with waiting_told(_say) as came:
+        for report in _reports(reports, fitted):
+            came()
             if isinstance(report, UserError):
                 errors.append(report)
             elif isinstance(report, str):
-                print(report, file=sys.stderr, flush=True)
+                _say(report)
             else:
                 progress(report)
-
-    thread = threading.Thread(target=pass_on, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()
     if errors:
         raise errors[0]
+    fitted.get()
+
+
+def _reports(queue: Queue, fitted: AsyncResult[object]) -> Iterator[Mapping[str, float] | str | UserError]:
+    """What the workers report, until all is over."""
+    while not (fitted.ready() and queue.empty()):
+        try:
+            yield queue.get(timeout=POLL_S)
+        except Empty:
+            continue

@@ -38,8 +38,11 @@ from kinescribe.options import (
     Overrides,
     Roots,
     Scores,
+    curate_config,
     given,
     label_config,
+    label_resources,
+    train_config,
 )
 from kinescribe.plan import plan
 from kinescribe.simulate import simulate
@@ -127,18 +130,10 @@ def label(
     as_json: Json = False,
 ) -> None:
     """Label videos: key frames, pairs, the action between them and its likelihood."""
-    from schemas.config import Resources, load_config
-
     if dry and retry_rejected:
         raise ConfigError("give one of --dry-run and --retry-rejected")
     settings = label_config(config, overrides, dynamics, scores, root)
-    speed = given(
-        decode_workers=decode_workers,
-        label_workers=label_workers,
-        label_gpus=label_gpus,
-        micro_batch=micro_batch,
-    )
-    resources = load_config(Resources, None, speed)
+    resources = label_resources(decode_workers, label_workers, label_gpus, micro_batch)
     from cluster.label import plan_label, run_label
 
     with stdout_for_results():
@@ -235,10 +230,7 @@ def curate(
     as_json: Json = False,
 ) -> None:
     """Choose the likeliest triplets, the same number of each class, and write down which."""
-    from schemas.config import CurateConfig, load_config
-
-    named = given(top_k=top_k, by=by, score=score, min_score=min_score, duplicates=duplicates)
-    settings = load_config(CurateConfig, None, named + given(min_motion=min_motion, max_motion=max_motion))
+    settings = curate_config(top_k, by, score, min_score, min_motion, max_motion, duplicates)
     from labeling.curate import curate as choose
 
     with counted("units") as progress:
@@ -275,12 +267,7 @@ def train(
     as_json: Json = False,
 ) -> None:
     """Train a codec, a dynamics model or a world model on datasets, with Ray Train and DeepSpeed."""
-    from schemas.config import load_config, read_config
-    from schemas.training import TRAININGS
-
-    shares = [f"mix.{share.strip()}" for share in mix.split(",")] if mix is not None else []
-    named = [*given(data=data, out=out, select=select, weights=weights), *shares]
-    settings = load_config(TRAININGS[task], read_config(config), [*(overrides or []), *named])
+    settings = train_config(task, data, out, config, overrides, select, mix, weights)
     with stdout_for_results():
         from cluster.train import plan_train, run_train
 

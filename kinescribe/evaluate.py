@@ -21,6 +21,7 @@ from kinescribe.display import (
     print_world,
     warn,
 )
+from kinescribe.options import aurora_config
 from schemas.errors import ConfigError
 
 evaluate = typer.Typer(help="Score labels and models; most against exact truth.", no_args_is_help=True)
@@ -175,12 +176,8 @@ def aurora(
     plot: Plot = None,
 ) -> None:
     """Run AURORA-Bench on a world model: L1, CLIP, DINO and a judge, beside a copy of the source."""
-    from schemas.config import AuroraConfig, as_override, load_config
-
     _check(plot)
-    given = {"world": world, "dynamics": dynamics, "num_samples": num_samples, "runs": runs, "seed": seed}
-    given |= {"clip": clip, "dino": dino, "judge": judge}
-    config = load_config(AuroraConfig, None, [as_override(*option) for option in given.items()])
+    config = aurora_config(world, dynamics, num_samples, runs, seed, clip, dino, judge)
     from evaluation.aurora import evaluate_aurora
     from evaluation.plots import plot_aurora
     from labeling.images import motion_between

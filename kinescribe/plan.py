@@ -21,8 +21,8 @@ from kinescribe.options import (
     Overrides,
     Roots,
     Scores,
-    given,
     label_config,
+    label_resources,
 )
 from schemas.errors import ConfigError, InputError
 
@@ -51,10 +51,9 @@ def plan(
 ) -> None:
     """Label a random sample, and say what all clips will give and take: triplets, hours, machines, cost."""
     from evaluation.plots import plot_plan, require_format
-    from schemas.config import Resources, load_config
 
     settings = label_config(config, overrides, dynamics, scores, root)
-    speed = load_config(Resources, None, given(micro_batch=micro_batch))
+    speed = label_resources(micro_batch=micro_batch)
     kinds = _read_machines(machines, deadline)
     if plot:
         require_format(plot)

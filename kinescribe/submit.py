@@ -7,14 +7,16 @@ returned.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kinescribe.display import print_jobs, printable
+from kinescribe.display import print_jobs, printable, warn
+from kinescribe.options import aurora_config, curate_config, label_config, label_resources, train_config
 from schemas.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -29,6 +31,14 @@ root roots select truth world
 """
 PATHS = frozenset(_PATHS.split())
 """Parameters and configuration keys that name a file or a folder."""
+
+CHECKS: Mapping[str, Sequence[Callable[..., object]]] = {
+    "label": (label_config, label_resources),
+    "train": (train_config,),
+    "curate": (curate_config,),
+    "evaluate-aurora": (aurora_config,),
+}
+"""What makes a command's configuration of its options, and refuses what is wrong there."""
 
 Address = Annotated[
     str,
@@ -58,6 +68,10 @@ def submit(
     wait: Annotated[
         bool, typer.Option("--wait", help="Print the job's log and exit with its exit code.")
     ] = False,
+    gpus: Annotated[
+        float,
+        typer.Option(min=0, help="GPUs of the command itself, as `evaluate` needs; others ask for theirs."),
+    ] = 0,
 ) -> None:
     """Run a command as a job on a Ray cluster, or attach to the job that is already at it."""
     line = read_command(context.find_root().command, arguments)
@@ -65,7 +79,8 @@ def submit(
     from cluster.submission import run_name
 
     server = Jobs(address)
-    attempt = server.submit(run_name(line.name, line.parameters, line.config), line.arguments, line.config)
+    run = run_name(line.name, line.parameters, line.config)
+    attempt = server.submit(run, line.arguments, line.config, gpus)
     print("submitted" if attempt.is_new else "runs already: attached", file=sys.stderr)
     print(attempt.submission_id, file=sys.stderr if wait else sys.stdout)
     if wait:
@@ -127,10 +142,13 @@ def read_command(root: Any, arguments: Sequence[str]) -> CommandLine:
     if wrong := dict(relative_paths(parameters, config)):
         raise ConfigError(
             ", ".join(f"{key}={value}" for key, value in wrong.items())
-            + ": a job does not run in this folder; give URLs, or absolute paths that every machine of the "
-            "cluster has"
+            + ": a job does not run in this folder; give absolute paths that every machine of the cluster "
+            "has, or URLs where the command takes them"
         )
-    return CommandLine("-".join(words), _with_sent_config(arguments), parameters, config)
+    name = "-".join(words)
+    for check in CHECKS.get(name, ()):
+        check(**{key: given[key] for key in signature(check).parameters})
+    return CommandLine(name, _with_sent_config(arguments), parameters, config)
 
 
 def _named_once(value: Any) -> Any:
@@ -195,7 +213,9 @@ def _follow(server: Jobs, submission_id: str) -> None:
     from cluster.submission import exit_code
 
     try:
-        job = server.follow(submission_id, lambda text: print(text, end="", flush=True))
+        job = server.follow(
+            submission_id, lambda text: print(text, end="", flush=True), lambda text: warn(printable(text))
+        )
     except KeyboardInterrupt:
         print(f"the job goes on; `kinescribe jobs stop {submission_id}` ends it", file=sys.stderr)
         raise

@@ -33,6 +33,8 @@ class Engine(Config):
     """How a step is spread over workers and memory; DeepSpeed's ZeRO stage shards the state."""
 
     workers: Positive = 1
+    accelerator: Literal["auto", "gpu"] = "auto"
+    """With `gpu`, workers wait for machines with one; `auto` takes what the cluster has at the start."""
     zero_stage: Annotated[int, Field(ge=0, le=3)] = 0
     precision: Precision = "auto"
     """Of the arithmetic; weights are kept in float32. `auto` is bf16 where the hardware multiplies it."""

@@ -2,10 +2,13 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
+import threading
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -41,11 +44,33 @@ UNSEEN = {
 """What Ray exports only where there is a GPU or something went wrong."""
 
 
+@contextmanager
+def answering(answer: bytes | None) -> Iterator[str]:
+    """The URL of a server that gives everybody this answer, or none at all."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            with suppress(OSError):
+                while True:
+                    guest, _ = server.accept()
+                    guests.append(guest)
+                    if answer:
+                        guest.recv(65536)
+                        guest.sendall(answer)
+
+        guests = list[socket.socket]()
+        threading.Thread(target=serve, daemon=True).start()
+        yield f"http://127.0.0.1:{server.getsockname()[1]}"
+        server.shutdown(socket.SHUT_RDWR)
+        for guest in guests:
+            guest.close()
+
+
 class Shaky(Jobs):
     """Jobs of a cluster that gives these answers; None is none."""
 
-    def __init__(self, *statuses: str | None, patience_s: float) -> None:
-        self.answers, self.patience_s = list(statuses), patience_s
+    def __init__(self, *statuses: str | None, patience_s: float = 60.0) -> None:
+        self.answers, self.patience_s, self.pending_s = list(statuses), patience_s, 0.1
 
     def list(self):
         return [Job("a", "RUNNING", "label")]
@@ -60,12 +85,35 @@ class Shaky(Jobs):
 
 
 def test_a_cluster_that_is_away_for_a_moment_is_followed_on():
-    assert Shaky("RUNNING", None, "SUCCEEDED", patience_s=60).follow("a", print).status == "SUCCEEDED"
+    assert Shaky("RUNNING", "RUNNING", None, "SUCCEEDED").follow("a", print, print).status == "SUCCEEDED"
 
 
 def test_a_cluster_that_stays_away_is_given_up_with_how_to_follow_the_job_again():
     with pytest.raises(ConfigError, match="no cluster answers; a may go on meanwhile: `kinescribe jobs logs"):
-        Shaky("RUNNING", None, None, patience_s=0.6).follow("a", print)
+        Shaky("RUNNING", "RUNNING", None, None, patience_s=0.6).follow("a", print, print)
+
+
+def test_why_a_job_does_not_start_is_said_once():
+    told = list[str]()
+    Shaky("PENDING", "PENDING", "PENDING", "RUNNING", "SUCCEEDED").follow("a", print, told.append)
+    assert told == ["a has not started yet"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (None, "no cluster answers at .*timed out"),
+        (b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", "what answers is no dashboard of Ray"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n<html>", "no cluster answers at "),
+    ],
+)
+def test_a_server_that_is_mute_or_none_of_rays_is_said_to_be_so(
+    answer: bytes | None, said: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("cluster.jobs.ANSWER_TIMEOUT_S", 0.5)
+    monkeypatch.setenv("RAY_API_SERVER_ADDRESS", "")  # which Jobs changes
+    with answering(answer) as url, pytest.raises(ConfigError, match=said):
+        Jobs(url)
 
 
 @pytest.fixture(scope="module")
@@ -206,6 +254,18 @@ def test_without_the_right_token_it_says_what_to_set(head, kinescribe, tmp_path)
         assert turned_away.returncode == 2
         assert "asks for its token" in turned_away.stderr
         assert "set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN_PATH" in turned_away.stderr
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_command_that_claims_a_gpu_waits_for_one(head, kinescribe):
+    command = ("--gpus", "1", "evaluate", "world", "--num", "1")
+    submitted = kinescribe("submit", "--address", head.url, *command)
+    assert submitted.returncode == 0, submitted.stderr
+    listed = kinescribe("jobs", "list", "--json", "--address", head.url)
+    job = json.loads(listed.stdout)[-1]
+    assert (job["submission_id"], job["status"]) == (submitted.stdout.strip(), "PENDING")
+    assert "waiting for resources" in job["message"]
 
 
 @pytest.mark.ray

@@ -10,8 +10,9 @@ import pytest
 import ray
 from PIL import Image
 
-from cluster.label import NO_MEMORY, RESUME, Sessions, run_label
+from cluster.label import NO_MEMORY, Sessions, run_label
 from cluster.local import DEFAULTS
+from cluster.progress import RESUME
 from schemas.config import LabelConfig, Resources
 from schemas.errors import ConfigError, InputError, ModelError
 from schemas.outcomes import DropReason, Receipt, RejectCode, Status
@@ -215,13 +216,15 @@ def test_a_run_whose_driver_was_killed_gives_the_rows_of_one_that_was_not(
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_ctrl_c_stops_cleanly_and_says_how_to_resume(undisturbed, start_driver, end_driver):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_run_that_is_stopped_says_how_to_resume(number, undisturbed, start_driver, end_driver):
     source, config, expected = undisturbed
     driver, out, log = start_driver(source, config.dynamics, program=SLOW_MODEL)
     wait_for_units(driver, out, log, 1)
-    end_driver(driver, signal.SIGINT)
-    assert driver.returncode != 0
+    end_driver(driver, number)
+    assert driver.returncode in (1, 128 + number)
     assert RESUME in log.read_text()
+    assert "SIGTERM received" not in log.read_text()
     assert digests(out).items() <= expected.items()
 
 

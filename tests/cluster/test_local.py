@@ -1,5 +1,6 @@
 import os
 import shutil
+import socket
 import stat
 import subprocess
 import sys
@@ -62,6 +63,25 @@ def test_a_ray_that_cannot_be_reached_is_an_error_of_the_user(changes: dict[str,
     last = guest.stderr.splitlines()[-1]
     assert last.startswith("schemas.errors.ConfigError: ")
     assert said in last
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_server_that_is_none_of_rays_is_an_error_of_the_user():
+    """Ray itself asks it for many minutes."""
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        address = f"127.0.0.1:{mute.getsockname()[1]}"
+        environment = {**os.environ, "RAY_ADDRESS": address}
+        guest = subprocess.run(
+            [sys.executable, "-c", GUEST],
+            cwd=ROOT,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=200,
+        )
+    said = f"schemas.errors.ConfigError: RAY_ADDRESS={address}: no cluster of Ray answers (Timed out"
+    assert guest.stderr.splitlines()[-1].startswith(said)
 
 
 KILLED = """

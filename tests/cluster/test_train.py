@@ -4,17 +4,20 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
-from cluster.train import absolute, print_progress, run_train
+from cluster.progress import RESUME
+from cluster.resources import ClusterResources
+from cluster.train import absolute, print_progress, run_train, worker_claims
 from labeling.curate import curate
 from models.registry import load_model
 from schemas.config import CurateConfig
 from schemas.errors import ConfigError, DatasetError, ModelError
-from schemas.training import DynamicsTraining, TrainConfig, WorldTraining
+from schemas.training import DynamicsTraining, Engine, TrainConfig, WorldTraining
 from tests.processes import below
 from tests.tiny_triplets import LABELLED, write_triplets
 from tests.tiny_vlm import tiny_vlm
@@ -116,6 +119,34 @@ def test_the_same_command_goes_on_where_its_driver_was_killed(undisturbed, end_d
     assert again.stdout == f"{config.out}/export\n"
     assert again.stderr.startswith(("step 24/80", "step 44/80", "step 64/80"))
     assert_same_run(config, undisturbed)
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_ctrl_c_ends_a_training_at_once_and_says_how_to_resume(config, end_driver, tmp_path):
+    config = config.model_copy(update={"out": str(tmp_path / "out")})
+    (tmp_path / "world.yaml").write_text(config.model_dump_json())
+    train = [sys.executable, "-m", "kinescribe", "train", "world", "--config", tmp_path / "world.yaml"]
+    with subprocess.Popen(train, cwd=ROOT, stderr=subprocess.PIPE, text=True) as driver:
+        wait_for_step(config, 24, driver)
+        end_driver(driver, signal.SIGINT)
+        assert driver.stderr
+        assert driver.stderr.read().splitlines()[-1] == RESUME
+    assert driver.returncode == 130
+
+
+def test_workers_claim_gpus_where_there_are_some_or_some_are_asked_for():
+    none, some = ClusterResources(cpus=8.0, gpus=0.0, memory_bytes=0), Engine(workers=3)
+    assert worker_claims(none, some) == {"CPU": 1.0}
+    assert worker_claims(replace(none, gpus=4.0, cpus=2.0), some) == {"CPU": 0.5, "GPU": 1.0}
+    gpu = Engine(workers=3, accelerator="gpu")
+    assert worker_claims(replace(none, grows=True), gpu) == {"CPU": 1.0, "GPU": 1.0}
+    with pytest.raises(ConfigError, match=r"engine\.accelerator is gpu, and this machine has none"):
+        worker_claims(none, gpu)
+
+
+def test_a_head_that_works_on_nothing_trains_nothing():
+    assert worker_claims(ClusterResources(0.0, 0.0, 0, grows=True), Engine()) == {"CPU": 1.0}
 
 
 @pytest.mark.ray

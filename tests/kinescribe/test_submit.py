@@ -10,7 +10,7 @@ from cluster.package import CONFIG
 from cluster.submission import Job
 from kinescribe.cli import app, main
 from kinescribe.display import print_jobs
-from kinescribe.submit import COMMANDS, PATHS, read_command
+from kinescribe.submit import CHECKS, COMMANDS, PATHS, read_command
 from schemas.errors import ConfigError
 from schemas.training import TRAININGS
 
@@ -78,6 +78,31 @@ def test_a_relative_path_in_the_configuration_is_refused(root: Any, tmp_path: Pa
     (tmp_path / "run.yaml").write_text("model: {codec: runs/codec}\ndata: [/a, b]\nsteps: 3")
     with pytest.raises(ConfigError, match=r"^codec=runs/codec, data=b: "):
         read_command(root, ["train", "dynamics", "--config", str(tmp_path / "run.yaml")])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ((*LABEL, "--set", "nope=3"), "^nope: no such key"),
+        ((*LABEL, "--label-gpus", "1.5"), "^label_gpus: above one GPU it must be a whole number"),
+        (("train", "world", "--data", "/a", "--out", "/o"), "give one of steps and epochs"),
+        (("train", "codec", "--data", "/a", "--out", "/o", "--mix", "labelled=1"), "^mix: no such key"),
+        (("curate", "/d", "--top-k", "0", "--out", "/o"), "^top_k: "),
+        (("evaluate", "aurora", "--data", "/a", "--out", "/o", "-n", "2"), "give --dynamics"),
+    ],
+)
+def test_a_configuration_that_is_wrong_is_refused_here(root: Any, arguments: tuple[str, ...], said: str):
+    with pytest.raises(ConfigError, match=said):
+        read_command(root, arguments)
+
+
+def test_every_check_is_one_of_a_command(root: Any):
+    def name_of(command: Any, words: tuple[str, ...] = ()) -> Iterator[str]:
+        for name, one in getattr(command, "commands", {}).items():
+            yield from name_of(one, (*words, name))
+        yield "-".join(words)
+
+    assert CHECKS.keys() <= set(name_of(root))
 
 
 def test_models_of_the_code_and_of_a_hub_are_on_every_machine(root: Any):
