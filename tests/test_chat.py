@@ -52,6 +52,7 @@ def test_a_chat_model_labels_videos_beside_the_embedded_codec(name: str, tmp_pat
 
 
 @pytest.mark.ray
+@pytest.mark.slow
 @pytest.mark.usefixtures("ray_here")
 def test_a_server_labels_videos_and_the_clip_that_it_fails_on_is_rejected(tmp_path: Path):
     """The codes are of the codec that is named."""

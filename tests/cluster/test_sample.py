@@ -42,6 +42,7 @@ def test_what_a_sample_promises_the_run_gives(ray_here, clips_folder, model_fold
 
 
 @pytest.mark.ray
+@pytest.mark.slow
 def test_a_sample_of_bad_clips_is_a_plan_with_rejects(ray_here, clips_folder, model_folder):
     source = clips_folder(*(f"bad{index}" for index in range(30)))
     planned, _ = estimate(source, LabelConfig(dynamics=model_folder), num=25)
