@@ -141,6 +141,8 @@ def _connected(address: str | None = None, **options: Any) -> Iterator[None]:
             # After Ray's own, which writes the addresses of its stack to stderr first.
             signal.signal(signal.SIGTERM, _exit)
     except (OSError, RpcError) as error:
+        if address is None:
+            raise
         raise _no_answer(address, error) from error
     except AuthenticationError as error:
         raise ConfigError(
@@ -172,7 +174,7 @@ def _reach(address: str) -> None:
     get_cluster_status(address)
 
 
-def _no_answer(address: str | None, error: Exception) -> ConfigError:
+def _no_answer(address: str, error: Exception) -> ConfigError:
     return ConfigError(
         f"RAY_ADDRESS={address}: no cluster of Ray answers ({error}); check the address, and where the "
         "cluster asks for a token set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH; without RAY_ADDRESS "
