@@ -80,7 +80,7 @@ class Jobs:
         with self._asked():
             return _job(self.client.get_job_info(submission_id))
 
-    def submit(self, run: str, arguments: Sequence[str], config: str | None, gpus: float = 0.0) -> Attempt:
+    def submit(self, run: str, arguments: Sequence[str], config: str | None, gpus: int = 0) -> Attempt:
         """Start `kinescribe ARGUMENTS` as an attempt of the run, unless there is one at it.
 
         `gpus` is what the command's own process claims; without, it runs on the head.

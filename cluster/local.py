@@ -46,6 +46,7 @@ CARD = "accelerator_type:"
 """What the name of the resource begins with that says which GPU a machine has."""
 NAMED = ("auto", "local")
 """The addresses that say which Ray without where it is."""
+LAST_PORT = 65535
 ANSWER_TIMEOUT_S = EXIT_TIMEOUT_S = 10.0
 LONGEST_SOCKET_FOLDER = 40
 """A Unix socket's path has at most 107 bytes, of which Ray's own part takes up to 66."""
@@ -164,7 +165,7 @@ def _reach(address: str) -> None:
     host, _, port = address.rpartition(":")
     if address in NAMED:
         return
-    if "://" in address or not port.isdigit():
+    if "://" in address or not port.isdecimal() or int(port) > LAST_PORT:
         raise ConfigError(
             f"RAY_ADDRESS={address}: a run needs HOST:PORT of the cluster's head, as `ray start` printed it, "
             "or auto; a dashboard's URL is for `kinescribe submit --address`; without RAY_ADDRESS the run "

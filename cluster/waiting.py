@@ -6,6 +6,7 @@ Knows nothing of what the actors do.
 from __future__ import annotations
 
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -28,13 +29,13 @@ def waiting_told(tell: Callable[[str], object], first_s: float = FIRST_S) -> Ite
     came, over, address = threading.Event(), threading.Event(), ray.get_runtime_context().gcs_address
 
     def watch() -> None:
-        pause_s = first_s
+        since, pause_s = time.monotonic(), first_s
         while not over.wait(pause_s):
             if came.is_set():
                 came.clear()
-                pause_s = first_s
+                since, pause_s = time.monotonic(), first_s
             elif (text := _waits_for(address)) and not over.is_set():
-                tell(f"nothing came for {pause_s:.0f} s: {text}")
+                tell(f"nothing came for {time.monotonic() - since:.0f} s: {text}")
                 pause_s = min(2 * pause_s, MOST_S)
 
     threading.Thread(target=watch, daemon=True).start()
@@ -45,7 +46,7 @@ def waiting_told(tell: Callable[[str], object], first_s: float = FIRST_S) -> Ite
 
 
 def waiting_text(demands: Sequence[tuple[Amounts, int]], machines: Sequence[Amounts]) -> str | None:
-    """Which claims wait, and whether any machine could meet them; None where none waits.
+    """Which claims wait on the cluster, and whether a machine could meet them; None where none waits.
 
     `demands` are amounts that are claimed at once, each with how often; `machines` is all that each has, in
     use or not.
@@ -56,12 +57,12 @@ def waiting_text(demands: Sequence[tuple[Amounts, int]], machines: Sequence[Amou
     claims = ", ".join(f"{count} × ({_named(amounts)})" for amounts, count in hopeless or demands)
     if hopeless:
         return (
-            f"{claims} is waited for, and no machine of the cluster has so much; `ray status` on the head "
-            "says whether its autoscaler adds one; else start one, or stop this and ask for less"
+            f"{claims} is waited for on the cluster, and no machine of it has so much; `ray status` on "
+            "the head says whether its autoscaler adds one; else start one, or stop this and ask for less"
         )
     return (
-        f"{claims} is waited for, which the cluster's machines have in use; `ray status` on the head says "
-        "whether its autoscaler adds one, and the dashboard what they are at"
+        f"{claims} is waited for on the cluster, whose machines have too little free; `ray status` on "
+        "the head says whether its autoscaler adds one, and the dashboard what they are at"
     )
 
 

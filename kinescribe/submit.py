@@ -69,7 +69,7 @@ def submit(
         bool, typer.Option("--wait", help="Print the job's log and exit with its exit code.")
     ] = False,
     gpus: Annotated[
-        float,
+        int,
         typer.Option(min=0, help="GPUs of the command itself, as `evaluate` needs; others ask for theirs."),
     ] = 0,
 ) -> None:

@@ -149,6 +149,7 @@ def test_too_many_rejects_end_the_run_with_the_reasons(ray_here, clips_folder, m
 
 
 @pytest.mark.ray
+@pytest.mark.slow
 def test_a_retry_tries_only_what_was_rejected(ray_here, clips_folder, model_folder, tmp_path):
     source, out = clips_folder("bad1", "good1", "good2", "bad2", "good3"), str(tmp_path / "out")
     config = LabelConfig(dynamics=model_folder, clips_per_unit=2)
@@ -196,6 +197,7 @@ def wait_for_units(driver, out, log, count):
 
 
 @pytest.mark.ray
+@pytest.mark.slow
 def test_a_run_whose_driver_was_killed_gives_the_rows_of_one_that_was_not(
     undisturbed, start_driver, end_driver
 ):

@@ -52,6 +52,7 @@ def test_the_cluster_of_ray_address_is_joined_and_left_running(ray_here):
         ({"RAY_ADDRESS": "127.0.0.1:1"}, "RAY_ADDRESS=127.0.0.1:1: no cluster of Ray answers"),
         ({"RAY_ADDRESS": "http://127.0.0.1:8265"}, "a dashboard's URL is for `kinescribe submit --address`"),
         ({"RAY_ADDRESS": "nowhere"}, "RAY_ADDRESS=nowhere: a run needs HOST:PORT"),
+        ({"RAY_ADDRESS": "127.0.0.1:99999"}, "RAY_ADDRESS=127.0.0.1:99999: a run needs HOST:PORT"),
         ({"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": "/nowhere"}, "Ray's token cannot be used"),
     ],
 )

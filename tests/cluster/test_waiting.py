@@ -16,26 +16,28 @@ def test_where_nothing_is_asked_for_nothing_is_said():
 def test_what_no_machine_has_is_named_with_what_to_do():
     text = waiting_text([({"CPU": 0.5}, 3)], [HEAD])
     assert text
-    assert text.startswith("3 × (0.5 CPU) is waited for, and no machine of the cluster has so much")
+    assert text.startswith("3 × (0.5 CPU) is waited for on the cluster, and no machine of it has so much")
     assert "`ray status`" in text
 
 
 def test_of_several_claims_those_are_named_that_no_machine_could_meet():
     text = waiting_text([({"CPU": 1.0}, 3), ({"CPU": 0.0, "GPU": 1.0}, 2)], [HEAD, WORKER])
     assert text
-    assert text.startswith("2 × (0 CPU, 1 GPU) is waited for, and no machine of the cluster has")
+    assert text.startswith("2 × (0 CPU, 1 GPU) is waited for on the cluster, and no machine of it has")
 
 
 def test_what_the_machines_have_together_but_none_alone_does_not_count():
     text = waiting_text([({"CPU": 8.0}, 1)], [WORKER, WORKER])
     assert text
-    assert "no machine of the cluster" in text
+    assert "no machine of it" in text
 
 
-def test_what_is_only_in_use_is_said_to_be_so():
+def test_what_is_only_not_free_is_said_to_be_so():
     text = waiting_text([({"CPU": 4.0}, 1), ({"CPU": 1.0}, 2)], [WORKER])
     assert text
-    assert text.startswith("1 × (4 CPU), 2 × (1 CPU) is waited for, which the cluster's machines have in use")
+    assert text.startswith(
+        "1 × (4 CPU), 2 × (1 CPU) is waited for on the cluster, whose machines have too little free"
+    )
 
 
 @pytest.mark.ray
