@@ -119,20 +119,26 @@ class Jobs:
         does not answer for `patience_s`; the job may go on then.
         """
         self._require(submission_id)
-        self._await_start(submission_id, note)
-        shown, answered = 0, time.monotonic()
+        began = answered = time.monotonic()
+        shown, started, told = 0, False, False
         while True:
-            shown = asyncio.run(self._tail(submission_id, write, shown))
+            if started:  # the log does not begin before
+                shown = asyncio.run(self._tail(submission_id, write, shown))
             try:
                 job, answered = self.get(submission_id), time.monotonic()
-                if job.is_over:
-                    return job
             except NoAnswer as error:
                 if time.monotonic() - answered > self.patience_s:
                     raise ConfigError(
                         f"{error}; {submission_id} may go on meanwhile: `kinescribe jobs logs --follow "
                         f"{submission_id}` follows it again"
                     ) from error
+            else:
+                if started and job.is_over:
+                    return job
+                started = job.status != "PENDING"
+                if not (started or told) and answered - began > self.pending_s:
+                    note(job.message or f"{submission_id} has not started yet")
+                    told = True
             time.sleep(POLL_S)
 
     def stop(self, submission_id: str) -> Job:
@@ -151,15 +157,6 @@ class Jobs:
                 raise ConfigError(f"{submission_id} is still {job.status}; look at it in {self.address}")
             time.sleep(POLL_S)
         return job
-
-    def _await_start(self, submission_id: str, note: Callable[[str], object]) -> None:
-        """Its log does not begin before."""
-        began, told = time.monotonic(), False
-        while (job := self.get(submission_id)).status == "PENDING":
-            if not told and time.monotonic() - began > self.pending_s:
-                note(job.message or f"{submission_id} has not started yet")
-                told = True
-            time.sleep(POLL_S)
 
     def _require(self, submission_id: str) -> None:
         """Raises ConfigError where there is no such job; as a part of a URL, some ids ask something else."""
