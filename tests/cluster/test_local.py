@@ -181,15 +181,15 @@ def answer(address) -> str | None:
         connection.request("GET", "/api/job_agent/jobs/")
         reply = connection.getresponse()
         return "metrics" if reply.read().startswith(b"# HELP") else str(reply.status)
-    except ConnectionRefusedError:
-        return None
     except BadStatusLine:  # which speaks gRPC
-        return min(code(method, address) for method in METHODS)
+        return min(filter(None, (code(method, address) for method in METHODS)), default=None)
+    except ConnectionError:
+        return None
     finally:
         connection.close()
 
 
-def code(method, address) -> str:
+def code(method, address) -> str | None:
     target = f"localhost:{address.port}" if address.ip == "::" else f"{address.ip}:{address.port}"
     with grpc.insecure_channel(target) as channel, pytest.raises(grpc.RpcError) as error:
         channel.unary_unary(f"/ray.rpc.{method}")(b"", timeout=20)
