@@ -60,7 +60,8 @@ def ray_cluster() -> Iterator[ClusterResources]:
     if ray.is_initialized():
         yield _resources(grows=_is_part_of_a_cluster())
     elif address := os.environ.get("RAY_ADDRESS"):
-        with _connected(address):
+        with _disconnected_after():
+            _connect(address)
             yield _resources(grows=True)
     else:
         _ensure_token()
@@ -109,9 +110,10 @@ def _own_ray(folder: str) -> Iterator[None]:
     system = {"task_oom_retries": int(os.environ.get(*OOM_RETRIES))}
     started: list[psutil.Process] = []
     try:
-        # Ray opens its own folder to everybody; the one around it stays closed.
-        with _connected(include_dashboard=False, _temp_dir=f"{folder}/{RAY_FOLDER}", _system_config=system):
+        with _disconnected_after():
             try:
+                # Ray opens its own folder to everybody; the one around it stays closed.
+                _connect(include_dashboard=False, _temp_dir=f"{folder}/{RAY_FOLDER}", _system_config=system)
                 yield
             finally:
                 started += _processes(folder)
@@ -132,7 +134,16 @@ def _processes(folder: str) -> list[psutil.Process]:
 
 
 @contextmanager
-def _connected(address: str | None = None, **options: Any) -> Iterator[None]:
+def _disconnected_after() -> Iterator[None]:
+    try:
+        yield
+    except SystemExit as stop:  # by SIGTERM; Ray makes it 15 while it starts, and 1 where it is waited for
+        raise SystemExit(128 + signal.SIGTERM) from stop
+    finally:
+        ray.shutdown()
+
+
+def _connect(address: str | None = None, **options: Any) -> None:
     try:
         with _descriptor_silenced(2):
             if address:
@@ -150,10 +161,6 @@ def _connected(address: str | None = None, **options: Any) -> Iterator[None]:
             f"Ray's token cannot be used: {error.message.splitlines()[0]}; set RAY_AUTH_TOKEN_PATH to the "
             "file with it, or unset RAY_AUTH_MODE and RAY_AUTH_TOKEN_PATH for a Ray of the run's own"
         ) from error
-    try:
-        yield
-    finally:
-        ray.shutdown()
 
 
 def _exit(number: int, _: object) -> None:

@@ -12,6 +12,7 @@ from multiprocessing.pool import AsyncResult, ThreadPool
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import ray
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 from ray.util.queue import Empty, Queue
@@ -136,7 +137,9 @@ def _fit(config: TrainConfig, cluster: ClusterResources, progress: Progress) -> 
     workers, fewest = config.engine.workers, config.engine.min_workers
     threads = max(1, int(cluster.cpus) // workers)
     claims = worker_claims(cluster, config.engine)
-    reports = Queue(actor_options={"num_cpus": 0})
+    # Beside the driver: a machine of the workers may be lost.
+    here = {"ray.io/node-id": ray.get_runtime_context().get_node_id()}
+    reports = Queue(actor_options={"num_cpus": 0, "label_selector": here})
     trainer = TorchTrainer(
         train_worker,
         train_loop_config={"config": config, "reports": reports, "threads": threads},

@@ -1,5 +1,6 @@
 import os
 import shutil
+import signal
 import socket
 import stat
 import subprocess
@@ -146,6 +147,37 @@ def test_a_worker_that_does_not_exit_is_not_left(ray_folder):
     assert run.returncode == 0, run.stderr
     with suppress(psutil.NoSuchProcess):
         psutil.Process(int(run.stdout)).wait(10)
+
+
+STOPPED = """
+import os, signal, sys, threading, time
+import ray
+from cluster.local import ray_cluster
+
+@ray.remote(num_cpus=0)
+def never():
+    time.sleep(600)
+
+def stop_after(seconds):
+    threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGTERM)).start()
+
+if sys.argv[1] == "start":
+    stop_after(0.5)
+with ray_cluster():
+    assert sys.argv[1] == "wait"
+    waits = never.remote()
+    stop_after(1)
+    ray.get(waits)
+"""
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize("moment", ["wait", pytest.param("start", marks=pytest.mark.slow)])
+def test_sigterm_has_the_code_that_a_shell_gives_it(moment: str, ray_folder):
+    before = set(Path(ray_folder).iterdir())
+    run = subprocess.run([sys.executable, "-c", STOPPED, moment], cwd=ROOT, capture_output=True, timeout=200)
+    assert run.returncode == 128 + signal.SIGTERM, run.stderr
+    assert set(Path(ray_folder).iterdir()) == before
 
 
 METHODS = (
