@@ -67,7 +67,10 @@ def draw_sample(sizes: Sequence[float], num: int, seed: int) -> list[Stratum]:
 
 
 def expected_triplets(strata: Sequence[Stratum], triplets: Mapping[int, int]) -> Interval:
-    """Of the whole input, from those of each sampled clip: Student's interval of a stratified sample."""
+    """Of the whole input, from those of each sampled clip: Student's interval of a stratified sample.
+
+    Clips of which all those sampled gave the same vary as if one of these had given one triplet more.
+    """
     from scipy.stats import t  # takes a second to import
 
     expected = variance = 0.0
@@ -75,8 +78,9 @@ def expected_triplets(strata: Sequence[Stratum], triplets: Mapping[int, int]) ->
         found = [triplets[place] for place in stratum.sampled]
         expected += stratum.weight * sum(found)
         if len(found) < stratum.num_clips:
-            seen = len(found) / stratum.num_clips
-            variance += (1 - seen) * stratum.num_clips**2 * statistics.variance(found) / len(found)
+            unseen = 1 - len(found) / stratum.num_clips
+            per_clip = max(statistics.variance(found), 1 / len(found))
+            variance += unseen * stratum.num_clips**2 * per_clip / len(found)
     freedom = max(1, len(triplets) - len(strata))
     half = t.ppf((1 + CONFIDENCE) / 2, freedom) * math.sqrt(variance)
     # What was found is there.

@@ -50,12 +50,12 @@ def plan(
     plot: Plot = None,
 ) -> None:
     """Label a random sample, and say what all clips will give and take: triplets, hours, machines, cost."""
-    from evaluation.plots import plot_plan, require_format
-
     settings = label_config(config, overrides, dynamics, scores, root)
     speed = label_resources(micro_batch=micro_batch)
     kinds = _read_machines(machines, deadline)
     if plot:
+        from evaluation.plots import require_format  # which takes seconds to import
+
         require_format(plot)
     from cluster.label import Sessions
     from cluster.planning import plan_run
@@ -70,6 +70,8 @@ def plan(
         write_estimate(dataset, estimate)
     print_plan(result, as_json)
     if plot:
+        from evaluation.plots import plot_plan
+
         plot_plan(result, plot)
     _require_offer(result, deadline)
 

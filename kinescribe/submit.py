@@ -7,7 +7,7 @@ returned.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from inspect import signature
 from pathlib import Path
@@ -128,18 +128,22 @@ def read_command(root: Any, arguments: Sequence[str]) -> CommandLine:
 
     `root` is the whole command line's command. Raises ConfigError, and what typer raises of a wrong option.
     """
-    from schemas.config import read_config
+    from schemas.config import config_values, read_config
+    from storage.uri import NO_CREDENTIALS, holds_credentials, redact
 
     command, words, rest = _find(root, arguments)
     given = command.make_context(" ".join(words), rest).params
     config = read_config(given.get("config"))
     # The configuration is sent, so its path says nothing; and how a result is printed makes no other run.
-    parameters = {
-        key: _named_once(value) if key in PATHS else value
-        for key, value in given.items()
-        if key not in ("config", "as_json")
-    }
-    if wrong := dict(relative_paths(parameters, config)):
+    parameters = {key: value for key, value in given.items() if key not in ("config", "as_json")}
+    values = config_values(config, parameters.get("overrides") or ())
+    leaves = [
+        (key, str(value)) for key, value in (*_leaves(parameters), *_leaves(values)) if value is not None
+    ]
+    for key, text in leaves:
+        if holds_credentials(text):
+            raise ConfigError(f"{key}={redact(text)} {NO_CREDENTIALS}")
+    if wrong := dict(relative_paths(leaves)):
         raise ConfigError(
             ", ".join(f"{key}={value}" for key, value in wrong.items())
             + ": a job does not run in this folder; give absolute paths that every machine of the cluster "
@@ -148,14 +152,18 @@ def read_command(root: Any, arguments: Sequence[str]) -> CommandLine:
     name = "-".join(words)
     for check in CHECKS.get(name, ()):
         check(**{key: given[key] for key in signature(check).parameters})
-    return CommandLine(name, _with_sent_config(arguments), parameters, config)
+    once = {key: _named_once(value) if key in PATHS else value for key, value in parameters.items()}
+    return CommandLine(name, _with_sent_config(arguments), once, config)
 
 
 def _named_once(value: Any) -> Any:
-    """A path, or several, without the slash that a folder's name may end in: it makes no other run."""
+    """A path, or several, without what makes no other run: a file's scheme, a folder's last slash."""
     if isinstance(value, list | tuple):
         return [_named_once(one) for one in value]
-    return value.rstrip("/") or value if isinstance(value, str) else value
+    if not isinstance(value, str):
+        return value
+    path = value.removeprefix("file://")
+    return path.rstrip("/") or path
 
 
 def _find(root: Any, arguments: Sequence[str]) -> tuple[Any, list[str], list[str]]:
@@ -172,19 +180,16 @@ def _find(root: Any, arguments: Sequence[str]) -> tuple[Any, list[str], list[str
     return command, words, rest
 
 
-def relative_paths(parameters: Mapping[str, Any], config: str | None) -> Iterator[tuple[str, str]]:
+def relative_paths(values: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
     """The names and values of parameters and keys that name a file by a path that only this folder knows."""
     from models.hub import hub_model
     from models.identity import EMBEDDED
-    from schemas.config import config_values
     from storage.uri import is_local
 
-    values = config_values(config, parameters.get("overrides") or ())
-    for key, value in [*_leaves(parameters), *_leaves(values)]:
-        text = str(value)
+    for key, text in values:
         is_model = text in EMBEDDED or hub_model(text)
         is_relative = is_local(text) and not Path(text.removeprefix("file://")).is_absolute()
-        if key in PATHS and value is not None and not is_model and is_relative:
+        if key in PATHS and not is_model and is_relative:
             yield key, text
 
 

@@ -107,7 +107,7 @@ class Estimate:
     stage_s: Mapping[str, float]
     gpu: bool
     card_bytes: int
-    """Memory of the GPU that labelled the sample."""
+    """Memory of the GPU that labelled the sample; where none did, what is taken for that of others."""
     model_bytes: int
     """Size of the model's weights."""
     startup_s: float

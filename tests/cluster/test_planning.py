@@ -95,6 +95,12 @@ def test_triplets_are_expected_by_stratum_and_the_interval_is_students():
     assert expected_triplets(strata, found) == Interval(24, 8, 47)
 
 
+def test_a_sample_of_equal_clips_does_not_make_the_others_certain():
+    strata = [Stratum(1000, (0, 1, 2))]
+    assert expected_triplets(strata, dict.fromkeys(range(3), 4)) == Interval(4000, 2568, 5432)
+    assert expected_triplets(strata, dict.fromkeys(range(3), 0)).high == 1432
+
+
 def test_where_all_clips_were_labelled_the_number_is_known():
     assert expected_triplets([Stratum(3, (0, 1, 2))], {0: 0, 1: 5, 2: 1}) == Interval(6, 6, 6)
 

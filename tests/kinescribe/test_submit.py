@@ -51,6 +51,8 @@ def test_how_the_result_is_printed_and_where_the_configuration_lies_make_no_othe
     assert second.arguments == [*LABEL, "--json", f"--config={CONFIG}"]
     slashed = read_command(root, ["label", f"{LABEL[1]}/", *LABEL[2:], "--config", str(names[0])])
     assert slashed.parameters == first.parameters
+    path, scheme = (read_command(root, ["label", clips, *LABEL[2:]]) for clips in ("/clips", "file:///clips"))
+    assert scheme.parameters == path.parameters
 
 
 @pytest.mark.parametrize(
@@ -94,6 +96,25 @@ def test_a_relative_path_in_the_configuration_is_refused(root: Any, tmp_path: Pa
 def test_a_configuration_that_is_wrong_is_refused_here(root: Any, arguments: tuple[str, ...], said: str):
     with pytest.raises(ConfigError, match=said):
         read_command(root, arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (
+            ("label", "s3://AKIA:secret@host/b", "--out", "/o"),
+            r"input=s3://\*\*\*@host/b must hold no password",
+        ),
+        ((*LABEL, "--dynamics", "m@http://user:secret@host/v1"), r"dynamics=m@http://\*\*\*@host/v1 must"),
+        ((*LABEL, "--set", "dynamics=m@https://secret@host/v1"), r"https://\*\*\*@host/v1\b.* must hold no"),
+        ((*LABEL, "--root", "https://host/b?X-Amz-Signature=secret"), "root=https://host/b"),
+        (("curate", "s3://u:secret@h/d", "--top-k", "3", "--out", "/o"), r"datasets=s3://\*\*\*@h/d"),
+    ],
+)
+def test_a_url_with_a_secret_is_not_sent(root: Any, arguments: tuple[str, ...], named: str):
+    with pytest.raises(ConfigError, match=named) as error:
+        read_command(root, arguments)
+    assert "secret" not in str(error.value)
 
 
 def test_every_check_is_one_of_a_command(root: Any):
