@@ -60,12 +60,15 @@ def ray_cluster() -> Iterator[ClusterResources]:
     if ray.is_initialized():
         yield _resources(grows=_is_part_of_a_cluster())
     elif address := os.environ.get("RAY_ADDRESS"):
-        with _disconnected_after():
-            _connect(address)
-            yield _resources(grows=True)
+        with _stopped_alike():
+            try:
+                _connect(address)
+                yield _resources(grows=True)
+            finally:
+                ray.shutdown()
     else:
         _ensure_token()
-        with _own_folder() as folder, _own_ray(folder):
+        with _stopped_alike(), _own_folder() as folder, _own_ray(folder):
             yield _resources(grows=False)
 
 
@@ -87,7 +90,8 @@ def _own_folder() -> Iterator[str]:
         try:
             yield folder
         finally:
-            shutil.rmtree(folder, ignore_errors=True)
+            with _uninterrupted():
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager
@@ -108,19 +112,31 @@ def _own_ray(folder: str) -> Iterator[None]:
     A worker of Ray's can lock itself up as it exits, and would stay for ever.
     """
     system = {"task_oom_retries": int(os.environ.get(*OOM_RETRIES))}
-    started: list[psutil.Process] = []
     try:
-        with _disconnected_after():
-            try:
-                # Ray opens its own folder to everybody; the one around it stays closed.
-                _connect(include_dashboard=False, _temp_dir=f"{folder}/{RAY_FOLDER}", _system_config=system)
-                yield
-            finally:
-                started += _processes(folder)
+        # Ray opens its own folder to everybody; the one around it stays closed.
+        _connect(include_dashboard=False, _temp_dir=f"{folder}/{RAY_FOLDER}", _system_config=system)
+        yield
     finally:
-        for left in psutil.wait_procs(started, EXIT_TIMEOUT_S)[1]:
-            with suppress(psutil.NoSuchProcess):
-                left.kill()
+        with _uninterrupted():
+            started = _processes(folder)
+            ray.shutdown()
+            for left in psutil.wait_procs(started, EXIT_TIMEOUT_S)[1]:
+                with suppress(psutil.NoSuchProcess):
+                    left.kill()
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """A second Ctrl-C would leave what is ended and removed here, which takes seconds."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _processes(folder: str) -> list[psutil.Process]:
@@ -134,13 +150,12 @@ def _processes(folder: str) -> list[psutil.Process]:
 
 
 @contextmanager
-def _disconnected_after() -> Iterator[None]:
+def _stopped_alike() -> Iterator[None]:
+    """Whoever is stopped by SIGTERM exits as a shell has it, for which Ray has 15 or 1 at some moments."""
     try:
         yield
-    except SystemExit as stop:  # by SIGTERM; Ray makes it 15 while it starts, and 1 where it is waited for
+    except SystemExit as stop:
         raise SystemExit(128 + signal.SIGTERM) from stop
-    finally:
-        ray.shutdown()
 
 
 def _connect(address: str | None = None, **options: Any) -> None:
