@@ -58,6 +58,7 @@ class Sandbox:
         self._stderr: IO[bytes] | None = None
         self._starter = threading.current_thread()
         self._lock = threading.Lock()
+        self._is_closed = False
 
     def call(self, request: bytes) -> bytes:
         """The answer to a request. Raises Rejected: timeout, out_of_memory or crashed.
@@ -67,13 +68,15 @@ class Sandbox:
         try:
             return self._attempt(request)
         except _Killed:
+            if self._is_closed:
+                raise
             return self._attempt(request)
 
     def _attempt(self, request: bytes) -> bytes:
         with self._lock, contextlib.ExitStack() as unless_answered:
             process = self._running()
             # Also after Ctrl-C: a late answer must not become that of the next request.
-            unless_answered.callback(self.close)
+            unless_answered.callback(self._end)
             try:
                 reply = _exchange(process, request, self._deadline_s)
             except TimeoutError:
@@ -84,7 +87,14 @@ class Sandbox:
             return reply
 
     def close(self) -> None:
-        """End the process; a later call starts another."""
+        """End the process, also while another thread waits for its answer; a later call starts another."""
+        self._is_closed = True
+        if process := self._process:
+            process.kill()
+        with self._lock:
+            self._end()
+
+    def _end(self) -> None:
         if self._process is not None:
             self._process.kill()
             self._process.communicate()
@@ -96,7 +106,7 @@ class Sandbox:
     def _running(self) -> subprocess.Popen[bytes]:
         # The kernel kills the process when the thread that started it ends, not only its whole parent.
         if self._process is None or self._process.poll() is not None or not self._starter.is_alive():
-            self.close()
+            self._end()
             self._start()
         assert self._process is not None
         return self._process
@@ -104,6 +114,7 @@ class Sandbox:
     def _start(self) -> None:
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 (lives as long as the process)
         self._starter = threading.current_thread()
+        self._is_closed = False
         self._process = subprocess.Popen(
             self._command,
             stdin=subprocess.PIPE,
@@ -118,7 +129,7 @@ class Sandbox:
             _exchange(self._process, limits.encode(), START_TIMEOUT_S)
         except OSError as error:
             died = self._obituary(self._process)
-            self.close()
+            self._end()
             if isinstance(died, _Killed):
                 raise died from None
             raise RuntimeError(f"{' '.join(self._command)} does not start: {died.message}") from error

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from schemas.clips import Clip
-from storage.run import PLAN_SCHEMA, digest_rows
+from storage.run import ENCODED, PLAN_LINE, PLAN_SCHEMA, digest_of
 
 CLIP_SCHEMA = PLAN_SCHEMA.remove(PLAN_SCHEMA.get_field_index("unit_id"))
 ROWS_PER_FRAME = 1 << 16
@@ -42,6 +42,14 @@ def clips_of(frame: pl.DataFrame) -> Iterator[Clip]:
     return (Clip(*row) for row in frame.iter_rows())
 
 
+def _texts(values: pl.Series) -> pl.Series:
+    """Values as Python writes them, each that is there many times once."""
+    if values.dtype == pl.String:
+        return values.fill_null("None")
+    texts = {value: str(value) for value in values.unique()}
+    return values.replace_strict(texts, return_dtype=pl.String)
+
+
 class StoredClips:
     """The clips of a run in order, in a file that is gone when this object is."""
 
@@ -49,7 +57,7 @@ class StoredClips:
         self._file = tempfile.TemporaryFile(prefix="kinescribe-")  # noqa: SIM115
         weakref.finalize(self, self._file.close)
         self._num = 0
-        with pq.ParquetWriter(self._file, CLIP_SCHEMA, compression="lz4") as writer:
+        with pq.ParquetWriter(self._file, CLIP_SCHEMA, compression="lz4", **ENCODED) as writer:
             for frame in frames:
                 writer.write_table(frame.to_arrow().cast(CLIP_SCHEMA))
                 self._num += len(frame)
@@ -64,7 +72,8 @@ class StoredClips:
     def digest(self) -> str:
         """That of `storage.run.plan_digest`."""
         frames = self.frames(["clip_id", "action_class", "start_s", "end_s"])
-        return digest_rows(row for frame in frames for row in frame.iter_rows())
+        lines = (pl.select(pl.format(PLAN_LINE, *map(_texts, frame))).to_series() for frame in frames)
+        return digest_of("".join(some) for some in lines)
 
     def ids(self) -> Iterator[str]:
         """Of the clips, in order."""

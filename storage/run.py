@@ -36,6 +36,10 @@ PLAN_SCHEMA = pa.schema(
         pa.field("size_bytes", pa.int64()),
     ]
 )
+ENCODED: dict[str, Any] = {"use_dictionary": ["unit_id", "action_class", "start_s", "end_s"]}
+"""A plan as Parquet: a dictionary of ids and URIs, which do not repeat, takes as long as all the rest."""
+PLAN_LINE = "{}\t{}\t{}\t{}\n"
+"""What is hashed of each clip: its id, class, start and end."""
 RUN = "run.json"
 UNITS_PER_BATCH = 4096
 ABSENT = "(absent)"
@@ -144,14 +148,16 @@ def read_runs(datasets: Sequence[str]) -> dict[str, str]:
 
 def plan_digest(clips: Iterable[Clip]) -> str:
     """A hash of the clips in their order; not of where the corpus lies, so that it may move."""
-    return digest_rows((clip.clip_id, clip.action_class, clip.start_s, clip.end_s) for clip in clips)
+    return digest_of(
+        PLAN_LINE.format(clip.clip_id, clip.action_class, clip.start_s, clip.end_s) for clip in clips
+    )
 
 
-def digest_rows(rows: Iterable[tuple[str, str | None, float | None, float | None]]) -> str:
-    """The same of clips' ids, classes and times."""
+def digest_of(lines: Iterable[str]) -> str:
+    """The same of the clips' `PLAN_LINE`s, or of several of them at a time."""
     digest = hashlib.blake2b(digest_size=16)
-    for clip_id, action_class, start_s, end_s in rows:
-        digest.update(f"{clip_id}\t{action_class}\t{start_s}\t{end_s}\n".encode())
+    for line in lines:
+        digest.update(line.encode())
     return digest.hexdigest()
 
 
@@ -168,7 +174,7 @@ def write_plan_tables(dataset: str, tables: Iterable[pa.Table], retry: int = 0) 
     if uri.exists(target):
         return
     sink = pa.BufferOutputStream()
-    with pq.ParquetWriter(sink, PLAN_SCHEMA, compression="zstd") as writer:
+    with pq.ParquetWriter(sink, PLAN_SCHEMA, compression="zstd", **ENCODED) as writer:
         for rows in tables:
             writer.write_table(rows)
     uri.create(target, sink.getvalue().to_pybytes(), aside=uri.join(dataset, ".tmp"))

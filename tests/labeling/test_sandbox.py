@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -132,6 +133,19 @@ def test_what_hangs_is_ended_at_its_deadline_and_the_next_goes_on(command: list[
     assert is_gone(pid)
     assert sandbox.call(b"echo next") == b"next"
     sandbox.close()
+
+
+def test_it_can_be_closed_by_others_while_it_is_at_a_request(sandbox: Sandbox):
+    with ThreadPoolExecutor() as threads:
+        for _ in range(20):
+            pid = int(sandbox.call(b"pid"))
+            waits = threads.submit(sandbox.call, b"hang")
+            while not sandbox._lock.locked():
+                time.sleep(0.001)
+            closed = [threads.submit(sandbox.close) for _ in range(3)]
+            assert [one.result(20) for one in closed] == [None] * 3
+            assert is_gone(pid)
+            assert isinstance(waits.exception(20), Rejected)
 
 
 def test_a_crash_is_told_with_its_signal_and_the_next_goes_on(sandbox: Sandbox):

@@ -11,6 +11,7 @@ CLIPS = [
     clip("a"),
     replace(clip("ü"), action_class=None, start_s=1.5, end_s=1e-7, size_bytes=None),
     replace(clip("c"), start_s=0.1, end_s=None),
+    replace(clip("d"), start_s=1 / 3, end_s=1e22),
 ]
 
 
@@ -24,7 +25,7 @@ def test_stored_clips_are_the_clips_in_order(parts: list[list]):
     stored = StoredClips(frame_of(part) for part in parts)
     for _ in range(2):
         assert list(stored) == CLIPS
-    assert len(stored) == 3
+    assert len(stored) == 4
     assert list(stored.ids()) == [one.clip_id for one in CLIPS]
     assert stored.digest == plan_digest(CLIPS)
 
