@@ -134,6 +134,9 @@ def _extracting(make: Callable[[], EndsExtractor], num: int) -> Generator[Extrac
         for extractor in extractors:
             extractor.close()
         threads.shutdown()
+        # A thread that was about to ask has started another process.
+        for extractor in extractors:
+            extractor.close()
 
 
 def _extracted(

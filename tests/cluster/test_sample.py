@@ -34,7 +34,7 @@ def test_what_a_sample_promises_the_run_gives(ray_here, clips_folder, model_fold
     status = run_label(source, out, config, ONE, sessions=FAKES)
     compared = compare(out)
     assert compared.planned == planned
-    assert planned.triplets.low == planned.triplets.high == status.triplets
+    assert planned.triplets.low < planned.triplets.expected == status.triplets < planned.triplets.high
     assert compared.stage_s.keys() == {"decode", "label"}
     assert compared.size_bytes == sum(path.stat().st_size for path in Path(out, "data").iterdir())
     assert planned.size_bytes == pytest.approx(compared.size_bytes, rel=0.5)
