@@ -267,7 +267,7 @@ def _label(job: Job, pending: pa.Table, progress: Progress) -> None:
                 raise ConfigError(NO_MEMORY) from error
             raise
         except (KeyboardInterrupt, SystemExit):  # SIGTERM, as `kinescribe jobs stop` sends it
-            # Before Ray is shut down, which takes seconds, and may end this process at once.
+            # Before Ray is shut down, which takes seconds.
             progress.note(RESUME)
             raise
 

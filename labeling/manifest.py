@@ -35,7 +35,7 @@ def read_manifest(uri: str) -> pl.DataFrame:
     """
     with files.local_copy(uri) as path:
         manifest = Manifest(uri, path)
-        rows = manifest.rows(COLUMNS, required=("uri",)).with_columns(pl.col(TIMES) + 0.0)  # -0 is 0
+        rows = manifest.rows(COLUMNS, required=("uri",)).with_columns(pl.col(TIMES).abs())  # -0 is 0
         given = rows["id"].is_not_null()
         manifest.refuse(given & rows["id"].is_duplicated(), "id must be unique", rows["id"])
         parts = (_places(uri, part).hash_rows() for part in rows.iter_slices(ROWS_PER_FRAME))

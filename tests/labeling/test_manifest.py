@@ -49,6 +49,12 @@ def test_a_refusal_names_the_line(tmp_path: Path, suffix: str, first: str):
     assert f"{first}: end_s must be greater than start_s (0 if absent), got 0.5" in refusal(manifest)
 
 
+def test_minus_zero_seconds_are_zero(tmp_path: Path):
+    """Or one video would have two ids, and the plan's digest would hang on which of them is met first."""
+    (tmp_path / "m.csv").write_text("uri,start_s,end_s\na.mp4,-0.0,1\nb.mp4,0,1\n")
+    assert list(map(str, read_manifest(str(tmp_path / "m.csv"))["start_s"])) == ["0.0", "0.0"]
+
+
 def test_the_line_is_right_after_values_that_hold_line_breaks(tmp_path: Path):
     text = 'uri,action_class,end_s\na.mp4,"two\nlines",1\nb.mp4,"three\r\nmore\nlines",2\nc.mp4,run,-1\n'
     (tmp_path / "m.csv").write_text(text, newline="")
