@@ -14,7 +14,8 @@ from typing import Any
 
 from tests.ray_head import START_S, free_ports
 
-STEP_S = 1
+STEP_S = 2
+"""A scrape has as long to answer, which on a busy machine takes most of a second."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class Prometheus:
 
 @contextmanager
 def prometheus(config: Path, folder: Path) -> Iterator[Prometheus]:
-    """One that scrapes every second what Ray's own configuration for it says, and keeps it in `folder`."""
+    """One that scrapes at every step what Ray's own configuration for it says, and keeps it in `folder`."""
     path = shutil.which("prometheus")
     assert path, "no Prometheus to ask the dashboard's questions: apt-get install prometheus"
     own = folder / "prometheus.yml"

@@ -143,20 +143,25 @@ def objects(dataset):
     return {path.name: path.stat().st_ino for path in Path(dataset, "data").iterdir()}
 
 
-def freeze(head, kind, dataset):
-    """Stop the clock of the head's actors of that kind once the dataset has a unit; returns them."""
-    deadline = time.monotonic() + 200
-    while not (Path(dataset, "data").is_dir() and any(Path(dataset, "data").glob("*.parquet"))):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    frozen = []
+def hold(head, dataset):
+    """Stop the label actor's clock where one unit is committed and others are still to label; returns it."""
+    (labelling,) = wait_until(lambda: actors(head, "(LabelActor)")).values()
+    labelling.suspend()  # or it might be done with all units before one can be written
+    wait_until(lambda: any("__init__" not in title for title in actors(head, "(WriteActor)")))
+    labelling.resume()
+    wait_until(lambda: list(Path(dataset, "data").glob("*.parquet")), every_s=0.02)
+    labelling.suspend()
+    return labelling
+
+
+def actors(head, kind):
+    """The processes of such actors by their titles, which say what they are at."""
+    found = {}
     for process in head.process.children(recursive=True):
         with suppress(psutil.NoSuchProcess):
-            if kind in " ".join(process.cmdline()):
-                process.suspend()
-                frozen.append(process)
-    assert frozen
-    return frozen
+            if kind in (title := " ".join(process.cmdline())):
+                found[title] = process
+    return found
 
 
 def write_clips(folder):
@@ -166,11 +171,13 @@ def write_clips(folder):
     return folder
 
 
-def wait_until(fact, timeout_s=60):
+def wait_until(fact, timeout_s=150, every_s=0.5):
+    """What the fact gives as soon as that is true."""
     deadline = time.monotonic() + timeout_s
-    while not fact():
+    while not (found := fact()):
         assert time.monotonic() < deadline
-        time.sleep(0.5)
+        time.sleep(every_s)
+    return found
 
 
 def dashboard_queries():
@@ -201,11 +208,10 @@ def test_a_job_makes_the_rows_of_a_local_run_and_is_attached_to_stopped_and_resu
     second = kinescribe("submit", "--address", head.url, *label)
     assert (second.stdout, second.stderr) == (first.stdout, "runs already: attached\n")
 
-    frozen = freeze(head, "(LabelActor)", tmp_path / "job")
+    held = hold(head, tmp_path / "job")
     stopped = kinescribe("jobs", "stop", first.stdout.strip(), RAY_API_SERVER_ADDRESS=head.url)
-    for process in frozen:
-        with suppress(psutil.NoSuchProcess):
-            process.resume()
+    with suppress(psutil.NoSuchProcess):
+        held.resume()
     assert stopped.stdout == "STOPPED\n", stopped.stderr
     before = objects(tmp_path / "job")
     assert 0 < len(before) < NUM_CLIPS
@@ -294,11 +300,10 @@ def test_rays_own_command_line_labels_from_a_checkout_and_the_dashboard_shows_it
         before = {name: server.last(query) for name, query in TOTALS.items()}
         command = [*submit, "--", "python", "-m", "kinescribe", *label]
         job = subprocess.Popen(command, cwd=ROOT, env=head.environment, stdout=stream, stderr=stream)
-        held = freeze(head, "(LabelActor)", out)
+        held = hold(head, out)
         # Ray Data tells of its pools every five seconds, and a rate needs two values.
         wait_until(lambda: server.peak('ray_data_num_tasks_running{operator=~".*LabelActor.*"}') > 0)
-        for process in held:
-            process.resume()
+        held.resume()
         assert job.wait(timeout=200) == 0, log.read_text()
 
         def grown(name):
