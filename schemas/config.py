@@ -287,6 +287,6 @@ def _explain(error: ValidationError) -> str:
         if item["type"] == "extra_forbidden":
             lines.append(f"{where}: no such key; remove it or check its spelling")
         else:
-            value = "" if isinstance(item["input"], dict) else f", got {item['input']!r}"
+            value = "" if isinstance(item["input"], dict) else f", got {item['input']!r:.200}"
             lines.append(f"{where}: {item['msg'].removeprefix('Value error, ')}{value}")
     return "\n".join(lines)

@@ -73,6 +73,10 @@ def test_a_refusal_of_a_whole_section_does_not_repeat_it():
     assert told.endswith("got 1000000000.0 and 21600.0")
 
 
+def test_a_long_value_is_told_in_part():
+    assert len(refusal("dynamics: [" + "1, " * 9999 + "]", "clips_per_unit=2")) < 400
+
+
 @pytest.mark.parametrize(
     "value", ["ins Gefäß 🏀 ", "a: {b", "7", 7, 1e-5, True, None, ["no", "null", "🏀"], "x " * 99]
 )
