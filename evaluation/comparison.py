@@ -117,15 +117,16 @@ def _histograms(sides: Sequence[Side], column: str, limits: Limits) -> list[Hist
 
 
 def _classes(first: Side, second: Side) -> list[dict[str, Any]]:
-    """Of the most frequent classes the number of triplets and the medians of both."""
+    """Of the most frequent classes, then of what has none, the number of triplets and the medians of both."""
     joined = _medians(first).join(
-        _medians(second), on="action_class", how="full", coalesce=True, suffix="_other"
+        _medians(second), on="action_class", how="full", coalesce=True, suffix="_other", nulls_equal=True
     )
     total = pl.col("len").fill_null(0) + pl.col("len_other").fill_null(0)
-    ordered = joined.sort(total, "action_class", descending=[True, False]).head(NUM_CLASSES)
-    return ordered.to_dicts()
+    ordered = joined.sort(total, "action_class", descending=[True, False])
+    is_class = pl.col("action_class").is_not_null()
+    classes = ordered.filter(is_class).head(NUM_CLASSES)
+    return [*classes.to_dicts(), *ordered.filter(~is_class).to_dicts()] if len(classes) else []
 
 
 def _medians(side: Side) -> pl.DataFrame:
-    named = side.table.filter(pl.col("action_class").is_not_null())
-    return named.group_by("action_class").agg(pl.len(), pl.col("score", "motion").median())
+    return side.table.group_by("action_class").agg(pl.len(), pl.col("score", "motion").median())

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from schemas.dataset import FIELDS
 from schemas.errors import DatasetError
 from storage import uri
 from storage.audit import DatasetStatus, status
@@ -28,6 +29,7 @@ SHARD_BYTES = 256 << 20
 ROWS_PER_GROUP = 256
 """Of a Parquet shard: a few megabytes that a viewer can fetch on their own."""
 IMAGES = ("source", "target")
+TEXTS = tuple(field.name for field in FIELDS if pa.types.is_string(field.type))
 Progress = Callable[[int, int], None]
 Item = TypeVar("Item")
 
@@ -37,6 +39,7 @@ def export_webdataset(
 ) -> None:
     """Write tars `000000.tar`, …, each triplet as ID.source.jpg, ID.target.jpg and ID.json (or `.png`).
 
+    In the JSON, text that a triplet has not, as a class, is empty.
     Raises DatasetError, also where `out` holds files already or there is no triplet.
     """
     _require_empty(out)
@@ -108,7 +111,9 @@ def _files(row: dict[str, Any], codec: Mapping[str, Any]) -> dict[str, bytes]:
     """A triplet as files by their names. An id holds no dot, at which readers would cut a name."""
     images = {name: row.pop(name)["bytes"] for name in IMAGES}
     files = {f"{name}.{_extension(data)}": data for name, data in images.items()}
-    files["json"] = json.dumps({**row, "codec": codec}, ensure_ascii=False).encode()
+    # Readers take a key's type from the first samples, and none of those may have a class.
+    said = row | {name: row[name] or "" for name in TEXTS}
+    files["json"] = json.dumps({**said, "codec": codec}, ensure_ascii=False).encode()
     return {f"{row['triplet_id']}.{name}": data for name, data in files.items()}
 
 

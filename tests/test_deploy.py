@@ -61,7 +61,9 @@ SPOT = {
 @pytest.mark.parametrize("cloud", ["aws", "gcp"])
 def test_rays_launcher_takes_the_cluster_with_a_head_without_work_and_spot_workers(cloud):
     config = yaml.safe_load((DEPLOY / f"{cloud}.yaml").read_text())
-    validate_config(fillout_defaults(config) | {"cluster_synced_files": []})
+    filled = fillout_defaults(config)
+    validate_config(filled | {"cluster_synced_files": []})
+    assert not filled["setup_commands"] + filled["head_setup_commands"] + filled["worker_setup_commands"]
 
     nodes = config["available_node_types"]
     assert nodes["head"]["resources"]["CPU"] == 0

@@ -49,6 +49,14 @@ def test_the_page_says_what_differs_in_counts_settings_and_actions(tmp_path: Pat
     assert '"lie"' not in page
 
 
+def test_pairs_without_a_class_are_counted_beside_those_with_one(tmp_path: Path):
+    write(tmp_path / "one", ["jump", "run"], {"action_class": None})
+    write(tmp_path / "other", ["jump", "walk", "stand"])
+    page = " ".join(compared(tmp_path / "one", tmp_path / "other").split())
+    assert '<td>no class</td><td class="number">2</td><td class="number">0</td>' in page
+    assert "no class" not in compared(tmp_path / "one", tmp_path / "one")
+
+
 def test_two_that_say_the_same_or_share_nothing_have_a_page(tmp_path: Path):
     write(tmp_path / "one", ["jump"])
     write(tmp_path / "other", ["jump"])

@@ -72,6 +72,22 @@ def test_datasets_reads_the_tars(dataset: Path, tmp_path: Path):
         assert said["codec"] == {"id": "codec-of-tests", "grid": [2, 3]}
 
 
+def test_datasets_reads_tars_whose_first_triplets_have_no_class(tmp_path: Path):
+    clips = [clip("a"), clip("b")]
+    run = run_of(clips)
+    (unit,) = plan_units(clips, 2, run.fingerprint)
+    bind(str(tmp_path / "dataset"), run)
+    write_plan(str(tmp_path / "dataset"), [unit])
+    rows = [tiny_dataset.row(one, index) for one in clips for index in range(6)]
+    rows = [row | {"action_class": None} for row in rows[:6]] + rows[6:]
+    write_unit(str(tmp_path / "dataset"), unit, table(rows), [outcome(one, 6) for one in clips])
+
+    export_webdataset(str(tmp_path / "dataset"), str(tmp_path / "tars"), None, silent)
+    tar, cache = str(tmp_path / "tars" / "000000.tar"), str(tmp_path / "cache")
+    read = datasets.load_dataset("webdataset", data_files=[tar], split="train", cache_dir=cache)
+    assert [sample["json"]["action_class"] for sample in read] == [""] * 6 + ["jump"] * 6
+
+
 def test_a_tar_holds_images_as_they_are_stored_and_no_more_than_its_size(dataset: Path, tmp_path: Path):
     rows = rows_of(dataset)
     two = 2 * (len(rows[0]["source"]["bytes"]) + len(rows[0]["target"]["bytes"]) + 1000)
