@@ -44,10 +44,10 @@ class Attempt:
     is_new: bool
 
 
-def run_name(command: str, parameters: Mapping[str, Any], config: str | None) -> str:
+def run_name(command: str, parameters: Mapping[str, Any]) -> str:
     """The name of the run that a command with these parameters is, in whatever order they were given."""
     values = json.dumps(parameters, sort_keys=True, default=str)
-    return f"kinescribe-{command}-{stable_id(VERSION, command, values, config)[:16]}"
+    return f"kinescribe-{command}-{stable_id(VERSION, command, values)[:16]}"
 
 
 def next_attempt(run: str, jobs: Sequence[Job]) -> Attempt:

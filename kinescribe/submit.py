@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from inspect import signature
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -79,7 +79,7 @@ def submit(
     from cluster.submission import run_name
 
     server = Jobs(address)
-    run = run_name(line.name, line.parameters, line.config)
+    run = run_name(line.name, line.parameters)
     attempt = server.submit(run, line.arguments, line.config, gpus)
     print("submitted" if attempt.is_new else "runs already: attached", file=sys.stderr)
     print(attempt.submission_id, file=sys.stderr if wait else sys.stdout)
@@ -132,11 +132,12 @@ def read_command(root: Any, arguments: Sequence[str]) -> CommandLine:
     from storage.uri import NO_CREDENTIALS, holds_credentials, redact
 
     command, words, rest = _find(root, arguments)
-    given = command.make_context(" ".join(words), rest).params
+    given = command.make_context(" ".join(("kinescribe", *words)), rest).params
     config = read_config(given.get("config"))
-    # The configuration is sent, so its path says nothing; and how a result is printed makes no other run.
-    parameters = {key: value for key, value in given.items() if key not in ("config", "as_json")}
-    values = config_values(config, parameters.get("overrides") or ())
+    values = config_values(config, given.get("overrides") or ())
+    # What the configuration says stands for its path and text; how a result is printed makes no other run.
+    apart = ("config", "overrides", "as_json")
+    parameters = {key: value for key, value in given.items() if key not in apart}
     leaves = [
         (key, str(value)) for key, value in (*_leaves(parameters), *_leaves(values)) if value is not None
     ]
@@ -153,17 +154,18 @@ def read_command(root: Any, arguments: Sequence[str]) -> CommandLine:
     for check in CHECKS.get(name, ()):
         check(**{key: given[key] for key in signature(check).parameters})
     once = {key: _named_once(value) if key in PATHS else value for key, value in parameters.items()}
-    return CommandLine(name, _with_sent_config(arguments), once, config)
+    return CommandLine(name, _with_sent_config(arguments), once | {"config": values}, config)
 
 
 def _named_once(value: Any) -> Any:
-    """A path, or several, without what makes no other run: a file's scheme, a folder's last slash."""
+    """A path, or several, without what makes no other run: a file's scheme, a slash too many."""
+    from storage.uri import is_local
+
     if isinstance(value, list | tuple):
         return [_named_once(one) for one in value]
     if not isinstance(value, str):
         return value
-    path = value.removeprefix("file://")
-    return path.rstrip("/") or path
+    return str(PurePosixPath(value.removeprefix("file://"))) if is_local(value) else value.rstrip("/")
 
 
 def _find(root: Any, arguments: Sequence[str]) -> tuple[Any, list[str], list[str]]:
@@ -172,7 +174,10 @@ def _find(root: Any, arguments: Sequence[str]) -> tuple[Any, list[str], list[str
     while rest and rest[0] in getattr(command, "commands", {}):
         command = command.commands[rest[0]]
         words.append(rest.pop(0))
-    if hasattr(command, "commands") or words[0] not in COMMANDS or "human" in words:
+    if words and words[0] in COMMANDS and "human" not in words and hasattr(command, "commands"):
+        known = ", ".join(name for name in command.commands if name != "human")
+        raise ConfigError(f"`{words[0]}` is several commands; give one of {known} after it")
+    if not words or words[0] not in COMMANDS or "human" in words:
         raise ConfigError(
             f"{' '.join(arguments[:2])} cannot be submitted; give one of {', '.join(COMMANDS)} with its "
             "arguments, but for `evaluate human`, which is for where its page is"

@@ -2,7 +2,7 @@ import pytest
 
 from cluster.submission import STOPPED_CODE, Attempt, Job, exit_code, next_attempt, run_name
 
-RUN = run_name("label", {"input": "s3://b/clips", "out": "s3://b/out"}, None)
+RUN = run_name("label", {"input": "s3://b/clips", "out": "s3://b/out"})
 
 
 def job(attempt, status, run=RUN, **values):
@@ -10,16 +10,16 @@ def job(attempt, status, run=RUN, **values):
 
 
 def test_a_run_has_one_name_in_whatever_order_its_parameters_come():
-    assert run_name("label", {"out": "s3://b/out", "input": "s3://b/clips"}, None) == RUN
+    assert run_name("label", {"out": "s3://b/out", "input": "s3://b/clips"}) == RUN
     assert RUN.startswith("kinescribe-label-")
 
 
 @pytest.mark.parametrize(
     "other",
     [
-        ("curate", {"input": "s3://b/clips", "out": "s3://b/out"}, None),
-        ("label", {"input": "s3://b/clips", "out": "s3://b/other"}, None),
-        ("label", {"input": "s3://b/clips", "out": "s3://b/out"}, "seed: 1"),
+        ("curate", {"input": "s3://b/clips", "out": "s3://b/out"}),
+        ("label", {"input": "s3://b/clips", "out": "s3://b/other"}),
+        ("label", {"input": "s3://b/clips", "out": "s3://b/out", "config": {"seed": 1}}),
     ],
 )
 def test_another_command_parameter_or_configuration_is_another_run(other):

@@ -49,10 +49,19 @@ def test_how_the_result_is_printed_and_where_the_configuration_lies_make_no_othe
     assert first.config == second.config == "clips_per_unit: 2"
     assert first.arguments == [*LABEL, "--config", CONFIG]
     assert second.arguments == [*LABEL, "--json", f"--config={CONFIG}"]
-    slashed = read_command(root, ["label", f"{LABEL[1]}/", *LABEL[2:], "--config", str(names[0])])
-    assert slashed.parameters == first.parameters
-    path, scheme = (read_command(root, ["label", clips, *LABEL[2:]]) for clips in ("/clips", "file:///clips"))
-    assert scheme.parameters == path.parameters
+    names[1].write_text("# the same\nclips_per_unit: 2")
+    assert read_command(root, [*LABEL, f"--config={names[1]}"]).parameters == first.parameters
+    assert read_command(root, [*LABEL, "--set", "clips_per_unit=2"]).parameters == first.parameters
+    assert read_command(root, [*LABEL, "--set", "clips_per_unit=3"]).parameters != first.parameters
+
+
+@pytest.mark.parametrize(
+    ("one", "same"),
+    [("s3://b/clips", "s3://b/clips/"), ("/clips/a", "file:///clips/a"), ("/clips/a", "/clips//./a/")],
+)
+def test_another_spelling_of_a_path_makes_no_other_run(root: Any, one: str, same: str):
+    first, second = (read_command(root, ["label", clips, *LABEL[2:]]) for clips in (one, same))
+    assert first.parameters == second.parameters
 
 
 @pytest.mark.parametrize(
@@ -138,13 +147,18 @@ def test_models_of_the_code_and_of_a_hub_are_on_every_machine(root: Any):
         ("demo",),
         ("submit", *LABEL),
         ("kinescribe", *LABEL),
-        ("evaluate",),
-        ("evaluate", "nothing"),
+        (),
         ("evaluate", "human", "score", "/e.json", "--key", "/k.json"),
     ],
 )
 def test_what_cannot_be_submitted_is_refused(root: Any, arguments: tuple[str, ...]):
     with pytest.raises(ConfigError, match="cannot be submitted; give one of label, train, curate, evaluate"):
+        read_command(root, arguments)
+
+
+@pytest.mark.parametrize("arguments", [("evaluate",), ("evaluate", "nothing")])
+def test_of_several_commands_one_is_to_be_named(root: Any, arguments: tuple[str, ...]):
+    with pytest.raises(ConfigError, match="`evaluate` is several commands; give one of labels, dynamics"):
         read_command(root, arguments)
 
 
