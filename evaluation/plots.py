@@ -15,7 +15,7 @@ from evaluation.preference import Preferences
 from evaluation.study_scores import StudyScores
 from evaluation.world import CODEC, COPY, MODEL, ORACLE, VERIFIED, BestOfN, WorldScores
 from schemas.errors import ConfigError
-from schemas.estimate import Plan
+from schemas.estimate import Offer, Plan
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -176,21 +176,27 @@ def plot_study(scores: StudyScores, path: Path) -> None:
 
 
 def plot_plan(plan: Plan, path: Path) -> None:
-    """The hours of work of each stage, and what machines of each kind would take and cost."""
-    figure, (stages, costs) = _axes(2, width=10.0)
-    hours = {stage: seconds / 3600 for stage, seconds in plan.estimate.stage_s.items()}
-    bars = stages.bar(list(hours), list(hours.values()), color=_BLUE)
+    """The work of each stage and, where any would do, what machines of each kind would take and cost."""
+    figure, (stages, *others) = _axes(2, width=10.0) if plan.offers else _axes(1, width=5.0)
+    stage_s = plan.estimate.stage_s
+    unit, unit_s = ("hours", 3600) if sum(stage_s.values()) >= 3600 else ("seconds", 1)
+    bars = stages.bar(list(stage_s), [seconds / unit_s for seconds in stage_s.values()], color=_BLUE)
     stages.bar_label(bars, fmt="%.3g")
-    stages.set(ylabel="hours of one core" + (", to label of one GPU" if plan.estimate.gpu else ""))
-    for offer in plan.offers:
+    stages.set(ylabel=f"{unit} of one core" + (", to label of one GPU" if plan.estimate.gpu else ""))
+    for costs in others:
+        _plot_offers(plan.offers, costs)
+    figure.savefig(path)
+
+
+def _plot_offers(offers: Sequence[Offer], costs: Axes) -> None:
+    for offer in offers:
         colour, marker = (_ORANGE, "o") if offer.spot else (_BLUE, "s")
         costs.scatter(offer.hours, offer.cost, color=colour, marker=marker)
         name = f" {offer.count:,} {offer.machine}{', spot' if offer.spot else ''}"
         costs.annotate(name, (offer.hours, offer.cost), fontsize=8)
     costs.set(xlabel="hours until all is done", ylabel="cost")
-    costs.set_xlim(0, 1.5 * max((offer.hours for offer in plan.offers), default=1.0))  # room for the names
-    costs.set_ylim(0, 1.1 * max((offer.cost for offer in plan.offers), default=1.0) or 1.0)
-    figure.savefig(path)
+    costs.set_xlim(0, 1.5 * max(offer.hours for offer in offers))  # room for the names
+    costs.set_ylim(0, 1.1 * max(offer.cost for offer in offers) or 1.0)
 
 
 def _interval(rate: Rate) -> tuple[float, float]:

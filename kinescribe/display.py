@@ -80,8 +80,9 @@ def print_jobs(jobs: Sequence[Job], as_json: bool) -> None:
     if as_json:
         print(json.dumps([dataclasses.asdict(job) for job in jobs]))
         return
+    width = max((len(job.submission_id) for job in jobs), default=0)
     for job in jobs:
-        line = f"{job.submission_id:<40}  {job.status:<10}{job.started or '':<27}{job.command}"
+        line = f"{job.submission_id:<{width}}  {job.status:<10}{job.started or '':<27}{job.command}"
         print(printable(line))
 
 

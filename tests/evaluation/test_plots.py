@@ -67,7 +67,13 @@ def plan(path: Path) -> None:
     plot_plan(Plan(estimate, 1.0, "label", offers, {}), path)
 
 
-@pytest.mark.parametrize("draw", [labels, world, best_of_n, preferences, aurora, study, plan])
+def short_plan(path: Path) -> None:
+    stage_s = {"decode": 3.0, "label": 7.5, "write": 0.1}
+    estimate = Estimate("run", 9, 1, 2, 0.0, Interval(9, 8, 10), 1000, stage_s, False, 0, 0, 3.0)
+    plot_plan(Plan(estimate, 0.01, "label", (), {}), path)
+
+
+@pytest.mark.parametrize("draw", [labels, world, best_of_n, preferences, aurora, study, plan, short_plan])
 def test_a_plot_is_a_picture_with_something_on_it(draw: Callable[[Path], None], tmp_path: Path):
     draw(tmp_path / "plot.png")
     pixels = np.asarray(Image.open(tmp_path / "plot.png").convert("RGB"))

@@ -6,7 +6,7 @@ import pytest
 from schemas.errors import DatasetError
 from schemas.estimate import Estimate, Interval
 from schemas.outcomes import StageTime
-from storage.estimate import compare, read_estimate, write_estimate
+from storage.estimate import compare, read_estimate, require_begun, write_estimate
 from storage.run import read_run
 from tests.tiny_dataset import build, commit
 
@@ -42,6 +42,15 @@ def test_an_estimate_is_read_as_it_was_written_and_replaced_by_the_next(dataset:
         estimate = replace(of_run(dataset), clips=clips)
         write_estimate(dataset, estimate)
         assert read_estimate(dataset) == estimate
+
+
+def test_a_run_that_was_planned_and_not_begun_is_said_to_be_so(dataset: str, tmp_path: Path):
+    write_estimate(dataset, of_run(dataset))
+    require_begun(dataset)
+    planned = str(tmp_path / "planned")
+    write_estimate(planned, ESTIMATE)
+    with pytest.raises(DatasetError, match=f"which has not begun; start it .* `--out {planned}`"):
+        require_begun(planned)
 
 
 def test_a_run_is_compared_with_its_estimate(dataset: str):
