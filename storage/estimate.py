@@ -40,7 +40,7 @@ def write_estimate(dataset: str, estimate: Estimate) -> None:
 
 def require_begun(dataset: str) -> None:
     """Raises DatasetError where the folder holds the estimate of a run, but nothing of the run."""
-    if uri.exists(uri.join(dataset, ESTIMATE)) and not uri.exists(plan_uri(dataset)):
+    if not uri.exists(plan_uri(dataset)) and uri.exists(uri.join(dataset, ESTIMATE)):
         raise DatasetError(
             f"{dataset} holds what `kinescribe plan` expects of a run, which has not begun; start it by "
             f"`kinescribe label` with the same input and options and `--out {dataset}`"
