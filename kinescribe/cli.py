@@ -181,10 +181,9 @@ def status(
 ) -> None:
     """Say how far a dataset is: clips kept, dropped, rejected and pending; what was planned beside it."""
     from storage import audit
-    from storage.estimate import compare, require_begun
+    from storage.estimate import compare
     from storage.uri import redact
 
-    require_begun(dataset)
     if rejects:
         print_lines(audit.rejects(dataset))
         return

@@ -16,9 +16,8 @@ from schemas.errors import DatasetError
 from schemas.estimate import Estimate
 from storage import uri
 from storage.audit import footers
-from storage.run import plan_uri, read_run
+from storage.run import ESTIMATE, read_run
 
-ESTIMATE = "estimate.json"
 _ESTIMATE = TypeAdapter(Estimate)
 
 
@@ -36,15 +35,6 @@ def write_estimate(dataset: str, estimate: Estimate) -> None:
     """Keep the estimate of the run that will be in this folder; a later one takes its place."""
     text = json.dumps(asdict(estimate), indent=2) + "\n"
     uri.replace(uri.join(dataset, ESTIMATE), text.encode())
-
-
-def require_begun(dataset: str) -> None:
-    """Raises DatasetError where the folder holds the estimate of a run, but nothing of the run."""
-    if not uri.exists(plan_uri(dataset)) and uri.exists(uri.join(dataset, ESTIMATE)):
-        raise DatasetError(
-            f"{dataset} holds what `kinescribe plan` expects of a run, which has not begun; start it by "
-            f"`kinescribe label` with the same input and options and `--out {dataset}`"
-        )
 
 
 def read_estimate(dataset: str) -> Estimate | None:

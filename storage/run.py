@@ -41,6 +41,7 @@ ENCODED: dict[str, Any] = {"use_dictionary": ["unit_id", "action_class", "start_
 PLAN_LINE = "{}\t{}\t{}\t{}\n"
 """What is hashed of each clip: its id, class, start and end."""
 RUN = "run.json"
+ESTIMATE = "estimate.json"
 UNITS_PER_BATCH = 4096
 ABSENT = "(absent)"
 ANOTHER_INPUT = (
@@ -124,9 +125,7 @@ def read_run(dataset: str) -> dict[str, Any]:
             raise TypeError("what should be text is none")
         return {key: record[key] for key in ("version", "fingerprint", "identity")}
     except FileNotFoundError as error:
-        raise DatasetError(
-            f"{dataset} is no dataset of Kinescribe: it has no run.json; {NAME_ONE}"
-        ) from error
+        raise _no_dataset(dataset, RUN) from error
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise DatasetError(
             f"{target} is damaged ({error!r}); restore it, or choose another folder"
@@ -144,6 +143,16 @@ def read_runs(datasets: Sequence[str]) -> dict[str, str]:
             )
         by_run[fingerprint] = dataset
     return by_run
+
+
+def _no_dataset(dataset: str, missing: str) -> DatasetError:
+    """Why a folder without this object is none, or none so far."""
+    if uri.exists(uri.join(dataset, ESTIMATE)):
+        return DatasetError(
+            f"{dataset} holds what `kinescribe plan` expects of a run, which has not begun; start it by "
+            f"`kinescribe label` with the same input and options and `--out {dataset}`"
+        )
+    return DatasetError(f"{dataset} is no dataset of Kinescribe: it has no {missing}; {NAME_ONE}")
 
 
 def plan_digest(clips: Iterable[Clip]) -> str:
@@ -238,7 +247,7 @@ def _plan_file(dataset: str, retry: int) -> Generator[Path]:
     """The plan as a local file; what is wrong with it is a DatasetError."""
     plan = plan_uri(dataset, retry)
     if not uri.exists(plan):
-        raise DatasetError(f"{dataset} is no dataset of Kinescribe: it has no plan/clips.parquet; {NAME_ONE}")
+        raise _no_dataset(dataset, "plan/clips.parquet")
     try:
         with uri.local_copy(plan) as path:
             yield path

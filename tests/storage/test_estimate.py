@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -6,7 +7,8 @@ import pytest
 from schemas.errors import DatasetError
 from schemas.estimate import Estimate, Interval
 from schemas.outcomes import StageTime
-from storage.estimate import compare, read_estimate, require_begun, write_estimate
+from storage.audit import status
+from storage.estimate import compare, read_estimate, write_estimate
 from storage.run import read_run
 from tests.tiny_dataset import build, commit
 
@@ -44,13 +46,11 @@ def test_an_estimate_is_read_as_it_was_written_and_replaced_by_the_next(dataset:
         assert read_estimate(dataset) == estimate
 
 
-def test_a_run_that_was_planned_and_not_begun_is_said_to_be_so(dataset: str, tmp_path: Path):
-    write_estimate(dataset, of_run(dataset))
-    require_begun(dataset)
-    planned = str(tmp_path / "planned")
-    write_estimate(planned, ESTIMATE)
-    with pytest.raises(DatasetError, match=f"which has not begun; start it .* `--out {planned}`"):
-        require_begun(planned)
+@pytest.mark.parametrize("read", [status, read_run])
+def test_a_run_that_was_planned_and_not_begun_is_said_to_be_so(read: Callable[[str], object], tmp_path: Path):
+    write_estimate(str(tmp_path), ESTIMATE)
+    with pytest.raises(DatasetError, match=f"which has not begun; start it .* `--out {tmp_path}`"):
+        read(str(tmp_path))
 
 
 def test_a_run_is_compared_with_its_estimate(dataset: str):
