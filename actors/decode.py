@@ -7,16 +7,16 @@ from typing import Protocol
 
 import pyarrow as pa
 
-from actors.attempts import Attempts, attempt
-from actors.rows import pack, unpack
-from actors.timing import timed
-from schemas.clips import Clip, ExtractedClip, WorkUnit
-from schemas.config import LabelConfig
-from schemas.outcomes import ClipOutcome, RejectCode, Status
+from kinescribe.actors.attempts import Attempts, attempt
+from kinescribe.actors.rows import pack, unpack
+from kinescribe.actors.timing import timed
+from kinescribe.schemas.clips import Clip, ExtractedClip, WorkUnit
+from kinescribe.schemas.config import LabelConfig
+from kinescribe.schemas.outcomes import ClipOutcome, RejectCode, Status
 
 
 class Extractor(Protocol):
-    """What the actor holds: a `labeling.extract.PairExtractor`."""
+    """What the actor holds: a `kinescribe.labeling.extract.PairExtractor`."""
 
     def extract(self, clip: Clip) -> ExtractedClip:
         """Key frames and pairs of a clip, or the outcome that ended it."""

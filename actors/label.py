@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from actors.attempts import Attempts, attempt
-from actors.decode import crashed_clip
-from actors.rows import pack, unpack
-from actors.timing import timed
-from schemas.clips import ExtractedClip, WorkUnit
-from schemas.config import LabelConfig
-from schemas.outcomes import ClipOutcome
+from kinescribe.actors.attempts import Attempts, attempt
+from kinescribe.actors.decode import crashed_clip
+from kinescribe.actors.rows import pack, unpack
+from kinescribe.actors.timing import timed
+from kinescribe.schemas.clips import ExtractedClip, WorkUnit
+from kinescribe.schemas.config import LabelConfig
+from kinescribe.schemas.outcomes import ClipOutcome
 
 if TYPE_CHECKING:
-    from models.codec import ImageCodec
-    from models.dynamics import DynamicsModel
+    from kinescribe.models.codec import ImageCodec
+    from kinescribe.models.dynamics import DynamicsModel
 
 LoadModels = Callable[[LabelConfig], "tuple[DynamicsModel[Any], ImageCodec]"]
 Labelled = tuple[pa.Table, list[ClipOutcome]]
@@ -44,7 +44,7 @@ class LabelActor:
         attempts.start()
         import torch
 
-        from labeling.annotate import Annotator
+        from kinescribe.labeling.annotate import Annotator
 
         torch.set_num_threads(threads)
         if 0 < gpus < 1 and torch.cuda.is_available():

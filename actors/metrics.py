@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from ray.util.metrics import Counter
 
-from schemas.outcomes import Receipt, StageTime
+from kinescribe.schemas.outcomes import Receipt, StageTime
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
-from schemas.outcomes import StageTime
+from kinescribe.schemas.outcomes import StageTime
 
 Result = TypeVar("Result")
 

@@ -1,4 +1,4 @@
-"""What Ray Train runs on each worker: a thin shell around `training.session.TrainSession`.
+"""What Ray Train runs on each worker: a thin shell around `kinescribe.training.session.TrainSession`.
 
 Knows how Ray names ranks and carries reports; nothing of what is trained.
 """
@@ -10,8 +10,8 @@ from typing import Any
 
 from ray.util.queue import Queue
 
-from schemas.errors import UserError
-from schemas.training import TrainConfig
+from kinescribe.schemas.errors import UserError
+from kinescribe.schemas.training import TrainConfig
 
 
 def train_worker(arguments: Mapping[str, Any]) -> None:
@@ -21,7 +21,7 @@ def train_worker(arguments: Mapping[str, Any]) -> None:
     """
     import torch
 
-    from training.session import TrainSession
+    from kinescribe.training.session import TrainSession
 
     config: TrainConfig = arguments["config"]
     reports: Queue = arguments["reports"]

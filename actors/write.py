@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from actors.metrics import UnitCounters
-from actors.rows import pack, unpack
-from actors.timing import timed
-from schemas.errors import UserError
-from schemas.outcomes import receipt_of
-from storage.shards import write_unit
+from kinescribe.actors.metrics import UnitCounters
+from kinescribe.actors.rows import pack, unpack
+from kinescribe.actors.timing import timed
+from kinescribe.schemas.errors import UserError
+from kinescribe.schemas.outcomes import receipt_of
+from kinescribe.storage.shards import write_unit
 
 
 class WriteActor:

@@ -23,10 +23,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from schemas.clips import Clip, WorkUnit, stable_id
-from schemas.config import CurateConfig
-from storage.run import Run, bind, plan_digest, write_plan
-from storage.shards import unit_uri
+from kinescribe.schemas.clips import Clip, WorkUnit, stable_id
+from kinescribe.schemas.config import CurateConfig
+from kinescribe.storage.run import Run, bind, plan_digest, write_plan
+from kinescribe.storage.shards import unit_uri
 
 NUM_CLASSES = 700
 CHOSEN = 0.01
@@ -59,7 +59,7 @@ def scores(random: np.random.Generator, num_rows: int) -> pa.Table:
 
 
 def by_curate(dataset: str, top_k: int) -> None:
-    from labeling.curate import curate
+    from kinescribe.labeling.curate import curate
 
     curate([dataset], f"{dataset}/selection.parquet", CurateConfig(top_k=top_k))
 

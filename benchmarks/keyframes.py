@@ -25,10 +25,10 @@ import cv2
 import decord
 import numpy as np
 
-from labeling.decode import open_video
-from labeling.messages import Job
-from labeling.pairs import frame_pairs
-from schemas.config import KeyFrames, Limits, StoredImage
+from kinescribe.media.decode import open_video
+from kinescribe.media.decode_protocol import Job
+from kinescribe.media.frame_pairs import frame_pairs
+from kinescribe.schemas.config import KeyFrames, Limits, StoredImage
 
 SIZES = ((320, 240), (640, 480), (1280, 720))
 NUM_FRAMES = 150

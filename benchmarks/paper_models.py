@@ -30,19 +30,19 @@ from torch.utils.flop_counter import FlopCounterMode
 from train import made
 from transformers import AutoModelForImageTextToText, ChameleonConfig, ChameleonVQVAEConfig
 
-from labeling.annotate import Annotator
-from labeling.ingest import run_ingest
-from models.codec import ImageCodec
-from models.fresh import BOS, EOS, PAD, new_tokenizer
-from models.identity import CODEC
-from models.registry import load_labeller
-from models.token_vlm import TokenVLM
-from models.tokens import CodePair, CodeTriplet
-from schemas.clips import Clip, ExtractedClip, FramePair, KeyFrame, WorkUnit, stable_id
-from schemas.config import Annotation, IngestConfig, LabelConfig
-from schemas.training import WorldTraining
-from training.engine import DeepSpeedEngine
-from training.jobs import make_job
+from kinescribe.labeling.annotate import Annotator
+from kinescribe.labeling.ingest import run_ingest
+from kinescribe.models.checkpoint_files import CODEC
+from kinescribe.models.codec import ImageCodec
+from kinescribe.models.initialization import BOS, EOS, PAD, new_tokenizer
+from kinescribe.models.registry import load_labeller
+from kinescribe.models.token_vlm import TokenVLM
+from kinescribe.models.tokens import CodePair, CodeTriplet
+from kinescribe.schemas.clips import Clip, ExtractedClip, FramePair, KeyFrame, WorkUnit, stable_id
+from kinescribe.schemas.config import Annotation, IngestConfig, LabelConfig
+from kinescribe.schemas.training import WorldTraining
+from kinescribe.training.engine import DeepSpeedEngine
+from kinescribe.training.jobs import make_job
 
 ACTION = "move the red ball to the left of the blue box"
 ACTION_TOKENS = 15

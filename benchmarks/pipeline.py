@@ -20,17 +20,17 @@ from multiprocessing.queues import Queue
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cluster.label import run_label
-from cluster.local import ray_cluster
-from cluster.resources import PoolPlan, plan_pools
-from evaluation.clips import write_clips
-from labeling.extract import PairExtractor
-from labeling.inputs import list_clips
-from labeling.units import plan_units
-from schemas.clips import WorkUnit
-from schemas.config import LabelConfig, Resources
-from schemas.outcomes import Receipt, receipt_of
-from storage.shards import write_unit
+from kinescribe.cluster.label import run_label
+from kinescribe.cluster.ray_session import ray_cluster
+from kinescribe.cluster.resources import PoolPlan, plan_pools
+from kinescribe.labeling.extract import PairExtractor
+from kinescribe.labeling.inputs import list_clips
+from kinescribe.labeling.units import plan_units
+from kinescribe.schemas.clips import WorkUnit
+from kinescribe.schemas.config import LabelConfig, Resources
+from kinescribe.schemas.outcomes import Receipt, receipt_of
+from kinescribe.simulation.clips import write_clips
+from kinescribe.storage.shards import write_unit
 
 RESOURCES = Resources()
 AHEAD = 2
@@ -110,8 +110,8 @@ def label(
 ) -> None:
     import torch
 
-    from labeling.annotate import Annotator
-    from models.registry import load_labeller
+    from kinescribe.labeling.annotate import Annotator
+    from kinescribe.models.registry import load_labeller
 
     torch.set_num_threads(threads)
     annotator = Annotator(*load_labeller(config), config.annotation, RESOURCES.micro_batch)
@@ -126,8 +126,8 @@ def model_alone(units: list[WorkUnit], config: LabelConfig, threads: int) -> flo
     """Pairs/s of encoding, importance and description in one process, after a unit to warm up."""
     import torch
 
-    from labeling.annotate import Annotator
-    from models.registry import load_labeller
+    from kinescribe.labeling.annotate import Annotator
+    from kinescribe.models.registry import load_labeller
 
     torch.set_num_threads(threads)
     annotator = Annotator(*load_labeller(config), config.annotation, RESOURCES.micro_batch)

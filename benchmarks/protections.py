@@ -26,16 +26,16 @@ import pyarrow.parquet as pq
 import torch
 from pipeline import RESOURCES, Corpus, draw
 
-from labeling.annotate import Annotator
-from labeling.extract import PairExtractor
-from labeling.inputs import forbidden
-from labeling.messages import Job
-from labeling.pairs import frame_pairs
-from models.registry import load_labeller
-from schemas.clips import Clip, ExtractedClip, WorkUnit
-from schemas.config import LabelConfig
-from schemas.outcomes import ClipOutcome, DropReason, Status
-from storage.shards import write_unit
+from kinescribe.labeling.annotate import Annotator
+from kinescribe.labeling.extract import PairExtractor
+from kinescribe.labeling.inputs import forbidden
+from kinescribe.media.decode_protocol import Job
+from kinescribe.media.frame_pairs import frame_pairs
+from kinescribe.models.registry import load_labeller
+from kinescribe.schemas.clips import Clip, ExtractedClip, WorkUnit
+from kinescribe.schemas.config import LabelConfig
+from kinescribe.schemas.outcomes import ClipOutcome, DropReason, Status
+from kinescribe.storage.shards import write_unit
 
 Extract = Callable[[Clip], ExtractedClip]
 Commit = Callable[[WorkUnit, pa.Table, Sequence[ClipOutcome]], object]

@@ -36,13 +36,13 @@ from typing import Any
 import polars as pl
 import pyarrow.parquet as pq
 
-from cluster.label import Sessions, run_label
-from schemas.clips import Clip, ExtractedClip, stable_id
-from schemas.config import LabelConfig, Resources
-from schemas.outcomes import ClipOutcome, DropReason, Receipt, Status
-from storage import uri
-from storage.run import planned_units
-from storage.shards import committed_units, unit_uri
+from kinescribe.cluster.label import Sessions, run_label
+from kinescribe.schemas.clips import Clip, ExtractedClip, stable_id
+from kinescribe.schemas.config import LabelConfig, Resources
+from kinescribe.schemas.outcomes import ClipOutcome, DropReason, Receipt, Status
+from kinescribe.storage import uri
+from kinescribe.storage.run import planned_units
+from kinescribe.storage.shards import committed_units, unit_uri
 
 CONFIG = LabelConfig()
 ROWS = 1_000_000
@@ -139,8 +139,8 @@ def schedule(manifest: str, out: str, num_units: str) -> dict[str, float]:
 def service(num_clips: str) -> dict[str, float]:
     """Seconds that one core is at a unit, measured by a real run."""
     # Here, as the driver's memory is measured without them.
-    from cluster.sample import estimate_run
-    from evaluation.clips import write_clips
+    from kinescribe.cluster.estimate import estimate_run
+    from kinescribe.simulation.clips import write_clips
 
     with tempfile.TemporaryDirectory() as folder:
         write_clips(Path(folder), int(num_clips), "test", 0)

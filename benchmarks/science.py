@@ -24,23 +24,23 @@ import numpy as np
 from PIL import Image as PILImage
 from science_plot import plot, table
 
-from cluster.label import run_label
-from evaluation.actions import CAMERA, Action
-from evaluation.best_of_n import imagine_best
-from evaluation.changes import CLASSES
-from evaluation.clips import write_clips
-from evaluation.judge import Verdict
-from evaluation.labels import Prediction, compare, predict, score
-from evaluation.outcomes import shrunk
-from evaluation.preference import prefer
-from evaluation.scene import NEW_SHAPES
-from evaluation.triplets import Draw, write_triplets
-from evaluation.world import Case, draw_case
-from labeling.curate import curate
-from models.registry import load_model
-from models.token_vlm import TokenVLM
-from schemas.config import CurateConfig, LabelConfig, Resources
-from schemas.training import TRAININGS
+from kinescribe.cluster.label import run_label
+from kinescribe.evaluation.label_accuracy import Prediction, compare, predict, score
+from kinescribe.evaluation.preference import prefer
+from kinescribe.evaluation.scene_judge import Verdict
+from kinescribe.evaluation.world import Case, draw_case
+from kinescribe.inference.best_of_n import imagine_best
+from kinescribe.labeling.curate import curate
+from kinescribe.models.registry import load_model
+from kinescribe.models.token_vlm import TokenVLM
+from kinescribe.schemas.config import CurateConfig, LabelConfig, Resources
+from kinescribe.schemas.training import TRAININGS
+from kinescribe.simulation.actions import CAMERA, Action
+from kinescribe.simulation.clips import write_clips
+from kinescribe.simulation.counterfactuals import shrunk
+from kinescribe.simulation.scene import NEW_SHAPES
+from kinescribe.simulation.transitions import CLASSES
+from kinescribe.simulation.triplets import Draw, write_triplets
 
 BASES = {"dynamics": "embedded", "world": "embedded-world"}
 LABELLED = Draw(camera_weight=0.3, rough_share=0.0, shapes=NEW_SHAPES)
@@ -75,7 +75,7 @@ def fine_tune(
     **given: Any,
 ) -> None:
     """Train in this process, from the last checkpoint where there is one."""
-    from training.session import TrainSession
+    from kinescribe.training.session import TrainSession
 
     out = here.at(name)
 
@@ -233,7 +233,7 @@ def preferences(here: Lab, model: TokenVLM, task: Any) -> Figures:
 
 def labels(here: Lab) -> Figures:
     """Accuracy of the labels of video, by tenth of likelihood, and of the likelier half."""
-    from labeling.materialize import write_chosen
+    from kinescribe.labeling.materialize import write_chosen
 
     with tempfile.TemporaryDirectory() as chosen:
         write_chosen([here.at("video")], here.at("selection.parquet"), chosen)

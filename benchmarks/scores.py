@@ -23,17 +23,17 @@ from numpy.typing import NDArray
 from PIL import Image
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from cluster.label import run_label
-from evaluation.actions import Action, parse
-from evaluation.clips import read_truth, write_clips
-from evaluation.distractors import decompressed
-from evaluation.labels import pair_truth
-from evaluation.triplets import write_triplets
-from models.registry import load_model
-from models.token_vlm import TokenVLM
-from models.tokens import CodePair, Codes, CodeTriplet
-from schemas.config import LabelConfig, Resources
-from storage.shards import scan
+from kinescribe.cluster.label import run_label
+from kinescribe.evaluation.label_accuracy import pair_truth
+from kinescribe.models.registry import load_model
+from kinescribe.models.token_vlm import TokenVLM
+from kinescribe.models.tokens import CodePair, Codes, CodeTriplet
+from kinescribe.schemas.config import LabelConfig, Resources
+from kinescribe.simulation.actions import Action, parse
+from kinescribe.simulation.clips import read_truth, write_clips
+from kinescribe.simulation.corruptions import decompressed
+from kinescribe.simulation.triplets import write_triplets
+from kinescribe.storage.shards import scan
 
 BATCH = 64
 KEPT = {"best_25": 0.25, "best_50": 0.5, "best_75": 0.75}

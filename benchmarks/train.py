@@ -26,15 +26,15 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from transformers import AutoModelForCausalLM, get_cosine_schedule_with_warmup
 
-from evaluation.triplets import write_triplets
-from models.codec import ImageCodec
-from models.identity import CODEC, EMBEDDED
-from schemas.training import WorldTraining
-from training.engine import DeepSpeedEngine
-from training.jobs import Job, make_job
-from training.loop import Hooks, Schedule, train
-from training.metrics import MetricsLog
-from training.objective import TokenBatch
+from kinescribe.models.checkpoint_files import CODEC, EMBEDDED
+from kinescribe.models.codec import ImageCodec
+from kinescribe.schemas.training import WorldTraining
+from kinescribe.simulation.triplets import write_triplets
+from kinescribe.training.engine import DeepSpeedEngine
+from kinescribe.training.jobs import Job, make_job
+from kinescribe.training.loop import Hooks, Schedule, train
+from kinescribe.training.metrics import MetricsLog
+from kinescribe.training.objective import TokenBatch
 
 Turn = Callable[[int, int], None]
 """Takes the steps from one number to another."""
@@ -62,7 +62,7 @@ def kinescribe(config: WorldTraining, job: Job, steps: int) -> Turn:
 
 def bare(config: WorldTraining, batches: Sequence[TokenBatch]) -> Turn:
     """Only what the loss needs, of batches that lie ready."""
-    import deepspeed  # after training.engine, which spares it a compiler
+    import deepspeed  # after kinescribe.training.engine, which spares it a compiler
 
     network = AutoModelForCausalLM.from_pretrained(EMBEDDED["embedded"])
     chosen = config.optimization

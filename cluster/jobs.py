@@ -23,9 +23,9 @@ import aiohttp
 from ray.exceptions import AuthenticationError
 from ray.job_submission import JobDetails, JobSubmissionClient
 
-from cluster.package import write_package
-from cluster.submission import Attempt, Job, next_attempt
-from schemas.errors import ConfigError
+from kinescribe.cluster.code_package import write_package
+from kinescribe.cluster.submission import Attempt, Job, next_attempt
+from kinescribe.schemas.errors import ConfigError
 
 POLL_S = 0.5
 STOP_TIMEOUT_S = 60.0

@@ -21,29 +21,36 @@ import ray
 from ray.data import ActorPoolStrategy, DataContext
 from ray.exceptions import ObjectStoreFullError, OutOfDiskError, OutOfMemoryError, RayActorError
 
-from actors.attempts import RemoteAttempts, StartedInVain
-from actors.decode import DecodeActor, Extractor, MakeExtractor
-from actors.label import LabelActor, LoadModels
-from actors.rows import pack, unpack
-from actors.write import WriteActor
-from cluster.local import ray_cluster
-from cluster.progress import RESUME, Progress, open_progress
-from cluster.resources import Pool, PoolPlan, plan_pools
-from cluster.waiting import waiting_told
-from labeling.extract import PairExtractor
-from labeling.inputs import clip_frames, forbidden, input_root
-from labeling.units import plan_units, unit_ids, units_of
-from models.identity import EMBEDDED, codec_folder, identify, identify_codec, model_folder, weight_bytes
-from schemas.clips import WorkUnit
-from schemas.config import LabelConfig, Resources
-from schemas.errors import ConfigError, DatasetError, InputError, StoreError, UserError
-from schemas.outcomes import Receipt, Status, too_many_rejects
-from schemas.version import VERSION
-from storage import uri
-from storage.audit import DatasetStatus, footers, outcomes
-from storage.card import write_card
-from storage.clips import StoredClips
-from storage.run import (
+from kinescribe.actors.attempts import RemoteAttempts, StartedInVain
+from kinescribe.actors.decode import DecodeActor, Extractor, MakeExtractor
+from kinescribe.actors.label import LabelActor, LoadModels
+from kinescribe.actors.rows import pack, unpack
+from kinescribe.actors.write import WriteActor
+from kinescribe.cluster.pending_resources import waiting_told
+from kinescribe.cluster.progress import RESUME, Progress, open_progress
+from kinescribe.cluster.ray_session import ray_cluster
+from kinescribe.cluster.resources import Pool, PoolPlan, plan_pools
+from kinescribe.labeling.extract import PairExtractor
+from kinescribe.labeling.inputs import clip_frames, forbidden, input_root
+from kinescribe.labeling.units import plan_units, unit_ids, units_of
+from kinescribe.models.checkpoint_files import (
+    EMBEDDED,
+    codec_folder,
+    identify,
+    identify_codec,
+    model_folder,
+    weight_bytes,
+)
+from kinescribe.schemas.clips import WorkUnit
+from kinescribe.schemas.config import LabelConfig, Resources
+from kinescribe.schemas.errors import ConfigError, DatasetError, InputError, StoreError, UserError
+from kinescribe.schemas.outcomes import Receipt, Status, too_many_rejects
+from kinescribe.schemas.version import VERSION
+from kinescribe.storage import uri
+from kinescribe.storage.audit import DatasetStatus, footers, outcomes
+from kinescribe.storage.card import write_card
+from kinescribe.storage.clips import StoredClips
+from kinescribe.storage.run import (
     Run,
     bind,
     num_retries,
@@ -53,11 +60,11 @@ from storage.run import (
     write_plan,
     write_plan_tables,
 )
-from storage.shards import committed_units
+from kinescribe.storage.shards import committed_units
 
 if TYPE_CHECKING:
-    from models.codec import ImageCodec
-    from models.dynamics import DynamicsModel
+    from kinescribe.models.codec import ImageCodec
+    from kinescribe.models.dynamics import DynamicsModel
 
 MOST_BLOCKS = 10_000
 """A block costs Ray Data about 10 ms a stage; more units than this share blocks."""
@@ -79,7 +86,7 @@ def _pair_extractor(config: LabelConfig, root: str) -> Extractor:
 
 
 def _load_models(config: LabelConfig) -> tuple[DynamicsModel[Any], ImageCodec]:
-    from models.registry import load_labeller
+    from kinescribe.models.registry import load_labeller
 
     return load_labeller(config)
 

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cluster.resources import ClusterResources, lacking, plan_pools
-from schemas.clips import Clip
-from schemas.config import Resources
-from schemas.estimate import Estimate, Interval, Machine, Offer, Plan
+from kinescribe.cluster.resources import ClusterResources, lacking, plan_pools
+from kinescribe.schemas.clips import Clip
+from kinescribe.schemas.config import Resources
+from kinescribe.schemas.estimate import Estimate, Interval, Machine, Offer, Plan
 
 STAGES = ("decode", "label", "write")
 CONFIDENCE = 0.95

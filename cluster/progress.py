@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
-from schemas.outcomes import Receipt
+from kinescribe.schemas.outcomes import Receipt
 
 LINE_INTERVAL_S = 5.0
 RESUME = "stopped; run the same command again to resume"

@@ -9,9 +9,9 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from models.identity import LOADED
-from schemas.config import Resources
-from schemas.errors import ConfigError
+from kinescribe.models.checkpoint_files import LOADED
+from kinescribe.schemas.config import Resources
+from kinescribe.schemas.errors import ConfigError
 
 GIB = 1 << 30
 LABEL_BYTES = 2 * GIB

@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from schemas.clips import stable_id
-from schemas.version import VERSION
+from kinescribe.schemas.clips import stable_id
+from kinescribe.schemas.version import VERSION
 
 OVER = ("SUCCEEDED", "FAILED", "STOPPED")
 STOPPED_CODE = 143

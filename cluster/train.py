@@ -17,24 +17,24 @@ from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 from ray.util.queue import Empty, Queue
 
-from actors.train_worker import train_worker
-from cluster.local import ray_cluster
-from cluster.progress import RESUME
-from cluster.resources import ClusterResources
-from cluster.waiting import waiting_told
-from models.hub import hub_model
-from models.identity import EMBEDDED, identify
-from schemas.clips import stable_id
-from schemas.errors import ConfigError, UserError
-from schemas.training import Engine, TokenTraining, TrainConfig, WorldTraining
-from schemas.version import VERSION
-from storage import uri
-from storage.run import RUN, Run, bind, read_runs, require_own
-from storage.selection import read_selection
-from storage.shards import scan
+from kinescribe.actors.train_worker import train_worker
+from kinescribe.cluster.pending_resources import waiting_told
+from kinescribe.cluster.progress import RESUME
+from kinescribe.cluster.ray_session import ray_cluster
+from kinescribe.cluster.resources import ClusterResources
+from kinescribe.models.checkpoint_files import EMBEDDED, identify
+from kinescribe.models.hub import hub_model
+from kinescribe.schemas.clips import stable_id
+from kinescribe.schemas.errors import ConfigError, UserError
+from kinescribe.schemas.training import Engine, TokenTraining, TrainConfig, WorldTraining
+from kinescribe.schemas.version import VERSION
+from kinescribe.storage import uri
+from kinescribe.storage.run import RUN, Run, bind, read_runs, require_own
+from kinescribe.storage.selection import read_selection
+from kinescribe.storage.shards import scan
 
 if TYPE_CHECKING:
-    from training.dry_run import TrainingPlan
+    from kinescribe.training.dry_run import TrainingPlan
 
 Progress = Callable[[Mapping[str, float]], None]
 POLL_S = 0.5
@@ -72,7 +72,9 @@ def _left_as_it_was(out: str) -> Iterator[None]:
 
 def plan_train(config: TrainConfig) -> TrainingPlan:
     """What `run_train` would do. Starts and writes nothing; raises UserError for what would stop it."""
-    from training.dry_run import dry_run  # imports DeepSpeed, for which the driver has no other use
+    from kinescribe.training.dry_run import (
+        dry_run,
+    )  # imports DeepSpeed, for which the driver has no other use
 
     require_own(config.out, _identity(config))
     return dry_run(config)

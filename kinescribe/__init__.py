@@ -3,27 +3,27 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from schemas.version import VERSION
+from kinescribe.schemas.version import VERSION
 
 if TYPE_CHECKING:
-    from cluster.label import run_label as label
-    from evaluation.imagine import imagine
-    from labeling.curate import curate
-    from labeling.ingest import run_ingest as ingest
-    from models.registry import load_model
-    from storage.audit import check, status
+    from kinescribe.cluster.label import run_label as label
+    from kinescribe.inference.imagine import imagine
+    from kinescribe.labeling.curate import curate
+    from kinescribe.labeling.ingest import run_ingest as ingest
+    from kinescribe.models.registry import load_model
+    from kinescribe.storage.audit import check, status
 
 __version__ = VERSION
 __all__ = ["check", "curate", "imagine", "ingest", "label", "load_model", "status"]
 
 _HOMES = {
-    "check": ("storage.audit", "check"),
-    "curate": ("labeling.curate", "curate"),
-    "imagine": ("evaluation.imagine", "imagine"),
-    "ingest": ("labeling.ingest", "run_ingest"),
-    "label": ("cluster.label", "run_label"),
-    "load_model": ("models.registry", "load_model"),
-    "status": ("storage.audit", "status"),
+    "check": ("kinescribe.storage.audit", "check"),
+    "curate": ("kinescribe.labeling.curate", "curate"),
+    "imagine": ("kinescribe.inference.imagine", "imagine"),
+    "ingest": ("kinescribe.labeling.ingest", "run_ingest"),
+    "label": ("kinescribe.cluster.label", "run_label"),
+    "load_model": ("kinescribe.models.registry", "load_model"),
+    "status": ("kinescribe.storage.audit", "status"),
 }
 
 

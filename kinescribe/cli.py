@@ -15,22 +15,9 @@ from typing import Annotated, Literal
 import typer
 
 from kinescribe import __version__
-from kinescribe.display import (
-    counted,
-    print_demo,
-    print_imagined,
-    print_lines,
-    print_models,
-    print_result,
-    print_scores,
-    print_status,
-    printable,
-    stdout_for_results,
-    warn,
-)
-from kinescribe.evaluate import Dataset, Json, Seed, evaluate
-from kinescribe.export import export
-from kinescribe.options import (
+from kinescribe.commands.evaluate import Dataset, Json, Seed, evaluate
+from kinescribe.commands.export import export
+from kinescribe.commands.options import (
     ConfigFile,
     Input,
     Labeller,
@@ -44,10 +31,23 @@ from kinescribe.options import (
     label_resources,
     train_config,
 )
-from kinescribe.plan import plan
-from kinescribe.simulate import simulate
-from kinescribe.submit import jobs, submit
-from schemas.errors import ConfigError, DatasetError, UserError
+from kinescribe.commands.plan import plan
+from kinescribe.commands.simulate import simulate
+from kinescribe.commands.submit import jobs, submit
+from kinescribe.display import (
+    counted,
+    print_demo,
+    print_imagined,
+    print_lines,
+    print_models,
+    print_result,
+    print_scores,
+    print_status,
+    printable,
+    stdout_for_results,
+    warn,
+)
+from kinescribe.schemas.errors import ConfigError, DatasetError, UserError
 
 app = typer.Typer(
     name="kinescribe",
@@ -74,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         app(arguments)
     except UserError as error:
-        from storage.uri import redact
+        from kinescribe.storage.uri import redact
 
         print("error: " + "\n".join(map(printable, redact(str(error)).split("\n"))), file=sys.stderr)
         sys.exit(2)
@@ -134,7 +134,7 @@ def label(
         raise ConfigError("give one of --dry-run and --retry-rejected")
     settings = label_config(config, overrides, dynamics, scores, root)
     resources = label_resources(decode_workers, label_workers, label_gpus, micro_batch)
-    from cluster.label import plan_label, run_label
+    from kinescribe.cluster.label import plan_label, run_label
 
     with stdout_for_results():
         result = (
@@ -160,11 +160,11 @@ def ingest(
     as_json: Json = False,
 ) -> None:
     """Take in triplets whose action is given: a dataset like those of `label`, to train on."""
-    from schemas.config import IngestConfig, load_config, read_config
+    from kinescribe.schemas.config import IngestConfig, load_config, read_config
 
     named = given(dynamics=dynamics, roots=root)
     settings = load_config(IngestConfig, read_config(config), [*(overrides or []), *named])
-    from labeling.ingest import run_ingest
+    from kinescribe.labeling.ingest import run_ingest
 
     with stdout_for_results(), counted("triplets") as progress:
         result = run_ingest(input, out, settings, decode_workers, progress)
@@ -180,9 +180,9 @@ def status(
     as_json: Json = False,
 ) -> None:
     """Say how far a dataset is: clips kept, dropped, rejected and pending; what was planned beside it."""
-    from storage import audit
-    from storage.estimate import compare
-    from storage.uri import redact
+    from kinescribe.storage import audit
+    from kinescribe.storage.estimate import compare
+    from kinescribe.storage.uri import redact
 
     if rejects:
         print_lines(audit.rejects(dataset))
@@ -198,7 +198,7 @@ def status(
 @app.command()
 def check(dataset: Dataset, as_json: Json = False) -> None:
     """Audit a dataset: every object's digest, and every clip in exactly one outcome."""
-    from storage import audit
+    from kinescribe.storage import audit
 
     result = audit.check(dataset)
     print_result(result, as_json)
@@ -231,12 +231,12 @@ def curate(
 ) -> None:
     """Choose the likeliest triplets, the same number of each class, and write down which."""
     settings = curate_config(top_k, by, score, min_score, min_motion, max_motion, duplicates)
-    from labeling.curate import curate as choose
+    from kinescribe.labeling.curate import curate as choose
 
     with counted("units") as progress:
         result = choose(datasets, out, settings, progress)
     if materialize is not None:
-        from labeling.materialize import write_chosen
+        from kinescribe.labeling.materialize import write_chosen
 
         with counted("units written") as progress:
             write_chosen(datasets, out, materialize, progress)
@@ -269,7 +269,7 @@ def train(
     """Train a codec, a dynamics model or a world model on datasets, with Ray Train and DeepSpeed."""
     settings = train_config(task, data, out, config, overrides, select, mix, weights)
     with stdout_for_results():
-        from cluster.train import plan_train, run_train
+        from kinescribe.cluster.train import plan_train, run_train
 
         result = plan_train(settings) if dry else run_train(settings)
     if isinstance(result, Path):
@@ -286,7 +286,7 @@ def models(
     as_json: Json = False,
 ) -> None:
     """List the models that are known, and what each can do."""
-    from models.catalog import known_models
+    from kinescribe.models.catalog import known_models
 
     print_models(known_models(names or []), as_json)
 
@@ -300,7 +300,7 @@ def codec(
 ) -> None:
     """Write the image codec of a published checkpoint where a model's folder has its codec."""
     with stdout_for_results():
-        from models.published import published_codec
+        from kinescribe.models.codec_conversion import published_codec
 
         published_codec(source).save(out)
     print(out)
@@ -331,14 +331,14 @@ def imagine(
     as_json: Json = False,
 ) -> None:
     """Imagine what comes of an action: N images, of which the dynamics model chooses the best."""
-    from schemas.config import ImagineConfig, load_config
+    from kinescribe.schemas.config import ImagineConfig, load_config
 
     if (action is None) == (steps is None):
         raise ConfigError("give one of --action, for one action, and --steps, for several")
     actions = [action] if steps is None else steps.split(";")
     named = given(world=world, dynamics=dynamics, actions=actions, num_samples=num, seed=seed)
     settings = load_config(ImagineConfig, None, named + given(temperature=temperature))
-    from evaluation.imagine import imagine as draw
+    from kinescribe.inference.imagine import imagine as draw
 
     with stdout_for_results():
         result = draw(source, settings, out, warn)
@@ -359,11 +359,11 @@ def report(
         wanted = "two datasets after --compare" if compare else "one dataset, or --compare and two"
         raise ConfigError(f"give {wanted}; got {len(datasets)}")
     if compare:
-        from evaluation.comparison import write_comparison
+        from kinescribe.reports.comparison import write_comparison
 
         write_comparison(*datasets, out, sample)
     else:
-        from evaluation.report import write_report
+        from kinescribe.reports.report import write_report
 
         write_report(datasets[0], out, sample)
     print(out)

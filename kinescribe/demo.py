@@ -14,9 +14,9 @@ from kinescribe.display import counted, stdout_for_results
 if TYPE_CHECKING:
     from collections import Counter
 
-    from evaluation.labels import LabelScores
-    from evaluation.world import BestOfN
-    from storage.audit import CheckResult, DatasetStatus
+    from kinescribe.evaluation.label_accuracy import LabelScores
+    from kinescribe.evaluation.world import BestOfN
+    from kinescribe.storage.audit import CheckResult, DatasetStatus
 
 DYNAMICS, WORLD = "embedded", "embedded-world"
 NUM_CLIPS = 40
@@ -45,14 +45,14 @@ class DemoResult:
 
 def run_demo(out: Path, num_clips: int = NUM_CLIPS, num_cases: int = NUM_CASES) -> DemoResult:
     """Clips and their truth go to `out`, the dataset to `out/dataset`, the page to `out/report.html`."""
-    from cluster.label import run_label
-    from evaluation.clips import write_clips
-    from evaluation.labels import compare, score
-    from evaluation.report import write_report
-    from evaluation.world import imagined_steps, score_best_of_n
-    from models.registry import load_model
-    from schemas.config import LabelConfig, Resources
-    from storage.audit import check
+    from kinescribe.cluster.label import run_label
+    from kinescribe.evaluation.label_accuracy import compare, score
+    from kinescribe.evaluation.world import imagined_steps, score_best_of_n
+    from kinescribe.models.registry import load_model
+    from kinescribe.reports.report import write_report
+    from kinescribe.schemas.config import LabelConfig, Resources
+    from kinescribe.simulation.clips import write_clips
+    from kinescribe.storage.audit import check
 
     with counted("drawing clips") as progress:
         write_clips(out, num_clips, "test", SEED, progress=progress)
@@ -84,9 +84,9 @@ def run_demo(out: Path, num_clips: int = NUM_CLIPS, num_cases: int = NUM_CASES) 
 
 def _choose_half(out: Path, dataset: str, num_triplets: int) -> str:
     """The likelier half of the triplets, class by class, as `out/selection.parquet` and as a dataset."""
-    from labeling.curate import curate
-    from labeling.materialize import write_chosen
-    from schemas.config import CurateConfig
+    from kinescribe.labeling.curate import curate
+    from kinescribe.labeling.materialize import write_chosen
+    from kinescribe.schemas.config import CurateConfig
 
     selection, chosen = str(out / "selection.parquet"), str(out / "chosen")
     curate([dataset], selection, CurateConfig(top_k=max(1, num_triplets // 2)))
@@ -96,8 +96,8 @@ def _choose_half(out: Path, dataset: str, num_triplets: int) -> str:
 
 def _fine_tune(out: Path, dataset: str) -> Path:
     """The world model after a few steps on the chosen triplets."""
-    from cluster.train import run_train
-    from schemas.training import Optimization, WorldTraining
+    from kinescribe.cluster.train import run_train
+    from kinescribe.schemas.training import Optimization, WorldTraining
 
     config = WorldTraining(
         data=(dataset,),

@@ -19,17 +19,17 @@ if TYPE_CHECKING:
 
     from _typeshed import DataclassInstance
 
-    from cluster.submission import Job
-    from evaluation.aurora_scores import AuroraScores, Spread
-    from evaluation.labels import LabelScores, Rate
-    from evaluation.preference import Preferences
-    from evaluation.study_scores import CriterionScores, StudyScores
-    from evaluation.world import BestOfN, Mean, Score, WorldScores
+    from kinescribe.cluster.submission import Job
     from kinescribe.demo import DemoResult
-    from models.catalog import KnownModel
-    from schemas.estimate import Estimate, Offer, Plan
-    from storage.audit import DatasetStatus
-    from storage.estimate import Comparison
+    from kinescribe.evaluation.aurora_scores import AuroraScores, Spread
+    from kinescribe.evaluation.human_study_scores import CriterionScores, StudyScores
+    from kinescribe.evaluation.label_accuracy import LabelScores, Rate
+    from kinescribe.evaluation.preference import Preferences
+    from kinescribe.evaluation.world import BestOfN, Mean, Score, WorldScores
+    from kinescribe.models.catalog import KnownModel
+    from kinescribe.schemas.estimate import Estimate, Offer, Plan
+    from kinescribe.storage.audit import DatasetStatus
+    from kinescribe.storage.estimate import Comparison
 
 Units = tuple[tuple[float, str], ...]
 DURATIONS: Units = ((3600.0, "h"), (60.0, "min"), (1.0, "s"))

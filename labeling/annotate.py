@@ -13,15 +13,15 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import torch
 
-from labeling.batches import MicroBatches, first_size
-from labeling.encode import EncodedFrame, EncodedPair, FrameEncoder, outcome_of
-from models.codec import ImageCodec
-from models.dynamics import Description, DynamicsModel, Failure
-from models.tokens import Pair, Triplet
-from schemas.clips import ExtractedClip, WorkUnit, stable_id
-from schemas.config import Annotation
-from schemas.dataset import triplet_schema
-from schemas.outcomes import ClipOutcome
+from kinescribe.labeling.batches import MicroBatches, first_size
+from kinescribe.labeling.encode import EncodedFrame, EncodedPair, FrameEncoder, outcome_of
+from kinescribe.models.codec import ImageCodec
+from kinescribe.models.dynamics import Description, DynamicsModel, Failure
+from kinescribe.models.tokens import Pair, Triplet
+from kinescribe.schemas.clips import ExtractedClip, WorkUnit, stable_id
+from kinescribe.schemas.config import Annotation
+from kinescribe.schemas.dataset import triplet_schema
+from kinescribe.schemas.outcomes import ClipOutcome
 
 
 class _Described(NamedTuple):

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from models.dynamics import Failure
+from kinescribe.models.dynamics import Failure
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

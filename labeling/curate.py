@@ -14,11 +14,11 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from schemas.config import CurateConfig
-from schemas.errors import DatasetError
-from storage.run import read_plan_columns, read_runs
-from storage.selection import SELECTION_SCHEMA, Selection, write_selection
-from storage.shards import readable, scan, unit_ids, whole_units
+from kinescribe.schemas.config import CurateConfig
+from kinescribe.schemas.errors import DatasetError
+from kinescribe.storage.run import read_plan_columns, read_runs
+from kinescribe.storage.selection import SELECTION_SCHEMA, Selection, write_selection
+from kinescribe.storage.shards import readable, scan, unit_ids, whole_units
 
 ROWS_PER_PART = 1 << 18
 REMEDIES = {

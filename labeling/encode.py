@@ -14,13 +14,13 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from labeling.batches import MicroBatches
-from models.codec import ImageCodec
-from models.dynamics import Failure
-from models.tokens import Codes
-from schemas.clips import ExtractedClip, FramePair, stable_id
-from schemas.dataset import IMAGE_FORMATS
-from schemas.outcomes import ClipOutcome, RejectCode, Status
+from kinescribe.labeling.batches import MicroBatches
+from kinescribe.models.codec import ImageCodec
+from kinescribe.models.dynamics import Failure
+from kinescribe.models.tokens import Codes
+from kinescribe.schemas.clips import ExtractedClip, FramePair, stable_id
+from kinescribe.schemas.dataset import IMAGE_FORMATS
+from kinescribe.schemas.outcomes import ClipOutcome, RejectCode, Status
 
 LARGEST_FLOAT16 = float(np.finfo(np.float16).max)
 MICRO_BATCH = 16

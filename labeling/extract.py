@@ -14,15 +14,15 @@ from typing import Literal
 
 from pydantic import ValidationError
 
-from labeling.messages import Job, Reply
-from labeling.sandbox import Sandbox
-from schemas.clips import Clip, ExtractedClip, GivenTriplet
-from schemas.config import DecodeLimits, KeyFrames, Limits, StoredImage
-from schemas.errors import StoreError, UserError
-from schemas.outcomes import ClipOutcome, DropReason, RejectCode, Rejected, Status
-from storage.uri import local_copy
+from kinescribe.media.decode_protocol import Job, Reply
+from kinescribe.media.sandbox import Sandbox
+from kinescribe.schemas.clips import Clip, ExtractedClip, GivenTriplet
+from kinescribe.schemas.config import DecodeLimits, KeyFrames, Limits, StoredImage
+from kinescribe.schemas.errors import StoreError, UserError
+from kinescribe.schemas.outcomes import ClipOutcome, DropReason, RejectCode, Rejected, Status
+from kinescribe.storage.uri import local_copy
 
-DECODER = (sys.executable, "-m", "labeling.answers")
+DECODER = (sys.executable, "-m", "kinescribe.media.decode_worker")
 
 
 def anything(_uri: str) -> None:

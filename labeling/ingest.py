@@ -17,24 +17,24 @@ from queue import SimpleQueue
 
 import pyarrow as pa
 
-from labeling.encode import FrameEncoder, outcome_of
-from labeling.extract import EndsExtractor
-from labeling.supervised import given_forbidden, list_given
-from labeling.units import plan_units
-from models.codec import ImageCodec
-from models.dynamics import Failure
-from models.identity import CodecIdentity, codec_folder, identify_codec
-from models.registry import load_codec
-from schemas.clips import ExtractedClip, GivenTriplet, WorkUnit
-from schemas.config import IngestConfig
-from schemas.dataset import triplet_schema
-from schemas.errors import InputError
-from schemas.outcomes import ClipOutcome, Receipt, receipt_of, too_many_rejects
-from schemas.version import VERSION
-from storage.audit import DatasetStatus
-from storage.card import write_card
-from storage.run import Run, bind, plan_digest, write_plan
-from storage.shards import committed_units, write_unit
+from kinescribe.labeling.encode import FrameEncoder, outcome_of
+from kinescribe.labeling.extract import EndsExtractor
+from kinescribe.labeling.supervised import given_forbidden, list_given
+from kinescribe.labeling.units import plan_units
+from kinescribe.models.checkpoint_files import CodecIdentity, codec_folder, identify_codec
+from kinescribe.models.codec import ImageCodec
+from kinescribe.models.dynamics import Failure
+from kinescribe.models.registry import load_codec
+from kinescribe.schemas.clips import ExtractedClip, GivenTriplet, WorkUnit
+from kinescribe.schemas.config import IngestConfig
+from kinescribe.schemas.dataset import triplet_schema
+from kinescribe.schemas.errors import InputError
+from kinescribe.schemas.outcomes import ClipOutcome, Receipt, receipt_of, too_many_rejects
+from kinescribe.schemas.version import VERSION
+from kinescribe.storage.audit import DatasetStatus
+from kinescribe.storage.card import write_card
+from kinescribe.storage.run import Run, bind, plan_digest, write_plan
+from kinescribe.storage.shards import committed_units, write_unit
 
 UNITS_AHEAD = 2
 """Units that are decoded, or being decoded, while the codec is at another."""

@@ -18,13 +18,13 @@ from pathlib import Path, PurePosixPath
 
 import polars as pl
 
-from labeling.manifest import MANIFESTS, TIMES, read_manifest
-from labeling.units import cut_windows
-from schemas.clips import Clip, stable_id
-from schemas.config import Limits
-from schemas.errors import InputError
-from storage import uri as files
-from storage.clips import ROWS_PER_FRAME, clips_of, frame_of
+from kinescribe.labeling.manifest import MANIFESTS, TIMES, read_manifest
+from kinescribe.labeling.units import cut_windows
+from kinescribe.schemas.clips import Clip, stable_id
+from kinescribe.schemas.config import Limits
+from kinescribe.schemas.errors import InputError
+from kinescribe.storage import uri as files
+from kinescribe.storage.clips import ROWS_PER_FRAME, clips_of, frame_of
 
 _EXTENSIONS = """
 3g2 3gp 264 265 asf avi divx dv f4v flv gif h264 h265 hevc ivf m1v m2t m2ts m2v m4v mj2 mjpeg mjpg mkv mov
@@ -59,7 +59,7 @@ def clip_frames(
     duration_of: Callable[[Clip], float | None] | None = None,
     roots: Sequence[str] = (),
 ) -> Iterator[pl.DataFrame]:
-    """What `list_clips` gives in parts (`storage.clips`): of a manifest, no clip need be an object."""
+    """What `list_clips` gives, in parts (`storage.clips`): of a manifest, no clip need be an object."""
     may_not = partial(forbidden, root=input_root(input), roots=roots)
     for frame in _listed(input):
         span_s = pl.col("end_s") - pl.col("start_s").fill_null(0.0)

@@ -15,9 +15,9 @@ from pathlib import Path, PurePosixPath
 
 import polars as pl
 
-from schemas.errors import InputError
-from storage import uri as files
-from storage.clips import ROWS_PER_FRAME
+from kinescribe.schemas.errors import InputError
+from kinescribe.storage import uri as files
+from kinescribe.storage.clips import ROWS_PER_FRAME
 
 COLUMNS = ("uri", "action_class", "start_s", "end_s", "id")
 TIMES = ("start_s", "end_s")

@@ -15,16 +15,24 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from schemas.clips import Clip, WorkUnit, stable_id
-from schemas.dataset import triplet_schema
-from schemas.errors import DatasetError
-from schemas.outcomes import ClipOutcome, Status
-from schemas.version import VERSION
-from storage import uri
-from storage.card import write_card
-from storage.run import Run, bind, plan_digest, read_plan, read_run, write_plan
-from storage.selection import chosen_units, read_selection, require_chosen
-from storage.shards import committed_units, readable, scan, unit_ids, unit_uri, whole_units, write_unit
+from kinescribe.schemas.clips import Clip, WorkUnit, stable_id
+from kinescribe.schemas.dataset import triplet_schema
+from kinescribe.schemas.errors import DatasetError
+from kinescribe.schemas.outcomes import ClipOutcome, Status
+from kinescribe.schemas.version import VERSION
+from kinescribe.storage import uri
+from kinescribe.storage.card import write_card
+from kinescribe.storage.run import Run, bind, plan_digest, read_plan, read_run, write_plan
+from kinescribe.storage.selection import chosen_units, read_selection, require_chosen
+from kinescribe.storage.shards import (
+    committed_units,
+    readable,
+    scan,
+    unit_ids,
+    unit_uri,
+    whole_units,
+    write_unit,
+)
 
 TRIPLETS_PER_UNIT = 1024
 ROWS_PER_PART = 1 << 20

@@ -14,11 +14,11 @@ from typing import Any
 
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
-from labeling.inputs import absolute_input, forbidden, outside, relative_uri, uri_in
-from labeling.manifest import MANIFESTS, Manifest
-from schemas.clips import Clip, GivenTriplet, stable_id
-from schemas.errors import InputError
-from storage import uri as files
+from kinescribe.labeling.inputs import absolute_input, forbidden, outside, relative_uri, uri_in
+from kinescribe.labeling.manifest import MANIFESTS, Manifest
+from kinescribe.schemas.clips import Clip, GivenTriplet, stable_id
+from kinescribe.schemas.errors import InputError
+from kinescribe.storage import uri as files
 
 AURORA = ".json"
 SEGMENTS = ("uri", "action_class", "start_s", "end_s", "narration")

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 
-from schemas.clips import Clip, WorkUnit, stable_id
+from kinescribe.schemas.clips import Clip, WorkUnit, stable_id
 
 
 def cut_windows(clip: Clip, duration_s: float | None, window_s: float) -> list[Clip]:

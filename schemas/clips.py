@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, field
 
-from schemas.outcomes import ClipOutcome
+from kinescribe.schemas.outcomes import ClipOutcome
 
 
 def stable_id(*parts: object) -> str:

@@ -8,7 +8,7 @@
         ├── StoreError       a disk or an object store: full, forbidden, without an answer
         └── ModelError       a model folder or name: missing, of an unknown kind, damaged
 
-An unusable *clip* is none of these: it is a `schemas.outcomes.Rejected` and never ends a run.
+An unusable *clip* is none of these: it is a `kinescribe.schemas.outcomes.Rejected` and never ends a run.
 """
 
 

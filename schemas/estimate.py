@@ -9,7 +9,7 @@ from typing import Annotated, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from schemas.config import Config
+from kinescribe.schemas.config import Config
 
 
 def _no_boolean(value: object) -> object:

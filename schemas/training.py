@@ -11,7 +11,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from schemas.config import Config, Positive, Precision
+from kinescribe.schemas.config import Config, Positive, Precision
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -176,7 +176,7 @@ class TokenTraining(TrainConfig):
     """What the two fine-tunes of a unified model share: codes and actions in, a TokenVLM out."""
 
     init: str | None = None
-    """The model to fine-tune, a name for `models.registry`; or else give `model`."""
+    """The model to fine-tune, a name for `kinescribe.models.registry`; or else give `model`."""
     model: NewDecoder | None = None
     lora: Lora | None = None
 

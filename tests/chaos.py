@@ -23,9 +23,9 @@ from pathlib import Path
 
 import psutil
 
-from schemas.outcomes import Status
-from storage.audit import check, footers, outcomes
-from storage.shards import scan
+from kinescribe.schemas.outcomes import Status
+from kinescribe.storage.audit import check, footers, outcomes
+from kinescribe.storage.shards import scan
 from tests.processes import below
 from tests.tiny_vlm import tiny_vlm
 from tests.videos import pan, write_video
@@ -41,14 +41,14 @@ END_S = 1200.0
 LOG_CHARACTERS = 5000
 DRIVER = """
 import sys
-from cluster.label import run_label
-from schemas.config import LabelConfig, Resources
+from kinescribe.cluster.label import run_label
+from kinescribe.schemas.config import LabelConfig, Resources
 source, out, model = sys.argv[1:]
 config = LabelConfig(dynamics=model, clips_per_unit=2)
 run_label(source, out, config, Resources(decode_workers=1, label_workers=1))
 """
 VICTIMS = {
-    "decode child": "labeling.answers",
+    "decode child": "kinescribe.media.decode_worker",
     "decode actor": "(DecodeActor)",
     "label actor": "(LabelActor)",
     "write actor": "(WriteActor)",

@@ -97,7 +97,7 @@ def ray_folder():
 @pytest.fixture(scope="session")
 def ray_here(ray_folder):
     """A Ray in this process, used by every run that starts while it lives."""
-    from cluster.local import ray_cluster
+    from kinescribe.cluster.ray_session import ray_cluster
 
     with ray_cluster() as resources:
         yield resources

@@ -4,8 +4,8 @@ import secrets
 
 DRIVER = """
 import sys
-from cluster.label import Sessions, run_label
-from schemas.config import LabelConfig, Resources
+from kinescribe.cluster.label import Sessions, run_label
+from kinescribe.schemas.config import LabelConfig, Resources
 from tests.fake_clips import FakeExtractor
 source, out, model = sys.argv[1:]
 config = LabelConfig(dynamics=model, clips_per_unit=2)
@@ -13,7 +13,7 @@ run_label(source, out, config, Resources(label_workers=1), sessions=Sessions(mak
 """
 SLOW_MODEL = """
 import time
-from models.registry import load_labeller
+from kinescribe.models.registry import load_labeller
 
 class Slow:
     def __init__(self, model):
@@ -37,7 +37,7 @@ from ray._private.state import state
 from ray._raylet import GcsClient
 from ray.cluster_utils import Cluster
 from ray.core.generated.autoscaler_pb2 import DRAIN_NODE_REASON_PREEMPTION
-from storage.shards import committed_units
+from kinescribe.storage.shards import committed_units
 
 def labellers_node(count):
     while len(committed_units(sys.argv[2])) < count:

@@ -10,8 +10,8 @@ import numpy as np
 import ray
 from PIL import Image
 
-from schemas.clips import Clip, ExtractedClip, FramePair, KeyFrame, WorkUnit, stable_id
-from schemas.outcomes import ClipOutcome, DropReason, RejectCode, Status
+from kinescribe.schemas.clips import Clip, ExtractedClip, FramePair, KeyFrame, WorkUnit, stable_id
+from kinescribe.schemas.outcomes import ClipOutcome, DropReason, RejectCode, Status
 
 
 def clip(name: str) -> Clip:

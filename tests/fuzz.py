@@ -15,15 +15,15 @@ from pathlib import Path
 
 import atheris
 
-with atheris.instrument_imports(include=["labeling", "storage", "schemas"]):
-    from labeling.decode import open_video
-    from labeling.probe import check_file, check_header
-    from schemas.config import DecodeLimits
-    from schemas.errors import DatasetError
-    from schemas.outcomes import Rejected
-    from storage.shards import read_footer, unit_uri, write_unit
+with atheris.instrument_imports(include=["kinescribe.media", "kinescribe.storage", "kinescribe.schemas"]):
+    from kinescribe.media.decode import open_video
+    from kinescribe.media.probe import check_file, check_header
+    from kinescribe.schemas.config import DecodeLimits
+    from kinescribe.schemas.errors import DatasetError
+    from kinescribe.schemas.outcomes import Rejected
+    from kinescribe.storage.shards import read_footer, unit_uri, write_unit
 
-from schemas.clips import WorkUnit
+from kinescribe.schemas.clips import WorkUnit
 from tests.tiny_dataset import clip, outcome, row, table
 from tests.videos import pan, write_video
 

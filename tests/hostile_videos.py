@@ -4,7 +4,7 @@ import random
 import struct
 from pathlib import Path
 
-from schemas.outcomes import DropReason, RejectCode
+from kinescribe.schemas.outcomes import DropReason, RejectCode
 from tests.odd_videos import CONTAINERS, PICTURES, STREAMS, TIMES, Change, Odd, box, coloured, film
 from tests.videos import pan
 

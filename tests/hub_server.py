@@ -13,7 +13,7 @@ from urllib.parse import unquote, urlsplit
 import pytest
 from huggingface_hub import constants
 
-from models.hub import hub_folder
+from kinescribe.models.hub import hub_folder
 
 COMMIT = "0123456789abcdef" * 2 + "01234567"
 

@@ -13,7 +13,7 @@ from typing import Any
 import av
 import numpy as np
 
-from schemas.outcomes import DropReason, RejectCode
+from kinescribe.schemas.outcomes import DropReason, RejectCode
 from tests.videos import Image, numbered, pan, still, texture, write_audio, write_video
 
 KEPT = "kept"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from storage.shards import scan
+from kinescribe.storage.shards import scan
 
 
 def rows(dataset: str) -> list[dict[str, object]]:

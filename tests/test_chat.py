@@ -7,12 +7,12 @@ import pytest
 from transformers import AutoModelForImageTextToText
 
 from kinescribe.cli import main
-from models.identity import EMBEDDED, identify_codec
-from schemas.outcomes import RejectCode
-from storage.audit import check, footers, outcomes
-from storage.run import read_run
-from storage.shards import scan
-from tests.commands import assert_adapter_is_the_export, evaluate_aurora, run, train
+from kinescribe.models.checkpoint_files import EMBEDDED, identify_codec
+from kinescribe.schemas.outcomes import RejectCode
+from kinescribe.storage.audit import check, footers, outcomes
+from kinescribe.storage.run import read_run
+from kinescribe.storage.shards import scan
+from tests.command_line import assert_adapter_is_the_export, evaluate_aurora, run, train
 from tests.judge_server import Answer, JudgeServer, serving
 from tests.tiny_chat import CHATS, tiny_chat
 from tests.tiny_triplets import write_triplets

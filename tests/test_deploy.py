@@ -16,9 +16,9 @@ import yaml
 from ray.autoscaler._private.kuberay.autoscaling_config import _derive_autoscaling_config_from_ray_cr
 from ray.autoscaler._private.util import fillout_defaults, validate_config
 
-from cluster.package import ROOMS
 from kinescribe.cli import app
-from kinescribe.submit import read_command
+from kinescribe.cluster.code_package import ROOMS
+from kinescribe.commands.submit import read_command
 
 ROOT = Path(__file__).parents[1]
 DEPLOY = ROOT / "cluster" / "deploy"

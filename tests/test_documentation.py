@@ -10,7 +10,11 @@ from typer.main import get_command
 from kinescribe.cli import app
 
 ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *ROOT.glob("models/*/README.md")]
+PAGES = [
+    ROOT / "README.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+    *ROOT.glob("kinescribe/models/*/README.md"),
+]
 
 
 def shown(page: Path) -> list[list[str]]:

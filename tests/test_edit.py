@@ -8,8 +8,8 @@ import torch
 from diffusers import StableDiffusionInstructPix2PixPipeline
 from PIL import Image
 
-from models.edit_diffusion import EditDiffusion
-from tests.commands import evaluate_aurora, run, train
+from kinescribe.models.edit_diffusion import EditDiffusion
+from tests.command_line import evaluate_aurora, run, train
 from tests.tiny_chat import tiny_chat
 from tests.tiny_edit import LATENT_SIDE, SIDE, tiny_edit
 from tests.tiny_families import SENTENCES

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from evaluation.actions import Action, parse
-from evaluation.triplets import draw_chain, split_rng
-from models.identity import EMBEDDED
-from models.registry import load_model
-from models.token_vlm import TokenVLM
-from models.tokens import CodePair
+from kinescribe.models.checkpoint_files import EMBEDDED
+from kinescribe.models.registry import load_model
+from kinescribe.models.token_vlm import TokenVLM
+from kinescribe.models.tokens import CodePair
+from kinescribe.simulation.actions import Action, parse
+from kinescribe.simulation.triplets import draw_chain, split_rng
 
 MEGABYTE = 1 << 20
 

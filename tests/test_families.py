@@ -7,10 +7,10 @@ import pytest
 from PIL import Image
 from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
 
-from models.identity import identify
-from storage.audit import check
-from storage.shards import scan
-from tests.commands import assert_adapter_is_the_export, evaluate_aurora, run, train
+from kinescribe.models.checkpoint_files import identify
+from kinescribe.storage.audit import check
+from kinescribe.storage.shards import scan
+from tests.command_line import assert_adapter_is_the_export, evaluate_aurora, run, train
 from tests.tiny_families import NAMES, SENTENCES, keep_decoder, write_chameleon, write_emu3, write_liquid
 from tests.videos import pan, texture, write_video
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from labeling.decode import open_video
-from labeling.extract import PairExtractor
-from labeling.inputs import forbidden, input_root, list_clips
-from schemas.config import KeyFrames, Limits, StoredImage
-from schemas.outcomes import RejectCode, Rejected
+from kinescribe.labeling.extract import PairExtractor
+from kinescribe.labeling.inputs import forbidden, input_root, list_clips
+from kinescribe.media.decode import open_video
+from kinescribe.schemas.config import KeyFrames, Limits, StoredImage
+from kinescribe.schemas.outcomes import RejectCode, Rejected
 from tests.odd_videos import FRAMES
 from tests.videos import write_video
 

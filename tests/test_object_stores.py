@@ -8,10 +8,10 @@ from pathlib import Path
 import boto3
 import pytest
 
-from schemas.clips import stable_id
-from schemas.errors import StoreError
-from storage import uri
-from storage.shards import committed_units
+from kinescribe.schemas.clips import stable_id
+from kinescribe.schemas.errors import StoreError
+from kinescribe.storage import uri
+from kinescribe.storage.shards import committed_units
 from tests.fault_proxy import (
     Fault,
     FaultProxy,

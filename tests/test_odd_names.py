@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from labeling.decode import open_video
-from labeling.extract import PairExtractor
-from labeling.inputs import forbidden, input_root, list_clips
-from schemas.clips import Clip
-from schemas.config import KeyFrames, Limits, StoredImage
-from schemas.outcomes import Rejected
+from kinescribe.labeling.extract import PairExtractor
+from kinescribe.labeling.inputs import forbidden, input_root, list_clips
+from kinescribe.media.decode import open_video
+from kinescribe.schemas.clips import Clip
+from kinescribe.schemas.config import KeyFrames, Limits, StoredImage
+from kinescribe.schemas.outcomes import Rejected
 from tests.odd_videos import FRAMES
 from tests.videos import number_of, write_video
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image as Pillow
 
-from labeling.extract import PairExtractor
-from schemas.clips import Clip, KeyFrame
-from schemas.config import KeyFrames, Limits, StoredImage
+from kinescribe.labeling.extract import PairExtractor
+from kinescribe.schemas.clips import Clip, KeyFrame
+from kinescribe.schemas.config import KeyFrames, Limits, StoredImage
 from tests.hostile_videos import ALL
 from tests.odd_videos import KEPT, Odd
 from tests.videos import Image, number_of

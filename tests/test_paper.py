@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from kinescribe.cli import main
-from models.identity import identify
-from schemas.config import LabelConfig, load_config
+from kinescribe.models.checkpoint_files import identify
+from kinescribe.schemas.config import LabelConfig, load_config
 from tests.tiny_families import NUM_CODES, SIDE, tiny_family
 from tests.tiny_triplets import write_triplets
 

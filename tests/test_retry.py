@@ -6,14 +6,14 @@ from typing import NamedTuple
 
 import pytest
 
-from cluster.label import Job, Sessions, _plan_retry, plan_label, planned_run
-from labeling.units import plan_units
-from schemas.clips import WorkUnit
-from schemas.config import LabelConfig, Resources
-from schemas.errors import DatasetError
-from schemas.outcomes import RejectCode
-from storage.clips import StoredClips
-from storage.run import Run, bind, num_retries, plan_uri, read_plan, write_plan
+from kinescribe.cluster.label import Job, Sessions, _plan_retry, plan_label, planned_run
+from kinescribe.labeling.units import plan_units
+from kinescribe.schemas.clips import WorkUnit
+from kinescribe.schemas.config import LabelConfig, Resources
+from kinescribe.schemas.errors import DatasetError
+from kinescribe.schemas.outcomes import RejectCode
+from kinescribe.storage.clips import StoredClips
+from kinescribe.storage.run import Run, bind, num_retries, plan_uri, read_plan, write_plan
 from tests.fake_clips import FakeExtractor
 from tests.tiny_dataset import commit
 from tests.tiny_vlm import tiny_vlm

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from storage import uri
+from kinescribe.storage import uri
 from tests.tiny_vlm import tiny_vlm
 from tests.videos import pan, write_video
 
@@ -22,10 +22,10 @@ from contextlib import suppress
 from pathlib import Path
 import psutil, ray
 from ray._private.state import state
-from cluster.label import run_label
-from cluster.local import ray_cluster
-from evaluation.report import write_report
-from schemas.config import LabelConfig, Resources
+from kinescribe.cluster.label import run_label
+from kinescribe.cluster.ray_session import ray_cluster
+from kinescribe.reports.report import write_report
+from kinescribe.schemas.config import LabelConfig, Resources
 from tests.processes import below
 source, out, model, folder, report = sys.argv[1:]
 with ray_cluster():

@@ -1,10 +1,9 @@
-"""The wheel holds all that the checkout does."""
+"""The wheel holds all that the checkout does, under one name."""
 
 import os
 import shutil
 import subprocess
 import sys
-import tomllib
 import zipfile
 from pathlib import Path
 
@@ -12,15 +11,17 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PACKED = (".py", ".json", ".safetensors", ".html", ".css", ".js", ".yaml", ".md")
-ROOMS: list[str] = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+PACKAGE = ROOT / "kinescribe"
 
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Built from a copy, as a build leaves its own folders in the tree."""
     source, out = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("dist")
-    for room in ROOMS:
-        shutil.copytree(ROOT / room, source / room, ignore=shutil.ignore_patterns("__pycache__"))
+    ignored = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(PACKAGE, source / "kinescribe", ignore=ignored, symlinks=True)
+    for link in filter(Path.is_symlink, PACKAGE.iterdir()):
+        shutil.copytree(ROOT / link.name, source / link.name, ignore=ignored)
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
     command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(out), str(source)]
@@ -29,14 +30,16 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
-def test_every_file_of_the_rooms_is_packed(wheel: Path):
+def test_every_file_of_the_package_is_packed_and_nothing_beside_it(wheel: Path):
     expected = {
-        path.relative_to(ROOT).as_posix()
-        for room in ROOMS
-        for path in (ROOT / room).rglob("*")
-        if path.suffix in PACKED
+        Path(folder, file).relative_to(ROOT).as_posix()
+        for folder, _, files in os.walk(PACKAGE, followlinks=True)
+        for file in files
+        if file.endswith(PACKED)
     }
-    assert expected <= set(zipfile.ZipFile(wheel).namelist())
+    packed = set(zipfile.ZipFile(wheel).namelist())
+    assert expected <= packed
+    assert {name.split("/")[0].split("-")[0] for name in packed} == {"kinescribe"}
 
 
 @pytest.mark.slow
@@ -44,7 +47,7 @@ def test_the_command_line_works_from_the_wheel(wheel: Path, tmp_path: Path):
     zipfile.ZipFile(wheel).extractall(tmp_path)
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
     script = (
-        "import evaluation; print(evaluation.__file__); from kinescribe.cli import main; main(['--help'])"
+        "import kinescribe; print(kinescribe.__file__); from kinescribe.cli import main; main(['--help'])"
     )
     done = subprocess.run(
         [sys.executable, "-c", script],

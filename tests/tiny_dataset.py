@@ -11,12 +11,12 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
-from labeling.units import plan_units
-from schemas.clips import Clip, WorkUnit, stable_id
-from schemas.dataset import triplet_schema
-from schemas.outcomes import ClipOutcome, DropReason, RejectCode, StageTime, Status
-from storage.run import Run, bind, plan_digest, planned_units, write_plan
-from storage.shards import unit_uri, write_unit
+from kinescribe.labeling.units import plan_units
+from kinescribe.schemas.clips import Clip, WorkUnit, stable_id
+from kinescribe.schemas.dataset import triplet_schema
+from kinescribe.schemas.outcomes import ClipOutcome, DropReason, RejectCode, StageTime, Status
+from kinescribe.storage.run import Run, bind, plan_digest, planned_units, write_plan
+from kinescribe.storage.shards import unit_uri, write_unit
 
 GRID = (2, 3)
 SCHEMA = triplet_schema("codec-of-tests", GRID)

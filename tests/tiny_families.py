@@ -25,7 +25,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from models.published import published_codec
+from kinescribe.models.codec_conversion import published_codec
 
 SENTENCES = ("move the red ball left", "move the red ball right", "pan left", "make the blue box bigger")
 NUM_CODES, SIDE = 16, 4

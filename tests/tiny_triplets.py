@@ -7,11 +7,11 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
-from schemas.clips import Clip, WorkUnit, stable_id
-from schemas.dataset import triplet_schema
-from schemas.outcomes import ClipOutcome, Status
-from storage.run import Run, bind, plan_digest, write_plan
-from storage.shards import write_unit
+from kinescribe.schemas.clips import Clip, WorkUnit, stable_id
+from kinescribe.schemas.dataset import triplet_schema
+from kinescribe.schemas.outcomes import ClipOutcome, Status
+from kinescribe.storage.run import Run, bind, plan_digest, write_plan
+from kinescribe.storage.shards import write_unit
 
 ACTIONS = ("move the red ball left", "move the red ball right")
 LABELLED = {"action_logprob": -1.5, "action_tokens": 6, "finish_reason": "stop"}

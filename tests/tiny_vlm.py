@@ -8,9 +8,9 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from models.codec import ImageCodec
-from models.token_vlm import TokenVLM
-from models.tokens import ACTION, IMAGE, TokenLayout
+from kinescribe.models.codec import ImageCodec
+from kinescribe.models.token_vlm import TokenVLM
+from kinescribe.models.tokens import ACTION, IMAGE, TokenLayout
 
 NUM_CODES = 16
 WORDS = ["<pad>", "<bos>", "<eos>", "<unk>", IMAGE, ACTION, "move", "the", "red", "ball", "left", "right"]

@@ -5,8 +5,8 @@ from pathlib import Path
 from safetensors.torch import load_file
 from torch import Tensor
 
-from schemas.training import TrainConfig
-from training.metrics import read_lines
+from kinescribe.schemas.training import TrainConfig
+from kinescribe.training.metrics import read_lines
 
 
 def curve(config: TrainConfig) -> list[dict[str, float]]:

@@ -13,8 +13,8 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
-from schemas.training import TRAININGS
-from training.session import TrainSession
+from kinescribe.schemas.training import TRAININGS
+from kinescribe.training.session import TrainSession
 
 
 def main(last_step: str, rank: str, of: str, store: str, *config_files: str) -> None:

@@ -23,13 +23,13 @@ import torch
 from numpy.typing import NDArray
 from torch.nn.utils.rnn import pad_sequence
 
-from models.token_vlm import TokenVLM
-from models.tokens import Codes, CodeTriplet, Task, TokenSequence
-from schemas.errors import DatasetError
-from storage.run import read_runs
-from storage.selection import chosen_units, read_selection, require_chosen
-from storage.shards import readable, scan
-from training.objective import TokenBatch, image_weights
+from kinescribe.models.token_vlm import TokenVLM
+from kinescribe.models.tokens import Codes, CodeTriplet, Task, TokenSequence
+from kinescribe.schemas.errors import DatasetError
+from kinescribe.storage.run import read_runs
+from kinescribe.storage.selection import chosen_units, read_selection, require_chosen
+from kinescribe.storage.shards import readable, scan
+from kinescribe.training.objective import TokenBatch, image_weights
 
 COLUMNS = ("triplet_id", "source_codes", "target_codes", "action", "finish_reason", "importance")
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from models.chat_vlm import ChatBatch, ChatVLM
-from models.tokens import Triplet
-from training.batches import read_rows, whole
+from kinescribe.models.chat_vlm import ChatBatch, ChatVLM
+from kinescribe.models.tokens import Triplet
+from kinescribe.training.batches import read_rows, whole
 
 COLUMNS = ("triplet_id", "source", "target", "action")
 

@@ -17,7 +17,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from schemas.errors import ModelError
+from kinescribe.schemas.errors import ModelError
 
 MARKER = "COMPLETE"
 

@@ -16,9 +16,9 @@ import torch.nn.functional as F
 from diffusers.models.autoencoders.vq_model import VQModel
 from torch import Tensor, nn
 
-from models.codec import decode_latents, encode_latents
-from schemas.training import Codebook, CodecTraining
-from training.images import PixelBatch
+from kinescribe.models.codec import decode_latents, encode_latents
+from kinescribe.schemas.training import Codebook, CodecTraining
+from kinescribe.training.images import PixelBatch
 
 
 class EmaCodebook(nn.Module):

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from schemas.training import CodecTraining, TrainConfig
-from training.activations import activation_bytes
-from training.engine import multiplies_in_bf16
-from training.jobs import make_job
+from kinescribe.schemas.training import CodecTraining, TrainConfig
+from kinescribe.training.activations import activation_bytes
+from kinescribe.training.engine import multiplies_in_bf16
+from kinescribe.training.jobs import make_job
 
 FLOAT_BYTES = 4
 

@@ -23,12 +23,12 @@ from peft import LoraConfig, get_peft_model_state_dict
 from PIL import Image
 from torch import Tensor, nn
 
-from models.codec import to_pixels
-from models.edit_diffusion import EditDiffusion, encode_latents
-from schemas.dataset import IMAGE_FORMATS
-from schemas.training import Lora
-from training.batches import read_rows, require_importance, whole
-from training.objective import image_weights
+from kinescribe.models.codec import to_pixels
+from kinescribe.models.edit_diffusion import EditDiffusion, encode_latents
+from kinescribe.schemas.dataset import IMAGE_FORMATS
+from kinescribe.schemas.training import Lora
+from kinescribe.training.batches import read_rows, require_importance, whole
+from kinescribe.training.objective import image_weights
 
 COLUMNS = ("triplet_id", "source", "target", "action", "finish_reason", "importance")
 DROPOUT = 0.05

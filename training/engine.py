@@ -19,8 +19,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from transformers import get_cosine_schedule_with_warmup
 
-from schemas.config import Precision
-from schemas.training import Engine, Optimization
+from kinescribe.schemas.config import Precision
+from kinescribe.schemas.training import Engine, Optimization
 
 Value = TypeVar("Value")
 logging.getLogger("DeepSpeed").setLevel(logging.ERROR)

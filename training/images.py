@@ -16,8 +16,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from schemas.dataset import IMAGE_FORMATS
-from storage.shards import readable, scan
+from kinescribe.schemas.dataset import IMAGE_FORMATS
+from kinescribe.storage.shards import readable, scan
 
 
 class PixelBatch(NamedTuple):

@@ -16,16 +16,16 @@ from peft import LoraConfig, get_peft_model
 from safetensors import safe_open
 from torch import nn
 
-from models.chat_vlm import ChatVLM
-from models.codec import ImageCodec
-from models.edit_diffusion import EditDiffusion
-from models.families import CHAT, EDIT, family_of
-from models.fresh import new_codec, new_token_vlm, new_tokenizer
-from models.hub import hub_model
-from models.identity import model_config, model_folder
-from models.token_vlm import TokenVLM
-from schemas.errors import ConfigError
-from schemas.training import (
+from kinescribe.models.chat_vlm import ChatVLM
+from kinescribe.models.checkpoint_files import model_config, model_folder
+from kinescribe.models.codec import ImageCodec
+from kinescribe.models.edit_diffusion import EditDiffusion
+from kinescribe.models.families import CHAT, EDIT, family_of
+from kinescribe.models.hub import hub_model
+from kinescribe.models.initialization import new_codec, new_token_vlm, new_tokenizer
+from kinescribe.models.token_vlm import TokenVLM
+from kinescribe.schemas.errors import ConfigError
+from kinescribe.schemas.training import (
     CodecTraining,
     DynamicsTraining,
     Lora,
@@ -34,7 +34,7 @@ from schemas.training import (
     TrainConfig,
     WorldTraining,
 )
-from training.batches import (
+from kinescribe.training.batches import (
     Batches,
     MixedOrder,
     Order,
@@ -44,11 +44,11 @@ from training.batches import (
     given,
     read_triplets,
 )
-from training.chat import ConversationBatches, read_conversations
-from training.codec_objective import CodecObjective
-from training.edit import DROPOUT, Adapters, EditBatches, EditObjective, read_edits
-from training.images import ImageBatches, read_images
-from training.objective import TokenObjective
+from kinescribe.training.chat import ConversationBatches, read_conversations
+from kinescribe.training.codec_objective import CodecObjective
+from kinescribe.training.edit import DROPOUT, Adapters, EditBatches, EditObjective, read_edits
+from kinescribe.training.images import ImageBatches, read_images
+from kinescribe.training.objective import TokenObjective
 
 LORA_TARGETS = r"^(?!.*(vision|visual|vqmodel)).*\.layers\.\d+\.(self_attn|mlp)\.(q|k|v|o|gate|up|down)_proj$"
 """The language model's projections alone; `all-linear` leaks into vision parts."""

@@ -15,14 +15,14 @@ from typing import Any
 
 import torch.distributed as dist
 
-from schemas.errors import UserError
-from schemas.training import TrainConfig
-from training import checkpoints
-from training.batches import num_micro_batches, rank_part
-from training.engine import DeepSpeedEngine
-from training.jobs import assert_full, make_job
-from training.loop import Hooks, Schedule, train
-from training.metrics import MetricsLog
+from kinescribe.schemas.errors import UserError
+from kinescribe.schemas.training import TrainConfig
+from kinescribe.training import checkpoints
+from kinescribe.training.batches import num_micro_batches, rank_part
+from kinescribe.training.engine import DeepSpeedEngine
+from kinescribe.training.jobs import assert_full, make_job
+from kinescribe.training.loop import Hooks, Schedule, train
+from kinescribe.training.metrics import MetricsLog
 
 Report = Callable[[Mapping[str, float]], None]
 """Gets `step`, `steps` and what was measured, with `left_s` where speed was; called on the first rank."""

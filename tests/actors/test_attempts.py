@@ -1,6 +1,6 @@
 import pytest
 
-from actors.attempts import AttemptCounts, StartedInVain, attempt
+from kinescribe.actors.attempts import AttemptCounts, StartedInVain, attempt
 
 
 class Killed(BaseException):

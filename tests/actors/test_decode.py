@@ -1,9 +1,9 @@
-from actors.attempts import AttemptCounts
-from actors.decode import DecodeActor
-from actors.rows import pack, unpack
-from schemas.clips import WorkUnit
-from schemas.config import LabelConfig
-from schemas.outcomes import RejectCode, Status
+from kinescribe.actors.attempts import AttemptCounts
+from kinescribe.actors.decode import DecodeActor
+from kinescribe.actors.rows import pack, unpack
+from kinescribe.schemas.clips import WorkUnit
+from kinescribe.schemas.config import LabelConfig
+from kinescribe.schemas.outcomes import RejectCode, Status
 from tests.fake_clips import FakeExtractor, clip
 
 

@@ -1,11 +1,11 @@
 import pytest
 import torch
 
-from actors.attempts import AttemptCounts
-from actors.label import LabelActor
-from actors.rows import pack, unpack
-from schemas.config import LabelConfig
-from schemas.outcomes import RejectCode, StageTime, Status
+from kinescribe.actors.attempts import AttemptCounts
+from kinescribe.actors.label import LabelActor
+from kinescribe.actors.rows import pack, unpack
+from kinescribe.schemas.config import LabelConfig
+from kinescribe.schemas.outcomes import RejectCode, StageTime, Status
 from tests.fake_clips import extracted, rejected, unit
 from tests.tiny_vlm import tiny_vlm
 

@@ -2,8 +2,8 @@ from collections import Counter
 
 import pyarrow as pa
 
-from actors.metrics import Count, UnitCounters, counts
-from schemas.outcomes import Receipt, StageTime
+from kinescribe.actors.metrics import Count, UnitCounters, counts
+from kinescribe.schemas.outcomes import Receipt, StageTime
 
 RECEIPT = Receipt(kept=2, dropped=1, rejected=3, triplets=5, rejects=Counter(unreadable=2, timeout=1))
 TABLE = pa.table({"action_tokens": pa.array([4, None, 3], pa.int32())})

@@ -1,6 +1,6 @@
 import pytest
 
-from actors.rows import ROW, pack, unpack
+from kinescribe.actors.rows import ROW, pack, unpack
 from tests.fake_clips import extracted, unit
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from actors.timing import timed
+from kinescribe.actors.timing import timed
 
 SPIN = "import time\nwhile time.process_time() < 0.5: pass\n"
 BELOW = f"""
@@ -15,7 +15,7 @@ below = subprocess.Popen([sys.executable, "-c", {SPIN + "print(flush=True); inpu
 below.stdout.readline()
 """
 TIMED = """
-from actors.timing import timed
+from kinescribe.actors.timing import timed
 _, stage = timed("decode", lambda: exec({!r}, {{}}))
 print(stage.seconds, stage.work_s)
 """

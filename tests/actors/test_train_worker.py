@@ -1,5 +1,5 @@
-from schemas.errors import DatasetError
-from schemas.training import DynamicsTraining
+from kinescribe.schemas.errors import DatasetError
+from kinescribe.schemas.training import DynamicsTraining
 from tests.tiny_triplets import write_triplets
 from tests.tiny_vlm import tiny_vlm
 
@@ -9,7 +9,7 @@ class FakeQueue(list):
 
 
 def test_an_error_of_the_user_is_reported_and_does_not_look_like_a_lost_worker(tmp_path):
-    from actors.train_worker import train_worker
+    from kinescribe.actors.train_worker import train_worker
 
     tiny_vlm().save(tmp_path / "model")
     write_triplets(str(tmp_path / "triplets"), 3, "another")

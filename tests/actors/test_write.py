@@ -2,13 +2,13 @@ from collections import Counter
 
 import pytest
 
-from actors.rows import pack, unpack
-from actors.write import WriteActor
-from labeling.annotate import Annotator
-from schemas.config import Annotation
-from schemas.errors import StoreError
-from schemas.outcomes import Receipt, StageTime
-from storage.shards import committed_units, read_footer, unit_uri
+from kinescribe.actors.rows import pack, unpack
+from kinescribe.actors.write import WriteActor
+from kinescribe.labeling.annotate import Annotator
+from kinescribe.schemas.config import Annotation
+from kinescribe.schemas.errors import StoreError
+from kinescribe.schemas.outcomes import Receipt, StageTime
+from kinescribe.storage.shards import committed_units, read_footer, unit_uri
 from tests.fake_clips import dropped, extracted, rejected, unit
 from tests.tiny_vlm import tiny_vlm
 

@@ -16,14 +16,14 @@ import pyarrow.compute as pc
 import pytest
 from ray.dashboard.modules.metrics.dashboards import default_dashboard_panels
 
-from cluster.jobs import Jobs, NoAnswer
-from cluster.label import run_label
-from cluster.package import CONFIG, ROOMS
-from cluster.submission import Job
-from schemas.config import LabelConfig, Resources
-from schemas.errors import ConfigError
-from storage.audit import check, status
-from storage.shards import scan
+from kinescribe.cluster.code_package import CONFIG, ROOMS
+from kinescribe.cluster.jobs import Jobs, NoAnswer
+from kinescribe.cluster.label import run_label
+from kinescribe.cluster.submission import Job
+from kinescribe.schemas.config import LabelConfig, Resources
+from kinescribe.schemas.errors import ConfigError
+from kinescribe.storage.audit import check, status
+from kinescribe.storage.shards import scan
 from tests.prometheus import prometheus
 from tests.ray_head import ray_head
 from tests.rows import assert_alike
@@ -110,7 +110,7 @@ def test_why_a_job_does_not_start_is_said_once_and_the_cluster_may_be_away_meanw
 def test_a_server_that_is_mute_or_none_of_rays_is_said_to_be_so(
     answer: bytes | None, said: str, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("cluster.jobs.ANSWER_TIMEOUT_S", 0.5)
+    monkeypatch.setattr("kinescribe.cluster.jobs.ANSWER_TIMEOUT_S", 0.5)
     monkeypatch.setenv("RAY_API_SERVER_ADDRESS", "")  # which Jobs changes
     with answering(answer) as url, pytest.raises(ConfigError, match=said):
         Jobs(url)
@@ -244,7 +244,7 @@ def test_a_job_that_fails_gives_its_own_exit_code_and_no_secret_away(head, kines
     listed = kinescribe("jobs", "list", "--json", RAY_API_SERVER_ADDRESS=head.url)
     job = json.loads(listed.stdout)[-1]
     assert (job["status"], job["exit_code"]) == ("FAILED", 2)
-    ask = "import sys; from cluster.jobs import Jobs; print(Jobs(sys.argv[1]).client.list_jobs())"
+    ask = "import sys; from kinescribe.cluster.jobs import Jobs; print(Jobs(sys.argv[1]).client.list_jobs())"
     env = head.environment | {"PYTHONPATH": str(ROOT)}
     told = subprocess.run([sys.executable, "-c", ask, head.url], env=env, capture_output=True, text=True)
     assert "/nowhere" in told.stdout, told.stderr

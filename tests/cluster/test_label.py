@@ -10,14 +10,14 @@ import pytest
 import ray
 from PIL import Image
 
-from cluster.label import NO_MEMORY, Sessions, run_label
-from cluster.local import DEFAULTS
-from cluster.progress import RESUME
-from schemas.config import LabelConfig, Resources
-from schemas.errors import ConfigError, InputError, ModelError
-from schemas.outcomes import DropReason, Receipt, RejectCode, Status
-from storage.audit import check
-from storage.shards import committed_units, read_footer, scan, unit_uri
+from kinescribe.cluster.label import NO_MEMORY, Sessions, run_label
+from kinescribe.cluster.progress import RESUME
+from kinescribe.cluster.ray_session import DEFAULTS
+from kinescribe.schemas.config import LabelConfig, Resources
+from kinescribe.schemas.errors import ConfigError, InputError, ModelError
+from kinescribe.schemas.outcomes import DropReason, Receipt, RejectCode, Status
+from kinescribe.storage.audit import check
+from kinescribe.storage.shards import committed_units, read_footer, scan, unit_uri
 from tests.drivers import FULL_STORE, NODES, SLOW_MODEL, TOKEN
 from tests.fake_clips import FakeExtractor, MendedExtractor, StillbornExtractor
 from tests.fault_proxy import error, lose_reply, reset, reset_in_body, truncate_body
@@ -65,7 +65,7 @@ def objects(dataset):
 
 def outcomes(dataset):
     """Outcomes by the name of the clip's file."""
-    from storage.run import read_plan
+    from kinescribe.storage.run import read_plan
 
     names = {clip.clip_id: Path(clip.uri).stem for unit in read_plan(dataset) for clip in unit.clips}
     footers = [read_footer(unit_uri(dataset, unit)) for unit in committed_units(dataset)]

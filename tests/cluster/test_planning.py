@@ -3,7 +3,7 @@ from random import Random
 
 import pytest
 
-from cluster.planning import (
+from kinescribe.cluster.planning import (
     MeasuredUnit,
     Stratum,
     clip_sizes,
@@ -15,9 +15,9 @@ from cluster.planning import (
     scaled,
     working_time,
 )
-from cluster.resources import ClusterResources
-from schemas.clips import Clip
-from schemas.estimate import Estimate, Interval, Machine
+from kinescribe.cluster.resources import ClusterResources
+from kinescribe.schemas.clips import Clip
+from kinescribe.schemas.estimate import Estimate, Interval, Machine
 
 GIB = 1 << 30
 ESTIMATE = Estimate(

@@ -3,8 +3,8 @@ from collections import Counter
 
 import pytest
 
-from cluster.progress import LineProgress, LiveProgress, open_progress
-from schemas.outcomes import Receipt
+from kinescribe.cluster.progress import LineProgress, LiveProgress, open_progress
+from kinescribe.schemas.outcomes import Receipt
 
 
 class Clock:

@@ -5,15 +5,15 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from cluster.local import DEFAULTS
-from cluster.resources import GIB, ClusterResources, card_bytes, plan_pools
-from labeling.annotate import Annotator
-from models.registry import load_labeller
-from schemas.config import LabelConfig, Resources
-from schemas.errors import ConfigError
-from storage.audit import check, status
-from storage.run import read_plan
-from storage.shards import committed_units, scan
+from kinescribe.cluster.ray_session import DEFAULTS
+from kinescribe.cluster.resources import GIB, ClusterResources, card_bytes, plan_pools
+from kinescribe.labeling.annotate import Annotator
+from kinescribe.models.registry import load_labeller
+from kinescribe.schemas.config import LabelConfig, Resources
+from kinescribe.schemas.errors import ConfigError
+from kinescribe.storage.audit import check, status
+from kinescribe.storage.run import read_plan
+from kinescribe.storage.shards import committed_units, scan
 from tests.drivers import BOUNDED, GROWING, TOKEN
 from tests.fake_clips import FakeExtractor
 from tests.processes import below

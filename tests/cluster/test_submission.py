@@ -1,6 +1,6 @@
 import pytest
 
-from cluster.submission import STOPPED_CODE, Attempt, Job, exit_code, next_attempt, run_name
+from kinescribe.cluster.submission import STOPPED_CODE, Attempt, Job, exit_code, next_attempt, run_name
 
 RUN = run_name("label", {"input": "s3://b/clips", "out": "s3://b/out"})
 

@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from cluster.progress import RESUME
-from cluster.resources import ClusterResources
-from cluster.train import absolute, print_progress, run_train, worker_claims
-from labeling.curate import curate
-from models.registry import load_model
-from schemas.config import CurateConfig
-from schemas.errors import ConfigError, DatasetError, ModelError
-from schemas.training import DynamicsTraining, Engine, TrainConfig, WorldTraining
+from kinescribe.cluster.progress import RESUME
+from kinescribe.cluster.resources import ClusterResources
+from kinescribe.cluster.train import absolute, print_progress, run_train, worker_claims
+from kinescribe.labeling.curate import curate
+from kinescribe.models.registry import load_model
+from kinescribe.schemas.config import CurateConfig
+from kinescribe.schemas.errors import ConfigError, DatasetError, ModelError
+from kinescribe.schemas.training import DynamicsTraining, Engine, TrainConfig, WorldTraining
 from tests.processes import below
 from tests.tiny_triplets import LABELLED, write_triplets
 from tests.tiny_vlm import tiny_vlm

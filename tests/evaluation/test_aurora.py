@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from evaluation.aurora import evaluate_aurora
-from evaluation.aurora_scores import LESS, MORE, AuroraScores
-from evaluation.benchmark import LeftOut
-from evaluation.outputs import read_outputs
-from schemas.config import AuroraConfig
-from schemas.errors import ConfigError
+from kinescribe.evaluation.aurora import evaluate_aurora
+from kinescribe.evaluation.aurora_data import LeftOut
+from kinescribe.evaluation.aurora_scores import LESS, MORE, AuroraScores
+from kinescribe.evaluation.model_outputs import read_outputs
+from kinescribe.schemas.config import AuroraConfig
+from kinescribe.schemas.errors import ConfigError
 from tests.judge_server import Answer, JudgeServer, serving
 from tests.tiny_benchmark import item, write_benchmark
 from tests.tiny_encoders import write_clip, write_dino

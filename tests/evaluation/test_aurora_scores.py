@@ -2,7 +2,7 @@ from collections import Counter
 
 import pytest
 
-from evaluation.aurora_scores import LESS, MORE, Measured, Spread, halves, score_measured
+from kinescribe.evaluation.aurora_scores import LESS, MORE, Measured, Spread, halves, score_measured
 
 
 def measured(run: int, case: str, task: str, half: str, row: str = "model", **values: float) -> Measured:

@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from evaluation.actions import parse
-from evaluation.aurora_scores import AuroraScores, Spread
-from evaluation.labels import Prediction, Rate, score
-from evaluation.plots import (
+from kinescribe.evaluation.aurora_scores import AuroraScores, Spread
+from kinescribe.evaluation.human_study_scores import CriterionScores, StudyScores
+from kinescribe.evaluation.label_accuracy import Prediction, Rate, score
+from kinescribe.evaluation.plots import (
     plot_aurora,
     plot_best_of_n,
     plot_labels,
@@ -18,11 +18,11 @@ from evaluation.plots import (
     plot_world,
     require_format,
 )
-from evaluation.preference import Preferences
-from evaluation.study_scores import CriterionScores, StudyScores
-from evaluation.world import BestOfN, Mean, Score, WorldScores
-from schemas.errors import ConfigError
-from schemas.estimate import Estimate, Interval, Offer, Plan
+from kinescribe.evaluation.preference import Preferences
+from kinescribe.evaluation.world import BestOfN, Mean, Score, WorldScores
+from kinescribe.schemas.errors import ConfigError
+from kinescribe.schemas.estimate import Estimate, Interval, Offer, Plan
+from kinescribe.simulation.actions import parse
 
 
 def labels(path: Path) -> None:

@@ -3,10 +3,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from evaluation.labels import Rate
-from evaluation.preference import FALSE_WAYS, Triplets, false_twins, prefer
-from models.tokens import CodeTriplet, Triplet
-from schemas.errors import DatasetError
+from kinescribe.evaluation.label_accuracy import Rate
+from kinescribe.evaluation.preference import FALSE_WAYS, Triplets, false_twins, prefer
+from kinescribe.models.tokens import CodeTriplet, Triplet
+from kinescribe.schemas.errors import DatasetError
 from tests.tiny_triplets import write_triplets
 from tests.tiny_vlm import tiny_vlm
 
@@ -71,7 +71,7 @@ def test_shares_are_a_function_of_the_seed_and_count_every_fair_twin(dataset: st
 
 def test_a_share_is_that_of_higher_likelihoods(dataset: str):
     """The copy's likelihoods, one by one: batches and padding change nothing."""
-    from storage.shards import scan
+    from kinescribe.storage.shards import scan
 
     model = tiny_vlm()
     rows = scan(dataset, ("source_codes", "target_codes", "action")).head(20).to_pylist()

@@ -4,9 +4,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from evaluation.vlm_judge import Sample, Scores, Verdict, judge_samples, parse
-from models.endpoint import Endpoint
-from schemas.errors import InputError
+from kinescribe.evaluation.vlm_judge import Sample, Scores, Verdict, judge_samples, parse
+from kinescribe.models.endpoint import Endpoint
+from kinescribe.schemas.errors import InputError
 from tests.judge_server import Answer, JudgeServer, serving
 
 

@@ -1,7 +1,6 @@
 import numpy as np
 
-from evaluation.changes import CLASSES
-from evaluation.world import (
+from kinescribe.evaluation.world import (
     CODEC,
     COPY,
     MODEL,
@@ -14,6 +13,7 @@ from evaluation.world import (
     score_best_of_n,
     score_world,
 )
+from kinescribe.simulation.transitions import CLASSES
 from tests.tiny_vlm import tiny_vlm
 
 NUM = 3

@@ -4,8 +4,8 @@ import sys
 import pytest
 
 import kinescribe
-from schemas.version import VERSION
-from storage import audit
+from kinescribe.schemas.version import VERSION
+from kinescribe.storage import audit
 
 
 def test_the_version_is_the_one_that_datasets_record():

@@ -11,16 +11,16 @@ import pytest
 from PIL import Image
 
 from kinescribe.cli import main
-from schemas.clips import Clip, WorkUnit
-from schemas.dataset import triplet_schema
-from schemas.estimate import Estimate, Interval
-from schemas.outcomes import ClipOutcome, DropReason, RejectCode, Status
-from schemas.version import VERSION
-from storage.audit import status
-from storage.estimate import write_estimate
-from storage.run import Run, bind, plan_digest, write_plan
-from storage.selection import read_selection
-from storage.shards import scan, unit_uri, write_unit
+from kinescribe.schemas.clips import Clip, WorkUnit
+from kinescribe.schemas.dataset import triplet_schema
+from kinescribe.schemas.estimate import Estimate, Interval
+from kinescribe.schemas.outcomes import ClipOutcome, DropReason, RejectCode, Status
+from kinescribe.schemas.version import VERSION
+from kinescribe.storage.audit import status
+from kinescribe.storage.estimate import write_estimate
+from kinescribe.storage.run import Run, bind, plan_digest, write_plan
+from kinescribe.storage.selection import read_selection
+from kinescribe.storage.shards import scan, unit_uri, write_unit
 from tests.tiny_dataset import build
 from tests.tiny_triplets import write_triplets
 from tests.tiny_vlm import tiny_vlm

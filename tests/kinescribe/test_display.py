@@ -6,10 +6,6 @@ from dataclasses import dataclass
 
 import pytest
 
-from evaluation.actions import Action, parse
-from evaluation.labels import LabelScores, Prediction, Rate, score
-from evaluation.preference import Preferences
-from evaluation.world import BestOfN, Mean, Score, WorldScores
 from kinescribe.display import (
     print_best_of_n,
     print_preferences,
@@ -18,6 +14,10 @@ from kinescribe.display import (
     print_world,
     printable,
 )
+from kinescribe.evaluation.label_accuracy import LabelScores, Prediction, Rate, score
+from kinescribe.evaluation.preference import Preferences
+from kinescribe.evaluation.world import BestOfN, Mean, Score, WorldScores
+from kinescribe.simulation.actions import Action, parse
 
 
 @dataclass

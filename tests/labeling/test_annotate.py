@@ -7,13 +7,13 @@ import pytest
 import torch
 from PIL import Image
 
-from labeling.annotate import Annotator
-from models.chat_vlm import ChatVLM
-from models.dynamics import Description
-from models.tokens import CodePair, CodeTriplet, Pair
-from schemas.clips import ExtractedClip, KeyFrame
-from schemas.config import Annotation
-from schemas.outcomes import RejectCode, Status
+from kinescribe.labeling.annotate import Annotator
+from kinescribe.models.chat_vlm import ChatVLM
+from kinescribe.models.dynamics import Description
+from kinescribe.models.tokens import CodePair, CodeTriplet, Pair
+from kinescribe.schemas.clips import ExtractedClip, KeyFrame
+from kinescribe.schemas.config import Annotation
+from kinescribe.schemas.outcomes import RejectCode, Status
 from tests.fake_clips import dropped, extracted, image, rejected, unit
 from tests.tiny_chat import tiny_chat
 from tests.tiny_vlm import tiny_vlm

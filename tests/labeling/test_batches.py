@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from labeling.batches import MicroBatches, first_size
-from models.dynamics import Failure
+from kinescribe.labeling.batches import MicroBatches, first_size
+from kinescribe.models.dynamics import Failure
 
 
 class Recorder:

@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from labeling.curate import choose, curate, round_robin
-from schemas.clips import WorkUnit
-from schemas.config import CurateConfig, load_config
-from schemas.errors import ConfigError, DatasetError
-from storage.run import bind, write_plan
-from storage.selection import Selection, read_selection
-from storage.shards import write_unit
+from kinescribe.labeling.curate import choose, curate, round_robin
+from kinescribe.schemas.clips import WorkUnit
+from kinescribe.schemas.config import CurateConfig, load_config
+from kinescribe.schemas.errors import ConfigError, DatasetError
+from kinescribe.storage.run import bind, write_plan
+from kinescribe.storage.selection import Selection, read_selection
+from kinescribe.storage.shards import write_unit
 from tests.tiny_dataset import build, clip, outcome, row, run_of, table
 
 SCHEMA = {"triplet_id": pl.String, "action_class": pl.String, "score": pl.Float64}

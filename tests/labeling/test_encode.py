@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from labeling.encode import FrameEncoder
-from models.dynamics import Failure
-from schemas.clips import ExtractedClip, FramePair, KeyFrame
+from kinescribe.labeling.encode import FrameEncoder
+from kinescribe.models.dynamics import Failure
+from kinescribe.schemas.clips import ExtractedClip, FramePair, KeyFrame
 from tests.fake_clips import clip, extracted, image
 from tests.tiny_vlm import tiny_vlm
 

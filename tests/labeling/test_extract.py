@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from labeling.extract import EndsExtractor, PairExtractor
-from labeling.inputs import list_clips
-from schemas.clips import Clip, ExtractedClip, GivenTriplet
-from schemas.config import DecodeLimits, KeyFrames, Limits, StoredImage
-from schemas.outcomes import DropReason, RejectCode, Status
+from kinescribe.labeling.extract import EndsExtractor, PairExtractor
+from kinescribe.labeling.inputs import list_clips
+from kinescribe.schemas.clips import Clip, ExtractedClip, GivenTriplet
+from kinescribe.schemas.config import DecodeLimits, KeyFrames, Limits, StoredImage
+from kinescribe.schemas.outcomes import DropReason, RejectCode, Status
 from tests.fault_proxy import FaultProxy, error
 from tests.videos import pan, still, write_audio, write_video
 
@@ -17,9 +17,9 @@ from tests.videos import pan, still, write_audio, write_video
 DECODER = """
 import os, signal, time
 from pathlib import Path
-from labeling.messages import Job
-from labeling.answers import answer
-from labeling.sandbox import serve
+from kinescribe.media.decode_protocol import Job
+from kinescribe.media.decode_worker import answer
+from kinescribe.media.sandbox import serve
 
 def fake(request):
     name = Path(Job.model_validate_json(request).path).stem

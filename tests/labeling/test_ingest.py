@@ -13,24 +13,24 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from evaluation.report import write_report
-from labeling.ingest import run_ingest
-from models.codec import ImageCodec
-from schemas.config import IngestConfig
-from schemas.errors import DatasetError, InputError, ModelError
-from schemas.outcomes import DropReason, RejectCode
-from storage.audit import check, status
-from storage.run import read_plan, read_run
-from storage.shards import committed_units, read_footer, scan, unit_uri
+from kinescribe.labeling.ingest import run_ingest
+from kinescribe.models.codec import ImageCodec
+from kinescribe.reports.report import write_report
+from kinescribe.schemas.config import IngestConfig
+from kinescribe.schemas.errors import DatasetError, InputError, ModelError
+from kinescribe.schemas.outcomes import DropReason, RejectCode
+from kinescribe.storage.audit import check, status
+from kinescribe.storage.run import read_plan, read_run
+from kinescribe.storage.shards import committed_units, read_footer, scan, unit_uri
+from kinescribe.training.batches import TripletBatches, read_triplets
 from tests.tiny_vlm import tiny_vlm
 from tests.videos import pan, texture, write_video
-from training.batches import TripletBatches, read_triplets
 
 ROOT = Path(__file__).parents[2]
 DRIVER = """
 import os, signal, sys
-from labeling.ingest import run_ingest
-from schemas.config import IngestConfig
+from kinescribe.labeling.ingest import run_ingest
+from kinescribe.schemas.config import IngestConfig
 
 def progress(done, total):
     if done >= 4:

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from labeling.inputs import OUTSIDE, PROBED_BYTES, forbidden, input_root, list_clips
-from schemas.clips import Clip
-from schemas.config import Limits
-from schemas.errors import InputError, UserError
-from storage import uri
+from kinescribe.labeling.inputs import OUTSIDE, PROBED_BYTES, forbidden, input_root, list_clips
+from kinescribe.schemas.clips import Clip
+from kinescribe.schemas.config import Limits
+from kinescribe.schemas.errors import InputError, UserError
+from kinescribe.storage import uri
 
 LIMITS = Limits()
 

@@ -6,8 +6,8 @@ from typing import Any
 import polars as pl
 import pytest
 
-from labeling.manifest import read_manifest
-from schemas.errors import InputError
+from kinescribe.labeling.manifest import read_manifest
+from kinescribe.schemas.errors import InputError
 
 ROWS = [
     {"uri": "a.mp4", "action_class": "jump", "start_s": 0.5, "end_s": 2.0, "id": "first"},

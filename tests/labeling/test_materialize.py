@@ -4,17 +4,17 @@ from pathlib import Path
 import datasets
 import pytest
 
-from labeling import materialize
-from labeling.curate import curate
-from labeling.materialize import write_chosen
-from schemas.clips import WorkUnit
-from schemas.config import CurateConfig
-from schemas.errors import DatasetError
-from schemas.outcomes import DropReason, RejectCode
-from storage.audit import check
-from storage.run import bind, read_run, write_plan
-from storage.selection import read_selection, write_selection
-from storage.shards import scan
+from kinescribe.labeling import materialize
+from kinescribe.labeling.curate import curate
+from kinescribe.labeling.materialize import write_chosen
+from kinescribe.schemas.clips import WorkUnit
+from kinescribe.schemas.config import CurateConfig
+from kinescribe.schemas.errors import DatasetError
+from kinescribe.schemas.outcomes import DropReason, RejectCode
+from kinescribe.storage.audit import check
+from kinescribe.storage.run import bind, read_run, write_plan
+from kinescribe.storage.selection import read_selection, write_selection
+from kinescribe.storage.shards import scan
 from tests.tiny_dataset import build, clip, commit, flip_a_bit, run_of
 
 
@@ -73,7 +73,7 @@ def test_it_says_what_it_was_made_of(dataset: str, selection: str, tmp_path: Pat
     identity = read_run(str(tmp_path / "out"))["identity"]
     assert identity["config.selection"] == read_selection(selection).digest
     assert identity["config.curate.top_k"] == 4
-    assert identity["models.dynamics"] == "weights-of-tests"
+    assert identity["kinescribe.models.dynamics"] == "weights-of-tests"
 
 
 def test_it_goes_on_where_it_was_stopped_and_another_selection_is_refused(

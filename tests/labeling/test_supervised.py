@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from labeling.supervised import given_forbidden, list_given
-from schemas.errors import InputError
+from kinescribe.labeling.supervised import given_forbidden, list_given
+from kinescribe.schemas.errors import InputError
 
 EDIT = {"input": "images/a.jpg", "output": "images/b.jpg", "instruction": "Open the door.", "task": "ag"}
 

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from labeling.units import cut_windows, plan_units
-from schemas.clips import Clip, stable_id
+from kinescribe.labeling.units import cut_windows, plan_units
+from kinescribe.schemas.clips import Clip, stable_id
 
 WHOLE = Clip("id", "/v.mp4", "jump", size_bytes=10)
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from models.token_vlm import TokenVLM
+from kinescribe.models.token_vlm import TokenVLM
 from tests.tiny_families import NAMES, tiny_family
 
 

@@ -2,10 +2,10 @@ from pathlib import Path
 
 import pytest
 
-from models.catalog import known_models
-from models.families import CHAT, EDIT, UNIFIED
-from models.identity import EMBEDDED, identify
-from schemas.errors import ModelError
+from kinescribe.models.catalog import known_models
+from kinescribe.models.checkpoint_files import EMBEDDED, identify
+from kinescribe.models.families import CHAT, EDIT, UNIFIED
+from kinescribe.schemas.errors import ModelError
 from tests.tiny_chat import tiny_chat
 
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 from PIL import Image
 
-from models.chat_vlm import ChatVLM
-from models.tokens import Pair, Triplet
-from schemas.errors import ModelError
+from kinescribe.models.chat_vlm import ChatVLM
+from kinescribe.models.tokens import Pair, Triplet
+from kinescribe.schemas.errors import ModelError
 from tests.tiny_chat import CHATS, tiny_chat
 from tests.tiny_families import SENTENCES
 

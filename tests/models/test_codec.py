@@ -5,10 +5,10 @@ import pytest
 import torch
 from PIL import Image
 
-from models.codec import ImageCodec, crop_square, to_images
-from models.fresh import new_codec
-from models.identity import codec_grid
-from schemas.errors import ModelError
+from kinescribe.models.checkpoint_files import codec_grid
+from kinescribe.models.codec import ImageCodec, crop_square, to_images
+from kinescribe.models.initialization import new_codec
+from kinescribe.schemas.errors import ModelError
 
 
 @pytest.fixture(scope="module")

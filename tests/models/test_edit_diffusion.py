@@ -7,10 +7,10 @@ import torch
 from diffusers import AutoencoderKL
 from PIL import Image
 
-from models.edit_diffusion import EditDiffusion
-from models.identity import EDIT_FILES, codec_folder, identify
-from models.registry import load_dynamics, load_model, load_world
-from schemas.errors import ConfigError, ModelError
+from kinescribe.models.checkpoint_files import EDIT_FILES, codec_folder, identify
+from kinescribe.models.edit_diffusion import EditDiffusion
+from kinescribe.models.registry import load_dynamics, load_model, load_world
+from kinescribe.schemas.errors import ConfigError, ModelError
 from tests.tiny_edit import LATENT_SIDE, SIDE, tiny_edit
 from tests.tiny_families import SENTENCES
 from tests.tiny_vlm import tiny_vlm

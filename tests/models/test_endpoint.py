@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from models.endpoint import Endpoint, Question, Reply
-from schemas.errors import ConfigError
+from kinescribe.models.endpoint import Endpoint, Question, Reply
+from kinescribe.schemas.errors import ConfigError
 from tests.judge_server import Answer, JudgeServer, serving
 
 

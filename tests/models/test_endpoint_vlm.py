@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from models.dynamics import Description, Failure
-from models.endpoint import Endpoint
-from models.endpoint_vlm import EndpointVLM
-from models.tokens import Pair, Triplet
-from schemas.errors import ModelError
+from kinescribe.models.dynamics import Description, Failure
+from kinescribe.models.endpoint import Endpoint
+from kinescribe.models.endpoint_vlm import EndpointVLM
+from kinescribe.models.tokens import Pair, Triplet
+from kinescribe.schemas.errors import ModelError
 from tests.judge_server import Answer, JudgeServer, serving
 
 SAID = Answer(" Move the red ball left. ", finish_reason="stop", logprobs=(-0.5, -0.25, -1.0))

@@ -10,13 +10,13 @@ import pytest
 import torch
 from transformers import AutoModelForImageTextToText
 
-from models.families import CHAMELEON, EMU3, LIQUID, OWN, family_of
-from models.identity import identify
-from models.token_vlm import TokenVLM
-from models.tokens import CodePair, CodeTriplet, Task
-from schemas.errors import ModelError
+from kinescribe.models.checkpoint_files import identify
+from kinescribe.models.families import CHAMELEON, EMU3, LIQUID, OWN, family_of
+from kinescribe.models.token_vlm import TokenVLM
+from kinescribe.models.tokens import CodePair, CodeTriplet, Task
+from kinescribe.schemas.errors import ModelError
+from kinescribe.training.objective import TokenBatch, TokenObjective
 from tests.tiny_families import NUM_CODES, SENTENCES, SIDE
-from training.objective import TokenBatch, TokenObjective
 
 LENGTH = SIDE * SIDE
 

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from models.fresh import new_codec, new_token_vlm, new_tokenizer
-from models.tokens import CodePair
+from kinescribe.models.initialization import new_codec, new_token_vlm, new_tokenizer
+from kinescribe.models.tokens import CodePair
 
 SIDE = 8
 INSIDE = [row * SIDE + column for row in range(1, SIDE - 1) for column in range(1, SIDE - 1)]

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 from huggingface_hub import constants
 
-from models.hub import FILES, HubModel, hub_folder, hub_model
-from models.identity import codec_folder, identify, model_folder, weight_bytes
-from models.registry import load_dynamics, load_world
-from schemas.errors import ModelError
+from kinescribe.models.checkpoint_files import codec_folder, identify, model_folder, weight_bytes
+from kinescribe.models.hub import FILES, HubModel, hub_folder, hub_model
+from kinescribe.models.registry import load_dynamics, load_world
+from kinescribe.schemas.errors import ModelError
 from tests.hub_server import COMMIT, HubServer, asked_instead
 from tests.tiny_chat import tiny_chat
 from tests.tiny_edit import tiny_edit

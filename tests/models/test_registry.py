@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from models.chat_vlm import ChatVLM
-from models.endpoint_vlm import EndpointVLM
-from models.families import CHAMELEON, OWN, Family
-from models.registry import (
+from kinescribe.models.chat_vlm import ChatVLM
+from kinescribe.models.endpoint_vlm import EndpointVLM
+from kinescribe.models.families import CHAMELEON, OWN, Family
+from kinescribe.models.registry import (
     fits_one_card,
     inference_dtype,
     load_describer,
@@ -15,9 +15,9 @@ from models.registry import (
     load_labeller,
     load_model,
 )
-from models.tokens import CodeTriplet
-from schemas.config import LabelConfig, Precision
-from schemas.errors import ModelError
+from kinescribe.models.tokens import CodeTriplet
+from kinescribe.schemas.config import LabelConfig, Precision
+from kinescribe.schemas.errors import ModelError
 from tests.tiny_chat import tiny_chat
 from tests.tiny_families import NUM_CODES, SENTENCES, SIDE
 

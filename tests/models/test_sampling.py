@@ -1,7 +1,7 @@
 import numpy as np
 import torch
 
-from models.sampling import AllowedTokens, RowEnds, SeededSampling
+from kinescribe.models.sampling import AllowedTokens, RowEnds, SeededSampling
 
 NO_IDS = torch.zeros(1, 1, dtype=torch.long)
 

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from models.fresh import new_codec, new_token_vlm, new_tokenizer
-from models.token_vlm import TokenVLM
-from models.tokens import CodePair, CodeTriplet, Task
-from schemas.errors import ModelError
+from kinescribe.models.initialization import new_codec, new_token_vlm, new_tokenizer
+from kinescribe.models.token_vlm import TokenVLM
+from kinescribe.models.tokens import CodePair, CodeTriplet, Task
+from kinescribe.schemas.errors import ModelError
 
 SENTENCES = ["move the red ball left", "pan left", "make the blue box bigger"]
 

@@ -3,8 +3,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from models.fresh import new_tokenizer
-from models.tokens import CodeTriplet, TokenLayout, knows_a_word
+from kinescribe.models.initialization import new_tokenizer
+from kinescribe.models.tokens import CodeTriplet, TokenLayout, knows_a_word
 from tests.tiny_vlm import tiny_vlm
 
 LENGTH = 4

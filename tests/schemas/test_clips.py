@@ -2,8 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.clips import Clip, ExtractedClip, FramePair, KeyFrame, stable_id
-from schemas.outcomes import ClipOutcome, DropReason, Status
+from kinescribe.schemas.clips import Clip, ExtractedClip, FramePair, KeyFrame, stable_id
+from kinescribe.schemas.outcomes import ClipOutcome, DropReason, Status
 
 CLIP = Clip("id", "/a.mp4")
 PAIR = FramePair(0, 1, 2.0)

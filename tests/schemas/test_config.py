@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from schemas.config import LabelConfig, as_override, config_values, load_config
-from schemas.errors import ConfigError
+from kinescribe.schemas.config import LabelConfig, as_override, config_values, load_config
+from kinescribe.schemas.errors import ConfigError
 
 GUIDE = Path(__file__).parents[2] / "docs" / "GUIDE.md"
 YAML = """

@@ -3,7 +3,7 @@ import json
 import datasets
 import pyarrow as pa
 
-from schemas.dataset import FIELDS, triplet_schema
+from kinescribe.schemas.dataset import FIELDS, triplet_schema
 
 SCHEMA = triplet_schema("codec", (8, 6))
 

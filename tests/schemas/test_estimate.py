@@ -1,8 +1,8 @@
 import pytest
 
-from schemas.config import load_config
-from schemas.errors import ConfigError
-from schemas.estimate import Machines
+from kinescribe.schemas.config import load_config
+from kinescribe.schemas.errors import ConfigError
+from kinescribe.schemas.estimate import Machines
 
 VALUES = {"cpus": "2", "gpus": "0", "memory_gib": "8", "boot_minutes": "1", "price_per_hour": "1"}
 SPOT = {"spot_price_per_hour": "0.5", "interruptions_per_hour": "0.1"}

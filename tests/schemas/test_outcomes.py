@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from schemas.outcomes import (
+from kinescribe.schemas.outcomes import (
     FEWEST_CLIPS_TO_JUDGE,
     ClipOutcome,
     DropReason,

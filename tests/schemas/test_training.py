@@ -1,8 +1,8 @@
 import pytest
 
-from schemas.config import load_config
-from schemas.errors import ConfigError
-from schemas.training import CodecTraining, DynamicsTraining, TrainConfig, WorldTraining
+from kinescribe.schemas.config import load_config
+from kinescribe.schemas.errors import ConfigError
+from kinescribe.schemas.training import CodecTraining, DynamicsTraining, TrainConfig, WorldTraining
 
 GIVEN = ["data=[triplets]", "out=run", "steps=100"]
 

@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from labeling.units import plan_units
-from schemas.clips import WorkUnit
-from schemas.errors import DatasetError
-from schemas.outcomes import DropReason, RejectCode
-from storage.audit import CheckResult, DatasetStatus, check, rejects, status
-from storage.run import bind, read_plan, write_plan
-from storage.shards import FOOTER_KEY, scan, unit_uri, write_unit
+from kinescribe.labeling.units import plan_units
+from kinescribe.schemas.clips import WorkUnit
+from kinescribe.schemas.errors import DatasetError
+from kinescribe.schemas.outcomes import DropReason, RejectCode
+from kinescribe.storage.audit import CheckResult, DatasetStatus, check, rejects, status
+from kinescribe.storage.run import bind, read_plan, write_plan
+from kinescribe.storage.shards import FOOTER_KEY, scan, unit_uri, write_unit
 from tests.tiny_dataset import Ending, build, commit, outcome, row, run_of, table
 
 ENDINGS = [2, DropReason.STATIC, RejectCode.TIMEOUT, 1, RejectCode.TIMEOUT, DropReason.FEW_KEYFRAMES, 3]

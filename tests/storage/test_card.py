@@ -6,10 +6,10 @@ import pytest
 import yaml
 from PIL import Image
 
-from schemas.errors import DatasetError
-from schemas.outcomes import DropReason, RejectCode
-from storage.card import write_card
-from storage.run import bind, write_plan
+from kinescribe.schemas.errors import DatasetError
+from kinescribe.schemas.outcomes import DropReason, RejectCode
+from kinescribe.storage.card import write_card
+from kinescribe.storage.run import bind, write_plan
 from tests.tiny_dataset import GRID, build, run_of
 
 

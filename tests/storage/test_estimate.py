@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from schemas.errors import DatasetError
-from schemas.estimate import Estimate, Interval
-from schemas.outcomes import StageTime
-from storage.audit import status
-from storage.estimate import compare, read_estimate, write_estimate
-from storage.run import read_run
+from kinescribe.schemas.errors import DatasetError
+from kinescribe.schemas.estimate import Estimate, Interval
+from kinescribe.schemas.outcomes import StageTime
+from kinescribe.storage.audit import status
+from kinescribe.storage.estimate import compare, read_estimate, write_estimate
+from kinescribe.storage.run import read_run
 from tests.tiny_dataset import build, commit
 
 ESTIMATE = Estimate(

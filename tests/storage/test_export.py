@@ -10,14 +10,14 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from labeling.units import plan_units
-from schemas.errors import DatasetError
-from schemas.outcomes import RejectCode
-from storage.card import write_card
-from storage.export import export_hub, export_webdataset
-from storage.run import bind, read_run, write_plan
-from storage.selection import SELECTION_SCHEMA, Selection, write_selection
-from storage.shards import scan, write_unit
+from kinescribe.labeling.units import plan_units
+from kinescribe.schemas.errors import DatasetError
+from kinescribe.schemas.outcomes import RejectCode
+from kinescribe.storage.card import write_card
+from kinescribe.storage.export import export_hub, export_webdataset
+from kinescribe.storage.run import bind, read_run, write_plan
+from kinescribe.storage.selection import SELECTION_SCHEMA, Selection, write_selection
+from kinescribe.storage.shards import scan, write_unit
 from tests import tiny_dataset
 from tests.tiny_dataset import build, clip, flip_a_bit, outcome, run_of, table
 

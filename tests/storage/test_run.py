@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from labeling.units import plan_units
-from schemas.errors import DatasetError, StoreError, UserError
-from storage.run import (
+from kinescribe.labeling.units import plan_units
+from kinescribe.schemas.errors import DatasetError, StoreError, UserError
+from kinescribe.storage.run import (
     Run,
     bind,
     num_retries,
@@ -45,7 +45,7 @@ def test_another_run_is_refused_with_each_difference(tmp_path: Path):
     assert "config.keyframes.min_interval: 20 → 10" in message
     assert "config.dynamics: embedded → (absent)" in message
     assert "config.seed: (absent) → 1" in message
-    assert "models.dynamics: weights-of-tests → newer" in message
+    assert "kinescribe.models.dynamics: weights-of-tests → newer" in message
     assert "max_keyframes" not in message
     assert "choose another output folder" in message
 

@@ -3,7 +3,7 @@ from datetime import UTC
 import boto3
 from s3fs import S3FileSystem
 
-from storage import s3, uri
+from kinescribe.storage import s3, uri
 
 
 def test_dates_of_a_listing_and_of_a_header_are_those_that_the_aws_client_reads(bucket: str):

@@ -4,9 +4,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from schemas.errors import DatasetError, StoreError
-from storage import uri
-from storage.selection import (
+from kinescribe.schemas.errors import DatasetError, StoreError
+from kinescribe.storage import uri
+from kinescribe.storage.selection import (
     SELECTION_KEY,
     SELECTION_SCHEMA,
     Selection,
@@ -15,7 +15,7 @@ from storage.selection import (
     require_chosen,
     write_selection,
 )
-from storage.shards import scan
+from kinescribe.storage.shards import scan
 from tests import tiny_dataset
 
 ROWS = [

@@ -13,12 +13,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schemas.clips import Clip, WorkUnit
-from schemas.errors import DatasetError
-from schemas.outcomes import ClipOutcome, DropReason, RejectCode, StageTime, Status
-from storage import uri
-from storage.run import bind, write_plan
-from storage.shards import (
+from kinescribe.schemas.clips import Clip, WorkUnit
+from kinescribe.schemas.errors import DatasetError
+from kinescribe.schemas.outcomes import ClipOutcome, DropReason, RejectCode, StageTime, Status
+from kinescribe.storage import uri
+from kinescribe.storage.run import bind, write_plan
+from kinescribe.storage.shards import (
     FOOTER_KEY,
     committed_units,
     parse_footer,

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from schemas.errors import DatasetError, UserError
-from storage import uri
+from kinescribe.schemas.errors import DatasetError, UserError
+from kinescribe.storage import uri
 
 
 @pytest.fixture(params=["local", "memory", "s3"])
@@ -78,8 +78,8 @@ def test_a_local_create_leaves_nothing_beside_the_file(tmp_path: Path):
 
 FULL_DISK = """
 import resource, sys
-from schemas.errors import StoreError
-from storage import uri
+from kinescribe.schemas.errors import StoreError
+from kinescribe.storage import uri
 resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))
 for publish in (lambda name, data: uri.create(name, data, sys.argv[1] + "/.tmp"), uri.replace):
     try:

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from schemas.training import CodecTraining, DynamicsTraining, WorldTraining
+from kinescribe.schemas.training import CodecTraining, DynamicsTraining, WorldTraining
 from tests.tiny_triplets import LABELLED, write_triplets
 from tests.tiny_vlm import tiny_vlm
 

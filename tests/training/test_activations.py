@@ -5,11 +5,11 @@ import pytest
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from schemas.training import CodecTraining, TrainConfig
+from kinescribe.schemas.training import CodecTraining, TrainConfig
+from kinescribe.training.activations import activation_bytes, saved_bytes
+from kinescribe.training.jobs import make_job
 from tests.tiny_chat import tiny_chat
 from tests.tiny_edit import tiny_edit
-from training.activations import activation_bytes, saved_bytes
-from training.jobs import make_job
 
 KINDS = ("codec", "dynamics", "dynamics lora", "world", "edit", "edit lora", "llava", "smolvlm")
 

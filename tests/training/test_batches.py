@@ -6,16 +6,13 @@ import pyarrow as pa
 import pytest
 import torch
 
-from models.tokens import CodeTriplet, Task
-from schemas.errors import DatasetError
-from schemas.outcomes import DropReason
-from storage.run import read_run
-from storage.selection import SELECTION_SCHEMA, Selection, write_selection
-from storage.shards import committed_units, scan
-from tests import tiny_dataset
-from tests.tiny_triplets import write_triplets
-from tests.tiny_vlm import tiny_vlm
-from training.batches import (
+from kinescribe.models.tokens import CodeTriplet, Task
+from kinescribe.schemas.errors import DatasetError
+from kinescribe.schemas.outcomes import DropReason
+from kinescribe.storage.run import read_run
+from kinescribe.storage.selection import SELECTION_SCHEMA, Selection, write_selection
+from kinescribe.storage.shards import committed_units, scan
+from kinescribe.training.batches import (
     MixedOrder,
     Order,
     SampleOrder,
@@ -25,8 +22,11 @@ from training.batches import (
     read_rows,
     read_triplets,
 )
-from training.images import read_images
-from training.objective import image_weights
+from kinescribe.training.images import read_images
+from kinescribe.training.objective import image_weights
+from tests import tiny_dataset
+from tests.tiny_triplets import write_triplets
+from tests.tiny_vlm import tiny_vlm
 
 
 def indices(order: Order, steps: range) -> list[int]:

@@ -7,18 +7,18 @@ import torch
 from peft import PeftModel
 from PIL import Image
 
-from models.chat_vlm import ChatVLM
-from models.registry import load_dynamics
-from models.tokens import Triplet
-from schemas.errors import DatasetError
-from schemas.training import DynamicsTraining
-from storage.shards import scan
+from kinescribe.models.chat_vlm import ChatVLM
+from kinescribe.models.registry import load_dynamics
+from kinescribe.models.tokens import Triplet
+from kinescribe.schemas.errors import DatasetError
+from kinescribe.schemas.training import DynamicsTraining
+from kinescribe.storage.shards import scan
+from kinescribe.training.chat import ConversationBatches, read_conversations
+from kinescribe.training.objective import TokenObjective
+from kinescribe.training.session import TrainSession
 from tests.tiny_chat import CHATS, tiny_chat
 from tests.tiny_triplets import write_triplets
 from tests.training_curve import curve
-from training.chat import ConversationBatches, read_conversations
-from training.objective import TokenObjective
-from training.session import TrainSession
 
 
 @pytest.fixture(scope="module")

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from schemas.errors import ModelError
-from training import checkpoints
+from kinescribe.schemas.errors import ModelError
+from kinescribe.training import checkpoints
 
 
 def write(folder: Path, step: int, keep: int = 2) -> Path:

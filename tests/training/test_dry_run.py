@@ -6,12 +6,12 @@ from diffusers import UNet2DConditionModel
 from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM
 
-from models.identity import EDIT_PARTS, identify
-from schemas.errors import DatasetError
+from kinescribe.models.checkpoint_files import EDIT_PARTS, identify
+from kinescribe.schemas.errors import DatasetError
+from kinescribe.training.dry_run import dry_run, state_bytes
 from tests.tiny_edit import tiny_edit
 from tests.tiny_families import NUM_CODES, SIDE, tiny_family
 from tests.tiny_triplets import write_triplets
-from training.dry_run import dry_run, state_bytes
 
 
 def test_a_dry_run_says_what_training_takes_and_writes_nothing(dynamics, model_folder, tmp_path):

@@ -11,18 +11,18 @@ from diffusers import StableDiffusionInstructPix2PixPipeline
 from PIL import Image
 from safetensors.torch import load_file
 
-from models.edit_diffusion import EditDiffusion
-from models.registry import load_world
-from schemas.errors import ConfigError, DatasetError
-from schemas.training import WorldTraining
+from kinescribe.models.edit_diffusion import EditDiffusion
+from kinescribe.models.registry import load_world
+from kinescribe.schemas.errors import ConfigError, DatasetError
+from kinescribe.schemas.training import WorldTraining
+from kinescribe.training.dry_run import dry_run
+from kinescribe.training.edit import EditBatch, EditBatches, EditObjective, read_edits, resized
+from kinescribe.training.jobs import make_job
+from kinescribe.training.session import TrainSession
 from tests.tiny_edit import LATENT_SIDE, SIDE, tiny_edit
 from tests.tiny_families import SENTENCES
 from tests.tiny_triplets import ACTIONS, LABELLED, write_triplets
 from tests.training_curve import curve
-from training.dry_run import dry_run
-from training.edit import EditBatch, EditBatches, EditObjective, read_edits, resized
-from training.jobs import make_job
-from training.session import TrainSession
 
 
 @pytest.fixture(scope="module")

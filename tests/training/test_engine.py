@@ -5,8 +5,8 @@ import torch
 from torch import Tensor, nn
 from transformers import get_cosine_schedule_with_warmup
 
-from schemas.training import Engine, Optimization
-from training.engine import DeepSpeedEngine
+from kinescribe.schemas.training import Engine, Optimization
+from kinescribe.training.engine import DeepSpeedEngine
 
 pytestmark = pytest.mark.usefixtures("process_group")
 OPTIMIZATION = Optimization(learning_rate=0.1, warmup_steps=2, weight_decay=0.1, clip_norm=0.5)

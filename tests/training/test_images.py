@@ -6,9 +6,9 @@ import pytest
 import torch
 from PIL import Image
 
-from models.codec import ImageCodec
+from kinescribe.models.codec import ImageCodec
+from kinescribe.training.images import ImageBatches, read_images
 from tests.tiny_vlm import tiny_vlm
-from training.images import ImageBatches, read_images
 
 
 @pytest.fixture

@@ -8,17 +8,17 @@ from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
 
-from models.codec import ImageCodec
-from models.identity import identify
-from models.registry import load_model
-from models.tokens import CodeTriplet
-from schemas.errors import ConfigError
-from schemas.training import CodecTraining, DynamicsTraining, TokenTraining, WorldTraining
+from kinescribe.models.checkpoint_files import identify
+from kinescribe.models.codec import ImageCodec
+from kinescribe.models.registry import load_model
+from kinescribe.models.tokens import CodeTriplet
+from kinescribe.schemas.errors import ConfigError
+from kinescribe.schemas.training import CodecTraining, DynamicsTraining, TokenTraining, WorldTraining
+from kinescribe.training.jobs import CodecJob
+from kinescribe.training.session import TrainSession
 from tests.tiny_families import NAMES, NUM_CODES, SIDE, tiny_family
 from tests.tiny_triplets import ACTIONS, write_triplets
 from tests.training_curve import curve
-from training.jobs import CodecJob
-from training.session import TrainSession
 
 
 @pytest.fixture(scope="module", params=NAMES)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from training.loop import Hooks, Schedule, train
+from kinescribe.training.loop import Hooks, Schedule, train
 
 SCHEDULE = Schedule(steps=6, batch=8, seed=1, log_every=2, evaluate_every=4, checkpoint_every=4)
 

@@ -2,7 +2,7 @@ from pathlib import Path
 
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from training.metrics import MetricsLog, read_lines
+from kinescribe.training.metrics import MetricsLog, read_lines
 
 
 def test_metrics_are_lines_and_tensorboard_events(tmp_path: Path):

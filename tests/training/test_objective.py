@@ -5,8 +5,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from kinescribe.training.objective import TokenBatch, TokenObjective, image_weights, weighted_nll
 from tests.tiny_vlm import tiny_vlm
-from training.objective import TokenBatch, TokenObjective, image_weights, weighted_nll
 
 
 def random_batch(vocabulary: int, seed: int = 0) -> TokenBatch:

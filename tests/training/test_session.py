@@ -9,15 +9,15 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from models.codec import ImageCodec
-from models.registry import load_model
-from schemas.errors import ConfigError, DatasetError, ModelError
-from schemas.training import DynamicsTraining, TrainConfig
+from kinescribe.models.codec import ImageCodec
+from kinescribe.models.registry import load_model
+from kinescribe.schemas.errors import ConfigError, DatasetError, ModelError
+from kinescribe.schemas.training import DynamicsTraining, TrainConfig
+from kinescribe.training.checkpoints import named
+from kinescribe.training.session import TrainSession
 from tests.hub_server import COMMIT, HubServer, asked_instead
 from tests.tiny_triplets import write_triplets
 from tests.training_curve import curve, exported
-from training.checkpoints import named
-from training.session import TrainSession
 
 ROOT = Path(__file__).parents[2]
 

@@ -1,0 +1,61 @@
+"""Kinescribe's own code as one file, the only one that is sent to a cluster.
+
+Says what is packed and not what is left out, so that no data and no secret that lies beside the code is
+sent. Knows nothing of Ray.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from kinescribe.schemas.errors import ConfigError
+
+PACKAGE = Path(__file__).parents[1]
+LINKED = ("actors", "cluster", "labeling", "schemas", "training")
+"""The folders that a checkout has at its root, with a link in the package."""
+SUFFIXES = (".py", ".json", ".safetensors", ".md", ".yaml", ".html", ".css", ".js")
+"""Of files that the wheel holds."""
+CONFIG = "job.yaml"
+"""The configuration's name in the package, which is the folder in which the command runs."""
+MOST_BYTES = 200 << 20
+EPOCH = (1980, 1, 1, 0, 0, 0)
+
+
+def write_package(path: Path, config: str | None, package: Path = PACKAGE) -> Path:
+    """Write the code, and the configuration beside it, as a zip file; the same content gives the same bytes.
+
+    Raises ConfigError where the code's folders hold more than can be meant to be sent.
+    """
+    files = sorted(_files(package))
+    sizes = {file: file.stat().st_size for file in files}
+    if sum(sizes.values()) > MOST_BYTES:
+        largest = max(files, key=lambda file: sizes[file])
+        raise ConfigError(
+            f"the code to send has {sum(sizes.values()) >> 20} MiB, of which {largest} has "
+            f"{sizes[largest] >> 20}; keep models and data outside the folders of the code"
+        )
+    with zipfile.ZipFile(path, "w") as archive:
+        for file in files:
+            _add(archive, file.relative_to(package.parent).as_posix(), file.read_bytes())
+        if config is not None:
+            _add(archive, CONFIG, config.encode())
+    return path
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """The code's files. In a checkout, five folders of the package are links; no other link is followed."""
+    for entry in folder.iterdir():
+        if entry.name.startswith((".", "__pycache__")):
+            continue
+        if entry.is_dir() and (not entry.is_symlink() or entry.name in LINKED):
+            yield from _files(entry)
+        elif entry.suffix in SUFFIXES and entry.is_file() and not entry.is_symlink():
+            yield entry
+
+
+def _add(archive: zipfile.ZipFile, name: str, data: bytes) -> None:
+    entry = zipfile.ZipInfo(name, EPOCH)
+    entry.external_attr = 0o644 << 16
+    archive.writestr(entry, data, zipfile.ZIP_DEFLATED)

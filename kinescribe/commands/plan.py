@@ -1,0 +1,108 @@
+"""`kinescribe plan`: what labelling an input will take and cost, from a sample of its clips.
+
+Part of the command line: reads options and the file of machines, calls what measures and what decides,
+prints and plots what came out.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from kinescribe.commands.evaluate import Json, Plot, Seed
+from kinescribe.commands.options import (
+    ConfigFile,
+    Input,
+    Labeller,
+    MicroBatch,
+    Overrides,
+    Roots,
+    Scores,
+    label_config,
+    label_resources,
+)
+from kinescribe.display import print_plan, stdout_for_results
+from kinescribe.schemas.errors import ConfigError, InputError
+
+if TYPE_CHECKING:
+    from kinescribe.schemas.estimate import Machine, Plan
+
+
+def plan(
+    input: Input,
+    sample: Annotated[int, typer.Option(min=2, help="How many clips to label.")] = 64,
+    dataset: Annotated[
+        str | None,
+        typer.Option("--for", metavar="DATASET", help="Where the run will be: its `status` compares."),
+    ] = None,
+    machines: Annotated[Path | None, typer.Option(help="YAML file with machines and their prices.")] = None,
+    deadline: Annotated[float | None, typer.Option(metavar="HOURS", help="When all must be done.")] = None,
+    config: ConfigFile = None,
+    overrides: Overrides = None,
+    dynamics: Labeller = None,
+    scores: Scores = None,
+    micro_batch: MicroBatch = None,
+    root: Roots = None,
+    seed: Seed = 0,
+    as_json: Json = False,
+    plot: Plot = None,
+) -> None:
+    """Label a random sample, and say what all clips will give and take: triplets, hours, machines, cost."""
+    settings = label_config(config, overrides, dynamics, scores, root)
+    speed = label_resources(micro_batch=micro_batch)
+    kinds = _read_machines(machines, deadline)
+    if plot:
+        from kinescribe.evaluation.plots import require_format  # which takes seconds to import
+
+        require_format(plot)
+    from kinescribe.cluster.estimate import estimate_run
+    from kinescribe.cluster.label import Sessions
+    from kinescribe.cluster.planning import plan_run
+
+    with stdout_for_results():
+        estimate, here = estimate_run(input, settings, speed, sample, seed, dataset, Sessions())
+    result = plan_run(estimate, here, kinds, deadline)
+    if dataset is not None:
+        from kinescribe.storage.estimate import write_estimate
+
+        write_estimate(dataset, estimate)
+    print_plan(result, as_json)
+    if plot:
+        from kinescribe.evaluation.plots import plot_plan
+
+        plot_plan(result, plot)
+    _require_offer(result, deadline)
+
+
+def _read_machines(path: Path | None, deadline_h: float | None) -> tuple[Machine, ...]:
+    """The machines of the file. Raises ConfigError where it or the deadline is wrong."""
+    from kinescribe.schemas.config import load_config
+    from kinescribe.schemas.estimate import Machines
+
+    if deadline_h is not None and not deadline_h > 0:
+        raise ConfigError(f"--deadline {deadline_h:g}: give a number of hours above 0")
+    if path is None:
+        if deadline_h is not None:
+            raise ConfigError(f"--deadline {deadline_h:g}: say by --machines which machines there are")
+        return ()
+    try:
+        text = path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"--machines {path} cannot be read: {error}; give a YAML file in UTF-8") from error
+    try:
+        return load_config(Machines, text).machines
+    except ConfigError as error:
+        raise ConfigError(f"--machines {path}: {error}; see configs/machines.yaml") from error
+
+
+def _require_offer(result: Plan, deadline_h: float | None) -> None:
+    """Raises InputError where no machine of the file can do it."""
+    if result.left_out and not result.offers:
+        deadline = "" if deadline_h is None else f" within {deadline_h:g} hours"
+        reasons = "\n".join(f"  {name}: {why}" for name, why in result.left_out.items())
+        raise InputError(
+            f"no machine labels {result.estimate.clips:,} clips{deadline}:\n{reasons}\n"
+            "give a later --deadline, or other --machines"
+        )

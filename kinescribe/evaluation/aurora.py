@@ -1,0 +1,235 @@
+"""AURORA-Bench run on a world model: imagine every case, measure beside a copy of the source, ask a judge.
+
+All that was made stays in one folder: images, `outputs.json` for the human study, `samples.csv` with every
+value, and `replies.jsonl` with every reply of a judge. Run again, it goes on where it was stopped: images
+that are there are not drawn anew, and a judge, more runs or other metrics can be added. Images are seen as
+the model sees them, cropped to its square. What measures how much moves is given.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from itertools import product
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from kinescribe.evaluation.aurora_data import Case, LeftOut, read_benchmark
+from kinescribe.evaluation.aurora_scores import (
+    COPY,
+    JUDGE,
+    MODEL,
+    AuroraScores,
+    Measured,
+    halves,
+    score_measured,
+)
+from kinescribe.evaluation.image_metrics import Similarity
+from kinescribe.evaluation.model_outputs import Output, write_outputs
+from kinescribe.evaluation.vlm_judge import Sample, Verdict, judge_samples
+from kinescribe.inference.best_of_n import imagine_best
+from kinescribe.media.source_image import read_source_image
+from kinescribe.models.checkpoint_files import identify, model_folder
+from kinescribe.models.codec import crop_square
+from kinescribe.models.dynamics import DynamicsModel
+from kinescribe.models.endpoint import Endpoint
+from kinescribe.models.registry import load_dynamics, load_world
+from kinescribe.models.world import WorldModel
+from kinescribe.schemas.config import AuroraConfig
+from kinescribe.schemas.errors import ConfigError, InputError
+from kinescribe.storage import uri
+
+RECORD, SAMPLES, REPLIES, IMAGES = "aurora.json", "samples.csv", "replies.jsonl", "images"
+BATCH = 32
+Counted = Callable[[str], AbstractContextManager[Callable[[int, int], None]]]
+"""Names what is counted, and gives what hears how many of how many are done."""
+Motion = Callable[[np.ndarray, np.ndarray], float]
+"""How much moves between two RGB images of one size."""
+
+
+class View(NamedTuple):
+    """A case as the model sees it: source and target are PNG files, square."""
+
+    case: Case
+    source: Path
+    target: Path
+
+
+class Made(NamedTuple):
+    """An image to measure: whose, in which run, of what, and its file."""
+
+    row: str
+    run: int
+    view: View
+    half: str
+    image: Path
+
+
+def evaluate_aurora(
+    data: Path, config: AuroraConfig, out: Path, motion: Motion, counted: Counted
+) -> AuroraScores:
+    """Run the benchmark in the folder `data`; everything is kept in the folder `out`.
+
+    Raises InputError, ConfigError and ModelError before anything is drawn.
+    """
+    cases, left_out = read_benchmark(data)
+    endpoint = Endpoint.named(config.judge) if config.judge else None
+    similarity = Similarity(*(model_folder(name) if name else None for name in (config.clip, config.dino)))
+    world, dynamics = load_world(config.world), load_dynamics(config.dynamics) if config.dynamics else None
+    _bind(out, config, cases)
+    views, unusable = _views(cases, world, dynamics, out / IMAGES)
+    made = list(_made(views, config.runs, motion, out / IMAGES))
+    with counted("images") as progress:
+        _imagine([one for one in made if one.row == MODEL], world, dynamics, config, progress)
+    values = _similar(similarity, made)
+    verdicts = dict[str, Verdict]()
+    if endpoint:
+        with counted("judged") as progress:
+            verdicts = judge_samples(endpoint, _samples(made), out / REPLIES, progress)
+    measured = [_measured(one, value, verdicts) for one, value in zip(made, values, strict=True)]
+    _write_samples(out / SAMPLES, measured)
+    write_outputs(out, [_output(one, verdicts) for one in made if (one.row, one.run) == (MODEL, 0)])
+    failures = Counter(one.failure for one in verdicts.values() if one.failure)
+    return score_measured(measured, failures, [*left_out, *unusable])
+
+
+def _bind(out: Path, config: AuroraConfig, cases: Sequence[Case]) -> None:
+    """Write down what decides the images. Raises ConfigError where the folder is of others."""
+    record = {
+        "world": identify(config.world).fingerprint,
+        "dynamics": identify(config.dynamics).fingerprint if config.dynamics else None,
+        "num_samples": config.num_samples,
+        "seed": config.seed,
+        "cases": hashlib.blake2b(repr([case[:3] for case in cases]).encode(), digest_size=8).hexdigest(),
+    }
+    try:
+        (out / IMAGES).mkdir(parents=True, exist_ok=True)
+        before: dict[str, Any] = json.loads((out / RECORD).read_bytes()) if (out / RECORD).exists() else {}
+        foreign = not before and any(path.name != IMAGES for path in out.iterdir())
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"--out {out} cannot be used: {error}; name another folder") from error
+    differing = [name for name in record if name in before and before[name] != record[name]]
+    if foreign or differing:
+        what = f"another evaluation's: {', '.join(differing)} differ" if differing else "not an evaluation's"
+        raise ConfigError(f"--out {out} is {what}; name another folder")
+    uri.replace(str(out / RECORD), json.dumps(record, indent=2).encode() + b"\n")
+
+
+def _views(
+    cases: Sequence[Case], world: WorldModel, dynamics: DynamicsModel[Any] | None, images: Path
+) -> tuple[list[View], list[LeftOut]]:
+    """The cases that can be used, with their images cropped and written, and the others."""
+    views, unusable = list[View](), list[LeftOut]()
+    for case in cases:
+        view = View(case, images / f"{case.id}-source.png", images / f"{case.id}-target.png")
+        if not world.takes("world", case.action) or (
+            dynamics and not dynamics.takes("dynamics", case.action)
+        ):
+            unusable.append(LeftOut(case.id, "instruction too long for the model"))
+            continue
+        try:
+            for original, file in ((case.source, view.source), (case.target, view.target)):
+                _save(crop_square(read_source_image(str(original)), world.resolution), file)
+        except InputError as error:
+            unusable.append(LeftOut(case.id, str(error)))
+            continue
+        views.append(view)
+    if not views:
+        raise InputError(f"no case can be used: {unusable[0].reason}")
+    return views, unusable
+
+
+def _made(views: Sequence[View], runs: int, motion: Motion, images: Path) -> Iterator[Made]:
+    """What there will be to measure: each run's image of each case, and the source as a copy."""
+    motions = [motion(np.asarray(_open(view.source)), np.asarray(_open(view.target))) for view in views]
+    with_half = list(zip(views, halves(motions), strict=True))
+    for run, (view, half) in product(range(runs), with_half):
+        yield Made(MODEL, run, view, half, images / f"{view.case.id}-run{run}.png")
+    for view, half in with_half:
+        yield Made(COPY, 0, view, half, view.source)
+
+
+def _imagine(
+    wanted: Sequence[Made],
+    world: WorldModel,
+    dynamics: DynamicsModel[Any] | None,
+    config: AuroraConfig,
+    progress: Callable[[int, int], None],
+) -> None:
+    """Draw the images that are not there yet; one does not depend on the others."""
+    for done, one in enumerate(wanted, 1):
+        if not one.image.exists():
+            source = world.encode(_open(one.view.source))
+            # A seed of its own for each case and run, whatever else there is in the benchmark.
+            seed = int.from_bytes(hashlib.blake2b(one.view.case.id.encode(), digest_size=4).digest())
+            draw = (seed + (config.seed + one.run) * 1_000_003) % 2**32
+            imagined = imagine_best(world, dynamics, source, one.view.case.action, config.num_samples, draw)
+            _save(world.pictures(imagined.targets_N[[imagined.best]])[0], one.image)
+        progress(done, len(wanted))
+
+
+def _similar(similarity: Similarity, made: Sequence[Made]) -> list[dict[str, float]]:
+    values = list[dict[str, float]]()
+    for start in range(0, len(made), BATCH):
+        some = made[start : start + BATCH]
+        images, targets = [_open(one.image) for one in some], [_open(one.view.target) for one in some]
+        values += similarity(images, targets, [one.view.case.action for one in some])
+    return values
+
+
+def _samples(made: Sequence[Made]) -> dict[str, Sample]:
+    return {
+        one.image.stem: Sample(action=one.view.case.action, source=one.view.source, output=one.image)
+        for one in made
+    }
+
+
+def _measured(one: Made, values: dict[str, float], verdicts: dict[str, Verdict]) -> Measured:
+    verdict = verdicts.get(one.image.stem)
+    judged = {} if verdict is None or verdict.score is None else {JUDGE: verdict.score}
+    case = one.view.case
+    return Measured(one.row, one.run, case.id, case.task, one.half, judged | values)
+
+
+def _output(one: Made, verdicts: dict[str, Verdict]) -> Output:
+    case, verdict = one.view.case, verdicts.get(one.image.stem)
+    return Output(
+        id=case.id,
+        instruction=case.action,
+        input=f"{IMAGES}/{one.view.source.name}",
+        output=f"{IMAGES}/{one.image.name}",
+        task=case.task,
+        judge=verdict.score if verdict else None,
+    )
+
+
+def _write_samples(file: Path, measured: Sequence[Measured]) -> None:
+    """Every value, one image a line; a cell is empty where a judge gave no score."""
+    metrics = dict.fromkeys(metric for one in measured for metric in one.values)
+    table = io.StringIO()
+    writer = csv.DictWriter(table, ["row", "run", "case", "task", "half", *metrics])
+    writer.writeheader()
+    for one in measured:
+        place = {"row": one.row, "run": one.run, "case": one.case, "task": one.task, "half": one.half}
+        writer.writerow(place | one.values)
+    uri.replace(str(file), table.getvalue().encode())
+
+
+def _open(file: Path) -> Image.Image:
+    with Image.open(file, formats=["PNG"]) as image:
+        return image.convert("RGB")
+
+
+def _save(image: Image.Image, file: Path) -> None:
+    """Whole or not there, or a run that was killed would leave half an image to go on from."""
+    png = io.BytesIO()
+    image.save(png, "PNG")
+    uri.replace(str(file), png.getvalue())

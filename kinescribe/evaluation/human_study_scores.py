@@ -1,0 +1,212 @@
+"""What people chose in a human study: scores, win rates, tests, and whether a judge ranks as they do.
+
+The best of a question's outputs gets +1, the worst −1, the others 0 (METHOD §5). The unit of means and tests
+is a question, with its scores averaged over raters, since raters of one question are no independent cases.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from pydantic import BaseModel, ValidationError
+
+from kinescribe.evaluation.human_study import CRITERIA, Key
+from kinescribe.evaluation.label_accuracy import Rate
+from kinescribe.evaluation.world import Mean, mean_of
+from kinescribe.schemas.errors import InputError
+
+ALL = "all"
+"""The mean of the three criteria, for judgements that answer all of them."""
+
+
+class Picks(BaseModel):
+    """What a rater chose for one criterion; either may be missing while the study isn't finished."""
+
+    best: str | None = None
+    worst: str | None = None
+
+
+class Export(BaseModel):
+    """What the page exports."""
+
+    study: str
+    rater: str
+    answers: dict[str, dict[str, Picks]]
+
+
+class Judgement(NamedTuple):
+    """One rater's scores of one question's outputs by one criterion, by model."""
+
+    question: str
+    criterion: str
+    scores: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Two models: how often people preferred the first, ties left out, and Wilcoxon's signed-rank test."""
+
+    first: str
+    second: str
+    wins: Rate
+    ties: int
+    p_value: float
+    """Two-sided, over questions, not corrected for the number of tests; 1 where no question differs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """Spearman's correlation of people's scores with the judge's, over `num` outputs."""
+
+    rho: float
+    p_value: float
+    num: int
+
+
+@dataclass(frozen=True, slots=True)
+class CriterionScores:
+    """People's scores by one criterion, −1 to +1 (over questions, by model)."""
+
+    scores: dict[str, Mean]
+    comparisons: list[Comparison]
+    judge: Agreement | None
+    """None where no judge was asked, or all its scores are the same."""
+
+
+@dataclass(frozen=True, slots=True)
+class StudyScores:
+    """A study's result, by criterion and over all of them."""
+
+    raters: int
+    questions: int
+    """That someone answered."""
+    unfinished: int
+    """Answers that have only a best or only a worst, which don't count."""
+    criteria: dict[str, CriterionScores]
+
+
+def score_study(key: Key, files: Sequence[Path]) -> StudyScores:
+    """The scores of the exports in `files`. Raises InputError."""
+    exports = _read(key, files)
+    answers = [
+        (question, criterion, picks)
+        for export in exports
+        for question, by_criterion in export.answers.items()
+        for criterion, picks in by_criterion.items()
+    ]
+    judgements = [judgement for export in exports for judgement in _judgements(key, export)]
+    if not judgements:
+        raise InputError(
+            "no export has an answer with both a best and a worst; have someone answer the study"
+        )
+    by_criterion: defaultdict[str, list[Judgement]] = defaultdict(list)
+    for judgement in judgements:
+        by_criterion[judgement.criterion].append(judgement)
+    return StudyScores(
+        raters=len(exports),
+        questions=len({judgement.question for judgement in judgements}),
+        unfinished=sum(not (picks.best and picks.worst) for _, _, picks in answers),
+        criteria={
+            criterion: _scores(key, by_criterion[criterion])
+            for criterion in (*CRITERIA, ALL)
+            if criterion in by_criterion
+        },
+    )
+
+
+def _read(key: Key, files: Sequence[Path]) -> list[Export]:
+    exports: dict[str, Export] = {}
+    for file in files:
+        try:
+            export = Export.model_validate_json(file.read_bytes())
+        except OSError as error:
+            raise InputError(
+                f"{file} cannot be read: {error.strerror}; name an export of the study"
+            ) from error
+        except ValidationError as error:
+            raise InputError(f"{file} is no export of a study; name what the page exported") from error
+        if export.study != key.study:
+            raise InputError(
+                f"{file} is of study {export.study}, the key of {key.study}; give the key of its study"
+            )
+        if export.rater in exports:
+            raise InputError(
+                f"{file}: there is another export of rater {export.rater!r}; give the later of the two"
+            )
+        exports[export.rater] = export
+    return list(exports.values())
+
+
+def _judgements(key: Key, export: Export) -> list[Judgement]:
+    """One for each answered criterion, and one over all for each question that is answered whole."""
+    judgements: list[Judgement] = []
+    for question, by_criterion in export.answers.items():
+        choices = key.questions.get(question, {})
+        answered: list[dict[str, float]] = []
+        for criterion, picks in by_criterion.items():
+            known = criterion in CRITERIA and {picks.best, picks.worst} <= {*choices, None}
+            if not known or (picks.best and picks.best == picks.worst):
+                raise InputError(
+                    f"the export of {export.rater!r} has an unknown answer to {question}; export it anew"
+                )
+            if picks.best and picks.worst:
+                value = {picks.best: 1.0, picks.worst: -1.0}
+                answered.append({choice.model: value.get(name, 0.0) for name, choice in choices.items()})
+                judgements.append(Judgement(question, criterion, answered[-1]))
+        if len(answered) == len(CRITERIA):
+            means = {model: float(np.mean([one[model] for one in answered])) for model in key.models}
+            judgements.append(Judgement(question, ALL, means))
+    return judgements
+
+
+def _scores(key: Key, judgements: Sequence[Judgement]) -> CriterionScores:
+    by_question: defaultdict[str, list[dict[str, float]]] = defaultdict(list)
+    for judgement in judgements:
+        by_question[judgement.question].append(judgement.scores)
+    means = {
+        question: {model: float(np.mean([one[model] for one in some])) for model in key.models}
+        for question, some in by_question.items()
+    }
+    return CriterionScores(
+        scores={model: mean_of([mean[model] for mean in means.values()]) for model in key.models},
+        comparisons=[
+            _compare(*pair, judgements, list(means.values()))
+            for pair in itertools.combinations(key.models, 2)
+        ],
+        judge=_agreement(key, means),
+    )
+
+
+def _compare(
+    first: str, second: str, judgements: Sequence[Judgement], means: Sequence[Mapping[str, float]]
+) -> Comparison:
+    from scipy.stats import wilcoxon  # takes a second to import
+
+    signs = [np.sign(judgement.scores[first] - judgement.scores[second]) for judgement in judgements]
+    wins, losses = signs.count(1), signs.count(-1)
+    differences = np.array([mean[first] - mean[second] for mean in means])
+    found: Any = wilcoxon(differences) if differences.any() else None
+    p_value = 1.0 if found is None else float(found.pvalue)
+    return Comparison(first, second, Rate(wins, wins + losses), signs.count(0), p_value)
+
+
+def _agreement(key: Key, means: Mapping[str, Mapping[str, float]]) -> Agreement | None:
+    from scipy.stats import spearmanr
+
+    pairs = [
+        (means[question][choice.model], choice.judge)
+        for question in means
+        for choice in key.questions[question].values()
+        if choice.judge is not None
+    ]
+    people, judge = zip(*pairs, strict=True) if pairs else ((), ())
+    if min(len(set(people)), len(set(judge))) < 2:
+        return None
+    found: Any = spearmanr(people, judge)
+    return Agreement(float(found.statistic), float(found.pvalue), len(pairs))

@@ -1,0 +1,186 @@
+"""How good labels are, against the exact truth of the simulated world.
+
+Scores predicted text by whole sentence and by attribute. Knows nothing of how it was predicted; the
+truth of a labelled pair comes from the clip's truth file, that of a drawn triplet is its own action.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from kinescribe.evaluation.text_metrics import Wording, wording
+from kinescribe.models.dynamics import DynamicsModel, Failure
+from kinescribe.models.tokens import Pair
+from kinescribe.schemas.errors import InputError, ModelError
+from kinescribe.simulation.actions import VERBS, Action, parse
+from kinescribe.simulation.clips import Truth, read_truth
+from kinescribe.storage.shards import readable, scan
+
+DECILES = 10
+WHOLE, NOTHING = 0.5, 0.1
+"""A pair shows an action if half of it or more happens between its frames, and a tenth or less of others."""
+NO_SENTENCE = "(no sentence)"
+
+
+class Prediction(NamedTuple):
+    """A true action, the text that was predicted, and its mean log-probability a token if that is known."""
+
+    truth: Action
+    text: str
+    mean_logprob: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """Hits among `total` cases; `share` is NaN where there were none."""
+
+    hits: int
+    total: int
+
+    @property
+    def share(self) -> float:
+        """Hits per case, in [0, 1]."""
+        return self.hits / self.total if self.total else float("nan")
+
+
+@dataclass(frozen=True, slots=True)
+class LabelScores:
+    """Accuracy of labels; each attribute counts the pairs whose truth has it."""
+
+    exact: Rate
+    verb: Rate
+    object: Rate
+    direction: Rate
+    camera_direction: Rate
+    """Verb and direction both right, where the truth is a camera motion."""
+    new_colour: Rate
+    by_verb: dict[str, Rate]
+    """Exact, by the truth's verb."""
+    by_decile: list[Rate]
+    """Exact, by decile of mean log-probability where that is known, the least likely tenth first."""
+    confusion: dict[str, dict[str, int]]
+    """True verb → predicted verb → count."""
+    wording: Wording
+
+
+def score(predictions: Sequence[Prediction], encoder: str | None = None) -> LabelScores:
+    """Scores over all predictions; with a text `encoder`, by its name, BERTScore too.
+
+    Raises InputError where there are none, and ModelError.
+    """
+    if not predictions:
+        raise InputError("no pair has a known truth; label clips of the simulated world, with their truth")
+    pairs = [(prediction.truth, parse(prediction.text)) for prediction in predictions]
+    exact = np.array([truth == predicted for truth, predicted in pairs])
+    likelihoods = {place: p.mean_logprob for place, p in enumerate(predictions) if p.mean_logprob is not None}
+    order = np.array(sorted(likelihoods, key=likelihoods.__getitem__), np.int64)
+    confusion: dict[str, Counter[str]] = {}
+    for truth, predicted in pairs:
+        confusion.setdefault(truth.verb, Counter())[predicted.verb if predicted else NO_SENTENCE] += 1
+    return LabelScores(
+        exact=Rate(int(exact.sum()), len(exact)),
+        verb=_rate(pairs, "verb"),
+        object=_rate([pair for pair in pairs if not pair[0].is_camera], "object"),
+        direction=_rate([pair for pair in pairs if pair[0].direction], "direction"),
+        camera_direction=_hits(exact, [truth.is_camera for truth, _ in pairs]),
+        new_colour=_rate([pair for pair in pairs if pair[0].new_colour], "new_colour"),
+        by_verb={verb: _hits(exact, [truth.verb == verb for truth, _ in pairs]) for verb in VERBS},
+        by_decile=[Rate(int(part.sum()), len(part)) for part in np.array_split(exact[order], DECILES)],
+        confusion={verb: dict(row) for verb, row in confusion.items()},
+        wording=wording([str(p.truth) for p in predictions], [p.text for p in predictions], encoder),
+    )
+
+
+def _rate(pairs: Sequence[tuple[Action, Action | None]], attribute: str) -> Rate:
+    hits = [p is not None and getattr(p, attribute) == getattr(t, attribute) for t, p in pairs]
+    return Rate(sum(hits), len(hits))
+
+
+def _hits(exact: np.ndarray[tuple[int], np.dtype[np.bool_]], chosen: Sequence[bool]) -> Rate:
+    return Rate(int(exact[np.array(chosen, bool)].sum()), sum(chosen))
+
+
+def pair_truth(truth: Truth, source_s: float, target_s: float) -> Action | Literal["mixed", "nothing", "cut"]:
+    """What happens in the clip between two times.
+
+    "mixed" where no single action fills the pair, "nothing" where none begins, "cut" where the pair
+    spans one (which labelling must never let happen).
+    """
+    if any(source_s < cut <= target_s for cut in truth.cuts_s):
+        return "cut"
+    done: defaultdict[str, float] = defaultdict(float)
+    for segment in truth.segments:
+        done[segment.action] += segment.progress(target_s) - segment.progress(source_s)
+    shares = sorted(done.items(), key=lambda item: -item[1])
+    if shares[0][1] <= NOTHING:
+        return "nothing"
+    others = max((share for _, share in shares[1:]), default=0.0)
+    action = parse(shares[0][0])
+    assert action is not None, shares
+    return action if shares[0][1] >= WHOLE and others <= NOTHING else "mixed"
+
+
+def compare(dataset: str, truth_folder: Path) -> tuple[list[Prediction], Counter[str]]:
+    """A labelled dataset of simulated clips against their truth.
+
+    Returns the predictions for pairs that show one action, and counts of all pairs by what they show:
+    "one action", "mixed", "nothing" or "cut".
+    """
+    truths = read_truth(truth_folder)
+    predictions: list[Prediction] = []
+    shown: Counter[str] = Counter()
+    for row in _rows(dataset, ("video", "source_time_s", "target_time_s", "action", *_SCORES)):
+        name = "/".join(row["video"].split("/")[-2:])
+        if name not in truths:
+            raise InputError(
+                f"{truth_folder}/truth.jsonl says nothing of {name}; name the folder it was made in"
+            )
+        found = pair_truth(truths[name], row["source_time_s"], row["target_time_s"])
+        if isinstance(found, Action):
+            logprob, num_tokens = row["action_logprob"], row["action_tokens"]
+            mean = None if logprob is None else logprob / num_tokens
+            predictions.append(Prediction(found, row["action"], mean))
+        shown["one action" if isinstance(found, Action) else found] += 1
+    return predictions, shown
+
+
+def predict(
+    dataset: str, model: DynamicsModel[Any], limit: int | None = None, batch: int = 64
+) -> list[Prediction]:
+    """The model's own actions for the triplets of a dataset. Raises ModelError where it gives none."""
+    rows = list(_rows(dataset, ("source", "target", "source_codes", "target_codes", "action"), limit))
+    predictions: list[Prediction] = []
+    for start in range(0, len(rows), batch):
+        some = rows[start : start + batch]
+        pairs = [Pair(*(_seen(model, row, name) for name in ("source", "target"))) for row in some]
+        for row, said in zip(some, model.describe(pairs, max_new_tokens=12), strict=True):
+            if isinstance(said, Failure):
+                raise ModelError(f"the model gives no action for a pair: {said.message}")
+            truth = parse(row["action"])
+            if truth is None:
+                raise InputError(
+                    f"{row['action']!r} is no sentence of the simulated world; give a dataset of it"
+                )
+            predictions.append(Prediction(truth, said.text, said.mean_logprob))
+    return predictions
+
+
+_SCORES = ("action_logprob", "action_tokens")
+
+
+def _rows(dataset: str, columns: Sequence[str], limit: int | None = None) -> Iterator[dict[str, Any]]:
+    with readable(dataset):
+        rows = scan(dataset, columns)
+        table: pa.Table = rows.to_table() if limit is None else rows.head(limit)
+    yield from table.to_pylist()
+
+
+def _seen(model: DynamicsModel[Any], row: Mapping[str, Any], name: str) -> Any:
+    return model.see(row[f"{name}_codes"], lambda: row[name]["bytes"])

@@ -1,0 +1,59 @@
+"""What a world model made of a set of triplets, as a folder: images and `outputs.json`, in AURORA's own keys.
+
+`evaluate aurora` writes such folders and the human study reads them; another project's outputs need no more
+than that file. Knows no model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
+
+from kinescribe.schemas.errors import InputError
+from kinescribe.storage.uri import leads_out_of_folder
+
+OUTPUTS = "outputs.json"
+
+
+class Output(BaseModel):
+    """An image that a model made of a source and an action; paths are relative to the folder."""
+
+    id: str = Field(min_length=1)
+    """Names the case; the outputs of two models for the same case have the same."""
+    instruction: str = Field(min_length=1)
+    input: str = Field(min_length=1)
+    output: str = Field(min_length=1)
+    task: str = ""
+    judge: float | None = None
+    """What a judge made of it, if one was asked."""
+
+
+def write_outputs(folder: Path, outputs: Sequence[Output]) -> None:
+    """Write the list beside its images, in place of an earlier one."""
+    (folder / OUTPUTS).write_bytes(TypeAdapter(list[Output]).dump_json(list(outputs), indent=2) + b"\n")
+
+
+def read_outputs(folder: Path) -> dict[str, Output]:
+    """The outputs of a folder by id. Raises InputError."""
+    file = folder / OUTPUTS
+    try:
+        outputs = TypeAdapter(list[Output]).validate_json(file.read_bytes())
+    except OSError as error:
+        raise InputError(f"{file} cannot be read: {error.strerror}; name a model's outputs") from error
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the file"
+        raise InputError(
+            f"{file}: {where}: {first['msg']}; give a list of objects with id, instruction, input and output"
+        ) from error
+    for output in outputs:
+        if leads_out := next(filter(leads_out_of_folder, (output.input, output.output)), None):
+            raise InputError(f"{file}: {leads_out!r} of {output.id!r} is outside the folder; copy it there")
+    by_id = {output.id: output for output in outputs}
+    if len(by_id) < len(outputs):
+        raise InputError(f"{file} has two outputs of one id; give each case an id of its own")
+    if not by_id:
+        raise InputError(f"{file} holds no output; name a model's outputs")
+    return by_id

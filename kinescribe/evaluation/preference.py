@@ -1,0 +1,155 @@
+"""Whether a model finds a true triplet likelier than the same one made false (METHOD §5).
+
+Tells images apart by their codes in a dataset. False in four ways, and only where what comes out is false:
+
+- random action: one of another triplet, whose text differs.
+- random target: one of another triplet, whose codes differ.
+- copied source: the source in the target's place; none where the two have the same codes.
+- swapped: source for target; none for an action that is its own inverse, as turning is, since the swapped
+  triplet is as true as the other. Only sentences of the simulated world tell; any other text is taken not to
+  be its own inverse.
+
+Likelihoods are those of the whole completion: of the action (dynamics) or the target's codes (world).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from textwrap import shorten
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+from numpy.random import Generator
+from numpy.typing import NDArray
+
+from kinescribe.evaluation.label_accuracy import Rate
+from kinescribe.models.dynamics import DynamicsModel
+from kinescribe.models.tokens import Codes, Task, Triplet
+from kinescribe.schemas.errors import DatasetError
+from kinescribe.simulation.actions import parse
+from kinescribe.storage.shards import readable, scan
+
+FALSE_WAYS = ("random action", "random target", "copied source", "swapped")
+_BATCH = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Preferences:
+    """How many triplets were compared, and in each way how many were likelier than their false twin."""
+
+    task: Task
+    triplets: int
+    likelier: dict[str, Rate]
+    """By the way in which the twin is false; a triplet without a fair twin isn't among the total."""
+
+
+class Triplets(NamedTuple):
+    """N triplets of a dataset; an image is L codes.
+
+    Frame n is the source of triplet n, frame N + n its target.
+    """
+
+    source_NL: Codes
+    target_NL: Codes
+    action_N: NDArray[np.str_]
+
+
+def prefer(
+    model: DynamicsModel[Any],
+    dataset: str,
+    task: Task,
+    num: int,
+    seed: int,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Preferences:
+    """Compare the first `num` triplets of the dataset with false twins. Raises DatasetError."""
+    table = _read(dataset, model, num)
+    actions = np.array(table["action"].to_pylist(), np.str_)
+    if too_long := [action for action in np.unique(actions).tolist() if not model.takes(task, action)]:
+        raise DatasetError(
+            f"{len(too_long)} actions of {dataset} are too long for the model, first "
+            f"{shorten(too_long[0], 80)!r}; name another dataset, or a lower --num"
+        )
+    triplets = Triplets(_codes(table["source_codes"]), _codes(table["target_codes"]), actions)
+    codes = [*triplets.source_NL, *triplets.target_NL]
+    images: list[Any] = [*table["source"].to_pylist(), *table["target"].to_pylist()]
+
+    def score(some: Sequence[Triplet[int]]) -> list[float]:
+        seen = {
+            frame: model.see(codes[frame], partial(images[frame].__getitem__, "bytes"))
+            for frame in {frame for one in some for frame in one[:2]}
+        }
+        return model.score([Triplet(seen[one.source], seen[one.target], one.action) for one in some], task)
+
+    rng = np.random.default_rng(seed)
+    wins: dict[str, list[bool]] = {way: [] for way in FALSE_WAYS}
+    total = len(actions)
+    for start in range(0, total, _BATCH):
+        for way, won in _compare(score, triplets, range(start, min(start + _BATCH, total)), rng):
+            wins[way].append(won)
+        progress(min(start + _BATCH, total), total)
+    return Preferences(task, total, {way: Rate(sum(won), len(won)) for way, won in wins.items()})
+
+
+def _compare(
+    score: Callable[[Sequence[Triplet[int]]], list[float]],
+    triplets: Triplets,
+    indices: Sequence[int],
+    rng: Generator,
+) -> list[tuple[str, bool]]:
+    """Ways and whether the true triplet is likelier; a tie is no win."""
+    true = [_triplet(triplets, index) for index in indices]
+    twins = [
+        (place, way, twin)
+        for place, index in enumerate(indices)
+        for way, twin in false_twins(triplets, index, rng).items()
+    ]
+    scores = score([*true, *(twin for _, _, twin in twins)])
+    return [
+        (way, scores[place] > false)
+        for (place, way, _), false in zip(twins, scores[len(true) :], strict=True)
+    ]
+
+
+def false_twins(triplets: Triplets, index: int, rng: Generator) -> dict[str, Triplet[int]]:
+    """The triplet made false in each way that is fair."""
+    true = _triplet(triplets, index)
+    source, target = triplets.source_NL[index], triplets.target_NL[index]
+    twins: dict[str, Triplet[int]] = {}
+    if len(others := np.flatnonzero(triplets.action_N != true.action)):
+        twins["random action"] = true._replace(action=str(triplets.action_N[rng.choice(others)]))
+    if len(others := np.flatnonzero((triplets.target_NL != target).any(-1))):
+        twins["random target"] = true._replace(target=len(triplets.action_N) + int(rng.choice(others)))
+    if (source != target).any():
+        twins["copied source"] = true.copied
+        known = parse(true.action)
+        if known is None or known.inverse() != known:
+            twins["swapped"] = true.swapped
+    return twins
+
+
+def _triplet(triplets: Triplets, index: int) -> Triplet[int]:
+    return Triplet(index, len(triplets.action_N) + index, str(triplets.action_N[index]))
+
+
+def _read(dataset: str, model: DynamicsModel[Any], num: int) -> pa.Table:
+    columns = ("source", "target", "source_codes", "target_codes", "action")
+    with readable(dataset):
+        table: pa.Table = scan(dataset, columns).head(num)
+    codec = json.loads((table.schema.metadata or {}).get(b"kinescribe.codec", b"{}")).get("id")
+    if model.codec_id not in (None, codec):
+        raise DatasetError(
+            f"the codes of {dataset} are of codec {codec}, the model's codec is {model.codec_id}; "
+            "label the dataset with this model's codec"
+        )
+    if not len(table):
+        raise DatasetError(f"{dataset} holds no triplet")
+    return table
+
+
+def _codes(column: pa.ChunkedArray) -> Codes:
+    return np.stack([np.asarray(codes, np.uint16) for codes in column.to_pylist()])

@@ -1,0 +1,74 @@
+"""How much of the true words a text has: ROUGE, BLEU and BERTScore, through the libraries the field uses.
+
+Knows nothing of what the words mean; for the simulated world that is scored exactly in `labels.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kinescribe.models.checkpoint_files import model_folder
+from kinescribe.models.hub import hub_model
+from kinescribe.schemas.errors import ModelError
+
+
+@dataclass(frozen=True, slots=True)
+class Wording:
+    """ROUGE-1 and ROUGE-L (F1, mean over texts) and BLEU (over all texts at once), each from 0 to 1."""
+
+    rouge_1: float
+    rouge_l: float
+    bleu: float
+    bertscore: float | None = None
+    """F1, mean over texts, without the library's baseline; None where no encoder was given."""
+
+
+def wording(truths: Sequence[str], texts: Sequence[str], encoder: str | None = None) -> Wording:
+    """Score each text against its one truth; there must be at least one.
+
+    `encoder` is the name of a text encoder that transformers opens. Raises ModelError.
+    """
+    from rouge_score.rouge_scorer import RougeScorer  # both take a second to import
+    from sacrebleu import corpus_bleu
+
+    scorer = RougeScorer(["rouge1", "rougeL"])
+    scores = [scorer.score(truth, text) for truth, text in zip(truths, texts, strict=True)]
+    return Wording(
+        rouge_1=sum(score["rouge1"].fmeasure for score in scores) / len(scores),
+        rouge_l=sum(score["rougeL"].fmeasure for score in scores) / len(scores),
+        bleu=corpus_bleu(list(texts), [list(truths)]).score / 100,
+        bertscore=_bertscore(truths, texts, encoder) if encoder else None,
+    )
+
+
+def _bertscore(truths: Sequence[str], texts: Sequence[str], encoder: str) -> float:
+    """By the layer that the library recommends for a model of this name, else by the last one."""
+    from bert_score import BERTScorer
+    from bert_score.utils import model2layers
+    from transformers import AutoConfig, AutoTokenizer
+
+    folder, pinned = model_folder(encoder), hub_model(encoder)
+    if not (folder / "model.safetensors").is_file():
+        raise ModelError(f"{encoder} holds no model.safetensors; name a text encoder")
+    try:
+        # The library lets these ask whether to run a folder's code, and downloads what is called scibert.
+        local = {"local_files_only": True, "trust_remote_code": False}
+        config = AutoConfig.from_pretrained(folder, **local)
+        AutoTokenizer.from_pretrained(folder, **local)
+        name = pinned.repository if pinned else folder.name
+        layer = model2layers.get(name) or model2layers.get(Path(name).name, config.num_hidden_layers)
+        scorer: Any = BERTScorer(str(folder.absolute()), num_layers=layer)
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{encoder} cannot be opened as a text encoder: {error}") from error
+    # The library reads the limit from the tokenizer, which may know none.
+    scorer._tokenizer.model_max_length = min(
+        scorer._tokenizer.model_max_length, config.max_position_embeddings
+    )
+    # An empty text scores 0; the library has it so, but fails at it with current tokenizers.
+    written = [pair for pair in zip(texts, truths, strict=True) if pair[0].strip()]
+    return (
+        float(scorer.score(*map(list, zip(*written, strict=True)))[2].sum()) / len(texts) if written else 0.0
+    )

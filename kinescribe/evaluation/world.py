@@ -1,0 +1,200 @@
+"""How well a world model imagines, against exact truth: the judge and L1, by action, and what best of N adds.
+
+Beside the model always stand a copy of the source, which L1 rewards and the judge does not, and what its
+codec or autoencoder makes of the true target, the most that the model can reach. Knows no files.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image as PILImage
+
+from kinescribe.evaluation.scene_judge import Judge, Verdict
+from kinescribe.inference.best_of_n import Imagined, imagine_best
+from kinescribe.inference.contact_sheet import Step
+from kinescribe.models.dynamics import DynamicsModel
+from kinescribe.models.world import WorldModel
+from kinescribe.simulation.actions import Action
+from kinescribe.simulation.counterfactuals import picture, shrunk
+from kinescribe.simulation.scene import SHAPES, Image
+from kinescribe.simulation.transitions import CLASSES, Change, draw_change, draw_scene
+from kinescribe.simulation.triplets import split_rng
+
+Progress = Callable[[int, int], None]
+MODEL, COPY, CODEC = "model", "copy", "codec"
+VERIFIED, ORACLE = "verified", "oracle"
+_FIRST_DRAW = 2**33
+"""Of split test; triplets and clips draw below it."""
+
+
+class Case(NamedTuple):
+    """A change that a world model is asked for, and how its two scenes look."""
+
+    change: Change
+    judge: Judge
+    source: Image
+    target: Image
+
+
+class _Judged(NamedTuple):
+    action: Action
+    verdict: Verdict
+    l1: float
+
+
+@dataclass(frozen=True, slots=True)
+class Mean:
+    """Of `num` values, with its standard error (None for one value)."""
+
+    mean: float
+    standard_error: float | None
+    num: int
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """Means over images: the judge's parts and their smaller, 0 to 10, and L1 to the truth, 0 to 1."""
+
+    editing: float
+    minimal: float
+    judge: Mean
+    l1: float
+
+
+@dataclass(frozen=True, slots=True)
+class WorldScores:
+    """By what was judged (model, copy, codec), then by "all", "object", "camera" and verb."""
+
+    scores: dict[str, dict[str, Score]]
+
+
+@dataclass(frozen=True, slots=True)
+class BestOfN:
+    """The judge's mean by N: of the sample that the dynamics model likes best, and of the truly best one."""
+
+    judge: dict[str, dict[int, Mean]]
+
+
+def draw_case(seed: int, index: int, shapes: tuple[str, ...] = SHAPES) -> Case:
+    """A test scene and a change; classes take turns. The same for the same seed and index."""
+    rng = split_rng("test", seed, _FIRST_DRAW + index)
+    while True:
+        change = draw_change(rng, draw_scene(rng, shapes), CLASSES[index % len(CLASSES)])
+        if change is not None and change.action in (judge := Judge(change.before)).actions:
+            return Case(change, judge, picture(change.before), picture(change.after))
+
+
+def score_world(
+    world: WorldModel,
+    dynamics: DynamicsModel[Any] | None,
+    num_cases: int,
+    num_samples: int,
+    seed: int,
+    progress: Progress,
+) -> WorldScores:
+    """Judge the best of `num_samples` for each case; without a dynamics model that is the first."""
+    judged: dict[str, list[_Judged]] = defaultdict(list)
+    for case, imagined in _imagined(world, dynamics, num_cases, num_samples, seed, progress):
+        model, codec = _shown(
+            world, np.stack([imagined.targets_N[imagined.best], _encoded(world, case.target)])
+        )
+        for name, image in ((MODEL, model), (COPY, case.source), (CODEC, codec)):
+            judged[name].append(_judged(case, image))
+    return WorldScores({name: _by_action(some) for name, some in judged.items()})
+
+
+def score_best_of_n(
+    world: WorldModel,
+    dynamics: DynamicsModel[Any],
+    counts: Sequence[int],
+    num_cases: int,
+    seed: int,
+    progress: Progress,
+) -> BestOfN:
+    """Judge the best of the first N of the same samples, for each N of `counts`."""
+    chosen: dict[str, dict[int, list[float]]] = {
+        name: {count: [] for count in counts} for name in (VERIFIED, ORACLE)
+    }
+    for case, imagined in _imagined(world, dynamics, num_cases, max(counts), seed, progress):
+        images = _shown(world, imagined.targets_N)
+        scores = [case.judge.judge(image, case.change.action).score for image in images]
+        for count in counts:
+            best = int(imagined.scores_N[:count].argmax())
+            chosen[VERIFIED][count].append(scores[best])
+            chosen[ORACLE][count].append(max(scores[:count]))
+    return BestOfN(
+        {name: {n: mean_of(values) for n, values in rows.items()} for name, rows in chosen.items()}
+    )
+
+
+def imagined_steps(
+    world: WorldModel, dynamics: DynamicsModel[Any], num_cases: int, num_samples: int, seed: int
+) -> list[Step]:
+    """What is imagined in the first cases, to be looked at."""
+    steps: list[Step] = []
+    for case, imagined in _imagined(world, dynamics, num_cases, num_samples, seed, lambda done, total: None):
+        source, *samples = map(PILImage.fromarray, (case.source, *_shown(world, imagined.targets_N)))
+        steps.append(
+            Step(str(case.change.action), source, samples, imagined.scores_N.tolist(), imagined.best)
+        )
+    return steps
+
+
+def _imagined(
+    world: WorldModel,
+    dynamics: DynamicsModel[Any] | None,
+    num_cases: int,
+    num_samples: int,
+    seed: int,
+    progress: Progress,
+) -> Iterator[tuple[Case, Imagined]]:
+    for index in range(num_cases):
+        case = draw_case(seed, index)
+        source, action = _encoded(world, case.source), str(case.change.action)
+        # A seed of its own for each case: the same noise everywhere would make all cases one draw.
+        draw = seed * 1_000_000 + index
+        yield case, imagine_best(world, dynamics, source, action, num_samples, draw)
+        progress(index + 1, num_cases)
+
+
+def _encoded(world: WorldModel, image: Image) -> NDArray[Any]:
+    return world.encode(PILImage.fromarray(image))
+
+
+def _shown(world: WorldModel, frames_N: NDArray[Any]) -> list[Image]:
+    """Images at the judge's size."""
+    return [shrunk(np.asarray(image)) for image in world.pictures(frames_N)]
+
+
+def _judged(case: Case, image: Image) -> _Judged:
+    l1 = float(np.abs(image.astype(np.float32) - case.target).mean()) / 255
+    return _Judged(case.change.action, case.judge.judge(image, case.change.action), l1)
+
+
+def _by_action(judged: Sequence[_Judged]) -> dict[str, Score]:
+    groups: defaultdict[str, list[_Judged]] = defaultdict(list)
+    for one in judged:
+        for name in ("all", "camera" if one.action.is_camera else "object", one.action.verb):
+            groups[name].append(one)
+    return {name: _score(some) for name, some in groups.items()}
+
+
+def _score(judged: Sequence[_Judged]) -> Score:
+    return Score(
+        editing=float(np.mean([one.verdict.editing for one in judged])),
+        minimal=float(np.mean([one.verdict.minimal for one in judged])),
+        judge=mean_of([one.verdict.score for one in judged]),
+        l1=float(np.mean([one.l1 for one in judged])),
+    )
+
+
+def mean_of(values: Sequence[float]) -> Mean:
+    """The mean of at least one value, with its standard error."""
+    error = float(np.std(values, ddof=1) / len(values) ** 0.5) if len(values) > 1 else None
+    return Mean(float(np.mean(values)), error, len(values))

@@ -1,0 +1,1 @@
+"""Imagined frames: sampling a world model and choosing by a dynamics model."""

@@ -1,0 +1,80 @@
+"""Inference-time verification (METHOD §4): imagine N targets, keep the one the dynamics model believes most.
+
+The dynamics model sees the codes that the world model draws where both have one codec, else the pictures.
+Knows no files.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kinescribe.models.dynamics import DynamicsModel
+from kinescribe.models.tokens import Triplet
+from kinescribe.models.world import WorldModel
+
+
+class Imagined(NamedTuple):
+    """N imagined targets of one source and action."""
+
+    targets_N: NDArray[Any]
+    """As the world model sees them."""
+    scores_N: NDArray[np.float64]
+    """log p(action | source, target) of the dynamics model, summed over tokens; 0 without such a model."""
+
+    @property
+    def best(self) -> int:
+        """The sample with the highest score; the first of equals."""
+        return int(self.scores_N.argmax())
+
+
+def imagine_best(
+    world: WorldModel,
+    dynamics: DynamicsModel[Any] | None,
+    source: NDArray[Any],
+    action: str,
+    num_samples: int,
+    seed: int,
+    temperature: float = 1.0,
+) -> Imagined:
+    """Sample targets from the world model and score each with the dynamics model.
+
+    Sample i is the same whatever `num_samples` is. Without a dynamics model all score 0, so that the first is
+    kept.
+    """
+    targets_N = world.imagine(source, action, num_samples, seed, temperature)
+    if dynamics is None:
+        return Imagined(targets_N, np.zeros(num_samples))
+    before, *after = (_seen(dynamics, world, frame) for frame in (source, *targets_N))
+    triplets = [Triplet(before, one, action) for one in after]
+    return Imagined(targets_N, np.asarray(dynamics.score(triplets), np.float64))
+
+
+def _seen(dynamics: DynamicsModel[Any], world: WorldModel, frame: NDArray[Any]) -> Any:
+    def image() -> bytes:
+        png = io.BytesIO()
+        world.pictures(frame[None])[0].save(png, "PNG")
+        return png.getvalue()
+
+    one_codec = world.codec_id is not None and dynamics.codec_id == world.codec_id
+    return dynamics.see(frame if one_codec else None, image)
+
+
+def roll_out(
+    world: WorldModel,
+    dynamics: DynamicsModel[Any],
+    source: NDArray[Any],
+    actions: Sequence[str],
+    seeds: Sequence[int],
+    num_samples: int,
+    temperature: float = 1.0,
+) -> Iterator[Imagined]:
+    """One action after another, each with its seed: the best target of a step is the source of the next."""
+    for action, seed in zip(actions, seeds, strict=True):
+        imagined = imagine_best(world, dynamics, source, action, num_samples, seed, temperature)
+        yield imagined
+        source = imagined.targets_N[imagined.best]

@@ -1,0 +1,337 @@
+"""The only door to the decoders: opens local files and yields their frames in presentation order.
+
+Knows nothing of key frames, limits or clips. On files that come from elsewhere it must only be called
+inside `kinescribe.media.sandbox`: a decoder may crash, spin or eat memory.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import heapq
+import math
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import cast
+
+import av
+import av.error
+import av.logging
+import cv2
+import numpy as np
+from av.container import InputContainer
+from av.stream import Disposition
+from av.video.format import VideoFormat
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+from numpy.typing import NDArray
+
+from kinescribe.schemas.outcomes import RejectCode, Rejected
+
+CONTAINERS = (
+    "mov,matroska,avi,flv,mpegts,mpeg,mpegvideo,m4v,h263,h264,hevc,vvc,av1,obu,ivf,gif,apng,ogg,asf,nut,"
+    "mjpeg,rm,mxf,dv,yuv4mpegpipe,wav,mp3,aac,flac"
+)
+"""Formats that hold their own bytes. Playlists (HLS, DASH, concat, SDP …) name other files and hosts."""
+OPTIONS = {"protocol_whitelist": "file", "format_whitelist": CONTAINERS}
+DECODER_ERRORS = (av.error.FFmpegError, MemoryError)
+PLAYLISTS = (b"#EXTM3U", b"ffconcat", b"<MPD", b"v=0\r", b"v=0\n", b"[playlist]")
+"""How playlists begin; FFmpeg recognises them by their content, whatever the file is called."""
+COUNTABLE = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"), ("h264", "hevc")
+"""Containers that state when each packet is shown, and codecs in which each packet is one frame."""
+DECODING_TIMES = ("avi", "asf")
+"""Containers that state only when each packet is decoded."""
+SEEK_EARLIER_S = (0.0, 2.0, 10.0)
+"""How long before a window's start an entry point is looked for, one after another."""
+NUM_BEFORE_SKIPPING = 16
+"""A clip as short as this is decoded whole: it has no frame to spare."""
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What a file says of itself before anything is decoded."""
+
+    width: int
+    height: int
+    duration_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """A decoded frame: its number, its seconds after the file's start, its picture."""
+
+    index: int
+    time_s: float
+    picture: VideoFrame
+
+    @property
+    def size_bytes(self) -> int:
+        """Memory that the picture occupies while it is held."""
+        return sum(plane.buffer_size for plane in self.picture.planes)
+
+    def luma(self, width: int, height: int) -> NDArray[np.uint8]:
+        """The brightness shrunk to (height, width), not turned upright."""
+        layout = _luma_layout(self.picture.format.name)
+        image = _luma(
+            self.picture if layout.has_plane else self.picture.reformat(format="gray", threads=1),
+            layout.depth,
+        )
+        while image.shape[0] >= 2 * height and image.shape[1] >= 2 * width:
+            # Exact halving is the one area reduction that OpenCV does in SIMD: a tenth of the general one.
+            half = (image.shape[1] // 2, image.shape[0] // 2)
+            image = cv2.resize(image[: 2 * half[1], : 2 * half[0]], half, interpolation=cv2.INTER_AREA)
+        small = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
+        # Deeper planes hold their value in the low bits of 16.
+        return (
+            small.astype(np.uint8, copy=False)
+            if layout.depth == 8
+            else np.right_shift(small, layout.depth - 8).astype(np.uint8)
+        )
+
+    def rgb(self, max_side: int) -> NDArray[np.uint8]:
+        """RGB (height, width, 3) turned upright, its longer side at most `max_side`, never enlarged."""
+        scale = min(1.0, max_side / max(self.picture.width, self.picture.height))
+        picture = self.picture.reformat(
+            format="rgb24",
+            width=max(1, round(self.picture.width * scale)),
+            height=max(1, round(self.picture.height * scale)),
+            interpolation="AREA" if scale < 1 else "BICUBIC",
+            threads=1,
+        )
+        image = picture.to_ndarray().astype(np.uint8, copy=False)
+        # Decoders have returned other channel counts for narrow frames.
+        assert image.shape[2:] == (3,), image.shape
+        # The display matrix counts anti-clockwise, as rot90 does.
+        return np.ascontiguousarray(np.rot90(image, round(self.picture.rotation / 90) % 4))
+
+
+class Video:
+    """An open file: its header and its frames."""
+
+    def __init__(self, container: InputContainer, stream: VideoStream) -> None:
+        self._container = container
+        self._stream = stream
+        # Some streams start hours into their clock; players and cutters count from the start.
+        self._start_s = (container.start_time or 0) / av.time_base
+        tick_s = stream.time_base or Fraction(1, av.time_base)
+        self._num_tick_s, self._den_tick_s = tick_s.numerator, tick_s.denominator
+        self.num_decoded = 0
+        self._count = _Count()
+
+    @property
+    def header(self) -> Header:
+        """The picture's size as coded, and the file's duration where it states one."""
+        duration = self._container.duration
+        return Header(self._stream.width, self._stream.height, duration / av.time_base if duration else None)
+
+    def frames(
+        self, start_s: float | None = None, end_s: float | None = None, max_gap_s: float = 0.0
+    ) -> Iterator[Frame]:
+        """The frames with start_s <= time < end_s in presentation order, numbered from 0.
+
+        With a `max_gap_s`, frames to which no other refers are left undecoded, until that leaves a larger
+        gap: all are decoded from there on. The numbers count them all the same. Raises Rejected where the
+        decoder meets an error or conceals one: what follows is not the video.
+        """
+        index, last_s, first = -1, math.inf, None
+        counts = skips = max_gap_s > 0 and self._is_countable
+        try:
+            for time_s, number, picture in self._timed(start_s or 0.0):
+                if (index >= 0 and time_s <= last_s) or time_s < (start_s or -math.inf):
+                    continue
+                if end_s is not None and time_s >= end_s:
+                    return
+                first = number if first is None else first
+                index = max(index + 1, number - first if counts else 0)
+                skips = skips and time_s - last_s <= max_gap_s
+                self._skip(skips and index >= NUM_BEFORE_SKIPPING)
+                yield Frame(index, time_s, picture)
+                last_s = time_s
+        except DECODER_ERRORS as error:
+            raise _rejected(error, f" after {self.num_decoded} frames") from error
+
+    @property
+    def _is_countable(self) -> bool:
+        containers, codecs = COUNTABLE
+        return self._container.format.name in containers and self._stream.codec_context.name in codecs
+
+    def _skip(self, skips: bool) -> None:
+        self._stream.codec_context.skip_frame = "NONREF" if skips else "DEFAULT"
+
+    def _timed(self, start_s: float) -> Iterator[tuple[float, int, VideoFrame]]:
+        """Each picture with its time and its number among those of the packets that were read."""
+        clock = self._clock()
+        for picture in self._pictures(start_s):
+            self.num_decoded += 1
+            ticks = clock.presented(picture)
+            if ticks is not None:
+                yield self._time_s(ticks), self._count.before(ticks), picture
+
+    def _clock(self) -> _Clock | _DecodingClock:
+        return _DecodingClock() if self._container.format.name in DECODING_TIMES else _Clock()
+
+    def _time_s(self, ticks: int) -> float:
+        """Seconds after the file's start; rounded to what timestamps can tell, so that none is -0.0."""
+        return round(ticks * self._num_tick_s / self._den_tick_s - self._start_s, 9) + 0.0
+
+    def _pictures(self, start_s: float) -> Iterator[VideoFrame]:
+        """Pictures from an entry point before `start_s`, or from the first where none is found."""
+        for earlier_s in SEEK_EARLIER_S:
+            first, rest = self._seek(start_s - earlier_s, start_s)
+            if first is not None:
+                yield first
+                yield from rest
+                return
+        if start_s > 0:
+            self._container.seek(0)
+        yield from self._decoded()
+
+    def _decoded(self) -> Iterator[VideoFrame]:
+        self._count = _Count()
+        for packet in self._container.demux(self._stream):
+            if packet.pts is not None and not packet.is_discard:
+                self._count.read(packet.pts)
+            for picture in packet.decode():
+                # Bytes that are missing and pictures that are patched up raise no error by themselves.
+                if packet.is_corrupt or picture.is_corrupt:
+                    raise av.error.InvalidDataError(0, "damaged data")
+                yield picture
+
+    def _seek(self, entry_s: float, start_s: float) -> tuple[VideoFrame | None, Iterator[VideoFrame]]:
+        """The first picture from an entry point by `entry_s` and those after it; none where it came late.
+
+        Files are sought by the time of decoding, so that the first picture may be shown after `entry_s`.
+        """
+        rest = self._decoded()
+        if entry_s <= 0:
+            return None, rest
+        try:
+            self._container.seek(round((entry_s + self._start_s) * av.time_base))
+            first = next(rest, None)
+        except av.error.FFmpegError:
+            return None, rest
+        ticks = first and self._clock().presented(first)
+        if ticks is None or self._time_s(ticks) > start_s:
+            return None, rest
+        return first, rest
+
+
+class _Count:
+    """How many packets are shown before the frame that a decoder just put out; all of those were read."""
+
+    def __init__(self) -> None:
+        self._to_come: list[int] = []
+        self._passed = 0
+
+    def read(self, pts: int) -> None:
+        heapq.heappush(self._to_come, pts)
+
+    def before(self, pts: int) -> int:
+        while self._to_come and self._to_come[0] < pts:
+            heapq.heappop(self._to_come)
+            self._passed += 1
+        return self._passed
+
+
+class _Clock:
+    """Presentation time of frames in the order in which a decoder puts them out.
+
+    That is the timestamp of presentation, unless those went back more often than those of decoding. It is
+    libavcodec's `best_effort_timestamp`, which PyAV doesn't hand out.
+    """
+
+    def __init__(self) -> None:
+        self._last: list[float] = [-math.inf, -math.inf]
+        self._faults = [0, 0]
+
+    def presented(self, picture: VideoFrame) -> int | None:
+        pts, dts = picture.pts, picture.dts
+        for kind, ticks in enumerate((pts, dts)):
+            if ticks is not None:
+                self._faults[kind] += ticks <= self._last[kind]
+                self._last[kind] = ticks
+            elif self._last[kind] > -math.inf:
+                self._faults[kind] += 1
+        if pts is not None and (dts is None or self._faults[0] <= self._faults[1]):
+            return pts
+        return dts
+
+
+class _DecodingClock:
+    """The same for files that state only when a packet is decoded.
+
+    What libavformat makes of it is wrong for H.264 with B-frames. A picture comes out when the packet is
+    read that is shown as many frames later as the codec holds back, the last ones after all packets.
+    """
+
+    def __init__(self) -> None:
+        self._last = -1
+
+    def presented(self, picture: VideoFrame) -> int:
+        next_one = self._last + max(picture.duration, 1)
+        self._last = next_one if picture.dts is None else max(picture.dts, self._last + 1)
+        return self._last
+
+
+@contextlib.contextmanager
+def open_video(path: Path) -> Generator[Video]:
+    """Open a local file for decoding on one thread.
+
+    Raises Rejected: forbidden for a playlist, no_video without a video stream, unreadable otherwise.
+    """
+    av.logging.set_level(None)
+    try:
+        if _is_playlist(path):
+            raise Rejected(RejectCode.FORBIDDEN, "a playlist, which would have other files read")
+        container = av.open(f"file:{path.absolute()}", options=OPTIONS, metadata_errors="replace")
+    except (*DECODER_ERRORS, OSError) as error:
+        raise _rejected(error) from error
+    with container:
+        stream = container.streams.best("video")
+        if stream is None or stream.disposition & Disposition.attached_pic:
+            raise Rejected(RejectCode.NO_VIDEO, f"a {container.format.name} file without a video stream")
+        assert isinstance(stream, VideoStream), stream
+        if not stream.codec_context:
+            raise Rejected(RejectCode.UNREADABLE, "no decoder knows its codec")
+        # Frames must not depend on the machine's cores, and each core decodes a clip of its own.
+        stream.codec_context.thread_count = 1
+        yield Video(container, stream)
+
+
+def _is_playlist(path: Path) -> bool:
+    with path.open("rb") as file:
+        start = file.read(4096).lstrip(b"\xef\xbb\xbf \t\r\n")
+    return start.startswith(PLAYLISTS) or (start.startswith(b"<?xml") and b"<MPD" in start)
+
+
+def _rejected(error: Exception, where: str = "") -> Rejected:
+    is_memory = isinstance(error, MemoryError)
+    code = RejectCode.OUT_OF_MEMORY if is_memory else RejectCode.UNREADABLE
+    reason = error.strerror if isinstance(error, av.error.FFmpegError | OSError) else None
+    return Rejected(code, f"{reason or type(error).__name__}{where}")
+
+
+@dataclass(frozen=True, slots=True)
+class _LumaLayout:
+    """Whether frames of a pixel format have a plane of brightness, and its bits a pixel."""
+
+    has_plane: bool
+    depth: int
+
+
+@functools.cache
+def _luma_layout(pixel_format: str) -> _LumaLayout:
+    kind = VideoFormat(pixel_format)
+    depth = kind.components[0].bits
+    if not kind.is_planar or kind.is_rgb or kind.is_big_endian or depth > 16:
+        return _LumaLayout(has_plane=False, depth=8)
+    return _LumaLayout(has_plane=True, depth=depth)
+
+
+def _luma(picture: VideoFrame, depth: int) -> NDArray[np.integer]:
+    """The first plane of a picture, without a copy."""
+    plane = cast("memoryview", picture.planes[0])  # it has the buffer protocol, its stub doesn't
+    pixels = np.frombuffer(plane, np.uint8 if depth == 8 else np.uint16)
+    return pixels.reshape(picture.height, -1)[:, : picture.width]

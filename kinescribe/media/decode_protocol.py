@@ -1,0 +1,59 @@
+"""What crosses the pipe between an extractor and the process in which it decodes, as JSON.
+
+JSON both ways: a decoder that a hostile file has taken over must not get to run code outside its process,
+as it would where its replies were unpickled.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, model_validator
+
+from kinescribe.schemas.clips import FramePair, KeyFrame
+from kinescribe.schemas.config import DecodeLimits, KeyFrames, StoredImage
+from kinescribe.schemas.outcomes import DropReason, RejectCode
+
+
+class Job(BaseModel):
+    """A file, or the window [start_s, end_s) of one, and what to do with it.
+
+    Take frame pairs from it, or its first and last frame, or measure it; or take two still images, of
+    which `target` is the second. Only frame pairs are taken by `keyframes`.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    task: Literal["pairs", "duration", "ends", "stills"]
+    path: Path
+    target: Path | None = None
+    start_s: float | None = None
+    end_s: float | None = None
+    limits: DecodeLimits
+    keyframes: KeyFrames = KeyFrames()
+    image: StoredImage
+
+
+class Reply(BaseModel):
+    """Key frames, pairs and dropped pairs of a clip, or its duration, or why it is rejected."""
+
+    model_config = ConfigDict(
+        frozen=True, ser_json_bytes="base64", val_json_bytes="base64", allow_inf_nan=False
+    )
+
+    frames: tuple[KeyFrame, ...] = ()
+    pairs: tuple[FramePair, ...] = ()
+    pair_drops: dict[DropReason, int] = {}
+    duration_s: float | None = None
+    reject: RejectCode | None = None
+    message: str = ""
+
+    @model_validator(mode="after")
+    def _pairs_are_of_frames(self) -> Self:
+        if any(not 0 <= pair.source < pair.target < len(self.frames) for pair in self.pairs):
+            raise ValueError("a pair is of two of the frames, the earlier one first")
+        times = {(self.frames[pair.source].time_s, self.frames[pair.target].time_s) for pair in self.pairs}
+        if len(times) < len(self.pairs):
+            raise ValueError("no two pairs are of the same times, which make the id of a triplet")
+        return self

@@ -1,0 +1,62 @@
+"""Which frames of a clip are its key frames (METHOD §1): a function of their motion and nothing else.
+
+Greedy: the frame with the most motion, then the next that lies at least `min_interval` frames from all
+chosen ones, until there are `max_keyframes`. Ties go to the earlier frame.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from kinescribe.schemas.config import KeyFrames
+
+
+def select(motion: Sequence[float], config: KeyFrames) -> list[int]:
+    """Indices of the key frames in time order, from the motion of every frame."""
+    chosen, _ = _settle(dict(enumerate(motion)), config, next_index=None)
+    return sorted(chosen)
+
+
+class Candidates:
+    """The frames of a clip in progress that may still become key frames.
+
+    Lets a decoder forget the others at once, so that one pass over a clip of any length is enough. In
+    the end exactly the frames that `select` takes are left.
+    """
+
+    def __init__(self, config: KeyFrames) -> None:
+        self._config = config
+        self._motion: dict[int, float] = {}
+
+    def add(self, index: int, motion: float) -> None:
+        """Take the next frame into account; indices must rise."""
+        self._motion[index] = motion
+
+    def left(self, next_index: int | None) -> set[int]:
+        """The frames that may still be chosen when the next one to come is `next_index`, or none is."""
+        chosen, undecided = _settle(self._motion, self._config, next_index)
+        self._motion = {index: self._motion[index] for index in (*chosen, *undecided)}
+        return set(self._motion)
+
+
+def _settle(
+    motion: Mapping[int, float], config: KeyFrames, next_index: int | None
+) -> tuple[list[int], list[int]]:
+    """The greedy choice so far as it is certain whatever comes later, and the frames it depends on."""
+    chosen: list[int] = []
+    undecided: list[int] = []
+    for index in sorted(motion, key=lambda one: (-motion[one], one)):
+        if len(chosen) == config.max_keyframes:
+            break
+        if _near(index, chosen, config.min_interval):
+            continue
+        reachable = next_index is not None and next_index - index < config.min_interval
+        if reachable or _near(index, undecided, config.min_interval):
+            undecided.append(index)
+        else:
+            chosen.append(index)
+    return chosen, undecided
+
+
+def _near(index: int, others: Sequence[int], min_interval: int) -> bool:
+    return any(abs(index - other) < min_interval for other in others)

@@ -1,0 +1,177 @@
+"""The image codec: images to VQ codes and back, and the recognition model that comes with it.
+
+Knows nothing of text, of video or of training. Shapes: B images, H×W pixels, a grid of h×w tokens,
+L = h·w tokens in row-major order, C channels of a feature.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from diffusers.models.autoencoders.vq_model import VQModel
+from numpy.typing import NDArray
+from PIL import Image
+from transformers import Emu3VQVAE
+
+from kinescribe.models.checkpoint_files import codec_config, codec_grid, codec_id, patch_side, require_whole
+from kinescribe.schemas.errors import ModelError
+
+DISTANCES_AT_ONCE = 1 << 28
+"""From features to codebook entries: a gigabyte of them."""
+
+
+class Encoded(NamedTuple):
+    """What one pass of the encoder gives for B images."""
+
+    codes_BL: torch.Tensor
+    """int64, index of the nearest codebook entry."""
+    features_BLC: torch.Tensor
+    """float32, the encoder's output before quantisation (METHOD §3)."""
+
+    @property
+    def stored_BL(self) -> NDArray[np.uint16]:
+        """The codes as datasets hold them."""
+        return self.codes_BL.cpu().numpy().astype(np.uint16)
+
+
+class ImageCodec:
+    """A VQ autoencoder (diffusers' `VQModel`) at a fixed square resolution, kept in float32.
+
+    float32 always: bfloat16 changes 2–4 % of the codes. A network of 3·p² input channels is given p×p
+    patches of pixels as channels, which makes a small codec several times faster.
+    """
+
+    def __init__(self, network: Any, config: Mapping[str, Any] | None = None) -> None:
+        """`config` says what the `VQModel`'s own would, where the network is of another class."""
+        self.network = network.float().eval()
+        said: Mapping[str, Any] = network.config if config is None else config
+        self.resolution: int = said["sample_size"]
+        self.grid = codec_grid(said)
+        self.num_codes: int = said["num_vq_embeddings"]
+        self._id: str | None = None
+
+    @staticmethod
+    def load(folder: Path) -> ImageCodec:
+        """The codec that `save` (or the library's `save_pretrained`) wrote to `folder`; safetensors only."""
+        if not (folder / "config.json").is_file():
+            raise ModelError(f"{folder} holds no codec: config.json is missing; name a VQModel folder")
+        for weights in folder.glob("*.safetensors"):
+            require_whole(weights)
+        options: dict[str, Any] = {"use_safetensors": True, "local_files_only": True}
+        if codec_config(folder).get("model_type") == "emu3_vqgan":
+            return Emu3Codec(Emu3VQVAE.from_pretrained(folder, **options))
+        return ImageCodec(VQModel.from_pretrained(folder, **options))
+
+    def save(self, folder: Path) -> None:
+        """Write the network in its library's own layout."""
+        self.network.save_pretrained(folder, safe_serialization=True)
+
+    @property
+    def id(self) -> str:
+        """Hash of what decides the codes: encoder, codebook and resolution."""
+        if self._id is None:
+            tensors = self.network.state_dict().items()
+            self._id = codec_id(self.resolution, ((name, tensor.cpu().numpy()) for name, tensor in tensors))
+        return self._id
+
+    def preprocess(self, images: Sequence[Image.Image]) -> torch.Tensor:
+        """pixels_B3HW, float32 in [-1, 1]: the shorter side resized to `resolution`, centre cropped."""
+        return to_pixels(images, self.resolution)
+
+    @torch.inference_mode()
+    def encode(self, pixels_B3HW: torch.Tensor) -> Encoded:
+        """Codes and pre-quantised features of images in [-1, 1]."""
+        features_BLC = self._latents(pixels_B3HW.to(self.network.device)).flatten(2).transpose(1, 2)
+        codebook_1KC = self.network.quantize.embedding.weight[None]
+        at_once = max(1, DISTANCES_AT_ONCE // (features_BLC.shape[1] * self.num_codes))
+        parts = [torch.cdist(part, codebook_1KC).argmin(-1) for part in features_BLC.split(at_once)]
+        return Encoded(torch.cat(parts), features_BLC)
+
+    @torch.inference_mode()
+    def decode(self, codes_BL: torch.Tensor) -> torch.Tensor:
+        """pixels_B3HW in [-1, 1] from codes."""
+        return self._pixels(codes_BL.to(self.network.device)).clamp(-1, 1)
+
+    def _latents(self, pixels_B3HW: torch.Tensor) -> torch.Tensor:
+        """Pre-quantised features, (B, C, h, w)."""
+        return encode_latents(self.network, pixels_B3HW)
+
+    def _pixels(self, codes_BL: torch.Tensor) -> torch.Tensor:
+        """pixels_B3HW, not clamped."""
+        channels = self.network.quantize.vq_embed_dim
+        shape = (len(codes_BL), *self.grid, channels)
+        entries_NC = self.network.quantize.embedding(codes_BL.flatten())
+        latents_BChw = entries_NC.view(shape).permute(0, 3, 1, 2).contiguous()
+        return decode_latents(self.network, latents_BChw)
+
+    def pictures(self, codes_BL: NDArray[np.uint16]) -> list[Image.Image]:
+        """The images of codes as datasets hold them."""
+        return to_images(self.decode(torch.from_numpy(codes_BL.astype(np.int64))))
+
+    @staticmethod
+    def importance(source_BLC: torch.Tensor, target_BLC: torch.Tensor) -> torch.Tensor:
+        """weights_BL: squared L2 distance of the pre-quantised features (METHOD §3), not normalised."""
+        return (source_BLC - target_BLC).square().sum(-1)
+
+
+class Emu3Codec(ImageCodec):
+    """Emu3's codec of video (transformers' `Emu3VQVAE`) for single images, which it sees standing still.
+
+    Its config.json says beside its own keys what a VQModel's does (`models/published.py`), and how pixels are
+    normalised: `image_mean` and `image_std`, of RGB in [0, 1].
+    """
+
+    def __init__(self, network: Emu3VQVAE) -> None:
+        config = network.config.to_dict()
+        super().__init__(network, config)
+        mean, std = (torch.tensor(config[key]).view(3, 1, 1) for key in ("image_mean", "image_std"))
+        self.shift, self.scale = 2 * mean - 1, 2 * std
+
+    def _latents(self, pixels_B3HW: torch.Tensor) -> torch.Tensor:
+        normal_B3HW = (pixels_B3HW - self.shift.to(pixels_B3HW)) / self.scale.to(pixels_B3HW)
+        num_frames = self.network.config.temporal_downsample_factor
+        hidden_B1Chw = self.network.encoder(normal_B3HW[:, None].repeat(1, num_frames, 1, 1, 1))
+        return self.network.quant_conv(hidden_B1Chw.transpose(1, 2))[:, :, 0]
+
+    def _pixels(self, codes_BL: torch.Tensor) -> torch.Tensor:
+        normal_B3HW = self.network.decode(codes_BL.view(-1, *self.grid))
+        return normal_B3HW * self.scale.to(normal_B3HW) + self.shift.to(normal_B3HW)
+
+
+def encode_latents(network: VQModel, pixels_B3HW: torch.Tensor) -> torch.Tensor:
+    """Pre-quantised features (B, C, h, w) of images in [-1, 1]; differentiable."""
+    return network.encode(F.pixel_unshuffle(pixels_B3HW, patch_side(network.config))).latents
+
+
+def decode_latents(network: VQModel, latents_BChw: torch.Tensor) -> torch.Tensor:
+    """pixels_B3HW from quantised features; differentiable, and not clamped."""
+    patches = network.decode(latents_BChw, force_not_quantize=True, return_dict=False)[0]
+    return F.pixel_shuffle(patches, patch_side(network.config))
+
+
+def crop_square(image: Image.Image, side: int) -> Image.Image:
+    """The codec's view of an image: shorter side resized to `side`, then the centre square, RGB."""
+    width, height = image.size
+    scale = side / min(width, height)
+    size = (max(side, round(width * scale)), max(side, round(height * scale)))
+    if size != image.size:
+        image = image.resize(size, Image.Resampling.BICUBIC, reducing_gap=2.0)
+    left, top = (size[0] - side) // 2, (size[1] - side) // 2
+    return image.convert("RGB").crop((left, top, left + side, top + side))
+
+
+def to_pixels(images: Sequence[Image.Image], side: int) -> torch.Tensor:
+    """pixels_B3HW, float32 in [-1, 1], of the images' central squares."""
+    array_BHW3 = np.stack([np.asarray(crop_square(image, side)) for image in images])
+    return torch.from_numpy(array_BHW3).permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+def to_images(pixels_B3HW: torch.Tensor) -> list[Image.Image]:
+    """PIL images from pixels in [-1, 1]."""
+    array_BHW3 = ((pixels_B3HW.clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+    return [Image.fromarray(image) for image in array_BHW3]

@@ -1,0 +1,143 @@
+"""InstructPix2Pix (Brooks et al. 2023) through diffusers as a world model: an image is edited as words say.
+
+Works on latent images of its own autoencoder. Knows nothing of datasets or of training. Shapes: B images, H×W
+pixels, latent images of C channels and h×w places.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+from numpy.typing import NDArray
+from PIL import Image
+from transformers import CLIPTextConfig, CLIPTextModel
+
+from kinescribe.models.checkpoint_files import is_edit, model_config, require_files
+from kinescribe.models.codec import to_images, to_pixels
+from kinescribe.models.sampling import sample_seeds
+from kinescribe.models.tokens import Task, knows_a_word
+from kinescribe.models.world import WorldModel
+from kinescribe.schemas.errors import ConfigError, ModelError
+
+
+class EditDiffusion(WorldModel):
+    """A `StableDiffusionInstructPix2PixPipeline`; it draws with that one's default steps and guidance."""
+
+    def __init__(self, pipeline: Any) -> None:
+        self.pipeline = pipeline
+        self.tokenizer = pipeline.tokenizer
+        pipeline.set_progress_bar_config(disable=True)
+
+    @classmethod
+    def load(
+        cls, folder: Path, dtype: torch.dtype = torch.float32, device: torch.device | None = None
+    ) -> Self:
+        """The pipeline in `folder`, its autoencoder in float32 and without what checks for unsafe images.
+
+        On the meta device no weights are read. Raises ModelError naming what is missing. safetensors only, no
+        code.
+        """
+        # Here, since only who draws or trains with such a model has a use for so many imports.
+        from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion_instruct_pix2pix import (
+            StableDiffusionInstructPix2PixPipeline,
+        )
+
+        require_files(folder)
+        if not is_edit(model_config(folder)):
+            raise ModelError(f"{folder} draws no images; name a world model")
+        pipeline = StableDiffusionInstructPix2PixPipeline.from_pretrained(
+            folder,
+            **(_without_weights(folder) if device == torch.device("meta") else {}),
+            safety_checker=None,
+            feature_extractor=None,
+            requires_safety_checker=False,
+            dtype={"vae": torch.float32, "default": dtype},
+            use_safetensors=True,
+            local_files_only=True,
+            trust_remote_code=False,
+        )
+        return cls(pipeline if device is None else pipeline.to(device))
+
+    def save(self, folder: Path) -> None:
+        """Write the pipeline as `load` reads it."""
+        self.pipeline.save_pretrained(folder)
+
+    @property
+    def codec_id(self) -> None:
+        """Its latent images are no codes."""
+
+    @property
+    def resolution(self) -> int:
+        """See `WorldModel.resolution`."""
+        return self.pipeline.unet.config.sample_size * self.pipeline.vae_scale_factor
+
+    @property
+    def latent_shape(self) -> tuple[int, int, int]:
+        """(C, h, w)."""
+        side = self.pipeline.unet.config.sample_size
+        return self.pipeline.vae.config.latent_channels, side, side
+
+    def takes(self, task: Task, action: str) -> bool:
+        """Whether the text encoder has a position for every token of the action."""
+        return len(self.tokenizer(action).input_ids) <= self.tokenizer.model_max_length
+
+    def knows_a_word(self, action: str) -> bool:
+        """See `ActionModel.knows_a_word`."""
+        return knows_a_word(self.tokenizer, action)
+
+    def token_ids(self, actions: list[str]) -> torch.Tensor:
+        """int64 of shape (B, T), padded as the text encoder learned them."""
+        options = {"padding": "max_length", "truncation": True, "return_tensors": "pt"}
+        return self.tokenizer(actions, max_length=self.tokenizer.model_max_length, **options).input_ids
+
+    @torch.inference_mode()
+    def encode(self, image: Image.Image) -> NDArray[np.float32]:
+        """A latent image of shape (C, h, w)."""
+        vae = self.pipeline.vae
+        return encode_latents(vae, to_pixels([image], self.resolution).to(vae.device))[0].cpu().numpy()
+
+    @torch.inference_mode()
+    def imagine(
+        self, source: NDArray[Any], action: str, num_samples: int, seed: int, temperature: float = 1.0
+    ) -> NDArray[np.float32]:
+        """Latent images of shape (num_samples, C, h, w). Raises ConfigError for a temperature but 1.
+
+        Sample i is the same, to rounding, whatever `num_samples` is.
+        """
+        if temperature != 1:
+            raise ConfigError(f"temperature: a diffusion model has none, got {temperature}; leave it out")
+        latents_NChw = self.pipeline(
+            prompt=[action] * num_samples,
+            image=torch.from_numpy(source).expand(num_samples, -1, -1, -1),
+            generator=[torch.Generator().manual_seed(one) for one in sample_seeds(seed, num_samples)],
+            output_type="latent",
+        ).images
+        return (latents_NChw.float() / self.pipeline.vae.config.scaling_factor).cpu().numpy()
+
+    @torch.inference_mode()
+    def pictures(self, frames_N: NDArray[Any]) -> list[Image.Image]:
+        """See `WorldModel.pictures`."""
+        vae = self.pipeline.vae
+        return to_images(vae.decode(torch.from_numpy(frames_N).to(vae.device)).sample)
+
+
+def _without_weights(folder: Path) -> dict[str, Any]:
+    """The networks of the pipeline as their configurations say, on the meta device."""
+    with torch.device("meta"):
+        networks: dict[str, Any] = {"unet": UNet2DConditionModel, "vae": AutoencoderKL}
+        for name, network in networks.items():
+            networks[name] = network.from_config(network.load_config(folder / name, local_files_only=True))
+        text = CLIPTextConfig.from_pretrained(folder / "text_encoder", local_files_only=True)
+        return networks | {"text_encoder": CLIPTextModel(text)}
+
+
+def encode_latents(vae: AutoencoderKL, pixels_B3HW: torch.Tensor) -> torch.Tensor:
+    """The likeliest latent images of images in [-1, 1], float32 of shape (B, C, h, w), not scaled."""
+    with torch.autocast(pixels_B3HW.device.type, enabled=False):
+        encoded: Any = vae.encode(pixels_B3HW)
+        return encoded.latent_dist.mode()

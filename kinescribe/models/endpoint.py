@@ -1,0 +1,169 @@
+"""A vision-language model behind an OpenAI-compatible server: vLLM, `transformers serve`, a vendor's API.
+
+Asks many questions at once, a bounded number at a time; passing faults (429, 5xx, timeouts, a connection that
+breaks) are retried with growing pauses by the `openai` client. What fails for good is a reply with a code,
+never an invented text. The key is read from OPENAI_API_KEY, and leaves by the request alone. Knows nothing of
+what is asked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
+
+from pydantic import BaseModel, Field, ValidationError
+
+from kinescribe.schemas.errors import ConfigError, ModelError
+from kinescribe.storage.uri import holds_credentials
+
+if TYPE_CHECKING:
+    from openai import AsyncOpenAI
+    from openai.types.chat import ChatCompletionContentPartParam
+
+Failure = Literal["timeout", "unreachable", "refused", "garbage"]
+"""No answer in time; no connection; an error status; an answer that is none of the protocol's."""
+
+
+class Question(NamedTuple):
+    """Words, and JPEGs or PNGs to look at, in order: files, or what is in them."""
+
+    text: str
+    images: tuple[Path | bytes, ...]
+    options: Mapping[str, Any] = {}
+    """Of the completion, as the protocol calls them, where greedy decoding isn't all."""
+
+
+class Reply(NamedTuple):
+    """What a server said: the model's words, or, after a failure, whatever came."""
+
+    text: str
+    failure: Failure | None
+    finish_reason: str | None = None
+    logprobs: tuple[float, ...] | None = None
+    """Of each token, where they were asked for and the server gives them."""
+
+
+class _Message(BaseModel):
+    content: str
+
+
+class _Token(BaseModel):
+    logprob: float
+
+
+class _Logprobs(BaseModel):
+    content: list[_Token] | None = None
+
+
+class _Choice(BaseModel):
+    message: _Message
+    finish_reason: str | None = None
+    logprobs: _Logprobs | None = None
+
+    def reply(self) -> Reply:
+        tokens = self.logprobs and self.logprobs.content
+        logprobs = tuple(token.logprob for token in tokens) if tokens else None
+        return Reply(self.message.content, None, self.finish_reason, logprobs)
+
+
+class _Completion(BaseModel):
+    """The part of a completion that is needed; servers differ in the rest."""
+
+    choices: Annotated[list[_Choice], Field(min_length=1)]
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A model of a server; `timeout_s` is for one try, of which there are `max_retries` more."""
+
+    model: str
+    url: str
+    num_at_once: int = 8
+    max_retries: int = 6
+    timeout_s: float = 120.0
+
+    @property
+    def name(self) -> str:
+        """MODEL@URL."""
+        return f"{self.model}@{self.url}"
+
+    @classmethod
+    def named(cls, name: str) -> Endpoint:
+        """The endpoint called MODEL@URL. Raises ConfigError."""
+        if holds_credentials(name):
+            raise ConfigError("a judge's URL must hold no password and no key; give it in OPENAI_API_KEY")
+        model, _, url = name.rpartition("@")
+        if not model or not url.startswith(("http://", "https://")):
+            raise ConfigError(f"no endpoint {name!r}: give MODEL@URL, e.g. qwen@http://localhost:8000/v1")
+        return cls(model, url)
+
+    def ask(self, questions: Mapping[str, Question], heard: Callable[[str, Reply], None]) -> None:
+        """Ask all questions; `heard` gets each one's name and reply as soon as it is there."""
+        asyncio.run(self._ask(questions, heard))
+
+    async def _ask(self, questions: Mapping[str, Question], heard: Callable[[str, Reply], None]) -> None:
+        from openai import AsyncOpenAI  # takes a second to import
+
+        slots = asyncio.Semaphore(self.num_at_once)
+        key = os.environ.get("OPENAI_API_KEY")
+
+        async def ask_one(name: str, question: Question) -> None:
+            async with slots:
+                reply = await self._reply(client, question)
+            # A server that refuses a key may say which.
+            heard(name, reply._replace(text=reply.text.replace(key, "***")) if key else reply)
+
+        async with (
+            AsyncOpenAI(
+                api_key=key or "none", base_url=self.url, max_retries=self.max_retries, timeout=self.timeout_s
+            ) as client,
+            asyncio.TaskGroup() as group,
+        ):
+            for name, question in questions.items():
+                group.create_task(ask_one(name, question))
+
+    async def _reply(self, client: AsyncOpenAI, question: Question) -> Reply:
+        from openai import APIConnectionError, APIStatusError, APITimeoutError
+
+        content: list[ChatCompletionContentPartParam] = [
+            *({"type": "image_url", "image_url": {"url": _data_url(image)}} for image in question.images),
+            {"type": "text", "text": question.text},
+        ]
+        options: dict[str, Any] = {"temperature": 0, **question.options}
+        try:
+            response = await client.chat.completions.with_raw_response.create(
+                model=self.model,
+                messages=[{"role": "user", "content": content}],
+                **options,
+            )
+        except APITimeoutError as error:
+            return Reply(str(error), "timeout")
+        except APIConnectionError as error:
+            return Reply(str(error.__cause__ or error), "unreachable")
+        except APIStatusError as error:
+            return Reply(f"{error.status_code} {error.response.text}", "refused")
+        try:
+            return _Completion.model_validate_json(response.content).choices[0].reply()
+        except ValidationError:
+            return Reply(response.content.decode(errors="replace"), "garbage")
+
+
+def is_endpoint(name: str) -> bool:
+    """Whether a model's name is MODEL@URL."""
+    return "@http://" in name or "@https://" in name
+
+
+def only_describes(name: str) -> ModelError:
+    """Why an endpoint is not asked for anything else."""
+    return ModelError(f"{name} is a server, which scores no given action; name a model's folder")
+
+
+def _data_url(image: Path | bytes) -> str:
+    data = image.read_bytes() if isinstance(image, Path) else image
+    kind = "jpeg" if data.startswith(b"\xff\xd8") else "png"
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"

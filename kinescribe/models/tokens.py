@@ -1,0 +1,243 @@
+"""How a triplet becomes one sequence of text and image tokens, and the types that carry it.
+
+Knows the layout only: no network, no tensors. Both tasks share it (METHOD, Terms):
+
+    dynamics   <bos> <image> source <image> target <action> text <eos>      p(action | source, target)
+    world      <bos> <image> source <action> text <image> target            p(target | source, action)
+
+What stands for `<image>` and `<action>`, and what else wraps the codes of an image, is the model family's.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import asdict, astuple, dataclass
+from functools import cached_property
+from typing import Generic, Literal, NamedTuple, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from transformers import PreTrainedTokenizerFast
+
+from kinescribe.schemas.errors import ModelError
+
+Task = Literal["dynamics", "world"]
+Codes = NDArray[np.uint16]
+Frame = TypeVar("Frame")
+"""What a model sees of an image: its codes, or its pixels."""
+
+IMAGE, ACTION = "<image>", "<action>"
+MARK = re.compile(r"(<[^<>]+>)")
+
+
+class Pair(NamedTuple, Generic[Frame]):
+    """Two frames, as a model sees them."""
+
+    source: Frame
+    target: Frame
+
+
+class Triplet(NamedTuple, Generic[Frame]):
+    """Two frames, as a model sees them, and what was done between them."""
+
+    source: Frame
+    target: Frame
+    action: str
+
+    @property
+    def swapped(self) -> Triplet[Frame]:
+        """A manipulated triplet of the paper: the same action from target to source."""
+        return Triplet(self.target, self.source, self.action)
+
+    @property
+    def copied(self) -> Triplet[Frame]:
+        """A manipulated triplet of the paper: the same action where nothing changes."""
+        return Triplet(self.source, self.source, self.action)
+
+
+CodePair = Pair[Codes]
+CodeTriplet = Triplet[Codes]
+"""Frames as codes of shape (L,)."""
+
+
+class TokenSequence(NamedTuple):
+    """Token ids, the position of each, and its weight as a prediction, all of shape (T,).
+
+    Weight 0 marks what is given (the prompt).
+    """
+
+    ids: NDArray[np.int64]
+    positions: NDArray[np.int64]
+    weights: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Wrapping:
+    """What a model family puts around the codes of an image, and between what is given and its answer.
+
+    Text for the tokenizer, in which `<…>` is one token; `{height}` and `{width}` are the grid's.
+    """
+
+    before: str = IMAGE
+    after: str = ""
+    row: str = ""
+    """One token after each row of codes, or nothing."""
+    action: str = ACTION
+
+
+@dataclass(frozen=True)
+class TokenLayout:
+    """Builds sequences for one tokenizer and one codec, of `grid` (height, width) codes an image.
+
+    Image code c has the token id `code_ids[c]`. Raises ModelError where the tokenizer lacks a wrapping token.
+
+    With `aligned` positions both tasks give the two images those of the dynamics prompt: what a network with
+    learned positions knows of an image's places then serves both. In a world sequence, a token of the target
+    has the place of the next one, which it predicts. Else positions count up.
+    """
+
+    tokenizer: PreTrainedTokenizerFast
+    code_ids: NDArray[np.int64]
+    grid: tuple[int, int]
+    wrapping: Wrapping = Wrapping()
+    aligned: bool = False
+
+    def __post_init__(self) -> None:
+        assert self._wrapping_ids  # raises where a token is missing
+
+    @property
+    def num_codes(self) -> int:
+        """Of the codec's codebook."""
+        return len(self.code_ids)
+
+    @property
+    def codes_per_image(self) -> int:
+        """L, the cells of the grid."""
+        return self.grid[0] * self.grid[1]
+
+    @property
+    def row_end(self) -> int | None:
+        """The token id after each row of codes, where the family has one."""
+        return self._wrapping_ids["row"][0] if self.wrapping.row else None
+
+    @cached_property
+    def text_ids(self) -> NDArray[np.int64]:
+        """The tokens that an action may be written with: all but those of images."""
+        marks = [self._mark(mark) for mark in MARK.findall("".join(astuple(self.wrapping)))]
+        return np.setdiff1d(np.arange(len(self.tokenizer)), np.concatenate([self.code_ids, marks]))
+
+    def text(self, action: str) -> NDArray[np.int64]:
+        """The action's tokens, closed by the end-of-sequence token."""
+        ids = self.tokenizer.encode(action, add_special_tokens=False)
+        return np.asarray([*ids, self.tokenizer.eos_token_id], np.int64)
+
+    def image(self, codes: Codes) -> NDArray[np.int64]:
+        """The codes' token ids in their wrapping."""
+        before, after = self._wrapping_ids["before"], self._wrapping_ids["after"]
+        return np.concatenate([before, self._grid(codes), after]).astype(np.int64)
+
+    def target(self, codes: Codes) -> NDArray[np.int64]:
+        """What the world model draws: the token ids of the codes, with the marks between their rows."""
+        grid = self._grid(codes)
+        return grid if self.row_end is None else grid[:-1]
+
+    def codes(self, target_NT: NDArray[np.int64]) -> Codes:
+        """The codes, shape (N, L), of N times what `target` gives."""
+        height, width = self.grid
+        if self.row_end is not None:
+            ends_N1 = np.full((len(target_NT), 1), self.row_end)
+            rows = np.concatenate([target_NT, ends_N1], 1).reshape(-1, height, width + 1)
+            target_NT = rows[..., :-1].reshape(len(target_NT), -1)
+        order = np.argsort(self.code_ids)
+        return order[np.searchsorted(self.code_ids, target_NT, sorter=order)].astype(np.uint16)
+
+    def describe_prompt(self, pair: CodePair | CodeTriplet) -> NDArray[np.int64]:
+        """What the dynamics model is given: both images."""
+        images = [self.image(pair.source), self.image(pair.target)]
+        return np.concatenate([self._bos, *images, self._wrapping_ids["action"]]).astype(np.int64)
+
+    @property
+    def image_starts(self) -> tuple[int, int]:
+        """Where the codes of source and target begin in `describe_prompt`."""
+        return 2, self.codes_per_image + 3
+
+    def imagine_prompt(self, source_codes: Codes, action: str) -> NDArray[np.int64]:
+        """What the world model is given: the source image and the action."""
+        text = self.text(action)[:-1]
+        ids = self._wrapping_ids
+        parts = [self._bos, self.image(source_codes), ids["action"], text, ids["before"]]
+        return np.concatenate(parts).astype(np.int64)
+
+    def imagine_positions(self, num_tokens: int) -> NDArray[np.int64]:
+        """Positions of a prompt of `imagine_prompt`, of that length; the target's tokens count on."""
+        if not self.aligned:
+            return np.arange(num_tokens)
+        source, target = self.image_starts
+        text = target + self.codes_per_image + np.arange(num_tokens - self.codes_per_image - 3)
+        return np.concatenate([np.arange(source + self.codes_per_image), text, [target]])
+
+    def sequence(
+        self, task: Task, triplet: CodeTriplet, importance: NDArray[np.float32] | None = None
+    ) -> TokenSequence:
+        """The whole sequence of a triplet with per-token weights.
+
+        Weights are 1 on the text of a dynamics sequence, and `importance` of shape (L,) (1 where None) on the
+        target's tokens of a world sequence.
+        """
+        if task == "dynamics":
+            prompt, completion = self.describe_prompt(triplet), self.text(triplet.action)
+            positions, weights = np.arange(len(prompt)), np.ones(len(completion), np.float32)
+        else:
+            prompt = self.imagine_prompt(triplet.source, triplet.action)
+            completion = self.target(triplet.target)
+            positions = self.imagine_positions(len(prompt))
+            weights = np.zeros(len(completion), np.float32)
+            weights[completion != self.row_end] = 1 if importance is None else importance
+        return TokenSequence(
+            np.concatenate([prompt, completion]),
+            np.concatenate([positions, positions[-1] + 1 + np.arange(len(completion))]),
+            np.concatenate([np.zeros(len(prompt), np.float32), weights]).astype(np.float32),
+        )
+
+    @property
+    def _bos(self) -> NDArray[np.int64]:
+        return np.asarray([self.tokenizer.bos_token_id], np.int64)
+
+    @cached_property
+    def _wrapping_ids(self) -> dict[str, list[int]]:
+        """The token ids of each part of the wrapping."""
+        return {name: self._ids(text) for name, text in asdict(self.wrapping).items()}
+
+    def _ids(self, text: str) -> list[int]:
+        height, width = self.grid
+        ids: list[int] = []
+        for part in MARK.split(text.format(height=height, width=width)):
+            ids += [self._mark(part)] if MARK.fullmatch(part) else self._encode(part)
+        return ids
+
+    def _encode(self, text: str) -> list[int]:
+        return self.tokenizer.encode(text, add_special_tokens=False) if text else []
+
+    def _mark(self, token: str) -> int:
+        token_id = self.tokenizer.convert_tokens_to_ids(token)
+        if not isinstance(token_id, int) or token_id == self.tokenizer.unk_token_id:
+            raise ModelError(
+                f"the model's tokenizer has no token {token}, so it is not the family's; restore it"
+            )
+        return token_id
+
+    def _grid(self, codes: Codes) -> NDArray[np.int64]:
+        """The codes' token ids, each row with its end."""
+        assert codes.shape == (self.codes_per_image,), codes.shape
+        rows = self.code_ids[codes].reshape(self.grid)
+        if self.row_end is not None:
+            rows = np.concatenate([rows, np.full((len(rows), 1), self.row_end)], 1)
+        return rows.flatten()
+
+
+def knows_a_word(tokenizer: PreTrainedTokenizerFast, action: str) -> bool:
+    """Whether any word of the action is a token of its own; else a network sees them in pieces."""
+    # Most vocabularies have a word with the space before it, some the word alone.
+    words = [f"{space}{word}" for word in re.findall(r"\w+", action) for space in ("", " ")]
+    ids = [tokenizer.encode(word, add_special_tokens=False) for word in words]
+    return any(len(one) == 1 and one[0] != tokenizer.unk_token_id for one in ids)

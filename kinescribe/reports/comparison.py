@@ -1,0 +1,132 @@
+"""Two datasets on one self-contained HTML page: what differs, and what each says of the same pairs.
+
+Pairs are the same where their ids are: of the same clip at the same two times. Knows what a report is made
+of, and no more of a dataset than it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import polars as pl
+import pyarrow.dataset as pads
+
+from kinescribe.reports.distributions import Histogram, histogram, motion_limits, score_limits
+from kinescribe.reports.gallery import Gallery, gallery, sampled, scores
+from kinescribe.reports.page import render, require_html, write_page
+from kinescribe.reports.report import title
+from kinescribe.storage.audit import DatasetStatus, status
+from kinescribe.storage.run import read_run
+from kinescribe.storage.shards import readable, scan
+
+NUM_CLASSES = 24
+OTHER_CLIPS = "others, or of other classes, times or order"
+Limits = Callable[[pl.Series], tuple[float, float]]
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One of the two datasets: its rows, and of each row what needs no picture."""
+
+    name: str
+    status: DatasetStatus
+    identity: Mapping[str, Any]
+    rows: pads.Dataset
+    table: pl.DataFrame
+
+
+def write_comparison(first: str, second: str, out: str, sample: int) -> None:
+    """Write the page of both to `out`, with at most `sample` of the pairs whose actions differ.
+
+    Raises ConfigError, DatasetError and StoreError.
+    """
+    require_html(out)
+    is_named = title(first) != title(second)
+    sides = [_side(dataset, title(dataset) if is_named else dataset) for dataset in (first, second)]
+    common = _common(*sides)
+    differing = common.filter(pl.col("action") != pl.col("action_other"))
+    with readable(first):
+        pairs = _gallery(sides[0], sampled(differing, sample))
+    page = render(
+        "comparison",
+        look="report",
+        sides=sides,
+        counts=_counts(*sides),
+        settings=_settings(*sides),
+        histograms={
+            "Score": _histograms(sides, "score", score_limits),
+            "Motion": _histograms(sides, "motion", motion_limits),
+        },
+        classes=_classes(*sides),
+        num_common=len(common),
+        num_differing=len(differing),
+        gallery=pairs,
+    )
+    write_page(out, page)
+
+
+def _side(dataset: str, name: str) -> Side:
+    with readable(dataset):
+        rows = scan(dataset)
+        return Side(name, status(dataset), read_run(dataset)["identity"], rows, scores(rows))
+
+
+def _common(first: Side, second: Side) -> pl.DataFrame:
+    """The pairs of the first that the second has too, whose columns are called `…_other`."""
+    others = second.table.select("triplet_id", "action", "score", "action_tokens")
+    return first.table.join(others, on="triplet_id", suffix="_other")
+
+
+def _gallery(side: Side, chosen: pl.DataFrame) -> Gallery:
+    shown = gallery(side.rows, chosen)
+    others = {
+        "other": chosen["action_other"].to_list(),
+        "otherScore": chosen["score_other"].round(4).to_list(),
+        "otherTokens": chosen["action_tokens_other"].to_list(),
+    }
+    return replace(shown, pairs={**shown.pairs, **others})
+
+
+def _counts(first: Side, second: Side) -> list[tuple[str, int, int]]:
+    """What is counted, of each of the two; drops and rejects also by reason."""
+    names = ("clips", "kept", "dropped", "rejected", "pending", "triplets")
+    reasons = sorted(first.status.reasons.keys() | second.status.reasons.keys())
+    return [(name, getattr(first.status, name), getattr(second.status, name)) for name in names] + [
+        (reason, first.status.reasons.get(reason, 0), second.status.reasons.get(reason, 0))
+        for reason in reasons
+    ]
+
+
+def _settings(first: Side, second: Side) -> list[tuple[str, Any, Any]]:
+    """Configuration, models and clips that differ; of clips a digest is all that is known."""
+    keys = sorted(first.identity.keys() | second.identity.keys())
+    rows = ((key, first.identity.get(key), second.identity.get(key)) for key in keys)
+    return [
+        ("clips", "these", OTHER_CLIPS) if key == "plan" else (key, one, other)
+        for key, one, other in rows
+        if one != other
+    ]
+
+
+def _histograms(sides: Sequence[Side], column: str, limits: Limits) -> list[Histogram | None]:
+    """Of each of the two, with the same limits."""
+    shared = limits(pl.concat([side.table[column] for side in sides]))
+    return [histogram(side.table[column], shared) for side in sides]
+
+
+def _classes(first: Side, second: Side) -> list[dict[str, Any]]:
+    """Of the most frequent classes, then of what has none, the number of triplets and the medians of both."""
+    joined = _medians(first).join(
+        _medians(second), on="action_class", how="full", coalesce=True, suffix="_other", nulls_equal=True
+    )
+    total = pl.col("len").fill_null(0) + pl.col("len_other").fill_null(0)
+    ordered = joined.sort(total, "action_class", descending=[True, False])
+    is_class = pl.col("action_class").is_not_null()
+    classes = ordered.filter(is_class).head(NUM_CLASSES)
+    return [*classes.to_dicts(), *ordered.filter(~is_class).to_dicts()] if len(classes) else []
+
+
+def _medians(side: Side) -> pl.DataFrame:
+    return side.table.group_by("action_class").agg(pl.len(), pl.col("score", "motion").median())

@@ -1,0 +1,173 @@
+"""Unlabelled clips of the simulated world as real H.264 files, and the truth about them beside.
+
+The one place here that knows PyAV, and it only writes. A clip's folder is its action class; what truly
+happens, and when, goes to `truth.jsonl`, outside the folder that a labeller is given.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import NamedTuple
+
+import av
+import cv2
+import numpy as np
+from numpy.random import Generator
+
+from kinescribe.schemas.errors import InputError
+from kinescribe.simulation.corruptions import Recording, disturbances, draw_recording, record
+from kinescribe.simulation.scene import SHAPES, Image, Scene
+from kinescribe.simulation.transitions import CLASSES, Change, between, draw_change, draw_scene
+from kinescribe.simulation.triplets import Split, split_rng
+
+STEP_VERBS = ("add", "remove", "paint")
+POWER = 1.8
+"""Progress of an action is the elapsed share of its segment to this power: it speeds up, then stops."""
+CUT_SHARE = 0.15
+_FRAMES_PER_SEGMENT = (24, 44)
+_REST_FRAMES = (4, 12)
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """One action of a clip and when it happens, in seconds of presentation time."""
+
+    start_s: float
+    end_s: float
+    action: str
+    sudden: bool
+    """Whether it happens at once at `end_s` (add, remove, paint) rather than gradually."""
+
+    def progress(self, time_s: float) -> float:
+        """How much of the action has happened by then, from 0 to 1."""
+        if self.sudden:
+            return float(time_s >= self.end_s - 1e-6)
+        share = (time_s - self.start_s) / (self.end_s - self.start_s)
+        return min(max(share, 0.0), 1.0) ** POWER
+
+
+@dataclass(frozen=True, slots=True)
+class Truth:
+    """What happens in one clip; `video` is its path below the clips' folder."""
+
+    video: str
+    action_class: str
+    segments: tuple[Segment, ...]
+    cuts_s: tuple[float, ...]
+
+
+class _Shot(NamedTuple):
+    """The scene of every frame of one uncut stretch, and its segments counted in frames of it."""
+
+    scenes: list[Scene]
+    spans: list[tuple[int, int, Change]]
+
+
+def write_clips(
+    folder: Path,
+    num_clips: int,
+    split: Split,
+    seed: int,
+    side: int = 128,
+    shapes: tuple[str, ...] = SHAPES,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> list[Truth]:
+    """Write `folder/clips/CLASS/NAME.mp4` and `folder/truth.jsonl`; the same files for the same seed."""
+    truths: list[Truth] = []
+    for index in range(num_clips):
+        action_class = CLASSES[index % len(CLASSES)]
+        truths.append(_write_clip(folder / "clips", action_class, split, seed, index, side, shapes))
+        progress(index + 1, num_clips)
+    lines = [json.dumps(asdict(truth), ensure_ascii=False) + "\n" for truth in truths]
+    (folder / "truth.jsonl").write_text("".join(lines))
+    return truths
+
+
+def read_truth(folder: Path) -> dict[str, Truth]:
+    """The truths that `write_clips` left in `folder`, by the clip's path below `clips/`."""
+    try:
+        lines = (folder / "truth.jsonl").read_text().splitlines()
+        return {truth.video: truth for truth in map(_truth, lines)}
+    except OSError as error:
+        raise InputError(
+            f"{folder}/truth.jsonl cannot be read ({error.strerror}); name what `simulate clips` wrote"
+        ) from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{folder}/truth.jsonl is damaged ({error!r}); run `simulate clips` again"
+        ) from error
+
+
+def _truth(line: str) -> Truth:
+    values = json.loads(line)
+    segments = tuple(Segment(**segment) for segment in values.pop("segments"))
+    return Truth(**values | {"segments": segments, "cuts_s": tuple(values["cuts_s"])})
+
+
+def _write_clip(
+    folder: Path, action_class: str, split: Split, seed: int, index: int, side: int, shapes: tuple[str, ...]
+) -> Truth:
+    rng = split_rng(split, seed, 2**32 + index)
+    fps = int(rng.choice((20, 24, 25, 30)))
+    recording = draw_recording(rng)
+    shots = [_draw_shot(rng, action_class, shapes) for _ in range(2 if rng.random() < CUT_SHARE else 1)]
+    path = folder / action_class / f"{split}-{seed}-{index:06d}.mp4"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _encode(path, _frames(shots, recording, side, rng), fps, side, crf=int(rng.integers(17, 28)))
+    starts = [sum(len(shot.scenes) for shot in shots[:i]) for i in range(len(shots))]
+    segments = tuple(
+        Segment((at + first) / fps, (at + last) / fps, str(change.action), change.action.verb in STEP_VERBS)
+        for at, shot in zip(starts, shots, strict=True)
+        for first, last, change in shot.spans
+    )
+    video = f"{action_class}/{path.name}"
+    return Truth(video, action_class, segments, tuple(start / fps for start in starts[1:]))
+
+
+def _draw_shot(rng: Generator, action_class: str, shapes: tuple[str, ...]) -> _Shot:
+    """Two to four actions of one class, one after the other, with a short rest after each."""
+    while True:
+        # Drawn anew with the scene: from a scene of two objects nobody can remove three.
+        num_actions = int(rng.integers(2, 5))
+        scene = draw_scene(rng, shapes)
+        scenes = [scene] * int(rng.integers(*_REST_FRAMES))
+        spans: list[tuple[int, int, Change]] = []
+        for _ in range(60):
+            change = draw_change(rng, scene, action_class)
+            if change is None:
+                continue
+            length = int(rng.integers(*_FRAMES_PER_SEGMENT))
+            first = len(scenes) - 1
+            scenes += [between(change, (step / length) ** POWER) for step in range(1, length + 1)]
+            spans.append((first, first + length, change))
+            scene = change.after
+            scenes += [scene] * int(rng.integers(*_REST_FRAMES))
+            if len(spans) == num_actions:
+                return _Shot(scenes, spans)
+
+
+def _frames(shots: Sequence[_Shot], recording: Recording, side: int, rng: Generator) -> Iterator[Image]:
+    for shot in shots:
+        drawn = disturbances(recording, len(shot.scenes), rng, persistence=0.9)
+        for scene, disturbance in zip(shot.scenes, drawn, strict=True):
+            yield record(scene, side, recording, disturbance, rng)
+
+
+def _encode(path: Path, frames: Iterator[Image], fps: int, side: int, crf: int) -> None:
+    """H.264 on one thread, so that the bytes are the same on every machine with the same encoder."""
+    with av.open(path, "w") as container:
+        stream = container.add_stream("libx264", rate=fps, options={"crf": str(crf), "preset": "veryfast"})
+        stream.width = stream.height = side
+        stream.pix_fmt = "yuv420p"
+        stream.time_base = Fraction(1, fps)
+        stream.codec_context.thread_count = 1
+        for index, image in enumerate(frames):
+            planes = np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2YUV_I420), np.uint8)
+            frame = av.VideoFrame.from_ndarray(planes, "yuv420p")
+            frame.pts = index
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())

@@ -1,0 +1,268 @@
+"""A work unit as one Parquet object, which is also its commit: rows, and in the footer every clip's end.
+
+`data/<unit id>.parquet` is published by a single create-if-absent, so there is no second write that
+could be lost and nothing is ever overwritten. Knows the layout of a dataset folder and the schema of a
+footer; not how rows come about, nor which units a run has.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Generator, Iterator, Mapping, Sequence, Set
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as pads
+import pyarrow.fs
+import pyarrow.parquet as pq
+from pydantic import TypeAdapter, ValidationError
+
+from kinescribe.schemas.clips import WorkUnit
+from kinescribe.schemas.dataset import IMAGE
+from kinescribe.schemas.errors import DatasetError
+from kinescribe.schemas.outcomes import ClipOutcome, StageTime
+from kinescribe.storage import uri
+from kinescribe.storage.run import planned_units
+
+FOOTER_KEY = b"kinescribe.unit"
+MAX_MESSAGE = 500
+"""Characters of a clip's message that are kept: a decoder may complain without end."""
+TAIL_BYTES = 64 << 10
+"""What is read first to find a footer; larger footers cost a second request."""
+HEX_DIGITS = "0123456789abcdef"
+REMEDY = "move it out of the folder and run the command that wrote it again"
+
+
+@dataclass(frozen=True, slots=True)
+class UnitFooter:
+    """What a unit's object says about itself; `stages` is how long the pipeline worked on it."""
+
+    unit_id: str
+    digest: str
+    committed_at: datetime
+    outcomes: tuple[ClipOutcome, ...]
+    stages: tuple[StageTime, ...] = ()
+
+
+_FOOTER = TypeAdapter(UnitFooter)
+
+
+def unit_uri(dataset: str, unit_id: str) -> str:
+    """Where a unit's object is."""
+    return uri.join(dataset, "data", f"{unit_id}.parquet")
+
+
+def write_unit(
+    dataset: str,
+    unit: WorkUnit,
+    table: pa.Table,
+    outcomes: Sequence[ClipOutcome],
+    stages: Sequence[StageTime] = (),
+) -> bool:
+    """Commit a unit: its rows, ordered by clip and time, and the outcome of each of its clips.
+
+    False if the unit had been committed already; then this call's rows are thrown away.
+    """
+    _assert_accounted(unit, table, outcomes)
+    rows = _ordered(table, unit)
+    footer = {
+        "unit_id": unit.unit_id,
+        "digest": rows_digest(rows),
+        "committed_at": datetime.now(UTC).isoformat(timespec="milliseconds"),
+        "outcomes": [{**asdict(end), "message": _kept(end.message)} for end in outcomes],
+        "stages": [asdict(stage) for stage in stages],
+    }
+    data = _parquet(rows, json.dumps(footer))
+    return uri.create(unit_uri(dataset, unit.unit_id), data, aside=uri.join(dataset, ".tmp"))
+
+
+def read_footer(object_uri: str) -> UnitFooter:
+    """The footer of a unit's object, without its rows. Raises DatasetError where it has none."""
+    tail = uri.read_tail(object_uri, TAIL_BYTES)
+    needed = int.from_bytes(tail[-8:-4], "little") + 8
+    if needed > len(tail) == TAIL_BYTES:
+        tail = uri.read_tail(object_uri, needed)
+    try:
+        metadata = pq.read_metadata(pa.BufferReader(tail)).metadata
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise DatasetError(f"{object_uri} is damaged: {error}; {REMEDY}") from error
+    return parse_footer(object_uri, metadata)
+
+
+def parse_footer(object_uri: str, metadata: Mapping[bytes, bytes] | None) -> UnitFooter:
+    """The footer in the key-value metadata of a Parquet file."""
+    if not metadata or FOOTER_KEY not in metadata:
+        raise DatasetError(f"{object_uri} was not written by Kinescribe; {REMEDY}")
+    try:
+        return _FOOTER.validate_json(metadata[FOOTER_KEY], strict=True)
+    except (ValidationError, AssertionError) as error:
+        raise DatasetError(f"{object_uri} has a damaged footer: {error!r}; {REMEDY}") from error
+
+
+def committed_units(dataset: str) -> set[str]:
+    """The ids of the units that are done, from a listing alone."""
+    # A store lists a thousand names at a time, page by page; an id's first digits can be listed side by side.
+    prefixes = [""] if uri.is_local(dataset) else HEX_DIGITS
+    return set[str]().union(*uri.concurrently(partial(_committed, uri.join(dataset, "data")), prefixes))
+
+
+def _committed(folder: str, prefix: str) -> set[str]:
+    names = (info.uri.removeprefix(f"{folder}/") for info in uri.list_files(folder, prefix))
+    return {name.removesuffix(".parquet") for name in names if name.endswith(".parquet") and "/" not in name}
+
+
+def scan(dataset: str, columns: Sequence[str] | None = None, units: Set[str] | None = None) -> pads.Dataset:
+    """The rows of the committed units of the plan, or of some of them, in the plan's order, lazily."""
+    committed = committed_units(dataset) if units is None else units
+    objects = [unit_uri(dataset, unit) for unit in planned_units(dataset) if unit in committed]
+    if not objects:
+        raise DatasetError(f"{dataset} has no committed unit yet; run the command that writes it to the end")
+    store, _ = uri.arrow_store(dataset)
+    verifying = pads.ParquetFileFormat(
+        default_fragment_scan_options=pads.ParquetFragmentScanOptions(page_checksum_verification=True)
+    )
+    files = [uri.arrow_store(item)[1] for item in objects]
+    with readable(dataset):
+        rows = pads.dataset(files, filesystem=store, format=verifying)
+    if columns is None:
+        return rows
+    if missing := set(columns) - set(rows.schema.names):
+        raise DatasetError(
+            f"{dataset} lacks {', '.join(sorted(missing))}: an earlier version made it; "
+            "make it again in another folder"
+        )
+    fields = [rows.schema.field(name) for name in columns]
+    return rows.replace_schema(pa.schema(fields, rows.schema.metadata))
+
+
+@contextmanager
+def readable(dataset: str) -> Generator[None]:
+    """What cannot be read of the dataset in the block is a DatasetError."""
+    try:
+        yield
+    except (pa.ArrowException, pl.exceptions.PolarsError, OSError) as error:
+        raise DatasetError(f"{dataset} cannot be read: {error}; `check` says what is damaged") from error
+
+
+def whole_units(rows: pads.Dataset, num_rows: int) -> Iterator[pl.DataFrame]:
+    """The rows of a scan in order, in parts of whole units, of about `num_rows` where no unit has more.
+
+    The column `object` says where each row's unit is; `unit_ids` makes ids of it.
+    """
+    held: list[pl.DataFrame] = []
+    size = 0
+    for batch in _local_batches(rows) if _is_local(rows) else _batches(rows):
+        held.append(batch)
+        size += len(batch)
+        if size > num_rows:
+            part = pl.concat(held)
+            # More rows of the last unit may be to come.
+            is_last = pl.col("object") == part["object"][-1]
+            held = [part.filter(is_last)]
+            size = len(held[0])
+            if size < len(part):
+                yield part.filter(~is_last)
+    if held:
+        yield pl.concat(held)
+
+
+def unit_ids(objects: pl.Series) -> pl.Series:
+    """The ids of the units that these objects are."""
+    return objects.str.extract(r"([^/]+)\.parquet$")
+
+
+def _is_local(rows: pads.Dataset) -> bool:
+    return isinstance(rows.filesystem, pyarrow.fs.LocalFileSystem)
+
+
+def _local_batches(rows: pads.Dataset) -> Iterator[pl.DataFrame]:
+    """As below, by polars, which opens a small file in a quarter of the time."""
+    lazy = pl.scan_parquet(rows.files, glob=False, include_file_paths="object")
+    yield from lazy.select(*rows.schema.names, "object").collect_batches(maintain_order=True)
+
+
+def _batches(rows: pads.Dataset) -> Iterator[pl.DataFrame]:
+    # A footer that is kept for each of a million units is what would fill the memory.
+    for batch in rows.scanner(cache_metadata=False).scan_batches():
+        yield pl.DataFrame(pa.table(batch.record_batch)).with_columns(object=pl.lit(batch.fragment.path))
+
+
+def rows_digest(rows: pa.Table) -> str:
+    """A hash of names, types and values, the same however the rows are chunked, encoded or compressed."""
+    digest = hashlib.blake2b(digest_size=16)
+    for name in rows.column_names:
+        column = rows[name].combine_chunks()
+        digest.update(name.encode())
+        _feed(digest, column)
+    return digest.hexdigest()
+
+
+def _feed(digest: hashlib.blake2b, values: Any) -> None:
+    # Parquet renames the items of a list, so a nested type is not named as Arrow prints it.
+    kind = values.type
+    shape = "nested" if pa.types.is_nested(kind) else str(kind)
+    digest.update(f":{shape}:{len(values)};".encode())
+    digest.update(np.packbits(values.is_valid().to_numpy(zero_copy_only=False)).tobytes())
+    values = values.drop_null()
+    if pa.types.is_struct(kind):
+        for child in values.flatten():
+            _feed(digest, child)
+    elif pa.types.is_list(kind):
+        _feed(digest, values.value_lengths())
+        _feed(digest, values.flatten())
+    elif pa.types.is_string(kind) or pa.types.is_binary(kind):
+        _feed(digest, pc.call_function("binary_length", [values]))
+        for value in values.cast(pa.binary()):
+            digest.update(value.as_buffer())
+    else:
+        digest.update(values.to_numpy(zero_copy_only=False).tobytes())
+
+
+def _kept(message: str) -> str:
+    """As much of a message as a footer holds, no secrets; half a surrogate pair could not be read back."""
+    return uri.redact(message)[:MAX_MESSAGE].encode(errors="replace").decode()
+
+
+def _assert_accounted(unit: WorkUnit, table: pa.Table, outcomes: Sequence[ClipOutcome]) -> None:
+    assert [end.clip_id for end in outcomes] == [clip.clip_id for clip in unit.clips], unit.unit_id
+    rows = Counter(table["clip_id"].to_pylist())
+    assert rows == Counter({end.clip_id: end.num_triplets for end in outcomes if end.num_triplets})
+
+
+def _ordered(table: pa.Table, unit: WorkUnit) -> pa.Table:
+    rank = {clip.clip_id: index for index, clip in enumerate(unit.clips)}
+    ranked = table.append_column("rank", pa.array([rank[id_] for id_ in table["clip_id"].to_pylist()]))
+    order = ("rank", "source_time_s", "target_time_s", "triplet_id")
+    return ranked.sort_by([(name, "ascending") for name in order]).drop_columns("rank")
+
+
+def _parquet(rows: pa.Table, footer: str) -> bytes:
+    """The bytes of a Parquet file: images as they are (they are compressed), the rest under zstd."""
+    leaves = [_leaf(field) for field in rows.schema if field.type != IMAGE]
+    options: dict[str, Any] = {
+        "compression": dict.fromkeys(leaves, "zstd"),
+        "use_dictionary": [field.name for field in rows.schema if field.type == pa.string()],
+        # Minima and maxima help nobody in an object this small, and no digest would cover them.
+        "write_statistics": False,
+        # So that whoever reads pages sees damage too, not `check` alone.
+        "write_page_checksum": True,
+    }
+    sink = pa.BufferOutputStream()
+    with pq.ParquetWriter(sink, rows.schema, **options) as writer:
+        if rows.num_rows:  # datasets cannot read a row group without rows, only a file without row groups
+            writer.write_table(rows)
+        writer.add_key_value_metadata({FOOTER_KEY.decode(): footer})
+    return sink.getvalue().to_pybytes()
+
+
+def _leaf(field: pa.Field) -> str:
+    return f"{field.name}.list.element" if pa.types.is_list(field.type) else field.name

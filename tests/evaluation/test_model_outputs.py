@@ -1,0 +1,35 @@
+from pathlib import Path
+
+import pytest
+
+from kinescribe.evaluation.model_outputs import Output, read_outputs, write_outputs
+from kinescribe.schemas.errors import InputError
+
+OUTPUT = Output(id="ag-0", instruction="close the door", input="a.png", output="b.png", task="ag", judge=3.0)
+
+
+def test_outputs_come_back_by_id(tmp_path: Path):
+    write_outputs(tmp_path, [OUTPUT])
+    assert read_outputs(tmp_path) == {"ag-0": OUTPUT}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, "cannot be read"),
+        ("[", "the file: Invalid JSON"),
+        ("[]", "holds no output"),
+        ('[{"id": "a", "instruction": "b", "input": "c"}]', "0.output: Field required"),
+        (f"[{OUTPUT.model_dump_json()}, {OUTPUT.model_dump_json()}]", "two outputs"),
+        (
+            f"[{OUTPUT.model_copy(update={'input': '/etc/a.png'}).model_dump_json()}]",
+            "'/etc/a.png' of 'ag-0' is",
+        ),
+        (f"[{OUTPUT.model_copy(update={'output': '../b.png'}).model_dump_json()}]", "outside the folder"),
+    ],
+)
+def test_what_is_no_list_of_outputs_is_refused(text: str | None, message: str, tmp_path: Path):
+    if text is not None:
+        (tmp_path / "outputs.json").write_text(text)
+    with pytest.raises(InputError, match=message):
+        read_outputs(tmp_path)

@@ -1,0 +1,56 @@
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from kinescribe.media.decode_protocol import Job, Reply
+from kinescribe.schemas.clips import FramePair, KeyFrame
+from kinescribe.schemas.config import DecodeLimits, KeyFrames, StoredImage
+from kinescribe.schemas.outcomes import RejectCode
+
+FRAMES = b'{"frames": [{"time_s": 0, "image": ""}, {"time_s": 1, "image": ""}], "pairs": '
+
+
+def test_a_reply_survives_the_pipe():
+    frames = (KeyFrame(0.1, bytes(range(256))), KeyFrame(0.9, b""))
+    reply = Reply(frames=frames, pairs=(FramePair(0, 1, 2.5),), pair_drops={"static": 2})
+    assert Reply.model_validate_json(reply.model_dump_json()) == reply
+
+
+def test_a_reject_survives_the_pipe():
+    reply = Reply(reject=RejectCode.TOO_LARGE, message="9x9 pixels")
+    assert Reply.model_validate_json(reply.model_dump_json()) == reply
+
+
+def test_a_job_survives_the_pipe():
+    job = Job(
+        task="pairs",
+        path=Path("/clips/ä b.mp4"),
+        start_s=1.5,
+        limits=DecodeLimits(),
+        keyframes=KeyFrames(),
+        image=StoredImage(),
+    )
+    assert Job.model_validate_json(job.model_dump_json()) == job
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"",
+        b"[]",
+        b'{"pairs": 3}',
+        b'{"reject": "bored"}',
+        b"\x80\x04N.",
+        b'{"pair_drops": {"bored": 1}}',
+        b'{"pairs": [{"source": 0, "target": 1, "motion": 1}]}',
+        b'{"frames": [{"time_s": 0, "image": ""}], "pairs": [{"source": -1, "target": 0, "motion": 1}]}',
+        b'{"frames": [{"time_s": NaN, "image": ""}]}',
+        b'{"duration_s": 1e999}',
+        FRAMES + b'[{"source": 0, "target": 1, "motion": NaN}]}',
+        FRAMES + b'[{"source": 0, "target": 1, "motion": 1}, {"source": 0, "target": 1, "motion": 2}]}',
+    ],
+)
+def test_anything_else_is_no_reply(answer: bytes):
+    with pytest.raises(ValidationError):
+        Reply.model_validate_json(answer)

@@ -1,0 +1,164 @@
+import io
+import itertools
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from PIL import Image as Pillow
+
+from kinescribe.media.decode import Frame
+from kinescribe.media.decode_protocol import Job, Reply
+from kinescribe.media.frame_pairs import duration, frame_pairs, key_frames
+from kinescribe.schemas.config import KeyFrames, Limits, StoredImage
+from kinescribe.schemas.outcomes import DropReason, RejectCode, Rejected
+from tests.videos import Image, number_of, pan, still, write_video
+
+
+def job(path: Path, **changes: object) -> Job:
+    defaults = {
+        "task": "pairs",
+        "path": path,
+        "limits": Limits(),
+        "keyframes": KeyFrames(),
+        "image": StoredImage(),
+    }
+    return Job.model_validate({**defaults, **changes})
+
+
+def images(reply: Reply) -> list[Image]:
+    return [np.asarray(Pillow.open(io.BytesIO(frame.image))) for frame in reply.frames]
+
+
+def code_of(one: Job) -> RejectCode:
+    with pytest.raises(Rejected) as caught:
+        frame_pairs(one)
+    return caught.value.code
+
+
+def decoded(frames: list[Image]) -> list[Frame]:
+    pictures = (av.VideoFrame.from_ndarray(np.ascontiguousarray(one), format="rgb24") for one in frames)
+    return [Frame(index, index / 30, picture) for index, picture in enumerate(pictures)]
+
+
+def test_a_clip_becomes_adjacent_key_frames_with_their_own_times(tmp_path: Path):
+    reply = frame_pairs(job(write_video(tmp_path / "clip.mp4", pan(110))))
+    found = [number_of(image) for image in images(reply)]
+    assert len(found) >= 4
+    assert [frame.time_s for frame in reply.frames] == pytest.approx([n / 30 for n in found])
+    assert min(later - earlier for earlier, later in itertools.pairwise(found)) >= 20
+    assert [(pair.source, pair.target) for pair in reply.pairs] == list(itertools.pairwise(range(len(found))))
+    assert all(pair.motion > 1 for pair in reply.pairs)
+    assert reply.pair_drops == {}
+
+
+def test_key_frames_are_where_the_motion_is(tmp_path: Path):
+    calm = pan(60, step=0.1)
+    reply = frame_pairs(
+        job(
+            write_video(tmp_path / "clip.mp4", calm[:30] + pan(8, step=5.0, first=30) + calm[30:]),
+            keyframes=KeyFrames(max_keyframes=2, min_interval=5),
+        )
+    )
+    assert all(31 <= number_of(image) <= 38 for image in images(reply))
+
+
+def test_pair_never_spans_a_cut(tmp_path: Path):
+    shots = [*pan(45, seed=1), *pan(45, seed=2, first=45), *pan(45, seed=3, first=90)]
+    reply = frame_pairs(job(write_video(tmp_path / "film.mp4", shots)))
+    found = [number_of(image) for image in images(reply)]
+    assert len(reply.pairs) >= 2
+    assert all(found[pair.source] // 45 == found[pair.target] // 45 for pair in reply.pairs)
+    assert reply.pair_drops == {DropReason.SHOT_CUT: len(found) - 1 - len(reply.pairs)}
+
+
+def test_a_clip_in_which_nothing_moves_has_static_pairs(tmp_path: Path):
+    path = write_video(tmp_path / "wall.mp4", still(60, noise=4.0), options={"crf": "30"})
+    reply = frame_pairs(job(path))
+    assert reply.frames == reply.pairs == ()
+    assert reply.pair_drops == {DropReason.STATIC: 2}
+
+
+def test_a_clip_shorter_than_the_interval_has_no_pair(tmp_path: Path):
+    reply = frame_pairs(job(write_video(tmp_path / "brief.mp4", pan(15))))
+    assert (reply.frames, reply.pairs, reply.pair_drops) == ((), (), {})
+
+
+def test_two_frames_make_a_pair_where_the_interval_is_one(tmp_path: Path):
+    path = write_video(tmp_path / "two.mp4", pan(2, step=3.0))
+    assert len(frame_pairs(job(path, keyframes=KeyFrames(min_interval=1))).pairs) == 1
+
+
+def test_a_window_is_a_clip_of_its_own(tmp_path: Path):
+    path = write_video(tmp_path / "long.mp4", pan(150), options={"g": "15"})
+    reply = frame_pairs(job(path, start_s=2.0, end_s=4.0))
+    assert all(2.0 <= frame.time_s < 4.0 for frame in reply.frames)
+    assert [number_of(image) for image in images(reply)] == [round(f.time_s * 30) for f in reply.frames]
+    assert len(reply.pairs) == 2
+
+
+@pytest.mark.parametrize("kind", ["jpeg", "png"])
+def test_stored_images_are_small_upright_and_the_same_every_time(tmp_path: Path, kind: str):
+    path = write_video(tmp_path / "phone.mp4", pan(45), rotation=90)
+    one = job(path, image=StoredImage.model_validate({"max_side": 64, "format": kind}))
+    reply = frame_pairs(one)
+    assert reply == frame_pairs(one)
+    assert {image.shape for image in images(reply)} == {(64, 48, 3)}
+    assert {Pillow.open(io.BytesIO(frame.image)).format for frame in reply.frames} == {kind.upper()}
+
+
+def test_frames_beyond_the_memory_that_may_be_held_are_stored_early_and_alike():
+    frames = decoded(pan(120))
+    expected = key_frames(frames, KeyFrames(), StoredImage())
+    relieved = key_frames(frames, KeyFrames(), StoredImage(), max_held_bytes=0)
+    assert [one.time_s for one in relieved] == [one.time_s for one in expected]
+    assert [one.image for one in relieved] == [one.image for one in expected]
+
+
+def test_a_stream_may_change_its_size_midway():
+    first, second = pan(30), [np.ascontiguousarray(image[::2, ::2]) for image in pan(60)[30:]]
+    chosen = key_frames(decoded(first + second), KeyFrames(), StoredImage())
+    shapes = {Pillow.open(io.BytesIO(one.image)).size for one in chosen}
+    assert shapes == {(160, 120), (80, 60)}
+    assert {one.shot for one in chosen} == {0}
+
+
+@pytest.mark.parametrize("num_frames", [0, 1])
+def test_fewer_than_two_frames_in_a_window_are_too_short(tmp_path: Path, num_frames: int):
+    path = write_video(tmp_path / "clip.mp4", pan(30))
+    one = job(path, start_s=0.5, end_s=0.5 + num_frames / 30 - 0.001)
+    assert code_of(one) == RejectCode.TOO_SHORT
+
+
+def test_a_window_behind_the_end_is_too_short(tmp_path: Path):
+    path = write_video(tmp_path / "clip.mp4", pan(30))
+    assert code_of(job(path, start_s=50.0, end_s=60.0)) == RejectCode.TOO_SHORT
+
+
+def test_a_single_frame_is_too_short(tmp_path: Path):
+    assert code_of(job(write_video(tmp_path / "photo.mp4", pan(1)))) == RejectCode.TOO_SHORT
+
+
+def test_a_stream_without_timestamps_is_unreadable(tmp_path: Path):
+    assert code_of(job(write_video(tmp_path / "raw.h264", pan(5)))) == RejectCode.UNREADABLE
+
+
+def test_too_many_pixels_are_refused_before_decoding(tmp_path: Path):
+    path = write_video(tmp_path / "wide.mp4", pan(2))
+    assert code_of(job(path, limits=Limits(max_pixels=160 * 119))) == RejectCode.TOO_LARGE
+
+
+def test_a_file_that_is_longer_than_it_says_is_too_large(tmp_path: Path):
+    # A transport stream doesn't say; here the header is not asked.
+    path = write_video(tmp_path / "clip.mkv", pan(90))
+    data = path.read_bytes()
+    duration = data.index(b"\x44\x89\x88")
+    path.write_bytes(data[: duration + 3] + np.array(100.0, ">f8").tobytes() + data[duration + 11 :])
+    limits = Limits(max_duration_s=2.0, window_s=2.0)
+    assert code_of(job(path, limits=limits)) == RejectCode.TOO_LARGE
+
+
+def test_a_duration_is_what_the_header_says(tmp_path: Path):
+    path = write_video(tmp_path / "clip.mp4", pan(60))
+    reply = duration(job(path, task="duration"))
+    assert reply.duration_s == pytest.approx(2.0, abs=0.05)

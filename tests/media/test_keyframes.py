@@ -1,0 +1,56 @@
+import itertools
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kinescribe.media.keyframes import Candidates, select
+from kinescribe.schemas.config import KeyFrames
+
+motions = st.lists(st.sampled_from([0.0, 0.5, 1.0, 2.0, 3.5]) | st.floats(0, 10), max_size=80)
+configs = st.builds(KeyFrames, max_keyframes=st.integers(2, 7), min_interval=st.integers(1, 25))
+
+
+@given(motions, configs)
+def test_key_frames_keep_their_distance_and_their_number(motion: list[float], config: KeyFrames):
+    chosen = select(motion, config)
+    assert chosen == sorted(set(chosen))
+    assert len(chosen) <= config.max_keyframes
+    assert all(later - earlier >= config.min_interval for earlier, later in itertools.pairwise(chosen))
+
+
+@given(motions, configs)
+def test_a_frame_left_out_is_too_near_one_with_as_much_motion_or_came_too_late(
+    motion: list[float], config: KeyFrames
+):
+    chosen = select(motion, config)
+    full = len(chosen) == config.max_keyframes
+    for index in set(range(len(motion))) - set(chosen):
+        near = [one for one in chosen if abs(one - index) < config.min_interval]
+        beaten = any(motion[one] >= motion[index] for one in near)
+        assert beaten or (full and all(motion[one] >= motion[index] for one in chosen))
+
+
+@given(motions, configs, st.integers(1, 9))
+def test_frames_that_are_forgotten_on_the_way_would_not_have_been_chosen(
+    motion: list[float], config: KeyFrames, every: int
+):
+    candidates = Candidates(config)
+    for index, value in enumerate(motion):
+        candidates.add(index, value)
+        if index % every == 0:
+            candidates.left(index + 1)
+    assert sorted(candidates.left(None)) == select(motion, config)
+
+
+def test_ties_go_to_the_earlier_frame():
+    assert select([1.0] * 50, KeyFrames(max_keyframes=2, min_interval=20)) == [0, 20]
+
+
+def test_what_is_held_of_a_long_clip_does_not_grow_with_it():
+    config = KeyFrames()
+    candidates = Candidates(config)
+    held: list[int] = []
+    for index in range(5_000):
+        candidates.add(index, index * 7919 % 1009)
+        held.append(len(candidates.left(index + 1)))
+    assert max(held) < 10 * config.min_interval

@@ -1,0 +1,138 @@
+import io
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from kinescribe.media.still_images import read_image, resized, stored
+from kinescribe.schemas.config import DecodeLimits, StoredImage
+from kinescribe.schemas.outcomes import RejectCode, Rejected
+from tests.videos import texture
+
+LIMITS = DecodeLimits()
+
+
+def picture(width: int = 160, height: int = 120) -> Image.Image:
+    return Image.fromarray(texture(0, width, height))
+
+
+def jpeg(image: Image.Image, **options: object) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=95, **options)
+    return buffer.getvalue()
+
+
+def read(path: Path, data: bytes, max_side: int = 512):
+    path.write_bytes(data)
+    return read_image(path, LIMITS, max_side)
+
+
+def code_of(path: Path, data: bytes, limits: DecodeLimits = LIMITS) -> RejectCode:
+    path.write_bytes(data)
+    with pytest.raises(Rejected) as caught:
+        read_image(path, limits, 512)
+    return caught.value.code
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP", "GIF"])
+def test_each_kind_is_read(tmp_path: Path, kind: str):
+    buffer = io.BytesIO()
+    picture().save(buffer, kind)
+    rgb = read(tmp_path / "image", buffer.getvalue())
+    assert (rgb.shape, rgb.dtype) == ((120, 160, 3), np.uint8)
+    assert np.abs(rgb.astype(int) - np.asarray(picture(), int)).mean() < 12
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "RGBA", "CMYK", "1"])
+def test_other_colours_become_rgb(tmp_path: Path, mode: str):
+    buffer = io.BytesIO()
+    picture().convert(mode).save(buffer, "JPEG" if mode == "CMYK" else "PNG")
+    assert read(tmp_path / "image", buffer.getvalue()).shape == (120, 160, 3)
+
+
+def test_sixteen_bits_of_grey_keep_their_shades(tmp_path: Path):
+    grey = np.asarray(picture().convert("L"))
+    buffer = io.BytesIO()
+    Image.fromarray(grey.astype(np.uint16) * 257).save(buffer, "PNG")
+    np.testing.assert_array_equal(read(tmp_path / "image", buffer.getvalue())[..., 0], grey)
+
+
+def test_a_large_image_is_shrunk_and_a_small_one_left(tmp_path: Path):
+    assert read(tmp_path / "a", jpeg(picture(800, 400)), 512).shape == (256, 512, 3)
+    assert read(tmp_path / "b", jpeg(picture(80, 48)), 512).shape == (48, 80, 3)
+
+
+def test_an_image_is_turned_upright(tmp_path: Path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    assert read(tmp_path / "a", jpeg(picture(), exif=exif)).shape == (160, 120, 3)
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+@pytest.mark.parametrize("share", [0.05, 0.5, 0.99])
+def test_a_jpeg_that_is_cut_short_is_no_image(tmp_path: Path, share: float, progressive: bool):
+    whole = jpeg(picture(), progressive=progressive)
+    kept = int(share * len(whole))
+    assert code_of(tmp_path / "cut", whole[:kept]) == RejectCode.UNREADABLE
+    # As a download that was given its length at once and never came to its end.
+    assert code_of(tmp_path / "zeros", whole[:kept].ljust(len(whole), b"\0")) == RejectCode.UNREADABLE
+
+
+def test_the_end_of_a_thumbnail_is_not_that_of_the_picture(tmp_path: Path):
+    exif = b"Exif\0\0" + jpeg(picture(40, 24))
+    whole = jpeg(picture())
+    with_thumbnail = whole[:2] + b"\xff\xe1" + struct.pack(">H", 2 + len(exif)) + exif + whole[2:]
+    assert read(tmp_path / "whole", with_thumbnail).shape == (120, 160, 3)
+    cut = with_thumbnail[:-2000].ljust(len(with_thumbnail), b"\0")
+    assert code_of(tmp_path / "cut", cut) == RejectCode.UNREADABLE
+
+
+def test_what_follows_a_whole_jpeg_does_no_harm(tmp_path: Path):
+    trailer = np.random.default_rng(0).integers(0, 256, 100_000, np.uint8).tobytes()
+    assert read(tmp_path / "a", jpeg(picture()) + trailer).shape == (120, 160, 3)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "WEBP", "BMP"])
+def test_other_kinds_that_are_cut_short_are_no_images(tmp_path: Path, kind: str):
+    buffer = io.BytesIO()
+    picture().save(buffer, kind)
+    half = buffer.getvalue()[: len(buffer.getvalue()) // 2]
+    assert code_of(tmp_path / "cut", half) == RejectCode.UNREADABLE
+
+
+def test_what_is_no_image_is_said_to_be_none(tmp_path: Path):
+    assert code_of(tmp_path / "page", b"<html>404</html>") == RejectCode.UNREADABLE
+    assert code_of(tmp_path / "empty", b"") == RejectCode.UNREADABLE
+    # A kind that can name other files or run code is not among those read.
+    assert code_of(tmp_path / "eps", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n") == (
+        RejectCode.UNREADABLE
+    )
+    with pytest.raises(Rejected, match="missing"):
+        read_image(tmp_path / "nowhere", LIMITS, 512)
+
+
+def test_a_bomb_is_refused_by_its_header(tmp_path: Path):
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    header = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
+    bomb = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(1 << 20)))
+    assert code_of(tmp_path / "bomb", bomb) == RejectCode.TOO_LARGE
+    assert code_of(tmp_path / "large", jpeg(picture()), DecodeLimits(max_pixels=100)) == RejectCode.TOO_LARGE
+
+
+def test_an_image_is_stored_as_configured():
+    rgb = np.asarray(picture())
+    png = np.asarray(Image.open(io.BytesIO(stored(rgb, StoredImage(format="png")))))
+    np.testing.assert_array_equal(png, rgb)
+    assert stored(rgb, StoredImage()).startswith(b"\xff\xd8")
+
+
+def test_an_image_takes_any_size():
+    rgb = np.asarray(picture(100, 100))
+    assert resized(rgb, 160, 90).shape == (90, 160, 3)
+    assert resized(rgb, 50, 50).shape == (50, 50, 3)
+    assert resized(rgb, 100, 100) is rgb

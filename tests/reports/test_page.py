@@ -1,0 +1,60 @@
+import base64
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from kinescribe.reports.page import render, write_page
+from kinescribe.schemas.errors import ConfigError, StoreError
+from kinescribe.storage import uri
+
+
+def test_a_page_allows_its_own_style_and_script_and_no_other():
+    page = render(
+        "human_study", package="kinescribe.evaluation", study={"id": "x", "criteria": {}, "questions": []}
+    )
+    for name in ("human_study.css", "human_study.js"):
+        text = (Path("kinescribe/evaluation") / name).read_text()
+        assert text in page
+        assert f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'" in page
+    assert "default-src 'none'" in page
+
+
+def test_pages_of_one_look_share_style_and_script():
+    page = render("human_study", package="kinescribe.evaluation", look="report", study={})
+    assert (Path("kinescribe/reports") / "report.css").read_text() in page
+    assert (Path("kinescribe/reports") / "report.js").read_text() in page
+
+
+def test_words_cannot_leave_the_data_they_stand_in():
+    page = render(
+        "human_study",
+        package="kinescribe.evaluation",
+        study={"id": "</script><b>", "criteria": {}, "questions": []},
+    )
+    assert "</script><b>" not in page
+
+
+def test_a_page_that_cannot_be_written_is_said_in_words(tmp_path: Path):
+    (tmp_path / "file").touch()
+    with pytest.raises(StoreError, match=r"page\.html cannot be written"):
+        write_page(str(tmp_path / "file" / "page.html"), "")
+
+
+def test_a_page_may_lie_in_an_object_store():
+    write_page("memory://pages/page.html", "é")
+    assert uri.read_bytes("memory://pages/page.html").decode() == "é"
+
+
+def test_an_old_page_is_whole_until_the_new_one_is(tmp_path: Path):
+    page, linked = tmp_path / "page.html", tmp_path / "linked.html"
+    write_page(str(page), "old")
+    linked.hardlink_to(page)
+    write_page(str(page), "new")
+    assert (page.read_text(), linked.read_text()) == ("new", "old")
+
+
+@pytest.mark.parametrize("name", ["run.json", "data/unit.parquet", "page", ""])
+def test_a_page_takes_the_place_of_no_other_kind_of_file(name: str):
+    with pytest.raises(ConfigError, match=rf"--out '{name}'.*ends in \.html"):
+        write_page(name, "")
