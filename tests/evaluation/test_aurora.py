@@ -118,7 +118,7 @@ def test_cases_that_cannot_be_used_are_left_out_with_a_reason(model: str, tmp_pa
     long, broken = scores.left_out
     assert long == LeftOut("ag-001", "instruction too long for the model")
     assert broken.id == "ag-002"
-    assert "no image" in broken.reason
+    assert "not an image" in broken.reason
 
 
 def test_a_folder_of_other_images_is_not_written_to(model: str, tmp_path: Path):
