@@ -138,6 +138,6 @@ def test_hadolint_finds_nothing_in_the_dockerfile():
 def test_the_image_has_the_whole_package_and_does_not_run_as_root():
     lines = (DEPLOY / "Dockerfile").read_text().splitlines()
     copied = {line.split()[-1] for line in lines if line.startswith("COPY")}
-    assert copied == {"./", "kinescribe", *LINKED}
+    assert {"kinescribe", *LINKED} <= copied
     assert [line for line in lines if line.startswith("USER")] == ["USER 1000"]
     assert all("--constraint constraints.txt" in line for line in lines if "pip install" in line)

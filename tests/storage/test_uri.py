@@ -103,7 +103,7 @@ def test_where_the_disk_is_full_nothing_is_seen_and_the_error_says_what_to_do(tm
 
 def test_a_killed_writer_leaves_only_whole_files(tmp_path: Path):
     endless = (
-        "import itertools, sys; from storage import uri\n"
+        "import itertools, sys; from kinescribe.storage import uri\n"
         "for i in itertools.count():\n"
         "    uri.create(f'{sys.argv[1]}/data/{i}', bytes([i % 256]) * 2_000_000, sys.argv[1] + '/.tmp')\n"
     )
