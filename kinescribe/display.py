@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from _typeshed import DataclassInstance
 
-    from kinescribe.cluster.submission import Job
+    from kinescribe.cluster.submission import SubmittedJob
     from kinescribe.demo import DemoResult
     from kinescribe.evaluation.aurora_scores import AuroraScores, Spread
     from kinescribe.evaluation.human_study_scores import CriterionScores, StudyScores
@@ -75,7 +75,7 @@ def printable(text: object) -> str:
     return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in str(text))
 
 
-def print_jobs(jobs: Sequence[Job], as_json: bool) -> None:
+def print_jobs(jobs: Sequence[SubmittedJob], as_json: bool) -> None:
     """Print what became of each job."""
     if as_json:
         print(json.dumps([dataclasses.asdict(job) for job in jobs]))

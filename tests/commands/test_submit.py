@@ -8,7 +8,7 @@ import typer
 
 from kinescribe.cli import app, main
 from kinescribe.cluster.code_package import CONFIG
-from kinescribe.cluster.submission import Job
+from kinescribe.cluster.submission import SubmittedJob
 from kinescribe.commands.submit import CHECKS, COMMANDS, PATHS, read_command
 from kinescribe.display import print_jobs
 from kinescribe.schemas.errors import ConfigError
@@ -204,7 +204,7 @@ def test_a_wrong_option_of_the_command_is_found_before_anything_is_sent(
 
 
 def test_jobs_are_printed_for_people_and_for_machines(capsys: pytest.CaptureFixture[str]):
-    jobs = [Job("kinescribe-label-1", "RUNNING", "python -m kinescribe label \x1b[2J")]
+    jobs = [SubmittedJob("kinescribe-label-1", "RUNNING", "python -m kinescribe label \x1b[2J")]
     print_jobs(jobs, as_json=True)
     assert json.loads(capsys.readouterr().out)[0]["submission_id"] == "kinescribe-label-1"
     print_jobs(jobs, as_json=False)
