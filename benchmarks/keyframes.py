@@ -26,7 +26,7 @@ import decord
 import numpy as np
 
 from kinescribe.media.decode import open_video
-from kinescribe.media.decode_protocol import Job
+from kinescribe.media.decode_protocol import DecodeRequest
 from kinescribe.media.frame_pairs import frame_pairs
 from kinescribe.schemas.config import KeyFrames, Limits, StoredImage
 
@@ -64,7 +64,7 @@ def decode_only(path: Path) -> int:
 
 
 def extract(path: Path) -> int:
-    job = Job(task="pairs", path=path, limits=Limits(), keyframes=KeyFrames(), image=StoredImage())
+    job = DecodeRequest(task="pairs", path=path, limits=Limits(), keyframes=KeyFrames(), image=StoredImage())
     frame_pairs(job)
     return 0
 

@@ -29,7 +29,7 @@ from pipeline import RESOURCES, Corpus, draw
 from kinescribe.labeling.annotate import Annotator
 from kinescribe.labeling.extract import PairExtractor
 from kinescribe.labeling.inputs import forbidden
-from kinescribe.media.decode_protocol import Job
+from kinescribe.media.decode_protocol import DecodeRequest
 from kinescribe.media.frame_pairs import frame_pairs
 from kinescribe.models.registry import load_labeller
 from kinescribe.schemas.clips import Clip, ExtractedClip, WorkUnit
@@ -61,7 +61,9 @@ def protected(corpus: Corpus, out: Path, config: LabelConfig, annotator: Annotat
 def bare(corpus: Corpus, out: Path, config: LabelConfig, annotator: Annotator) -> Turn:
     def extract(clip: Clip) -> ExtractedClip:
         path, image = Path(clip.uri), config.image
-        job = Job(task="pairs", path=path, limits=config.limits, keyframes=config.keyframes, image=image)
+        job = DecodeRequest(
+            task="pairs", path=path, limits=config.limits, keyframes=config.keyframes, image=image
+        )
         reply = frame_pairs(job)
         if reply.pairs:
             return ExtractedClip(clip, reply.frames, reply.pairs)

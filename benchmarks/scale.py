@@ -40,9 +40,10 @@ from kinescribe.cluster.label import Sessions, run_label
 from kinescribe.schemas.clips import Clip, ExtractedClip, stable_id
 from kinescribe.schemas.config import LabelConfig, Resources
 from kinescribe.schemas.outcomes import ClipOutcome, DropReason, Receipt, Status
-from kinescribe.storage import uri
+from kinescribe.storage import objects, uri
 from kinescribe.storage.run import planned_units
 from kinescribe.storage.shards import committed_units, unit_uri
+from kinescribe.storage.threads import map_in_threads
 
 CONFIG = LabelConfig()
 ROWS = 1_000_000
@@ -232,7 +233,7 @@ def scheduling(folder: Path, sizes: Sequence[int], num_units: int) -> list[dict[
 def fill(dataset: str, num_units: int) -> str:
     """The dataset, with so many objects without content."""
     units = {stable_id(unit) for unit in range(num_units)} - committed_units(dataset)
-    for _ in uri.concurrently(lambda unit: uri.create(unit_uri(dataset, unit), b""), units):
+    for _ in map_in_threads(lambda unit: objects.create(unit_uri(dataset, unit), b""), units):
         pass
     return dataset
 

@@ -14,13 +14,13 @@ from typing import Literal
 
 from pydantic import ValidationError
 
-from kinescribe.media.decode_protocol import Job, Reply
+from kinescribe.media.decode_protocol import DecodeReply, DecodeRequest
 from kinescribe.media.sandbox import Sandbox
 from kinescribe.schemas.clips import Clip, ExtractedClip, GivenTriplet
 from kinescribe.schemas.config import DecodeLimits, KeyFrames, Limits, StoredImage
 from kinescribe.schemas.errors import StoreError, UserError
 from kinescribe.schemas.outcomes import ClipOutcome, DropReason, RejectCode, Rejected, Status
-from kinescribe.storage.uri import local_copy
+from kinescribe.storage.objects import local_copy
 
 DECODER = (sys.executable, "-m", "kinescribe.media.decode_worker")
 
@@ -41,7 +41,7 @@ class Decoder:
         self._forbidden = forbidden
         self._sandbox = Sandbox(program, limits.deadline_s, limits.memory_bytes)
 
-    def ask(self, uris: Sequence[str], job: Callable[[Sequence[Path]], Job]) -> Reply:
+    def ask(self, uris: Sequence[str], job: Callable[[Sequence[Path]], DecodeRequest]) -> DecodeReply:
         """The reply to the job on these files as they lie on this machine. Raises Rejected."""
         for uri in uris:
             why = self._forbidden(uri)
@@ -63,10 +63,10 @@ class Decoder:
         """End the decoding process."""
         self._sandbox.close()
 
-    def _checked(self, answer: bytes) -> Reply:
+    def _checked(self, answer: bytes) -> DecodeReply:
         """The reply, if it is one: a decoder that was taken over may say anything."""
         try:
-            reply = Reply.model_validate_json(answer)
+            reply = DecodeReply.model_validate_json(answer)
         except ValidationError as error:
             self.close()
             raise Rejected(RejectCode.CRASHED, "the decoder's answer is no reply") from error
@@ -108,10 +108,10 @@ class PairExtractor:
         """End the decoding process."""
         self._decoder.close()
 
-    def _ask(self, clip: Clip, task: Literal["pairs", "duration"]) -> Reply:
+    def _ask(self, clip: Clip, task: Literal["pairs", "duration"]) -> DecodeReply:
         return self._decoder.ask(
             [clip.uri],
-            lambda paths: Job(
+            lambda paths: DecodeRequest(
                 task=task,
                 path=paths[0],
                 start_s=clip.start_s,
@@ -145,13 +145,13 @@ class EndsExtractor:
         """End the decoding process."""
         self._decoder.close()
 
-    def _ask(self, triplet: GivenTriplet) -> Reply:
+    def _ask(self, triplet: GivenTriplet) -> DecodeReply:
         if not re.search(r"\w", triplet.action):
             raise Rejected(RejectCode.NO_ACTION, "the action has no words")
         clip = triplet.clip
         return self._decoder.ask(
             triplet.uris,
-            lambda paths: Job(
+            lambda paths: DecodeRequest(
                 task="ends" if len(paths) == 1 else "stills",
                 path=paths[0],
                 target=paths[-1],
@@ -163,7 +163,7 @@ class EndsExtractor:
         )
 
 
-def _ended(clip: Clip, ask: Callable[[], Reply]) -> ExtractedClip:
+def _ended(clip: Clip, ask: Callable[[], DecodeReply]) -> ExtractedClip:
     """The clip with what the decoder said, or with the outcome that follows from it."""
     try:
         reply = ask()

@@ -17,12 +17,12 @@ from tests.videos import pan, still, write_audio, write_video
 DECODER = """
 import os, signal, time
 from pathlib import Path
-from kinescribe.media.decode_protocol import Job
+from kinescribe.media.decode_protocol import DecodeRequest
 from kinescribe.media.decode_worker import answer
 from kinescribe.media.sandbox import serve
 
 def fake(request):
-    name = Path(Job.model_validate_json(request).path).stem
+    name = Path(DecodeRequest.model_validate_json(request).path).stem
     if name == "hangs":
         time.sleep(600)
     if name == "crashes":

@@ -45,7 +45,7 @@ def test_another_run_is_refused_with_each_difference(tmp_path: Path):
     assert "config.keyframes.min_interval: 20 → 10" in message
     assert "config.dynamics: embedded → (absent)" in message
     assert "config.seed: (absent) → 1" in message
-    assert "kinescribe.models.dynamics: weights-of-tests → newer" in message
+    assert "models.dynamics: weights-of-tests → newer" in message
     assert "max_keyframes" not in message
     assert "choose another output folder" in message
 
