@@ -74,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         app(arguments)
     except UserError as error:
-        from kinescribe.storage.uri import redact
+        from kinescribe.storage.credentials import redact
 
         print("error: " + "\n".join(map(printable, redact(str(error)).split("\n"))), file=sys.stderr)
         sys.exit(2)
@@ -181,8 +181,8 @@ def status(
 ) -> None:
     """Say how far a dataset is: clips kept, dropped, rejected and pending; what was planned beside it."""
     from kinescribe.storage import audit
+    from kinescribe.storage.credentials import redact
     from kinescribe.storage.estimate import compare
-    from kinescribe.storage.uri import redact
 
     if rejects:
         print_lines(audit.rejects(dataset))

@@ -20,7 +20,7 @@ from kinescribe.schemas.clips import Clip, ExtractedClip, GivenTriplet
 from kinescribe.schemas.config import DecodeLimits, KeyFrames, Limits, StoredImage
 from kinescribe.schemas.errors import StoreError, UserError
 from kinescribe.schemas.outcomes import ClipOutcome, DropReason, RejectCode, Rejected, Status
-from kinescribe.storage.uri import local_copy
+from kinescribe.storage.objects import local_copy
 
 DECODER = (sys.executable, "-m", "kinescribe.media.decode_worker")
 Forbidden = Callable[[str], str | None]

@@ -135,7 +135,7 @@ def read_command(root: Any, arguments: Sequence[str]) -> CommandLine:
     `root` is the whole command line's command. Raises ConfigError, and what typer raises of a wrong option.
     """
     from kinescribe.schemas.config import config_values, read_config
-    from kinescribe.storage.uri import NO_CREDENTIALS, holds_credentials, redact
+    from kinescribe.storage.credentials import NO_CREDENTIALS, holds_credentials, redact
 
     command, words, rest = _find(root, arguments)
     given = command.make_context(" ".join(("kinescribe", *words)), rest).params

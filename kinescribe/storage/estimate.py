@@ -14,7 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from kinescribe.schemas.errors import DatasetError
 from kinescribe.schemas.estimate import Estimate
-from kinescribe.storage import uri
+from kinescribe.storage import listing, objects, uri
 from kinescribe.storage.audit import footers
 from kinescribe.storage.run import ESTIMATE, read_run
 
@@ -34,14 +34,14 @@ class Comparison:
 def write_estimate(dataset: str, estimate: Estimate) -> None:
     """Keep the estimate of the run that will be in this folder; a later one takes its place."""
     text = json.dumps(asdict(estimate), indent=2) + "\n"
-    uri.replace(uri.join(dataset, ESTIMATE), text.encode())
+    objects.replace(uri.join(dataset, ESTIMATE), text.encode())
 
 
 def read_estimate(dataset: str) -> Estimate | None:
     """The estimate of the run in this folder, None where there is none. Raises DatasetError."""
     target = uri.join(dataset, ESTIMATE)
     try:
-        estimate = _ESTIMATE.validate_json(uri.read_bytes(target), strict=True)
+        estimate = _ESTIMATE.validate_json(objects.read_bytes(target), strict=True)
     except FileNotFoundError:
         return None
     except ValidationError as error:
@@ -67,5 +67,5 @@ def compare(dataset: str) -> Comparison | None:
     for _, footer in footers(dataset):
         for stage in footer.stages:
             stage_s[stage.stage] += stage.work_s
-    sizes = (info.size_bytes or 0 for info in uri.list_files(uri.join(dataset, "data")))
+    sizes = (info.size_bytes or 0 for info in listing.list_files(uri.join(dataset, "data")))
     return Comparison(planned, sum(sizes), dict(stage_s))
