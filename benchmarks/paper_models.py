@@ -38,7 +38,7 @@ from kinescribe.models.initialization import BOS, EOS, PAD, new_tokenizer
 from kinescribe.models.registry import load_labeller
 from kinescribe.models.token_vlm import TokenVLM
 from kinescribe.models.tokens import CodePair, CodeTriplet
-from kinescribe.schemas.clips import Clip, ExtractedClip, FramePair, KeyFrame, WorkUnit, stable_id
+from kinescribe.schemas.clips import Clip, ExtractedClip, FramePair, KeyFrame, stable_id
 from kinescribe.schemas.config import Annotation, IngestConfig, LabelConfig
 from kinescribe.schemas.training import WorldTraining
 from kinescribe.training.engine import DeepSpeedEngine
@@ -180,22 +180,19 @@ def matrix_rate(side: int) -> float:
 def labelling(vlm: TokenVLM, codec: ImageCodec, size: Size, rate: float) -> dict[str, Any]:
     """Pairs/s of the annotator with its codec, by micro-batch, and of the model's prefill alone."""
     clips = drawn_clips(size.clips, codec.resolution)
-    unit, annotation = (
-        WorkUnit("unit", tuple(one.clip for one in clips)),
-        Annotation(max_new_tokens=ACTION_TOKENS),
-    )
+    annotation = Annotation(max_new_tokens=ACTION_TOKENS)
     num_pairs = size.clips * (KEYFRAMES - 1)
     pairs_per_s = dict[int, float]()
     peaks = dict[int, float]()
     for micro_batch in size.micro_batches:
         forget_peak()
         annotator = Annotator(vlm, codec, annotation, micro_batch)
-        seconds = timed(partial(annotator.annotate, unit, clips), 1)
+        seconds = timed(partial(annotator.annotate, clips), 1)
         if annotator.batches.size == micro_batch:
             pairs_per_s[micro_batch], peaks[micro_batch] = round(num_pairs / seconds, 2), peak_gib()
     best = max(pairs_per_s, key=pairs_per_s.__getitem__)
     by_itself = Annotator(vlm, codec, annotation)
-    assert by_itself.annotate(unit, clips)[0].num_rows == num_pairs
+    assert by_itself.annotate(clips)[0].num_rows == num_pairs
     codes = codec.encode(
         codec.preprocess([Image.open(io.BytesIO(clips[0].frames[0].image), formats=["JPEG"])])
     )

@@ -117,7 +117,7 @@ def label(
     annotator = Annotator(*load_labeller(config), config.annotation, RESOURCES.micro_batch)
     while item := extracted.get():
         unit, clips = item
-        table, outcomes = annotator.annotate(unit, clips)
+        table, outcomes = annotator.annotate(clips)
         write_unit(out, unit, table, outcomes)
         receipts.put(receipt_of(outcomes))
 
@@ -134,9 +134,9 @@ def model_alone(units: list[WorkUnit], config: LabelConfig, threads: int) -> flo
     extractor = PairExtractor(config.limits, config.keyframes, config.image)
     extracted = [[extractor.extract(clip) for clip in unit.clips] for unit in units]
     extractor.close()
-    annotator.annotate(units[0], extracted[0])
+    annotator.annotate(extracted[0])
     started = time.perf_counter()
-    tables = [annotator.annotate(*item)[0] for item in zip(units, extracted, strict=True)]
+    tables = [annotator.annotate(clips)[0] for clips in extracted]
     return sum(table.num_rows for table in tables) / (time.perf_counter() - started)
 
 

@@ -84,7 +84,7 @@ def turn(corpus: Corpus, annotator: Annotator, extract: Extract, commit: Commit)
         started = time.perf_counter()
         extracted = [extract(clip) for clip in unit.clips]
         decoded = time.perf_counter()
-        table, outcomes = annotator.annotate(unit, extracted)
+        table, outcomes = annotator.annotate(extracted)
         commit(unit, table, outcomes)
         totals.append(Turn(time.perf_counter() - started, decoded - started, table.num_rows))
     return Turn(*map(sum, zip(*totals[2:], strict=True)))
