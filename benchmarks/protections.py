@@ -1,9 +1,9 @@
-"""Labelled pairs/s with the protections on against off, in one process; one line of JSON.
+"""Labelled pairs/s with the protections on, against off, in one process; one line of JSON.
 
-In turns, the same units are decoded, labelled and committed. On: paths are checked, a process in the sandbox
-decodes, a unit has digests and checksums and is synced and linked into place. Off: the same decoder in this
-process, and a plain Parquet file. The first unit of each turn warms up and does not count. Both without Ray,
-whose own cost `pipeline.py` measures; its token and the counts of attempts cost nothing per clip.
+The same units are decoded, labelled and committed with each in turn. On: paths are checked, a sandboxed
+process decodes, and a unit has digests and checksums, is synced and linked into place. Off: the same
+decoder in this process and a plain Parquet file. The first unit of each turn is a warm-up. Neither uses
+Ray, whose cost `pipeline.py` measures; its token and the attempt counts cost nothing for each clip.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def turn(corpus: Corpus, annotator: Annotator, extract: Extract, commit: Commit)
         started = time.perf_counter()
         extracted = [extract(clip) for clip in unit.clips]
         decoded = time.perf_counter()
-        table, outcomes = annotator.annotate(unit, extracted)
+        table, outcomes = annotator.annotate(extracted)
         commit(unit, table, outcomes)
         totals.append(Turn(time.perf_counter() - started, decoded - started, table.num_rows))
     return Turn(*map(sum, zip(*totals[2:], strict=True)))
@@ -113,7 +113,7 @@ def measure(folder: Path, num_clips: int, rounds: int, config: LabelConfig) -> d
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("--model", default="embedded", help="'embedded' or the path of a model's folder")
+    options.add_argument("--model", default="embedded", help="'embedded' or a model folder")
     options.add_argument("--clips", type=int, default=256)
     options.add_argument("--rounds", type=int, default=5)
     chosen = options.parse_args()

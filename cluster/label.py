@@ -21,8 +21,8 @@ import ray
 from ray.data import ActorPoolStrategy, DataContext
 from ray.exceptions import ObjectStoreFullError, OutOfDiskError, OutOfMemoryError, RayActorError
 
-from kinescribe.actors.attempts import RemoteAttempts, StartedInVain
-from kinescribe.actors.decode import DecodeActor, Extractor, MakeExtractor
+from kinescribe.actors.attempts import RemoteAttempts, WorkersKeepDying
+from kinescribe.actors.decode import DecodeActor, MakeExtractor
 from kinescribe.actors.label import LabelActor, LoadModels
 from kinescribe.actors.rows import pack, unpack
 from kinescribe.actors.write import WriteActor
@@ -80,7 +80,7 @@ NO_MEMORY = (
 )
 
 
-def _pair_extractor(config: LabelConfig, root: str) -> Extractor:
+def _pair_extractor(config: LabelConfig, root: str) -> PairExtractor:
     may_not = partial(forbidden, root=root, roots=config.roots)
     return PairExtractor(config.limits, config.keyframes, config.image, may_not)
 
@@ -270,7 +270,7 @@ def _label(job: LabelJob, pending: pa.Table, progress: Progress) -> None:
         except (OutOfDiskError, ObjectStoreFullError) as error:
             raise StoreError(FULL) from error
         except (OutOfMemoryError, RayActorError) as error:
-            if isinstance(error, OutOfMemoryError) or StartedInVain.__name__ in str(error):
+            if isinstance(error, OutOfMemoryError) or WorkersKeepDying.__name__ in str(error):
                 raise ConfigError(NO_MEMORY) from error
             raise
         except (KeyboardInterrupt, SystemExit):  # SIGTERM, as `kinescribe jobs stop` sends it

@@ -78,7 +78,7 @@ class KeyFrames(Config):
     of the image, in pixels, with the longer side scaled to 128. A person who moves in a wide shot has about
     0.12."""
     cut_threshold: Annotated[float, Field(gt=0, lt=1)] = 0.25
-    """A shot starts at a frame if this share of its image is new, beyond the share in the frames around it."""
+    """A shot starts at a frame if this share of its image is new, beyond the share in the frames around."""
 
 
 class StoredImage(Config):
@@ -252,8 +252,8 @@ def load_config(
 ) -> AnyConfig:
     """A `kind` from YAML text, then dotted overrides (`a.b=value`, with YAML as value), then values by key.
 
-    Keys are dotted. A value of None counts as not given. Raises ConfigError that names each wrong key, its value and what was
-    expected.
+    Keys are dotted. A value of None counts as not given. Raises ConfigError that names each wrong key, its
+    value and what was expected.
     """
     merged = config_values(text, overrides)
     for key, value in (values or {}).items():
