@@ -17,6 +17,7 @@ import typer
 from kinescribe import __version__
 from kinescribe.commands.evaluate import Dataset, Json, Seed, evaluate
 from kinescribe.commands.export import export
+from kinescribe.commands.next_steps import print_next_steps
 from kinescribe.commands.options import (
     ConfigFile,
     Input,
@@ -67,6 +68,9 @@ app.command()(plan)
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Check everything, say what would be done, and do nothing.")
 ]
+
+
+Join = Annotated[bool, typer.Option("--join", help="Write the dataset although another run is writing it.")]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -126,6 +130,7 @@ def label(
     retry_rejected: Annotated[
         bool, typer.Option("--retry-rejected", help="Try the clips again that were rejected so far.")
     ] = False,
+    join: Join = False,
     dry: DryRun = False,
     as_json: Json = False,
 ) -> None:
@@ -135,14 +140,17 @@ def label(
     settings = label_config(config, overrides, dynamics, scores, root)
     resources = label_resources(decode_workers, label_workers, label_gpus, micro_batch)
     from kinescribe.cluster.label import plan_label, run_label
+    from kinescribe.storage.audit import DatasetStatus
 
     with stdout_for_results():
         result = (
             plan_label(input, out, settings)
             if dry
-            else run_label(input, out, settings, resources, retry_rejected=retry_rejected)
+            else run_label(input, out, settings, resources, retry_rejected=retry_rejected, join=join)
         )
     print_result(result, as_json)
+    if isinstance(result, DatasetStatus):
+        print_next_steps(result, out, quiet=as_json)
 
 
 @app.command()
@@ -157,6 +165,7 @@ def ingest(
     ] = None,
     decode_workers: Annotated[int | None, typer.Option(min=1, help="Most decoders at once.")] = None,
     root: Roots = None,
+    join: Join = False,
     as_json: Json = False,
 ) -> None:
     """Take in triplets whose action is given: a dataset like those of `label`, to train on."""
@@ -167,8 +176,9 @@ def ingest(
     from kinescribe.labeling.ingest import run_ingest
 
     with stdout_for_results(), counted("triplets") as progress:
-        result = run_ingest(input, out, settings, decode_workers, progress)
+        result = run_ingest(input, out, settings, decode_workers, progress, join)
     print_result(result, as_json)
+    print_next_steps(result, out, quiet=as_json)
 
 
 @app.command()
