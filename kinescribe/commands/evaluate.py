@@ -72,10 +72,10 @@ def dynamics_model(
     """Score what a dynamics model says of simulated triplets."""
     from kinescribe.evaluation.label_accuracy import predict, score
     from kinescribe.evaluation.plots import plot_labels
-    from kinescribe.models.registry import load_describer
+    from kinescribe.models.registry import load
 
     _check(plot)
-    scores = score(predict(dataset, load_describer(dynamics), num), bertscore)
+    scores = score(predict(dataset, load(dynamics, "describer"), num), bertscore)
     print_scores(scores, as_json)
     if plot:
         plot_labels(scores, plot)
@@ -96,10 +96,10 @@ def world_model(
         raise ConfigError(f"-n {num_samples} needs a model that chooses the best; give --dynamics")
     from kinescribe.evaluation.plots import plot_world
     from kinescribe.evaluation.world import score_world
-    from kinescribe.models.registry import load_dynamics, load_world
+    from kinescribe.models.registry import load
 
     _check(plot)
-    models = load_world(world), load_dynamics(dynamics) if dynamics else None
+    models = load(world, "world"), load(dynamics, "dynamics") if dynamics else None
     with counted("cases") as progress:
         scores = score_world(*models, num, num_samples, seed, progress)
     print_world(scores, as_json)
@@ -121,10 +121,10 @@ def best_of_n(
     numbers = _counts(counts)
     from kinescribe.evaluation.plots import plot_best_of_n
     from kinescribe.evaluation.world import score_best_of_n
-    from kinescribe.models.registry import load_dynamics, load_world
+    from kinescribe.models.registry import load
 
     _check(plot)
-    models = load_world(world), load_dynamics(dynamics)
+    models = load(world, "world"), load(dynamics, "dynamics")
     with counted("cases") as progress:
         result = score_best_of_n(*models, numbers, num, seed, progress)
     print_best_of_n(result, as_json)
@@ -145,10 +145,10 @@ def preference(
     """Say how often a model finds true triplets likelier than the same with something made false."""
     from kinescribe.evaluation.plots import plot_preferences
     from kinescribe.evaluation.preference import prefer
-    from kinescribe.models.registry import load_dynamics, load_model
+    from kinescribe.models.registry import load
 
     _check(plot)
-    loaded = load_dynamics(model) if task == "dynamics" else load_model(model)
+    loaded = load(model, "dynamics" if task == "dynamics" else "unified")
     with counted("triplets") as progress:
         result = prefer(loaded, dataset, task, num, seed, progress)
     print_preferences(result, as_json)
