@@ -65,10 +65,10 @@ def dynamics_model(
 ) -> None:
     """Score what a dynamics model says of simulated triplets."""
     from kinescribe.evaluation.label_accuracy import predict, score
-    from kinescribe.models.registry import load_describer
+    from kinescribe.models.registry import load
 
     _check(plot)
-    scores = score(predict(dataset, load_describer(dynamics), num), bertscore)
+    scores = score(predict(dataset, load(dynamics, "describer"), num), bertscore)
     print_result(scores, as_json)
     _draw(scores, plot)
 
@@ -87,10 +87,10 @@ def world_model(
     if num_samples > 1 and dynamics is None:
         raise ConfigError(f"-n {num_samples} needs a model that chooses the best; give --dynamics")
     from kinescribe.evaluation.world import score_world
-    from kinescribe.models.registry import load_dynamics, load_world
+    from kinescribe.models.registry import load
 
     _check(plot)
-    models = load_world(world), load_dynamics(dynamics) if dynamics else None
+    models = load(world, "world"), load(dynamics, "dynamics") if dynamics else None
     with progress_bar("cases") as progress:
         scores = score_world(*models, num, num_samples, seed, progress)
     print_result(scores, as_json)
@@ -110,10 +110,10 @@ def best_of_n(
     """Judge the best of N imagined targets for each N, chosen by a dynamics model and by the judge itself."""
     numbers = _counts(counts)
     from kinescribe.evaluation.world import score_best_of_n
-    from kinescribe.models.registry import load_dynamics, load_world
+    from kinescribe.models.registry import load
 
     _check(plot)
-    models = load_world(world), load_dynamics(dynamics)
+    models = load(world, "world"), load(dynamics, "dynamics")
     with progress_bar("cases") as progress:
         result = score_best_of_n(*models, numbers, num, seed, progress)
     print_result(result, as_json)
@@ -132,10 +132,10 @@ def preference(
 ) -> None:
     """Say how often a model finds true triplets likelier than the same with something made false."""
     from kinescribe.evaluation.preference import prefer
-    from kinescribe.models.registry import load_dynamics, load_model
+    from kinescribe.models.registry import load
 
     _check(plot)
-    loaded = load_dynamics(model) if task == "dynamics" else load_model(model)
+    loaded = load(model, "dynamics" if task == "dynamics" else "unified")
     with progress_bar("triplets") as progress:
         result = prefer(loaded, dataset, task, num, seed, progress)
     print_result(result, as_json)
