@@ -1,4 +1,4 @@
-"""Plots the results of `science.py`, a panel for each claim, and prints a table: means with 95 % intervals."""
+"""Plots the results of `science.py`, a panel for each claim, and prints a table of means with intervals."""
 
 from __future__ import annotations
 

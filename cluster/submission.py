@@ -9,7 +9,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from kinescribe.schemas.clips import stable_id
 from kinescribe.schemas.version import VERSION
@@ -30,6 +30,13 @@ class SubmittedJob:
     ended: str | None = None
     exit_code: int | None = None
     message: str | None = None
+
+    COLUMNS: ClassVar = ("id", "status", "started", "command")
+
+    @property
+    def row(self) -> tuple[str, ...]:
+        """The job as a line of a table with `COLUMNS`."""
+        return self.submission_id, self.status, self.started or "", self.command
 
     @property
     def is_over(self) -> bool:
