@@ -146,7 +146,7 @@ def label(
         )
     print_result(result, as_json)
     if isinstance(result, DatasetStatus):
-        print_next_steps(result, out, quiet=as_json)
+        print_next_steps("label", result, out, quiet=as_json)
 
 
 @app.command()
@@ -174,7 +174,7 @@ def ingest(
     with stdout_for_results(), progress_bar("triplets") as progress:
         result = run_ingest(input, out, settings, decode_workers, progress, join)
     print_result(result, as_json)
-    print_next_steps(result, out, quiet=as_json)
+    print_next_steps("ingest", result, out, quiet=as_json)
 
 
 @app.command()

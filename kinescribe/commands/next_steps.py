@@ -17,6 +17,7 @@ from kinescribe.schemas.outcomes import DropReason
 if TYPE_CHECKING:
     from kinescribe.storage.audit import DatasetStatus
 
+ELSEWHERE = "ingest them into another folder"
 REMEDIES = {
     DropReason.STATIC: "to keep what moves less, label into another folder with a lower keyframes.min_motion",
     DropReason.SHOT_CUT: "to keep pairs that look like cuts, label into another folder with a higher "
@@ -26,22 +27,24 @@ REMEDIES = {
 }
 
 
-def print_next_steps(status: DatasetStatus, dataset: str, quiet: bool) -> None:
+def print_next_steps(command: str, status: DatasetStatus, dataset: str, quiet: bool) -> None:
     """Say what to do next, unless `quiet`. Exits with 1 if a finished dataset has no kept clip."""
     if status.kept == 0 and status.pending == 0:
-        print("\n".join(_why_empty(status, dataset)), file=sys.stderr)
+        print("\n".join(_why_empty(command, status, dataset)), file=sys.stderr)
         raise typer.Exit(1)
     if not quiet and status.triplets:
         print("\n".join(_next_steps(status, dataset)), file=sys.stderr)
 
 
-def _why_empty(status: DatasetStatus, dataset: str) -> Iterator[str]:
+def _why_empty(command: str, status: DatasetStatus, dataset: str) -> Iterator[str]:
     reasons = ", ".join(f"{count:,} {reason}" for reason, count in status.reasons.items())
     yield f"no clip was kept: of {status.clips:,} clips, {reasons}"
     if status.rejected:
         yield f"see what is wrong with each rejected clip: kinescribe status --rejects {shlex.quote(dataset)}"
-        yield "mend them, then run the same command again with --retry-rejected"
-    yield from (remedy for reason, remedy in REMEDIES.items() if reason in status.reasons)
+        again = "run the same command again with --retry-rejected" if command == "label" else ELSEWHERE
+        yield f"mend them, then {again}"
+    if command == "label":
+        yield from (remedy for reason, remedy in REMEDIES.items() if reason in status.reasons)
 
 
 def _next_steps(status: DatasetStatus, dataset: str) -> Iterator[str]:

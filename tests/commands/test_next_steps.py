@@ -18,7 +18,7 @@ def finished(**counts: int) -> DatasetStatus:
 
 
 def test_a_dataset_with_rows_leads_to_a_report_and_a_selection(capsys: pytest.CaptureFixture[str]):
-    print_next_steps(finished(kept=2, static=2), "out/my dataset/", quiet=False)
+    print_next_steps("label", finished(kept=2, static=2), "out/my dataset/", quiet=False)
     captured = capsys.readouterr()
     assert captured.err.splitlines() == [
         "the dataset is in out/my dataset/; next:",
@@ -26,7 +26,7 @@ def test_a_dataset_with_rows_leads_to_a_report_and_a_selection(capsys: pytest.Ca
         "  kinescribe curate 'out/my dataset' --top-k 5 --out 'out/my dataset-selection.parquet'",
     ]
     assert captured.out == ""
-    print_next_steps(finished(kept=2, static=2), "out", quiet=True)
+    print_next_steps("label", finished(kept=2, static=2), "out", quiet=True)
     assert capsys.readouterr().err == ""
 
 
@@ -34,7 +34,7 @@ def test_a_finished_dataset_without_a_kept_clip_is_a_failure_with_its_reasons(
     capsys: pytest.CaptureFixture[str],
 ):
     with pytest.raises(typer.Exit) as leaving:
-        print_next_steps(finished(static=3, unreadable=1), "out", quiet=True)
+        print_next_steps("label", finished(static=3, unreadable=1), "out", quiet=True)
     assert leaving.value.exit_code == 1
     said = capsys.readouterr().err
     assert said.startswith("no clip was kept: of 4 clips, 3 static, 1 unreadable\n")
@@ -42,8 +42,19 @@ def test_a_finished_dataset_without_a_kept_clip_is_a_failure_with_its_reasons(
     assert "lower keyframes.min_motion" in said
 
 
+def test_an_ingest_of_nothing_has_no_retry(capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(typer.Exit):
+        print_next_steps("ingest", finished(static=3, unreadable=1), "out", quiet=True)
+    assert capsys.readouterr().err.splitlines()[1:] == [
+        "see what is wrong with each rejected clip: kinescribe status --rejects out",
+        "mend them, then ingest them into another folder",
+    ]
+
+
 def test_a_dataset_that_another_run_still_writes_is_no_failure(capsys: pytest.CaptureFixture[str]):
-    print_next_steps(DatasetStatus(4, 0, 1, 1, 2, 0, {"static": 1, "timeout": 1}), "out", quiet=False)
+    print_next_steps(
+        "label", DatasetStatus(4, 0, 1, 1, 2, 0, {"static": 1, "timeout": 1}), "out", quiet=False
+    )
     assert capsys.readouterr().err == ""
 
 
