@@ -21,8 +21,8 @@ import ray
 from ray.data import ActorPoolStrategy, DataContext
 from ray.exceptions import ObjectStoreFullError, OutOfDiskError, OutOfMemoryError, RayActorError
 
-from kinescribe.actors.attempts import RemoteAttempts, StartedInVain
-from kinescribe.actors.decode import DecodeActor, Extractor, MakeExtractor
+from kinescribe.actors.attempts import RemoteAttempts, WorkersKeepDying
+from kinescribe.actors.decode import DecodeActor, MakeExtractor
 from kinescribe.actors.label import LabelActor, LoadModels
 from kinescribe.actors.rows import pack, unpack
 from kinescribe.actors.write import WriteActor
@@ -80,7 +80,7 @@ NO_MEMORY = (
 )
 
 
-def _pair_extractor(config: LabelConfig, root: str) -> Extractor:
+def _pair_extractor(config: LabelConfig, root: str) -> PairExtractor:
     may_not = partial(forbidden, root=root, roots=config.roots)
     return PairExtractor(config.limits, config.keyframes, config.image, may_not)
 
@@ -100,7 +100,7 @@ class Sessions:
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class LabelJob:
     """A labelling run, as the user asked for it."""
 
     input: str
@@ -130,7 +130,7 @@ def run_label(
     """
     if retry_rejected:
         config = config.model_copy(update={"max_reject_rate": 1.0})
-    job = Job(input, uri.absolute(out), _anywhere(config), resources, sessions)
+    job = LabelJob(input, uri.absolute(out), _anywhere(config), resources, sessions)
     run, clips = planned_run(input, config, sessions)
     bind(out, run)
     ids = unit_ids(clips.ids(), config.clips_per_unit, run.fingerprint)
@@ -212,7 +212,7 @@ def _anywhere(config: LabelConfig) -> LabelConfig:
     return config.model_copy(update=full)
 
 
-def _plan_retry(job: Job, run: Run, clips: StoredClips) -> None:
+def _plan_retry(job: LabelJob, run: Run, clips: StoredClips) -> None:
     """Plan new units for the clips that were rejected and wait in no unit of an earlier retry."""
     committed, retry = committed_units(job.out), num_retries(job.out) + 1
     again = {end.clip_id for end in outcomes(footers(job.out)) if end.status is Status.REJECTED}
@@ -252,7 +252,7 @@ def _rows(units: Iterator[WorkUnit]) -> pa.Table:
     return pa.concat_tables([pa.concat_tables(some).combine_chunks() for some in parts])
 
 
-def _label(job: Job, pending: pa.Table, progress: Progress) -> None:
+def _label(job: LabelJob, pending: pa.Table, progress: Progress) -> None:
     total = Receipt()
     left = pending.num_rows
     with ray_cluster() as cluster, waiting_told(progress.note) as came:
@@ -270,7 +270,7 @@ def _label(job: Job, pending: pa.Table, progress: Progress) -> None:
         except (OutOfDiskError, ObjectStoreFullError) as error:
             raise StoreError(FULL) from error
         except (OutOfMemoryError, RayActorError) as error:
-            if isinstance(error, OutOfMemoryError) or StartedInVain.__name__ in str(error):
+            if isinstance(error, OutOfMemoryError) or WorkersKeepDying.__name__ in str(error):
                 raise ConfigError(NO_MEMORY) from error
             raise
         except (KeyboardInterrupt, SystemExit):  # SIGTERM, as `kinescribe jobs stop` sends it
@@ -279,7 +279,7 @@ def _label(job: Job, pending: pa.Table, progress: Progress) -> None:
             raise
 
 
-def _receipts(job: Job, pending: pa.Table, plan: PoolPlan) -> Iterator[Receipt | UserError]:
+def _receipts(job: LabelJob, pending: pa.Table, plan: PoolPlan) -> Iterator[Receipt | UserError]:
     """The receipt of each unit as it is committed, in no order, or why it cannot be."""
     _silence_ray_data()
     attempts = RemoteAttempts(plan.decode.most + plan.label.most)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -35,19 +36,17 @@ from kinescribe.commands.plan import plan
 from kinescribe.commands.simulate import simulate
 from kinescribe.commands.submit import jobs, submit
 from kinescribe.display import (
-    counted,
-    print_demo,
-    print_imagined,
     print_lines,
-    print_models,
+    print_list,
     print_result,
-    print_scores,
-    print_status,
+    print_tables,
     printable,
+    progress_bar,
     stdout_for_results,
     warn,
 )
 from kinescribe.schemas.errors import ConfigError, DatasetError, UserError
+from kinescribe.schemas.rendering import Table, tables_of
 
 app = typer.Typer(
     name="kinescribe",
@@ -74,7 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         app(arguments)
     except UserError as error:
-        from kinescribe.storage.uri import redact
+        from kinescribe.storage.credentials import redact
 
         print("error: " + "\n".join(map(printable, redact(str(error)).split("\n"))), file=sys.stderr)
         sys.exit(2)
@@ -99,10 +98,7 @@ def demo(
     from kinescribe.demo import run_demo
 
     result = run_demo(out)
-    print_result(result.status, as_json=False)
-    print_result(result.check, as_json=False)
-    print_scores(result.scores, as_json=False, shown=result.shown)
-    print_demo(result)
+    print_result(result, as_json=False)
     print(f"\nlook at {result.report}")
     if not result.check.ok:
         raise typer.Exit(1)
@@ -166,7 +162,7 @@ def ingest(
     settings = load_config(IngestConfig, read_config(config), [*(overrides or []), *named])
     from kinescribe.labeling.ingest import run_ingest
 
-    with stdout_for_results(), counted("triplets") as progress:
+    with stdout_for_results(), progress_bar("triplets") as progress:
         result = run_ingest(input, out, settings, decode_workers, progress)
     print_result(result, as_json)
 
@@ -181,8 +177,8 @@ def status(
 ) -> None:
     """Say how far a dataset is: clips kept, dropped, rejected and pending; what was planned beside it."""
     from kinescribe.storage import audit
+    from kinescribe.storage.credentials import redact
     from kinescribe.storage.estimate import compare
-    from kinescribe.storage.uri import redact
 
     if rejects:
         print_lines(audit.rejects(dataset))
@@ -192,7 +188,10 @@ def status(
         compared = compare(dataset)
     except DatasetError as error:  # the run is whole, only its estimate is not
         warn(printable(redact(str(error))))
-    print_status(found, compared, as_json)
+    if as_json or compared is None:
+        print_result(found, as_json, asdict(compared) if compared else None)
+    else:
+        print_tables([*tables_of(found), *compared.tables(found)])
 
 
 @app.command()
@@ -233,12 +232,12 @@ def curate(
     settings = curate_config(top_k, by, score, min_score, min_motion, max_motion, duplicates)
     from kinescribe.labeling.curate import curate as choose
 
-    with counted("units") as progress:
+    with progress_bar("units") as progress:
         result = choose(datasets, out, settings, progress)
     if materialize is not None:
         from kinescribe.labeling.materialize import write_chosen
 
-        with counted("units written") as progress:
+        with progress_bar("units written") as progress:
             write_chosen(datasets, out, materialize, progress)
     print_result(result, as_json)
     if result.missing:
@@ -286,9 +285,13 @@ def models(
     as_json: Json = False,
 ) -> None:
     """List the models that are known, and what each can do."""
-    from kinescribe.models.catalog import known_models
+    from kinescribe.models.catalog import KnownModel, known_models
 
-    print_models(known_models(names or []), as_json)
+    known = known_models(names or [])
+    if as_json:
+        print_list(known)
+    else:
+        print_tables([Table([model.row for model in known], columns=KnownModel.COLUMNS)])
 
 
 @app.command()
@@ -342,7 +345,11 @@ def imagine(
 
     with stdout_for_results():
         result = draw(source, settings, out, warn)
-    print_imagined(result.record, out, as_json)
+    if as_json:
+        print(json.dumps({"out": str(out), **result.record}))
+    else:
+        print_tables(result.tables(out))
+        print(f"look at {out / result.record['sheet']}")
 
 
 @app.command()
@@ -361,7 +368,8 @@ def report(
     if compare:
         from kinescribe.reports.comparison import write_comparison
 
-        write_comparison(*datasets, out, sample)
+        first, second = datasets
+        write_comparison(first, second, out, sample)
     else:
         from kinescribe.reports.report import write_report
 

@@ -18,7 +18,7 @@ from queue import SimpleQueue
 import pyarrow as pa
 
 from kinescribe.labeling.encode import FrameEncoder, outcome_of
-from kinescribe.labeling.extract import EndsExtractor
+from kinescribe.labeling.extract import SegmentExtractor
 from kinescribe.labeling.supervised import given_forbidden, list_given
 from kinescribe.labeling.units import plan_units
 from kinescribe.models.checkpoint_files import CodecIdentity, codec_folder, identify_codec
@@ -67,7 +67,7 @@ def run_ingest(
     progress(done, len(given))
     if pending:
         may_not = partial(given_forbidden, input, roots=config.roots)
-        make = partial(EndsExtractor, config.limits, config.image, may_not)
+        make = partial(SegmentExtractor, config.limits, config.image, may_not)
         annotator = GivenAnnotator(load_codec(folder), given)
         with _extracting(make, decode_workers or os.cpu_count() or 1) as extract:
             extracted = _extracted(pending, given, extract)
@@ -112,10 +112,10 @@ def _bind_units(
 
 
 @contextmanager
-def _extracting(make: Callable[[], EndsExtractor], num: int) -> Generator[Extract]:
+def _extracting(make: Callable[[], SegmentExtractor], num: int) -> Generator[Extract]:
     """A function that has a triplet extracted by one of `num` extractors, while others are at theirs."""
     extractors = [make() for _ in range(num)]
-    idle: SimpleQueue[EndsExtractor] = SimpleQueue()
+    idle: SimpleQueue[SegmentExtractor] = SimpleQueue()
     for extractor in extractors:
         idle.put(extractor)
 

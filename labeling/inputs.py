@@ -23,8 +23,10 @@ from kinescribe.labeling.units import cut_windows
 from kinescribe.schemas.clips import Clip, stable_id
 from kinescribe.schemas.config import Limits
 from kinescribe.schemas.errors import InputError
-from kinescribe.storage import uri as files
+from kinescribe.storage import credentials, listing, objects, stores
 from kinescribe.storage.clips import ROWS_PER_FRAME, clips_of, frame_of
+from kinescribe.storage.threads import map_in_threads
+from kinescribe.storage.uri import SCHEMES, absolute, is_local, is_supported, join, local_path
 
 _EXTENSIONS = """
 3g2 3gp 264 265 asf avi divx dv f4v flv gif h264 h265 hevc ivf m1v m2t m2ts m2v m4v mj2 mjpeg mjpg mkv mov
@@ -84,7 +86,7 @@ def input_root(input: str) -> str:
     """The folder that clips of this input must not leave; for a single video, the video itself."""
     input = absolute_input(input)
     if _is_glob(input):
-        return files.glob_root(input)
+        return listing.glob_root(input)
     return posixpath.dirname(input) if _is_manifest(input) else input.rstrip("/")
 
 
@@ -96,12 +98,12 @@ def forbidden(uri: str, root: str, roots: Sequence[str] = ()) -> str | None:
     """
     if "\0" in uri:
         return "a name with a zero byte"
-    if not files.is_supported(uri):
-        return f"a chained URL, or none of {', '.join(files.SCHEMES)}"
-    if not files.is_local(uri):
+    if not is_supported(uri):
+        return f"a chained URL, or none of {', '.join(SCHEMES)}"
+    if not is_local(uri):
         return "a path that leads upwards by '..'" if ".." in uri.split("/") else None
-    allowed = (one for one in (root, *roots) if files.is_local(one))
-    path, *tops = (os.path.realpath(files.local_path(one)) for one in (uri, *allowed))
+    allowed = (one for one in (root, *roots) if is_local(one))
+    path, *tops = (os.path.realpath(local_path(one)) for one in (uri, *allowed))
     return None if any(is_below(path, top) for top in tops) else OUTSIDE
 
 
@@ -109,22 +111,22 @@ def outside(uri: str, root: str, roots: Sequence[str] = ()) -> str | None:
     """Why a file must not be read where nothing but these folders may be, None if it may."""
     if why := forbidden(uri, root, roots):
         return why
-    return None if files.is_local(uri) or is_below(uri, root) else OUTSIDE
+    return None if is_local(uri) or is_below(uri, root) else OUTSIDE
 
 
 def absolute_input(uri: str) -> str:
     """The input's name as it is understood in any working folder. Raises InputError for credentials."""
-    if files.holds_credentials(uri):
-        raise InputError(f"the input's URL {files.NO_CREDENTIALS}")
-    return files.absolute(uri)
+    if credentials.holds_credentials(uri):
+        raise InputError(f"the input's URL {credentials.NO_CREDENTIALS}")
+    return absolute(uri)
 
 
 def _is_glob(uri: str) -> bool:
-    return re.search(r"[*?\[]", uri) is not None and not (files.is_local(uri) and files.exists(uri))
+    return re.search(r"[*?\[]", uri) is not None and not (is_local(uri) and objects.exists(uri))
 
 
 def _is_manifest(uri: str) -> bool:
-    return PurePosixPath(uri).suffix.lower() in MANIFESTS and files.is_file(uri)
+    return PurePosixPath(uri).suffix.lower() in MANIFESTS and objects.is_file(uri)
 
 
 def is_below(uri: str, root: str) -> bool:
@@ -142,19 +144,19 @@ def _frames(input: str) -> Iterator[pl.DataFrame]:
         yield frame_of(some)
 
 
-def _found(input: str, root: str) -> list[files.FileInfo]:
+def _found(input: str, root: str) -> list[listing.FileInfo]:
     """The files that are clips."""
     if _is_glob(input):
-        matches = files.glob_pattern(input).match
-        return [info for info in files.list_files(root) if matches(info.uri)]
-    if files.is_file(input):
-        return list(files.list_files(input))
-    if files.is_local(input) and not Path(input).exists():
+        matches = stores.glob_pattern(input).match
+        return [info for info in listing.list_files(root) if matches(info.uri)]
+    if objects.is_file(input):
+        return list(listing.list_files(input))
+    if is_local(input) and not Path(input).exists():
         raise InputError(f"{input} does not exist; check its spelling")
-    return [info for info in files.list_files(root) if _is_taken(info, root)]
+    return [info for info in listing.list_files(root) if _is_taken(info, root)]
 
 
-def _is_taken(info: files.FileInfo, root: str) -> bool:
+def _is_taken(info: listing.FileInfo, root: str) -> bool:
     """Whether a file of a folder is a clip: a video by its name, or a link that leads out of the folder."""
     parts = PurePosixPath(relative_uri(info.uri, root)).parts
     if any(part.startswith(".") for part in parts):
@@ -171,7 +173,7 @@ def relative_uri(uri: str, root: str) -> str:
     return uri.removeprefix(root.rstrip("/") + "/")
 
 
-def _file_clips(found: list[files.FileInfo], root: str) -> Iterator[Clip]:
+def _file_clips(found: list[listing.FileInfo], root: str) -> Iterator[Clip]:
     for info in sorted(found, key=lambda info: info.uri):
         relative = relative_uri(info.uri, root)
         yield Clip(stable_id(relative, None, None), info.uri, _class_of(relative), size_bytes=info.size_bytes)
@@ -208,7 +210,7 @@ def _manifest_frames(manifest: str, root: str) -> Iterator[pl.DataFrame]:
 def uri_in(root: str, uri: str) -> str:
     """A URI as a table in the folder `root` gives it, in full."""
     uri = uri.removeprefix("file://")
-    return uri if "://" in uri or uri.startswith("/") else files.join(root, uri)
+    return uri if "://" in uri or uri.startswith("/") else join(root, uri)
 
 
 def _windowed(
@@ -237,10 +239,10 @@ def _sized(clips: list[Clip], window_s: float) -> list[Clip]:
         index
         for index, clip in enumerate(clips)
         if clip.size_bytes is None
-        and files.is_supported(clip.uri)
+        and is_supported(clip.uri)
         and (clip.end_s is None or clip.end_s - (clip.start_s or 0.0) > window_s)
     ]
-    sizes = files.concurrently(files.size_bytes, (clips[index].uri for index in unsized))
+    sizes = map_in_threads(objects.size_bytes, (clips[index].uri for index in unsized))
     sized = list(clips)
     for index, size in zip(unsized, sizes, strict=True):
         sized[index] = replace(clips[index], size_bytes=size)

@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 import polars as pl
 
 from kinescribe.schemas.errors import InputError
-from kinescribe.storage import uri as files
+from kinescribe.storage import credentials, objects
 from kinescribe.storage.clips import ROWS_PER_FRAME
 
 COLUMNS = ("uri", "action_class", "start_s", "end_s", "id")
@@ -33,7 +33,7 @@ def read_manifest(uri: str) -> pl.DataFrame:
 
     Raises InputError naming the line (the row, in Parquet) and the remedy.
     """
-    with files.local_copy(uri) as path:
+    with objects.local_copy(uri) as path:
         manifest = Manifest(uri, path)
         rows = manifest.rows(COLUMNS, required=("uri",)).with_columns(pl.col(TIMES).abs())  # -0 is 0
         given = rows["id"].is_not_null()
@@ -126,8 +126,8 @@ class Manifest:
         self.refuse(video.fill_null("") == "", "uri must name a video", video)
         self.refuse(video.str.contains("\0", literal=True), "uri must hold no zero byte", video)
         self.refuse(
-            video.str.contains(files.CREDENTIALS),
-            f"uri {files.NO_CREDENTIALS}",
+            video.str.contains(credentials.CREDENTIALS),
+            f"uri {credentials.NO_CREDENTIALS}",
             pl.Series(["***"] * len(rows)),
         )
         self.refuse(~(start.is_finite() & (start >= 0)), "start_s must be at least 0", start)

@@ -20,7 +20,7 @@ from kinescribe.schemas.dataset import triplet_schema
 from kinescribe.schemas.errors import DatasetError
 from kinescribe.schemas.outcomes import ClipOutcome, Status
 from kinescribe.schemas.version import VERSION
-from kinescribe.storage import uri
+from kinescribe.storage import objects
 from kinescribe.storage.card import write_card
 from kinescribe.storage.run import Run, bind, plan_digest, read_plan, read_run, write_plan
 from kinescribe.storage.selection import chosen_units, read_selection, require_chosen
@@ -33,6 +33,7 @@ from kinescribe.storage.shards import (
     whole_units,
     write_unit,
 )
+from kinescribe.storage.threads import map_in_threads
 
 TRIPLETS_PER_UNIT = 1024
 ROWS_PER_PART = 1 << 20
@@ -147,7 +148,7 @@ def _found_clips(dataset: str, chosen: pa.Table) -> dict[str, _Found]:
 
 def _write(out: str, share: _Share, chosen: pa.Table, schema: pa.Schema) -> None:
     ids = chosen.filter(pc.field("unit_id").isin(share.sources))["triplet_id"].combine_chunks()
-    units = uri.concurrently(_read_unit, (unit_uri(share.dataset, unit) for unit in share.sources))
+    units = map_in_threads(_read_unit, (unit_uri(share.dataset, unit) for unit in share.sources))
     # A unit of a retry holds clips of several shares.
     clips = pa.array([clip.clip_id for clip in share.unit.clips])
     mine = pc.field("triplet_id").isin(ids) & pc.field("clip_id").isin(clips)
@@ -159,5 +160,5 @@ def _write(out: str, share: _Share, chosen: pa.Table, schema: pa.Schema) -> None
 
 
 def _read_unit(object_uri: str) -> pa.Table:
-    file = pa.BufferReader(uri.read_bytes(object_uri))
+    file = pa.BufferReader(objects.read_bytes(object_uri))
     return pq.read_table(file, page_checksum_verification=True)

@@ -18,7 +18,7 @@ from kinescribe.labeling.inputs import absolute_input, forbidden, outside, relat
 from kinescribe.labeling.manifest import MANIFESTS, Manifest
 from kinescribe.schemas.clips import Clip, GivenTriplet, stable_id
 from kinescribe.schemas.errors import InputError
-from kinescribe.storage import uri as files
+from kinescribe.storage import credentials, objects
 
 AURORA = ".json"
 SEGMENTS = ("uri", "action_class", "start_s", "end_s", "narration")
@@ -74,19 +74,19 @@ def _root(input: str) -> str:
 def _edits(input: str) -> Iterator[GivenTriplet]:
     root, seen = _root(input), Counter[Any]()
     try:
-        edits = TypeAdapter(list[_Edit]).validate_json(files.read_bytes(input))
+        edits = TypeAdapter(list[_Edit]).validate_json(objects.read_bytes(input))
     except ValidationError as error:
         raise InputError(f"{input}{_explain(error)}") from error
     for number, edit in enumerate(edits, 1):
         uris = (uri_in(root, edit.input), uri_in(root, edit.output))
-        if any(map(files.holds_credentials, uris)):
-            raise InputError(f"{input}, item {number}: a path {files.NO_CREDENTIALS}")
+        if any(map(credentials.holds_credentials, uris)):
+            raise InputError(f"{input}, item {number}: a path {credentials.NO_CREDENTIALS}")
         yield _given(root, uris, edit.instruction, seen, edit.task)
 
 
 def _segments(input: str) -> Iterator[GivenTriplet]:
     root, seen = _root(input), Counter[Any]()
-    with files.local_copy(input) as path:
+    with objects.local_copy(input) as path:
         rows = Manifest(input, path).rows(SEGMENTS, required=("uri", "narration"))
     for uri, action_class, start_s, end_s, narration in rows.iter_rows():
         yield _given(root, (uri_in(root, uri),), narration, seen, action_class, start_s, end_s)

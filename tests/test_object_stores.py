@@ -10,7 +10,7 @@ import pytest
 
 from kinescribe.schemas.clips import stable_id
 from kinescribe.schemas.errors import StoreError
-from kinescribe.storage import uri
+from kinescribe.storage import listing, objects, uri
 from kinescribe.storage.shards import committed_units
 from tests.fault_proxy import (
     Fault,
@@ -52,33 +52,33 @@ def stored(direct, name: str) -> bytes:
 def test_a_fault_that_passes_is_not_noticed(fault: Fault, proxy: FaultProxy, bucket: str, direct):
     name = uri.join(bucket, "a.bin")
     proxy.fail("PUT /", [fault, fault])
-    assert uri.create(name, DATA)
+    assert objects.create(name, DATA)
     assert len(proxy.seen) == 3
     assert stored(direct, name) == DATA
     proxy.fail("GET /", [fault])
-    assert uri.read_bytes(name) == DATA
+    assert objects.read_bytes(name) == DATA
     assert len(proxy.seen) == 2
     proxy.fail("list-type", [fault])
-    assert [info.uri for info in uri.list_files(bucket)] == [name]
+    assert [info.uri for info in listing.list_files(bucket)] == [name]
     assert len(proxy.seen) == 2
 
 
 def test_units_are_listed_whatever_their_ids_begin_with_and_nothing_else_is(proxy: FaultProxy, bucket: str):
     ids = {f"{digit:x}{stable_id('unit', digit)}" for digit in range(16)}
     for name in (*(f"{id_}.parquet" for id_ in ids), "foreign.txt", "0/below.parquet"):
-        uri.create(uri.join(bucket, "dataset", "data", name), b"x")
+        objects.create(uri.join(bucket, "dataset", "data", name), b"x")
     proxy.fail("list-type", [error(503, "SlowDown")] * 3)
     assert committed_units(uri.join(bucket, "dataset")) == ids
     assert committed_units(uri.join(bucket, "none yet")) == set()
-    with pytest.raises(StoreError, match="name a bucket that is there"):
+    with pytest.raises(StoreError, match="name an existing bucket"):
         committed_units("s3://no-such-bucket/dataset")
 
 
 @pytest.mark.parametrize("fault", TORN.values(), ids=TORN.keys())
 def test_a_reply_that_is_cut_short_is_read_whole(fault: Fault, proxy: FaultProxy, bucket: str):
     name = uri.join(bucket, "a.bin")
-    uri.create(name, DATA)
-    for read in (uri.read_bytes, lambda name: uri.read_tail(name, 100_000)):
+    objects.create(name, DATA)
+    for read in (objects.read_bytes, lambda name: objects.read_tail(name, 100_000)):
         proxy.fail("GET /", [fault])
         found = read(name)
         assert found
@@ -86,25 +86,25 @@ def test_a_reply_that_is_cut_short_is_read_whole(fault: Fault, proxy: FaultProxy
         assert len(found) in (len(DATA), 100_000)
         assert len(proxy.seen) == 2
     proxy.fail("GET /", [fault])
-    with uri.local_copy(name) as copy:
+    with objects.local_copy(name) as copy:
         assert copy.read_bytes() == DATA
     assert len(proxy.seen) == 2
 
 
 def test_what_was_damaged_on_its_way_is_not_taken(proxy: FaultProxy, bucket: str):
     name = uri.join(bucket, "a.bin")
-    uri.create(name, DATA)
+    objects.create(name, DATA)
     proxy.fail("GET /", [flip_a_bit] * 99)
     with pytest.raises(StoreError):
-        uri.read_bytes(name)
-    with pytest.raises(StoreError), uri.local_copy(name):
+        objects.read_bytes(name)
+    with pytest.raises(StoreError), objects.local_copy(name):
         pass
 
 
 def test_a_create_whose_reply_is_lost_has_won(proxy: FaultProxy, bucket: str, direct):
     name = uri.join(bucket, "a.bin")
     proxy.fail("PUT /", [lose_reply])
-    assert uri.create(name, DATA)
+    assert objects.create(name, DATA)
     assert len(proxy.seen) == 2
     assert stored(direct, name) == DATA
 
@@ -112,14 +112,14 @@ def test_a_create_whose_reply_is_lost_has_won(proxy: FaultProxy, bucket: str, di
 def test_a_create_that_a_rival_comes_before_has_lost(proxy: FaultProxy, bucket: str, direct):
     name = uri.join(bucket, "a.bin")
     proxy.fail("PUT /", [rival_first(b"rival")])
-    assert not uri.create(name, DATA)
+    assert not objects.create(name, DATA)
     assert stored(direct, name) == b"rival"
 
 
 def test_a_create_that_meets_a_rivals_is_tried_again(proxy: FaultProxy, bucket: str, direct):
     name = uri.join(bucket, "a.bin")
     proxy.fail("PUT /", [error(409, "ConditionalRequestConflict")] * 2)
-    assert uri.create(name, DATA)
+    assert objects.create(name, DATA)
     assert stored(direct, name) == DATA
 
 
@@ -129,10 +129,10 @@ def test_an_object_in_many_parts_is_whole_though_the_last_reply_is_lost(
 ):
     large, name = bytes(101 << 20), uri.join(bucket, "large.bin")
     proxy.fail("POST /", [None, lose_reply])
-    assert uri.create(name, large)
+    assert objects.create(name, large)
     assert len(proxy.seen) == 3
     assert stored(direct, name) == large
-    assert not uri.create(name, DATA)
+    assert not objects.create(name, DATA)
 
 
 @pytest.mark.slow
@@ -140,9 +140,9 @@ def test_an_upload_that_is_given_up_is_not_seen(proxy: FaultProxy, bucket: str, 
     name = uri.join(bucket, "large.bin")
     proxy.fail("partNumber=2", [error(403, "AccessDenied")])
     with pytest.raises(StoreError, match=r"large\.bin: .*AccessDenied, by a test"):
-        uri.create(name, bytes(101 << 20))
-    assert not uri.exists(name)
-    assert list(uri.list_files(bucket)) == []
+        objects.create(name, bytes(101 << 20))
+    assert not objects.exists(name)
+    assert list(listing.list_files(bucket)) == []
     assert "Uploads" not in direct.list_multipart_uploads(Bucket=bucket.removeprefix("s3://"))
 
 
@@ -151,7 +151,7 @@ def test_an_upload_that_is_given_up_is_not_seen(proxy: FaultProxy, bucket: str, 
 def test_a_store_that_stays_down_is_given_up_with_what_to_do(proxy: FaultProxy, bucket: str):
     proxy.fail("PUT /", [error(500, "InternalError")] * 99)
     with pytest.raises(StoreError, match=r"a\.bin: .*InternalError, by a test.* run the same command again"):
-        uri.create(uri.join(bucket, "a.bin"), DATA)
+        objects.create(uri.join(bucket, "a.bin"), DATA)
     assert len(proxy.seen) == 8
 
 
@@ -160,7 +160,7 @@ def test_a_store_that_stays_down_is_given_up_with_what_to_do(proxy: FaultProxy, 
 def test_a_store_that_gives_no_answer_is_asked_again(proxy: FaultProxy, bucket: str, direct):
     name = uri.join(bucket, "a.bin")
     proxy.fail("PUT /", [hang])
-    assert uri.create(name, DATA)
+    assert objects.create(name, DATA)
     assert len(proxy.seen) == 2
     assert stored(direct, name) == DATA
 

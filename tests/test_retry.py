@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import pytest
 
-from kinescribe.cluster.label import Job, Sessions, _plan_retry, plan_label, planned_run
+from kinescribe.cluster.label import LabelJob, Sessions, _plan_retry, plan_label, planned_run
 from kinescribe.labeling.units import plan_units
 from kinescribe.schemas.clips import WorkUnit
 from kinescribe.schemas.config import LabelConfig, Resources
@@ -22,7 +22,7 @@ from tests.tiny_vlm import tiny_vlm
 class Planned(NamedTuple):
     """A run of three clips, each in a unit of its own, none of them committed."""
 
-    job: Job
+    job: LabelJob
     run: Run
     clips: StoredClips
     units: list[WorkUnit]
@@ -43,7 +43,7 @@ def planned(tmp_path: Path) -> Planned:
     units = plan_units([*clips], 1, run.fingerprint)
     bind(str(out), run)
     write_plan(str(out), units)
-    return Planned(Job(str(source), str(out), config, Resources(), sessions), run, clips, units)
+    return Planned(LabelJob(str(source), str(out), config, Resources(), sessions), run, clips, units)
 
 
 def test_a_retry_that_is_not_of_this_run_is_refused(planned: Planned):

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from kinescribe.storage import uri
+from kinescribe.storage import listing, objects
 from tests.tiny_vlm import tiny_vlm
 from tests.videos import pan, write_video
 
@@ -44,7 +44,7 @@ write_report(out, report, 4)
 
 def told(file: str) -> str:
     """All that an object says: its bytes, and what is compressed in them."""
-    data = uri.read_bytes(file)
+    data = objects.read_bytes(file)
     if not file.endswith(".parquet"):
         return data.decode()
     table = pq.read_table(pa.BufferReader(data))
@@ -57,7 +57,7 @@ def test_what_is_secret_in_the_environment_is_written_nowhere(bucket: str, ray_f
     tiny_vlm().save(tmp_path / "model")
     video = write_video(tmp_path / "clip.mp4", pan(50)).read_bytes()
     for name, data in {"good.mp4": video, "broken.mp4": b"no video"}.items():
-        uri.create(f"{bucket}/clips/{name}", data)
+        objects.create(f"{bucket}/clips/{name}", data)
     out, report = f"{bucket}/dataset", tmp_path / "report.html"
     secrets = {name: f"{CANARY}-{name}" for name in SECRETS}
     arguments = [
@@ -78,7 +78,7 @@ def test_what_is_secret_in_the_environment_is_written_nowhere(bucket: str, ray_f
     assert ended.returncode == 0, ended.stderr
     assert "Entrypoint" in ended.stdout
     assert "log raylet.out" in ended.stdout
-    written = {info.uri: told(info.uri) for info in uri.list_files(out)}
+    written = {info.uri: told(info.uri) for info in listing.list_files(out)}
     assert {"run.json", "README.md", "clips.parquet"} <= {Path(name).name for name in written}
     places = {"stdout": ended.stdout, "stderr": ended.stderr, "report": report.read_text(), **written}
     assert [name for name, text in places.items() if CANARY in text] == []

@@ -13,16 +13,12 @@ import typer
 
 from kinescribe.commands.options import aurora_config
 from kinescribe.display import (
-    counted,
-    print_aurora,
-    print_best_of_n,
-    print_preferences,
-    print_scores,
-    print_study,
-    print_world,
+    print_result,
+    progress_bar,
     warn,
 )
 from kinescribe.schemas.errors import ConfigError
+from kinescribe.schemas.rendering import HasFigure
 
 evaluate = typer.Typer(help="Score labels and models; most against exact truth.", no_args_is_help=True)
 human = typer.Typer(
@@ -50,14 +46,12 @@ def labels(
 ) -> None:
     """Score the labels of simulated clips; pairs that show no single action don't count."""
     from kinescribe.evaluation.label_accuracy import compare, score
-    from kinescribe.evaluation.plots import plot_labels
 
     _check(plot)
     predictions, shown = compare(dataset, truth)
     scores = score(predictions, bertscore)
-    print_scores(scores, as_json, shown)
-    if plot:
-        plot_labels(scores, plot)
+    print_result(scores, as_json, {"shown": shown} if shown else None)
+    _draw(scores, plot)
 
 
 @evaluate.command("dynamics")
@@ -71,14 +65,12 @@ def dynamics_model(
 ) -> None:
     """Score what a dynamics model says of simulated triplets."""
     from kinescribe.evaluation.label_accuracy import predict, score
-    from kinescribe.evaluation.plots import plot_labels
     from kinescribe.models.registry import load
 
     _check(plot)
     scores = score(predict(dataset, load(dynamics, "describer"), num), bertscore)
-    print_scores(scores, as_json)
-    if plot:
-        plot_labels(scores, plot)
+    print_result(scores, as_json)
+    _draw(scores, plot)
 
 
 @evaluate.command("world")
@@ -94,17 +86,15 @@ def world_model(
     """Judge what a world model imagines in simulated scenes, beside a copy and the codec's best."""
     if num_samples > 1 and dynamics is None:
         raise ConfigError(f"-n {num_samples} needs a model that chooses the best; give --dynamics")
-    from kinescribe.evaluation.plots import plot_world
     from kinescribe.evaluation.world import score_world
     from kinescribe.models.registry import load
 
     _check(plot)
     models = load(world, "world"), load(dynamics, "dynamics") if dynamics else None
-    with counted("cases") as progress:
+    with progress_bar("cases") as progress:
         scores = score_world(*models, num, num_samples, seed, progress)
-    print_world(scores, as_json)
-    if plot:
-        plot_world(scores, plot)
+    print_result(scores, as_json)
+    _draw(scores, plot)
 
 
 @evaluate.command("best-of-n")
@@ -119,17 +109,15 @@ def best_of_n(
 ) -> None:
     """Judge the best of N imagined targets for each N, chosen by a dynamics model and by the judge itself."""
     numbers = _counts(counts)
-    from kinescribe.evaluation.plots import plot_best_of_n
     from kinescribe.evaluation.world import score_best_of_n
     from kinescribe.models.registry import load
 
     _check(plot)
     models = load(world, "world"), load(dynamics, "dynamics")
-    with counted("cases") as progress:
+    with progress_bar("cases") as progress:
         result = score_best_of_n(*models, numbers, num, seed, progress)
-    print_best_of_n(result, as_json)
-    if plot:
-        plot_best_of_n(result, plot)
+    print_result(result, as_json)
+    _draw(result, plot)
 
 
 @evaluate.command("preference")
@@ -143,17 +131,15 @@ def preference(
     plot: Plot = None,
 ) -> None:
     """Say how often a model finds true triplets likelier than the same with something made false."""
-    from kinescribe.evaluation.plots import plot_preferences
     from kinescribe.evaluation.preference import prefer
     from kinescribe.models.registry import load
 
     _check(plot)
     loaded = load(model, "dynamics" if task == "dynamics" else "unified")
-    with counted("triplets") as progress:
+    with progress_bar("triplets") as progress:
         result = prefer(loaded, dataset, task, num, seed, progress)
-    print_preferences(result, as_json)
-    if plot:
-        plot_preferences(result, plot)
+    print_result(result, as_json)
+    _draw(result, plot)
 
 
 @evaluate.command("aurora")
@@ -179,13 +165,11 @@ def aurora(
     _check(plot)
     config = aurora_config(world, dynamics, num_samples, runs, seed, clip, dino, judge)
     from kinescribe.evaluation.aurora import evaluate_aurora
-    from kinescribe.evaluation.plots import plot_aurora
     from kinescribe.media.still_images import motion_between
 
-    scores = evaluate_aurora(data, config, out, motion_between, counted)
-    print_aurora(scores, out, as_json)
-    if plot:
-        plot_aurora(scores, plot)
+    scores = evaluate_aurora(data, config, out, motion_between, progress_bar)
+    print_result(scores, as_json, {"out": str(out)})
+    _draw(scores, plot)
 
 
 @human.command("build")
@@ -218,13 +202,11 @@ def score_human_study(
     """Score what people chose: 1 for the best, -1 for the worst; tests, win rates, agreement with a judge."""
     from kinescribe.evaluation.human_study import read_key
     from kinescribe.evaluation.human_study_scores import score_study
-    from kinescribe.evaluation.plots import plot_study
 
     _check(plot)
     scores = score_study(read_key(key), exports)
-    print_study(scores, as_json)
-    if plot:
-        plot_study(scores, plot)
+    print_result(scores, as_json)
+    _draw(scores, plot)
 
 
 def _named(model: str) -> tuple[str, Path]:
@@ -235,10 +217,17 @@ def _named(model: str) -> tuple[str, Path]:
 
 
 def _check(plot: Path | None) -> None:
-    from kinescribe.evaluation.plots import require_format
-
     if plot:
-        require_format(plot)
+        from kinescribe.evaluation.plots import require_plot_file
+
+        require_plot_file(plot)
+
+
+def _draw(result: HasFigure, plot: Path | None) -> None:
+    if plot:
+        from kinescribe.evaluation.plots import write_plot
+
+        write_plot(result, plot)
 
 
 def _counts(text: str) -> list[int]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kinescribe.commands.evaluate import Dataset
-from kinescribe.display import counted, warn
+from kinescribe.display import progress_bar, warn
 
 if TYPE_CHECKING:
     from kinescribe.storage.audit import DatasetStatus
@@ -32,7 +32,7 @@ def webdataset(dataset: Dataset, out: Out, select: Select = None) -> None:
     from kinescribe.storage.audit import status
     from kinescribe.storage.export import export_webdataset
 
-    with counted("units") as progress:
+    with progress_bar("units") as progress:
         export_webdataset(dataset, out, select, progress)
     print(out)
     if select is None:
@@ -44,7 +44,7 @@ def hub(dataset: Dataset, out: Out, select: Select = None) -> None:
     """Write Parquet shards and a dataset card, ready to be pushed to the Hugging Face Hub."""
     from kinescribe.storage.export import export_hub
 
-    with counted("units") as progress:
+    with progress_bar("units") as progress:
         counts = export_hub(dataset, out, select, progress)
     print(out)
     _warn_of_pending(counts, out)

@@ -23,7 +23,7 @@ from kinescribe.commands.options import (
     label_config,
     label_resources,
 )
-from kinescribe.display import print_plan, stdout_for_results
+from kinescribe.display import print_result, stdout_for_results
 from kinescribe.schemas.errors import ConfigError, InputError
 
 if TYPE_CHECKING:
@@ -54,9 +54,9 @@ def plan(
     speed = label_resources(micro_batch=micro_batch)
     kinds = _read_machines(machines, deadline)
     if plot:
-        from kinescribe.evaluation.plots import require_format  # which takes seconds to import
+        from kinescribe.evaluation.plots import require_plot_file
 
-        require_format(plot)
+        require_plot_file(plot)
     from kinescribe.cluster.estimate import estimate_run
     from kinescribe.cluster.label import Sessions
     from kinescribe.cluster.planning import plan_run
@@ -68,11 +68,11 @@ def plan(
         from kinescribe.storage.estimate import write_estimate
 
         write_estimate(dataset, estimate)
-    print_plan(result, as_json)
+    print_result(result, as_json)
     if plot:
-        from kinescribe.evaluation.plots import plot_plan
+        from kinescribe.evaluation.plots import write_plot
 
-        plot_plan(result, plot)
+        write_plot(result, plot)
     _require_offer(result, deadline)
 
 

@@ -45,7 +45,7 @@ from kinescribe.models.registry import load
 from kinescribe.models.world import WorldModel
 from kinescribe.schemas.config import AuroraConfig
 from kinescribe.schemas.errors import ConfigError, InputError
-from kinescribe.storage import uri
+from kinescribe.storage import objects
 
 RECORD, SAMPLES, REPLIES, IMAGES = "aurora.json", "samples.csv", "replies.jsonl", "images"
 BATCH = 32
@@ -121,7 +121,7 @@ def _bind(out: Path, config: AuroraConfig, cases: Sequence[Case]) -> None:
     if foreign or differing:
         what = f"another evaluation's: {', '.join(differing)} differ" if differing else "not an evaluation's"
         raise ConfigError(f"--out {out} is {what}; name another folder")
-    uri.replace(str(out / RECORD), json.dumps(record, indent=2).encode() + b"\n")
+    objects.replace(str(out / RECORD), json.dumps(record, indent=2).encode() + b"\n")
 
 
 def _views(
@@ -221,7 +221,7 @@ def _write_samples(file: Path, measured: Sequence[Measured]) -> None:
     for one in measured:
         place = {"row": one.row, "run": one.run, "case": one.case, "task": one.task, "half": one.half}
         writer.writerow(place | one.values)
-    uri.replace(str(file), table.getvalue().encode())
+    objects.replace(str(file), table.getvalue().encode())
 
 
 def _open(file: Path) -> Image.Image:
@@ -233,4 +233,4 @@ def _save(image: Image.Image, file: Path) -> None:
     """Whole or not there, or a run that was killed would leave half an image to go on from."""
     png = io.BytesIO()
     image.save(png, "PNG")
-    uri.replace(str(file), png.getvalue())
+    objects.replace(str(file), png.getvalue())

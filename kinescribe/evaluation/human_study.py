@@ -22,7 +22,7 @@ from kinescribe.media.source_image import read_source_image
 from kinescribe.reports.heatmap import data_uri
 from kinescribe.reports.page import render, require_html, write_page
 from kinescribe.schemas.errors import ConfigError, InputError
-from kinescribe.storage import uri
+from kinescribe.storage import objects
 
 CRITERIA = {
     "realism": "Looks like a real picture, with nothing broken or smeared",
@@ -86,12 +86,12 @@ def build_study(
         out,
         render(
             "human_study",
-            package=__package__,
+            package=__package__ or "kinescribe.evaluation",
             study={"id": study, "criteria": CRITERIA, "questions": questions},
         ),
     )
     beside = f"{out.removesuffix('.html')}.key.json"
-    uri.replace(beside, f"{key.model_dump_json(indent=2)}\n".encode())
+    objects.replace(beside, f"{key.model_dump_json(indent=2)}\n".encode())
     return beside
 
 

@@ -59,7 +59,7 @@ class Header:
 
 
 @dataclass(frozen=True, slots=True)
-class Frame:
+class DecodedFrame:
     """A decoded frame: its number, its seconds after the file's start, its picture."""
 
     index: int
@@ -128,7 +128,7 @@ class Video:
 
     def frames(
         self, start_s: float | None = None, end_s: float | None = None, max_gap_s: float = 0.0
-    ) -> Iterator[Frame]:
+    ) -> Iterator[DecodedFrame]:
         """The frames with start_s <= time < end_s in presentation order, numbered from 0.
 
         With a `max_gap_s`, frames to which no other refers are left undecoded, until that leaves a larger
@@ -147,7 +147,7 @@ class Video:
                 index = max(index + 1, number - first if counts else 0)
                 skips = skips and time_s - last_s <= max_gap_s
                 self._skip(skips and index >= NUM_BEFORE_SKIPPING)
-                yield Frame(index, time_s, picture)
+                yield DecodedFrame(index, time_s, picture)
                 last_s = time_s
         except DECODER_ERRORS as error:
             raise _rejected(error, f" after {self.num_decoded} frames") from error

@@ -16,7 +16,7 @@ from kinescribe.schemas.config import DecodeLimits, KeyFrames, StoredImage
 from kinescribe.schemas.outcomes import DropReason, RejectCode
 
 
-class Job(BaseModel):
+class DecodeRequest(BaseModel):
     """A file, or the window [start_s, end_s) of one, and what to do with it.
 
     Take frame pairs from it, or its first and last frame, or measure it; or take two still images, of
@@ -35,7 +35,7 @@ class Job(BaseModel):
     image: StoredImage
 
 
-class Reply(BaseModel):
+class DecodeReply(BaseModel):
     """Key frames, pairs and dropped pairs of a clip, or its duration, or why it is rejected."""
 
     model_config = ConfigDict(

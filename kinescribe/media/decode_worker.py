@@ -9,13 +9,13 @@ from collections.abc import Callable
 
 import cv2
 
-from kinescribe.media.decode_protocol import Job, Reply
+from kinescribe.media.decode_protocol import DecodeReply, DecodeRequest
 from kinescribe.media.frame_pairs import duration, frame_pairs
 from kinescribe.media.sandbox import memory_is_exhausted, serve
 from kinescribe.media.segment_frames import segment_ends, still_ends
 from kinescribe.schemas.outcomes import RejectCode, Rejected
 
-TASKS: dict[str, Callable[[Job], Reply]] = {
+TASKS: dict[str, Callable[[DecodeRequest], DecodeReply]] = {
     "pairs": frame_pairs,
     "duration": duration,
     "ends": segment_ends,
@@ -25,19 +25,19 @@ TASKS: dict[str, Callable[[Job], Reply]] = {
 
 def answer(request: bytes) -> bytes:
     """Do a job as it came through the pipe; the reply is a reject where the file cannot be used."""
-    job = Job.model_validate_json(request)
+    job = DecodeRequest.model_validate_json(request)
     try:
         reply = TASKS[job.task](job)
     except Rejected as error:
-        reply = Reply(reject=error.code, message=error.message)
+        reply = DecodeReply(reject=error.code, message=error.message)
         if error.code is RejectCode.UNREADABLE and memory_is_exhausted():
-            reply = Reply(reject=RejectCode.OUT_OF_MEMORY, message=f"near the limit, {error.message}")
+            reply = DecodeReply(reject=RejectCode.OUT_OF_MEMORY, message=f"near the limit, {error.message}")
     except MemoryError as error:
-        reply = Reply(reject=RejectCode.OUT_OF_MEMORY, message=str(error))
+        reply = DecodeReply(reject=RejectCode.OUT_OF_MEMORY, message=str(error))
     except cv2.error as error:
         if error.code != cv2.Error.StsNoMem:
             raise
-        reply = Reply(reject=RejectCode.OUT_OF_MEMORY, message=error.err)
+        reply = DecodeReply(reject=RejectCode.OUT_OF_MEMORY, message=error.err)
     return reply.model_dump_json().encode()
 
 

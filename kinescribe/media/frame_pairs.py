@@ -13,10 +13,10 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from kinescribe.media.decode import Frame, Video, open_video
-from kinescribe.media.decode_protocol import Job, Reply
+from kinescribe.media.decode import DecodedFrame, Video, open_video
+from kinescribe.media.decode_protocol import DecodeReply, DecodeRequest
 from kinescribe.media.keyframes import Candidates
-from kinescribe.media.motion import GREY_SIDE, Grey, Sample, grey_size, measure, pair_motion
+from kinescribe.media.motion import GREY_SIDE, Grey, GreyFrame, grey_size, measure, pair_motion
 from kinescribe.media.probe import check_duration, check_file, check_header, check_pixels
 from kinescribe.media.still_images import small_grey, stored
 from kinescribe.schemas.clips import FramePair, KeyFrame
@@ -37,7 +37,7 @@ class Candidate:
 
     time_s: float
     shot: int
-    frame: Frame | None
+    frame: DecodedFrame | None
     image: bytes = b""
     grey: Grey | None = None
 
@@ -55,35 +55,35 @@ class Candidate:
         self.image, self.grey, self.frame = stored(rgb, image), grey, None
 
 
-def duration(job: Job) -> Reply:
+def duration(request: DecodeRequest) -> DecodeReply:
     """How long the file says it is. Raises Rejected."""
-    check_file(job.path)
-    with open_video(job.path) as video:
-        return Reply(duration_s=video.header.duration_s)
+    check_file(request.path)
+    with open_video(request.path) as video:
+        return DecodeReply(duration_s=video.header.duration_s)
 
 
-def frame_pairs(job: Job) -> Reply:
+def frame_pairs(request: DecodeRequest) -> DecodeReply:
     """The key frames and pairs of a file or a window of it. Raises Rejected."""
-    check_file(job.path)
-    with open_video(job.path) as video:
-        check_header(video.header, job.limits, job.start_s, job.end_s)
-        max_gap_s = MAX_SAMPLE_GAP_S if _stride(job.keyframes.min_interval) > 1 else 0.0
-        frames = within(video, job.limits, job.start_s, job.end_s, max_gap_s)
-        chosen = key_frames(frames, job.keyframes, job.image)
+    check_file(request.path)
+    with open_video(request.path) as video:
+        check_header(video.header, request.limits, request.start_s, request.end_s)
+        max_gap_s = MAX_SAMPLE_GAP_S if _stride(request.keyframes.min_interval) > 1 else 0.0
+        frames = within(video, request.limits, request.start_s, request.end_s, max_gap_s)
+        chosen = key_frames(frames, request.keyframes, request.image)
     drops: Counter[DropReason] = Counter()
     pairs: list[FramePair] = []
     for (i, source), (j, target) in itertools.pairwise(enumerate(chosen)):
-        pair = _pair(source, target, job.keyframes)
+        pair = _pair(source, target, request.keyframes)
         if isinstance(pair, DropReason):
             drops[pair] += 1
         else:
             pairs.append(FramePair(i, j, pair))
     frames = tuple(KeyFrame(one.time_s, one.image) for one in chosen)
-    return Reply(frames=frames if pairs else (), pairs=tuple(pairs), pair_drops=dict(drops))
+    return DecodeReply(frames=frames if pairs else (), pairs=tuple(pairs), pair_drops=dict(drops))
 
 
 def key_frames(
-    frames: Iterable[Frame],
+    frames: Iterable[DecodedFrame],
     keyframes: KeyFrames,
     image: StoredImage,
     max_held_bytes: int = MAX_HELD_BYTES,
@@ -112,7 +112,7 @@ def _stride(min_interval: int) -> int:
 
 def within(
     video: Video, limits: DecodeLimits, start_s: float | None, end_s: float | None, max_gap_s: float = 0.0
-) -> Iterator[Frame]:
+) -> Iterator[DecodedFrame]:
     """The window's frames; rejects what the header did not say, and what holds no two frames."""
     num_frames, first_s = 0, 0.0
     for frame in video.frames(start_s, end_s, max_gap_s):
@@ -129,17 +129,17 @@ def within(
         raise Rejected(RejectCode.TOO_SHORT, "fewer than two frames; a pair needs two")
 
 
-def _sampled(frames: Iterable[Frame], min_interval: int) -> Iterator[Sample[Frame]]:
+def _sampled(frames: Iterable[DecodedFrame], min_interval: int) -> Iterator[GreyFrame[DecodedFrame]]:
     """The frames on which motion is measured, with their small grey images of one size."""
     stride = _stride(min_interval)
-    last: Frame | None = None
+    last: DecodedFrame | None = None
     size = (0, 0)
     for frame in frames:
         if last is None:
             size = grey_size(frame.picture.width, frame.picture.height, GREY_SIDE)
         elif frame.index - last.index < stride and frame.time_s - last.time_s < MAX_SAMPLE_GAP_S:
             continue
-        yield Sample(frame.index, frame.luma(*size), frame)
+        yield GreyFrame(frame.index, frame.luma(*size), frame)
         last = frame
 
 

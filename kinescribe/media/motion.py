@@ -38,7 +38,7 @@ Change = Literal["motion", "flash", "cut"]
 
 
 @dataclass(frozen=True, slots=True)
-class Sample(Generic[Item]):
+class GreyFrame(Generic[Item]):
     """A frame to measure: its number in the clip, its grey image, and what it is an image of."""
 
     index: int
@@ -50,7 +50,7 @@ class Sample(Generic[Item]):
 class Measured(Generic[Item]):
     """A sample with the motion that led to it, and whether a shot starts with it."""
 
-    sample: Sample[Item]
+    sample: GreyFrame[Item]
     motion: float
     is_cut: bool
 
@@ -70,7 +70,7 @@ def pair_motion(source: Grey, target: Grey) -> float:
     return float((lengths * _has_changed(source, target)[2::4, 2::4]).mean())
 
 
-def measure(samples: Iterable[Sample[Item]], cut_threshold: float) -> Iterator[Measured[Item]]:
+def measure(samples: Iterable[GreyFrame[Item]], cut_threshold: float) -> Iterator[Measured[Item]]:
     """Motion per frame and shot boundaries in order, two samples behind the input.
 
     The first sample of a shot and a flash have no motion: something else was shown, nothing moved.
@@ -88,14 +88,14 @@ def measure(samples: Iterable[Sample[Item]], cut_threshold: float) -> Iterator[M
 
 
 def _surroundings(
-    samples: Iterable[Sample[Item]],
-) -> Iterator[tuple[list[Sample[Item]], Sample[Item], list[Sample[Item]]]]:
+    samples: Iterable[GreyFrame[Item]],
+) -> Iterator[tuple[list[GreyFrame[Item]], GreyFrame[Item], list[GreyFrame[Item]]]]:
     """Each sample between those shortly before and after it, fewer at the ends."""
     padding = itertools.repeat(None)
     padded = itertools.chain(
         itertools.islice(padding, NUM_BEFORE), samples, itertools.islice(padding, NUM_AFTER)
     )
-    window: deque[Sample[Item] | None] = deque(maxlen=NUM_BEFORE + 1 + NUM_AFTER)
+    window: deque[GreyFrame[Item] | None] = deque(maxlen=NUM_BEFORE + 1 + NUM_AFTER)
     for latest in padded:
         window.append(latest)
         if len(window) == window.maxlen and (sample := window[NUM_BEFORE]):

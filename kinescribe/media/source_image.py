@@ -11,7 +11,7 @@ from PIL import Image, UnidentifiedImageError
 
 from kinescribe.media.still_images import FORMATS, upright_rgb
 from kinescribe.schemas.errors import InputError, UserError
-from kinescribe.storage import uri
+from kinescribe.storage import objects
 
 SOURCE_FORMATS = (*FORMATS, "TIFF")
 """Formats that Pillow reads by itself; for some others it would run another program."""
@@ -22,9 +22,9 @@ MAX_ASPECT_RATIO = 100
 def read_source_image(source: str) -> Image.Image:
     """The image at a path or URL, turned upright, in RGB. Raises InputError where it can't be used."""
     try:
-        if not uri.is_file(source):
+        if not objects.is_file(source):
             raise InputError(f"source {source}: there is no such file; name an image")
-        with uri.local_copy(source) as path, warnings.catch_warnings():
+        with objects.local_copy(source) as path, warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path, formats=SOURCE_FORMATS) as image:
                 if max(image.size) > MAX_ASPECT_RATIO * min(image.size):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from kinescribe.models.checkpoint_files import EMBEDDED, capabilities, family_named, identify, model_folder
 from kinescribe.models.endpoint import Endpoint
@@ -24,6 +25,14 @@ class KnownModel:
     codec: str | None = None
     grid: tuple[int, int] | None = None
     """(height, width) of an image in codes."""
+
+    COLUMNS: ClassVar = ("model", "can", "train", "codes", "where")
+
+    @property
+    def row(self) -> tuple[str, ...]:
+        """The model as a line of a table with `COLUMNS`."""
+        codes = "×".join(map(str, self.grid or ()))
+        return self.name, ", ".join(self.does), ", ".join(self.train), codes, self.where
 
 
 def known_models(names: Sequence[str] = ()) -> list[KnownModel]:

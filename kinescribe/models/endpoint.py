@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 from pydantic import BaseModel, Field, ValidationError
 
 from kinescribe.schemas.errors import ConfigError
-from kinescribe.storage.uri import holds_credentials
+from kinescribe.storage.credentials import holds_credentials
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI

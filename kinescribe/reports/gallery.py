@@ -22,7 +22,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset as pads
 
 from kinescribe.reports.heatmap import encoded, heat, thumbnail
-from kinescribe.storage import uri
+from kinescribe.storage.threads import map_in_threads
 
 MAX_FRAME_BYTES = 32 << 20
 """Of all frames of a page, before base64 makes them a third larger."""
@@ -77,7 +77,7 @@ def gallery(rows: pads.Dataset, chosen: pl.DataFrame) -> Gallery:
     def read(unit: pads.Fragment) -> list[dict[str, Any]]:
         return list(_pairs(unit, ids[unit.path], max_bytes, grid))
 
-    units = uri.concurrently(read, (unit for unit in rows.get_fragments() if unit.path in ids))
+    units = map_in_threads(read, (unit for unit in rows.get_fragments() if unit.path in ids))
     found = sorted((pair for unit in units for pair in unit), key=itemgetter("id"))
     places: dict[str, int] = {}
     for pair in found:

@@ -16,7 +16,7 @@ import jinja2
 import markupsafe
 
 from kinescribe.schemas.errors import ConfigError
-from kinescribe.storage import uri
+from kinescribe.storage import credentials, objects
 
 PACKAGE = "kinescribe.reports"
 
@@ -44,13 +44,15 @@ def render(name: str, /, *, look: str | None = None, package: str = PACKAGE, **v
 def require_html(out: str) -> None:
     """Raises ConfigError for a name that isn't a page's: no other file can be overwritten with one."""
     if not out.endswith(".html"):
-        raise ConfigError(f"--out {uri.redact(out)!r} is no name of a page; give one that ends in .html")
+        raise ConfigError(
+            f"--out {credentials.redact(out)!r} is no name of a page; give one that ends in .html"
+        )
 
 
 def write_page(out: str, page: str) -> None:
     """Publish the page as the file or URL `out`, as a whole. Raises ConfigError and StoreError."""
     require_html(out)
-    uri.replace(out, page.encode())
+    objects.replace(out, page.encode())
 
 
 def _read(package: str, name: str) -> str:

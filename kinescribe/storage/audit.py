@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from kinescribe.schemas.clips import WorkUnit
 from kinescribe.schemas.errors import DatasetError
 from kinescribe.schemas.outcomes import ClipOutcome, Status
-from kinescribe.storage import uri
+from kinescribe.storage import listing, objects, uri
 from kinescribe.storage.run import (
     clips_by_unit,
     num_retries,
@@ -35,6 +35,7 @@ from kinescribe.storage.shards import (
     rows_digest,
     unit_uri,
 )
+from kinescribe.storage.threads import map_in_threads
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +128,7 @@ def footers(dataset: str) -> Iterator[tuple[int, UnitFooter]]:
     """Of which retry each committed unit is (0: the first try), and its footer; the last retry's first."""
     units, committed = planned_units(dataset), committed_units(dataset)
     done = [unit for unit in reversed(units) if unit in committed]
-    read = uri.concurrently(read_footer, (unit_uri(dataset, unit) for unit in done))
+    read = map_in_threads(read_footer, (unit_uri(dataset, unit) for unit in done))
     yield from zip((units[unit] for unit in done), read, strict=True)
 
 
@@ -138,7 +139,7 @@ def check(dataset: str) -> CheckResult:
     retries = range(num_retries(dataset) + 1)
     units = (unit for retry in retries for unit in read_plan(dataset, retry) if unit.unit_id in done)
     triplets = 0
-    for num_rows, found in uri.concurrently(lambda unit: _audit_unit(dataset, unit), units):
+    for num_rows, found in map_in_threads(lambda unit: _audit_unit(dataset, unit), units):
         triplets += num_rows
         problems += found
     tries = [clips_by_unit(dataset, retry) for retry in retries]
@@ -174,7 +175,7 @@ def _foreign(dataset: str) -> Iterator[str]:
         "plan": ("plan", {plan_uri(dataset, retry) for retry in range(num_retries(dataset) + 1)}),
     }
     for folder, (kind, uris) in expected.items():
-        for info in uri.list_files(uri.join(dataset, folder)):
+        for info in listing.list_files(uri.join(dataset, folder)):
             if info.uri not in uris:
                 yield f"{info.uri.removeprefix(dataset).lstrip('/')} is no {kind} of this run; move it away"
 
@@ -183,7 +184,7 @@ def _audit_unit(dataset: str, unit: WorkUnit) -> tuple[int, list[str]]:
     """The number of sound rows in a unit's object, and what is wrong with it."""
     name = f"data/{unit.unit_id}.parquet"
     try:
-        file = pq.ParquetFile(pa.BufferReader(uri.read_bytes(unit_uri(dataset, unit.unit_id))))
+        file = pq.ParquetFile(pa.BufferReader(objects.read_bytes(unit_uri(dataset, unit.unit_id))))
         footer = parse_footer(name, file.metadata.metadata)
         rows = file.read()
     except DatasetError as error:

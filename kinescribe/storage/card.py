@@ -14,7 +14,7 @@ import yaml
 
 from kinescribe.schemas.dataset import FIELDS, triplet_schema
 from kinescribe.schemas.errors import DatasetError
-from kinescribe.storage import uri
+from kinescribe.storage import objects, uri
 from kinescribe.storage.audit import DatasetStatus, status
 from kinescribe.storage.run import read_run
 
@@ -50,7 +50,7 @@ def write_card(dataset: str) -> DatasetStatus:
     """Write README.md anew from what the folder holds now, and say how far it is."""
     run, counts = read_run(dataset), status(dataset)
     text = card(run, counts, given_header(dataset), title=dataset.rstrip("/").rpartition("/")[2])
-    uri.replace(uri.join(dataset, "README.md"), text.encode())
+    objects.replace(uri.join(dataset, "README.md"), text.encode())
     return counts
 
 
@@ -83,7 +83,7 @@ def given_header(dataset: str) -> dict[str, Any]:
     """The front matter of the card that a dataset has, but for what is derived; empty where it has none."""
     name = uri.join(dataset, "README.md")
     try:
-        _, _, rest = uri.read_bytes(name).decode(errors="replace").partition("---\n")
+        _, _, rest = objects.read_bytes(name).decode(errors="replace").partition("---\n")
         found = yaml.safe_load(rest.partition("\n---")[0])
     except FileNotFoundError:
         return {}

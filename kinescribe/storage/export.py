@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from kinescribe.schemas.dataset import FIELDS
 from kinescribe.schemas.errors import DatasetError
-from kinescribe.storage import uri
+from kinescribe.storage import listing, objects, uri
 from kinescribe.storage.audit import DatasetStatus, status
 from kinescribe.storage.card import card, given_header
 from kinescribe.storage.run import read_run
@@ -154,7 +154,7 @@ def _tar(samples: Iterable[Mapping[str, bytes]]) -> bytes:
 
 
 def _require_empty(out: str) -> None:
-    if found := next(iter(uri.list_files(out)), None):
+    if found := next(iter(listing.list_files(out)), None):
         raise DatasetError(
             f"{out} holds {found.uri.rpartition('/')[2]} already, maybe of an export that was cut off; "
             "name an empty folder, or remove what is there"
@@ -162,7 +162,7 @@ def _require_empty(out: str) -> None:
 
 
 def _publish(name: str, out: str, data: bytes) -> None:
-    if not uri.create(uri.join(out, name), data):
+    if not objects.create(uri.join(out, name), data):
         raise DatasetError(
             f"{uri.join(out, name)} was written meanwhile by somebody else; name an empty folder"
         )

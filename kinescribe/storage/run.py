@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 
 from kinescribe.schemas.clips import Clip, WorkUnit, stable_id
 from kinescribe.schemas.errors import DatasetError
-from kinescribe.storage import uri
+from kinescribe.storage import credentials, listing, objects, uri
 
 PLAN_SCHEMA = pa.schema(
     [
@@ -92,16 +92,16 @@ def bind(dataset: str, run: Run) -> None:
     require_own(dataset, run)
     record = {"version": run.version, "fingerprint": run.fingerprint, "identity": run.identity}
     text = json.dumps(record, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
-    if not uri.create(uri.join(dataset, RUN), text.encode(), aside=uri.join(dataset, ".tmp")):
+    if not objects.create(uri.join(dataset, RUN), text.encode(), aside=uri.join(dataset, ".tmp")):
         require_own(dataset, run)  # another driver may have been first
 
 
 def require_own(dataset: str, run: Run) -> None:
     """Raises DatasetError as `bind` does; writes nothing, and a folder that nobody began passes."""
-    if not uri.exists(uri.join(dataset, RUN)):
-        if any(uri.list_files(uri.join(dataset, "data"))):
+    if not objects.exists(uri.join(dataset, RUN)):
+        if any(listing.list_files(uri.join(dataset, "data"))):
             raise DatasetError(f"{dataset} holds a data folder but no {RUN}; choose an empty folder")
-        if uri.exists(uri.join(dataset, "README.md")):  # which the dataset's card would replace
+        if objects.exists(uri.join(dataset, "README.md")):  # which the dataset's card would replace
             raise DatasetError(f"{dataset} holds a README.md but no {RUN}; choose an empty folder")
         return
     changes = _differences(read_run(dataset)["identity"], run.identity)
@@ -117,7 +117,7 @@ def read_run(dataset: str) -> dict[str, Any]:
     """`run.json` as bound: version, fingerprint and identity. Raises DatasetError where there is none."""
     target = uri.join(dataset, RUN)
     try:
-        record = json.loads(uri.read_bytes(target))
+        record = json.loads(objects.read_bytes(target))
         plan, codec_id, (_, _) = itemgetter(*REQUIRED)(record["identity"])
         if not all(
             isinstance(one, str) for one in (plan, codec_id, record["version"], record["fingerprint"])
@@ -147,7 +147,7 @@ def read_runs(datasets: Sequence[str]) -> dict[str, str]:
 
 def _no_dataset(dataset: str, missing: str) -> DatasetError:
     """Why a folder without this object is none, or none so far."""
-    if uri.exists(uri.join(dataset, ESTIMATE)):
+    if objects.exists(uri.join(dataset, ESTIMATE)):
         return DatasetError(
             f"{dataset} holds what `kinescribe plan` expects of a run, which has not begun; start it by "
             f"`kinescribe label` with the same input and options and `--out {dataset}`"
@@ -180,18 +180,18 @@ def write_plan(dataset: str, units: Sequence[WorkUnit], retry: int = 0) -> None:
 def write_plan_tables(dataset: str, tables: Iterable[pa.Table], retry: int = 0) -> None:
     """As `write_plan`, from the plan's rows in parts."""
     target = plan_uri(dataset, retry)
-    if uri.exists(target):
+    if objects.exists(target):
         return
     sink = pa.BufferOutputStream()
     with pq.ParquetWriter(sink, PLAN_SCHEMA, compression="zstd", **ENCODED) as writer:
         for rows in tables:
             writer.write_table(rows)
-    uri.create(target, sink.getvalue().to_pybytes(), aside=uri.join(dataset, ".tmp"))
+    objects.create(target, sink.getvalue().to_pybytes(), aside=uri.join(dataset, ".tmp"))
 
 
 def num_retries(dataset: str) -> int:
     """How often clips of this run were planned to be tried again."""
-    names = {info.uri for info in uri.list_files(uri.join(dataset, "plan"))}
+    names = {info.uri for info in listing.list_files(uri.join(dataset, "plan"))}
     return next(retry for retry in count() if plan_uri(dataset, retry + 1) not in names)
 
 
@@ -246,10 +246,10 @@ def plan_uri(dataset: str, retry: int = 0) -> str:
 def _plan_file(dataset: str, retry: int) -> Generator[Path]:
     """The plan as a local file; what is wrong with it is a DatasetError."""
     plan = plan_uri(dataset, retry)
-    if not uri.exists(plan):
+    if not objects.exists(plan):
         raise _no_dataset(dataset, "plan/clips.parquet")
     try:
-        with uri.local_copy(plan) as path:
+        with objects.local_copy(plan) as path:
             yield path
     except (pa.ArrowException, OSError, UnicodeDecodeError, KeyError, TypeError) as error:
         raise DatasetError(f"{plan} is damaged ({error!r}); restore it from a backup") from error
@@ -269,4 +269,4 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
         if isinstance(value, Mapping):
             yield from _flat(value, f"{prefix}{key}.")
         else:
-            yield f"{prefix}{key}", uri.redact(value) if isinstance(value, str) else value
+            yield f"{prefix}{key}", credentials.redact(value) if isinstance(value, str) else value

@@ -1,6 +1,6 @@
-"""How S3's client is set up: what it waits for, what it tries again, what it raises, how it reads dates.
+"""How the S3 client is configured: timeouts, retries, errors and the parsing of dates.
 
-The only door to s3fs and to the AWS client below it; what is done with the store is `storage/uri.py`'s.
+The only importer of s3fs and of the AWS client below it.
 """
 
 from __future__ import annotations
@@ -19,26 +19,26 @@ from s3fs.core import set_custom_error_handler
 CLIENT = {
     "connect_timeout": 10,
     "read_timeout": 30,
-    # Half a minute of growing waits, which is what most outages and throttling take.
+    # Half a minute of growing waits outlasts most outages and throttling.
     "retries": {"mode": "standard", "total_max_attempts": 8},
 }
 CLIENT_ERRORS = OSError, BotoCoreError, ClientError
-"""What is raised after all tries."""
+"""Raised after the last attempt."""
 ADDRESS_ERRORS = ValueError, ParamValidationError
-"""What is raised of an address that cannot be one of S3's."""
+"""Raised for a malformed address."""
 
 
 def options() -> dict[str, Any]:
-    """What the file system is made with."""
+    """The arguments of the file system."""
     set_custom_error_handler(_is_conflict)
     return {"config_kwargs": CLIENT}
 
 
 def set_up(store: S3FileSystem) -> None:
-    """Give the file system, before its first request, a session that reads dates fast.
+    """Give the file system, before its first request, a session with a fast parser of dates.
 
-    A listing has a date for every object, and the AWS client guesses the format of each, for more than half
-    of a listing's time.
+    A listing has a date for each object; guessing the format of each takes the AWS client more than half of
+    the listing's time.
     """
     if store.session is None:
         store.session = AioSession(**store.kwargs)
@@ -46,7 +46,7 @@ def set_up(store: S3FileSystem) -> None:
 
 
 def _is_conflict(error: Exception) -> bool:
-    """Whether S3 asks for another try, as a rival was writing the same object at this moment."""
+    """Whether to try again because another writer was creating the same object at this moment."""
     response: dict[str, Any] = getattr(error, "response", None) or {}
     return response.get("Error", {}).get("Code") == "ConditionalRequestConflict"
 

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from kinescribe.schemas.clips import stable_id
 from kinescribe.schemas.errors import DatasetError
-from kinescribe.storage import uri
+from kinescribe.storage import objects
 from kinescribe.storage.shards import committed_units, rows_digest
 
 SELECTION_KEY = b"kinescribe.selection"
@@ -61,7 +61,7 @@ class Selection:
 
 def write_selection(target: str, selection: Selection) -> None:
     """Publish a selection in one step. Raises DatasetError where another file has that name."""
-    if uri.create(target, selection.to_parquet()):
+    if objects.create(target, selection.to_parquet()):
         return
     with suppress(DatasetError):
         if read_selection(target).digest == selection.digest:
@@ -75,7 +75,7 @@ def read_selection(source: str) -> Selection:
     """The selection in a file. Raises DatasetError where it is none."""
     remedy = "name a file that `kinescribe curate` wrote"
     try:
-        table = pq.read_table(pa.BufferReader(uri.read_bytes(source)))
+        table = pq.read_table(pa.BufferReader(objects.read_bytes(source)))
         described = json.loads((table.schema.metadata or {})[SELECTION_KEY])
         table.validate(full=True)
         rows = table.replace_schema_metadata()

@@ -30,8 +30,9 @@ from kinescribe.schemas.clips import WorkUnit
 from kinescribe.schemas.dataset import IMAGE
 from kinescribe.schemas.errors import DatasetError
 from kinescribe.schemas.outcomes import ClipOutcome, StageTime
-from kinescribe.storage import uri
+from kinescribe.storage import credentials, listing, objects, stores, uri
 from kinescribe.storage.run import planned_units
+from kinescribe.storage.threads import map_in_threads
 
 FOOTER_KEY = b"kinescribe.unit"
 MAX_MESSAGE = 500
@@ -82,15 +83,15 @@ def write_unit(
         "stages": [asdict(stage) for stage in stages],
     }
     data = _parquet(rows, json.dumps(footer))
-    return uri.create(unit_uri(dataset, unit.unit_id), data, aside=uri.join(dataset, ".tmp"))
+    return objects.create(unit_uri(dataset, unit.unit_id), data, aside=uri.join(dataset, ".tmp"))
 
 
 def read_footer(object_uri: str) -> UnitFooter:
     """The footer of a unit's object, without its rows. Raises DatasetError where it has none."""
-    tail = uri.read_tail(object_uri, TAIL_BYTES)
+    tail = objects.read_tail(object_uri, TAIL_BYTES)
     needed = int.from_bytes(tail[-8:-4], "little") + 8
     if needed > len(tail) == TAIL_BYTES:
-        tail = uri.read_tail(object_uri, needed)
+        tail = objects.read_tail(object_uri, needed)
     try:
         metadata = pq.read_metadata(pa.BufferReader(tail)).metadata
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
@@ -112,11 +113,11 @@ def committed_units(dataset: str) -> set[str]:
     """The ids of the units that are done, from a listing alone."""
     # A store lists a thousand names at a time, page by page; an id's first digits can be listed side by side.
     prefixes = [""] if uri.is_local(dataset) else HEX_DIGITS
-    return set[str]().union(*uri.concurrently(partial(_committed, uri.join(dataset, "data")), prefixes))
+    return set[str]().union(*map_in_threads(partial(_committed, uri.join(dataset, "data")), prefixes))
 
 
 def _committed(folder: str, prefix: str) -> set[str]:
-    names = (info.uri.removeprefix(f"{folder}/") for info in uri.list_files(folder, prefix))
+    names = (info.uri.removeprefix(f"{folder}/") for info in listing.list_files(folder, prefix))
     return {name.removesuffix(".parquet") for name in names if name.endswith(".parquet") and "/" not in name}
 
 
@@ -126,11 +127,11 @@ def scan(dataset: str, columns: Sequence[str] | None = None, units: Set[str] | N
     objects = [unit_uri(dataset, unit) for unit in planned_units(dataset) if unit in committed]
     if not objects:
         raise DatasetError(f"{dataset} has no committed unit yet; run the command that writes it to the end")
-    store, _ = uri.arrow_store(dataset)
+    store, _ = stores.arrow_filesystem(dataset)
     verifying = pads.ParquetFileFormat(
         default_fragment_scan_options=pads.ParquetFragmentScanOptions(page_checksum_verification=True)
     )
-    files = [uri.arrow_store(item)[1] for item in objects]
+    files = [stores.arrow_filesystem(item)[1] for item in objects]
     with readable(dataset):
         rows = pads.dataset(files, filesystem=store, format=verifying)
     if columns is None:
@@ -229,7 +230,7 @@ def _feed(digest: hashlib.blake2b, values: Any) -> None:
 
 def _kept(message: str) -> str:
     """As much of a message as a footer holds, no secrets; half a surrogate pair could not be read back."""
-    return uri.redact(message)[:MAX_MESSAGE].encode(errors="replace").decode()
+    return credentials.redact(message)[:MAX_MESSAGE].encode(errors="replace").decode()
 
 
 def _assert_accounted(unit: WorkUnit, table: pa.Table, outcomes: Sequence[ClipOutcome]) -> None:

@@ -178,7 +178,7 @@ def test_a_time_of_another_type_is_refused(tmp_path: Path, value: Any):
 )
 def test_a_password_or_signature_is_refused_and_not_repeated(tmp_path: Path, url: str):
     message = refusal(write(tmp_path / "m.csv", [{"uri": "a"}, {"uri": url}]))
-    assert "line 3: uri must hold no password and no signature; give them by the store's" in message
+    assert "line 3: uri must not contain a password or a signature; set the store's" in message
     assert "hunter2" not in message
 
 

@@ -68,7 +68,10 @@ def test_ids_are_of_what_is_given_wherever_it_lies(tmp_path: Path):
         (json.dumps([EDIT, {"output": "b.jpg"}]), "item 2: input: Field required"),
         (json.dumps([{**EDIT, "output": ""}]), "item 1: output: "),
         (json.dumps([{**EDIT, "instruction": ["a"]}]), "item 1: instruction: Input should be a valid string"),
-        (json.dumps([{**EDIT, "input": "s3://key:hunter2@b/a.jpg"}]), "item 1: a path must hold no password"),
+        (
+            json.dumps([{**EDIT, "input": "s3://key:hunter2@b/a.jpg"}]),
+            "item 1: a path must not contain",
+        ),
         ("[]", "holds no triplet"),
         ("[" * 100_000, "Invalid JSON"),
     ],
@@ -91,7 +94,10 @@ def test_json_that_cannot_be_meant_is_refused(tmp_path: Path, text: str, complai
         ),
         ('uri,start_s,end_s,narration\na,0,1,"x\n\ny"\nb,soon,1,x\n', "line 5: start_s must be a number"),
         ("uri,start_s,end_s,narration\n", "holds no triplet"),
-        ("uri,narration\nhttps://host/a.mp4?sig=a,x\n", "line 2: uri must hold no password and no signature"),
+        (
+            "uri,narration\nhttps://host/a.mp4?sig=a,x\n",
+            "line 2: uri must not contain a password",
+        ),
     ],
 )
 def test_a_table_that_cannot_be_meant_is_refused_by_its_line(tmp_path: Path, text: str, complaint: str):

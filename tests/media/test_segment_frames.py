@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image as Pillow
 
-from kinescribe.media.decode_protocol import Job, Reply
+from kinescribe.media.decode_protocol import DecodeReply, DecodeRequest
 from kinescribe.media.segment_frames import segment_ends, still_ends
 from kinescribe.schemas.config import DecodeLimits, StoredImage
 from kinescribe.schemas.outcomes import DropReason, RejectCode, Rejected
@@ -14,12 +14,14 @@ from tests.videos import Image, number_of, pan, texture, write_video
 PNG = StoredImage(format="png")
 
 
-def segment(path: Path, start_s: float | None = None, end_s: float | None = None) -> Job:
-    return Job(task="ends", path=path, start_s=start_s, end_s=end_s, limits=DecodeLimits(), image=PNG)
+def segment(path: Path, start_s: float | None = None, end_s: float | None = None) -> DecodeRequest:
+    return DecodeRequest(
+        task="ends", path=path, start_s=start_s, end_s=end_s, limits=DecodeLimits(), image=PNG
+    )
 
 
-def stills(source: Path, target: Path, image: StoredImage = PNG) -> Job:
-    return Job(task="stills", path=source, target=target, limits=DecodeLimits(), image=image)
+def stills(source: Path, target: Path, image: StoredImage = PNG) -> DecodeRequest:
+    return DecodeRequest(task="stills", path=source, target=target, limits=DecodeLimits(), image=image)
 
 
 def save(path: Path, image: Image) -> Path:
@@ -27,7 +29,7 @@ def save(path: Path, image: Image) -> Path:
     return path
 
 
-def images(reply: Reply) -> list[Image]:
+def images(reply: DecodeReply) -> list[Image]:
     return [np.asarray(Pillow.open(io.BytesIO(frame.image))) for frame in reply.frames]
 
 
@@ -83,7 +85,7 @@ def test_images_are_stored_as_key_frames_are(tmp_path: Path):
 
 def test_a_pair_of_the_same_image_is_dropped(tmp_path: Path):
     path = save(tmp_path / "a.png", texture(0))
-    assert still_ends(stills(path, path)) == Reply(pair_drops={DropReason.STATIC: 1})
+    assert still_ends(stills(path, path)) == DecodeReply(pair_drops={DropReason.STATIC: 1})
 
 
 def test_a_reject_says_which_image_it_is_about(tmp_path: Path):

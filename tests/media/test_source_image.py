@@ -109,5 +109,5 @@ def test_a_strip_is_refused(tmp_path: Path):
 def test_what_is_no_file_is_refused(tmp_path: Path):
     for source in ("nowhere.png", str(tmp_path), "/dev/zero"):
         assert "no such file" in refusal(source)
-    assert "an empty text was given" in refusal("")
+    assert "an empty name" in refusal("")
     assert "https://host/image.png cannot be opened" in refusal("https://host/image.png")

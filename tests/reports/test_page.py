@@ -6,7 +6,7 @@ import pytest
 
 from kinescribe.reports.page import render, write_page
 from kinescribe.schemas.errors import ConfigError, StoreError
-from kinescribe.storage import uri
+from kinescribe.storage import objects
 
 
 def test_a_page_allows_its_own_style_and_script_and_no_other():
@@ -43,7 +43,7 @@ def test_a_page_that_cannot_be_written_is_said_in_words(tmp_path: Path):
 
 def test_a_page_may_lie_in_an_object_store():
     write_page("memory://pages/page.html", "é")
-    assert uri.read_bytes("memory://pages/page.html").decode() == "é"
+    assert objects.read_bytes("memory://pages/page.html").decode() == "é"
 
 
 def test_an_old_page_is_whole_until_the_new_one_is(tmp_path: Path):

@@ -7,7 +7,7 @@ from pydantic import ValidationError
 from kinescribe.schemas.config import LabelConfig, as_override, config_values, load_config
 from kinescribe.schemas.errors import ConfigError
 
-GUIDE = Path(__file__).parents[2] / "docs" / "GUIDE.md"
+GUIDE = Path(__file__).parents[2] / "docs" / "guide" / "label.md"
 YAML = """
 keyframes: {min_interval: 10}
 image: {format: png}

@@ -3,12 +3,12 @@ from datetime import UTC
 import boto3
 from s3fs import S3FileSystem
 
-from kinescribe.storage import s3, uri
+from kinescribe.storage import objects, s3, stores
 
 
 def test_dates_of_a_listing_and_of_a_header_are_those_that_the_aws_client_reads(bucket: str):
-    uri.replace(f"{bucket}/a.txt", b"a")
-    store, name = uri.arrow_store(bucket)
+    objects.replace(f"{bucket}/a.txt", b"a")
+    store, name = stores.arrow_filesystem(bucket)
     [listed] = store.handler.fs.ls(name, detail=True)
     asked = store.handler.fs.info(f"{name}/a.txt")
     client = boto3.client("s3")

@@ -1,0 +1,162 @@
+"""Reads whole files, and publishes whole files atomically, on a local disk or in an object store.
+
+No file is opened for writing in place, because an exception inside `with fs.open(…, "wb")` publishes the half
+that was written: bytes are complete before they get their name. Knows nothing of Parquet, units or runs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import tempfile
+import uuid
+from collections.abc import Generator
+from pathlib import Path, PurePosixPath
+
+from kinescribe.schemas.errors import DatasetError, InputError, StoreError
+from kinescribe.storage.listing import local_size
+from kinescribe.storage.stores import open_store
+from kinescribe.storage.uri import is_local, local_path, scheme
+
+CONDITIONAL = ("s3", "gs", "az", "abfs", "memory")
+"""The object stores that can refuse to write a second object of the same name."""
+
+
+def read_bytes(uri: str) -> bytes:
+    """The whole file. Raises FileNotFoundError."""
+    with open_store(uri) as (store, path):
+        return store.cat_file(path)
+
+
+def read_tail(uri: str, num_bytes: int) -> bytes:
+    """The last `num_bytes` of a file, or all of a shorter one, in one request."""
+    with open_store(uri) as (store, path):
+        return store.cat_file(path, start=-num_bytes)
+
+
+def exists(uri: str) -> bool:
+    """Whether a file or a folder has this name."""
+    with open_store(uri) as (store, path):
+        return store.exists(path)
+
+
+def is_file(uri: str) -> bool:
+    """Whether a file has this name."""
+    with open_store(uri) as (store, path):
+        return store.isfile(path)
+
+
+def size_bytes(uri: str) -> int | None:
+    """The size of a file, None if it does not exist or cannot be read."""
+    if is_local(uri):
+        return local_size(str(local_path(uri)))
+    # S3 answers a request for an absent object with PermissionError.
+    absent = contextlib.suppress(FileNotFoundError, PermissionError)
+    with contextlib.suppress(InputError), open_store(uri) as (store, path), absent:
+        return store.size(path)
+    return None
+
+
+def create(uri: str, data: bytes, aside: str | None = None) -> bool:
+    """Publish `data` under this name in one step, unless the name is taken.
+
+    Returns whether the object of that name is this call's. A name is never overwritten, and never shows half
+    of its bytes. `aside` is the folder in which a local file is prepared, on the same disk; by default it is
+    the file's own folder, under a hidden name. Raises StoreError.
+    """
+    if is_local(uri):
+        path = local_path(uri)
+        with _write_errors(uri):
+            return _link(path, data, local_path(aside) if aside else path.parent)
+    if scheme(uri) not in CONDITIONAL:
+        raise DatasetError(
+            f"{uri} cannot be written: {scheme(uri)}:// has no atomic create; "
+            f"write to a local folder or one of {', '.join(CONDITIONAL)}, then upload"
+        )
+    with _write_errors(uri), open_store(uri) as (store, path):
+        try:
+            store.pipe_file(path, data, mode="create")
+        except OSError:
+            # The name is taken: by another writer, or by our own first attempt, if the reply to it was lost.
+            if not store.exists(path):
+                raise
+            return store.cat_file(path) == data
+    return True
+
+
+def replace(uri: str, data: bytes) -> None:
+    """Publish `data` under this name, replacing what is there; only for files that can be derived again."""
+    if not is_local(uri):
+        with _write_errors(uri), open_store(uri) as (store, path):
+            store.pipe_file(path, data)
+        return
+    path = local_path(uri)
+    with _write_errors(uri), _prepared(path, data, path.parent) as temporary:
+        temporary.replace(path)
+
+
+@contextlib.contextmanager
+def local_copy(uri: str) -> Generator[Path]:
+    """The file as a local path: itself if it is local, else a download that lasts as long as the context."""
+    if is_local(uri):
+        yield local_path(uri)
+        return
+    with tempfile.TemporaryDirectory(prefix="kinescribe-") as folder:
+        with open_store(uri) as (store, path):
+            copy = Path(folder, "file").with_suffix(PurePosixPath(path).suffix)
+            store.get_file(path, str(copy))
+        yield copy
+
+
+@contextlib.contextmanager
+def _write_errors(uri: str) -> Generator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(
+            f"{uri} cannot be written: {error}; free some space there, or choose a folder or a bucket that "
+            "you may write to, then run the same command again"
+        ) from error
+
+
+@contextlib.contextmanager
+def _prepared(path: Path, data: bytes, folder: Path) -> Generator[Path]:
+    """The bytes, synced to the disk, under a temporary name in `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = folder / f".{uuid.uuid4().hex}"
+    try:
+        with temporary.open("xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        yield temporary
+    finally:
+        temporary.unlink(missing_ok=True)
+    _sync_folder(path.parent)
+
+
+def _link(path: Path, data: bytes, folder: Path) -> bool:
+    with _prepared(path, data, folder) as temporary:
+        try:
+            path.hardlink_to(temporary)
+        except FileExistsError:
+            return False
+        except OSError as error:
+            if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS):
+                raise
+            raise DatasetError(
+                f"{path} cannot be written: its file system has no hard links, which publish a file "
+                "in one step; choose a folder on another disk or in an object store"
+            ) from error
+    return True
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make new names in the folder survive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

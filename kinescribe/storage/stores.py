@@ -1,0 +1,103 @@
+"""The store behind a URI, and its errors as messages; the only importer of fsspec."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Generator
+from typing import Any
+
+import fsspec
+import pyarrow.fs
+from fsspec.utils import glob_translate
+
+from kinescribe.schemas.errors import InputError, StoreError, UserError
+from kinescribe.storage.credentials import NO_CREDENTIALS, holds_credentials, redact
+from kinescribe.storage.uri import SCHEMES, is_local, is_supported, local_path, scheme
+
+
+@contextlib.contextmanager
+def open_store(uri: str) -> Generator[tuple[Any, str]]:
+    """The store's client, and the URI's path in the store.
+
+    In the block, an error of an object store's client, which it raises after several attempts, becomes a
+    StoreError, unless a name is absent or taken; it becomes an InputError if the address is malformed.
+    """
+    store, path = _store(uri)
+    try:
+        yield store, path
+    except (FileNotFoundError, FileExistsError, UserError):
+        raise
+    except _address_errors(uri) as error:
+        raise _bad_address(uri, error) from error
+    except _client_errors(uri) as error:
+        raise StoreError(
+            f"{uri}: {redact(str(error) or repr(error))}; check that the store answers and lets you in "
+            "(s3:// takes AWS_PROFILE, AWS_ACCESS_KEY_ID with AWS_SECRET_ACCESS_KEY, or for a public bucket "
+            "FSSPEC_S3_ANON=1), then run the same command again"
+        ) from error
+
+
+def arrow_filesystem(uri: str) -> tuple[pyarrow.fs.FileSystem, str]:
+    """The same store for pyarrow, and the URI's path in it."""
+    if is_local(uri):
+        return pyarrow.fs.LocalFileSystem(), str(local_path(uri).absolute())
+    store, path = _store(uri)
+    return pyarrow.fs.PyFileSystem(pyarrow.fs.FSSpecHandler(store)), path
+
+
+def glob_pattern(pattern: str) -> re.Pattern[str]:
+    """A regular expression for a glob pattern, in which `**` stands for any number of folders."""
+    return re.compile(glob_translate(pattern))
+
+
+def _store(uri: str) -> tuple[Any, str]:
+    if not is_supported(uri):
+        raise UserError(f"{redact(uri)} cannot be opened; give a local path or a URL of {', '.join(SCHEMES)}")
+    if is_local(uri):
+        return fsspec.filesystem("file"), str(local_path(uri))
+    if holds_credentials(uri):
+        raise UserError(f"{redact(uri)} {NO_CREDENTIALS}")
+    try:
+        return _connect(uri)
+    except ImportError as error:
+        raise UserError(f"{uri} needs a package that is not installed: {error}") from error
+    except _address_errors(uri) as error:
+        raise _bad_address(uri, error) from error
+
+
+def _bad_address(uri: str, error: Exception) -> InputError:
+    return InputError(f"{redact(uri)} is not a valid address: {redact(str(error))}; correct it")
+
+
+def _connect(uri: str) -> tuple[Any, str]:
+    # Other machines write to the same folders, so a listing is never reused.
+    if scheme(uri) != "s3":
+        return fsspec.url_to_fs(uri, use_listings_cache=False)
+    from kinescribe.storage import s3
+
+    store, path = fsspec.url_to_fs(uri, use_listings_cache=False, **s3.options())
+    s3.set_up(store)
+    return store, path
+
+
+def _address_errors(uri: str) -> tuple[type[Exception], ...]:
+    """What the client of an object store raises for a malformed address."""
+    if is_local(uri):
+        return ()
+    if scheme(uri) != "s3":
+        return ValueError, RuntimeError
+    from kinescribe.storage import s3
+
+    return s3.ADDRESS_ERRORS
+
+
+def _client_errors(uri: str) -> tuple[type[Exception], ...]:
+    """What the client of an object store raises; a local disk's errors are clear as they are."""
+    if is_local(uri):
+        return ()
+    if scheme(uri) != "s3":
+        return (OSError,)
+    from kinescribe.storage import s3
+
+    return s3.CLIENT_ERRORS
