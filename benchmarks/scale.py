@@ -38,7 +38,8 @@ from typing import Any
 import polars as pl
 import pyarrow.parquet as pq
 
-from kinescribe.cluster.label import Sessions, run_label
+from kinescribe.cluster.label import run_label
+from kinescribe.cluster.pipeline import Sessions
 from kinescribe.schemas.clips import Clip, ExtractedClip, stable_id
 from kinescribe.schemas.config import LabelConfig, Resources
 from kinescribe.schemas.outcomes import ClipOutcome, DropReason, Receipt, Status

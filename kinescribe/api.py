@@ -9,14 +9,16 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 from kinescribe.preconditions import OWN_PAGE, require_extras, require_file, require_folder
 
 if TYPE_CHECKING:
     from kinescribe.inference.imagine import Imagination
     from kinescribe.labeling.curate import Curated
+    from kinescribe.models.dynamics import DynamicsModel
     from kinescribe.models.token_vlm import TokenVLM
+    from kinescribe.models.world import WorldModel
     from kinescribe.schemas.config import (
         Attention,
         Config,
@@ -43,12 +45,14 @@ def label(
     resources: Resources | None = None,
     *,
     retry_rejected: bool = False,
+    join: bool = False,
     **options: Any,
 ) -> DatasetStatus:
     """Label the clips of `input`, and write the triplets to the dataset `out`. Call again to resume.
 
     `input` is a file, a folder, a glob, the URL of an object store, or a manifest. Options are keys of
-    `LabelConfig`. With `retry_rejected`, the clips that were rejected so far are labelled again.
+    `LabelConfig`. With `retry_rejected`, the clips that were rejected so far are labelled again. With `join`,
+    the dataset is written although another run is writing it.
 
     >>> kinescribe.label("clips", "dataset", dynamics="runs/mine/export", keyframes={"min_interval": 10})
 
@@ -66,6 +70,7 @@ def label(
         settings,
         resources or Resources(),
         retry_rejected=retry_rejected,
+        join=join,
     )
 
 
@@ -75,11 +80,13 @@ def ingest(
     config: IngestConfig | None = None,
     *,
     decode_workers: int | None = None,
+    join: bool = False,
     **options: Any,
 ) -> DatasetStatus:
     """Import triplets that already have an action into the dataset `out`. Call again to resume.
 
-    `input` is AURORA's JSON, or a table of narrated video segments. Options are keys of `IngestConfig`.
+    `input` is AURORA's JSON, or a table of narrated video segments. Options are keys of `IngestConfig`. With
+    `join`, the dataset is written although another run is writing it.
 
     >>> kinescribe.ingest("aurora/train.json", "supervised")
 
@@ -90,7 +97,7 @@ def ingest(
 
     settings = _configured(IngestConfig, config, options)
     require_folder("out", os.fspath(out))
-    return run_ingest(os.fspath(input), os.fspath(out), settings, decode_workers)
+    return run_ingest(os.fspath(input), os.fspath(out), settings, decode_workers, join=join)
 
 
 def status(dataset: StrPath) -> DatasetStatus:
@@ -281,20 +288,42 @@ def plan(
     return plan_run(estimate, here, machines, deadline_h)
 
 
+@overload
 def load_model(
-    name: StrPath = "embedded", precision: Precision = "auto", attention: Attention = "auto"
-) -> TokenVLM:
-    """Load a unified model: 'embedded', 'embedded-world', a folder, or ORG/NAME@COMMIT of a hub.
+    name: StrPath = "embedded",
+    role: Literal["unified"] = "unified",
+    precision: Precision = "auto",
+    attention: Attention = "auto",
+) -> TokenVLM: ...
+@overload
+def load_model(
+    name: StrPath,
+    role: Literal["describer", "dynamics"],
+    precision: Precision = "auto",
+    attention: Attention = "auto",
+) -> DynamicsModel[Any]: ...
+@overload
+def load_model(
+    name: StrPath, role: Literal["world"], precision: Precision = "auto", attention: Attention = "auto"
+) -> WorldModel: ...
+def load_model(
+    name: StrPath = "embedded",
+    role: Literal["unified", "describer", "dynamics", "world"] = "unified",
+    precision: Precision = "auto",
+    attention: Attention = "auto",
+) -> Any:
+    """Load a model: 'embedded', 'embedded-world', a folder, ORG/NAME@COMMIT of a hub, or MODEL@URL.
 
-    It is placed on the GPU if there is one.
+    A `describer` describes frame pairs, a `dynamics` model also scores given actions, a `world` model draws
+    targets, and a `unified` model does all three. It is placed on the GPU if there is one.
 
-    >>> kinescribe.load_model("embedded").describe(pairs)
+    >>> kinescribe.load_model("Qwen2.5-VL-7B-Instruct", "dynamics").describe(pairs)
 
-    Raises ModelError.
+    Raises ModelError if there is no such model, or if it doesn't have this role.
     """
-    from kinescribe.models import registry
+    from kinescribe.models.registry import load
 
-    return registry.load_model(os.fspath(name), precision, attention)
+    return load(os.fspath(name), role, precision, attention)
 
 
 def _paths(paths: StrPath | Sequence[StrPath]) -> list[str]:

@@ -63,9 +63,9 @@ def dynamics(
     """
     require_extras("evaluate dynamics", "evaluate")
     from kinescribe.evaluation.label_accuracy import predict, score
-    from kinescribe.models.registry import load_describer
+    from kinescribe.models.registry import load
 
-    predictions = predict(os.fspath(dataset), load_describer(os.fspath(model)), num)
+    predictions = predict(os.fspath(dataset), load(os.fspath(model), "describer"), num)
     return score(predictions, None if bertscore is None else os.fspath(bertscore))
 
 
@@ -88,10 +88,10 @@ def world(
     Raises ModelError.
     """
     from kinescribe.evaluation.world import score_world
-    from kinescribe.models.registry import load_dynamics, load_world
+    from kinescribe.models.registry import load
 
-    chooser = None if dynamics is None else load_dynamics(os.fspath(dynamics))
-    return score_world(load_world(os.fspath(model)), chooser, num, num_samples, seed, progress)
+    chooser = None if dynamics is None else load(os.fspath(dynamics), "dynamics")
+    return score_world(load(os.fspath(model), "world"), chooser, num, num_samples, seed, progress)
 
 
 def best_of_n(
@@ -111,9 +111,9 @@ def best_of_n(
     Raises ModelError.
     """
     from kinescribe.evaluation.world import score_best_of_n
-    from kinescribe.models.registry import load_dynamics, load_world
+    from kinescribe.models.registry import load
 
-    models = load_world(os.fspath(model)), load_dynamics(os.fspath(dynamics))
+    models = load(os.fspath(model), "world"), load(os.fspath(dynamics), "dynamics")
     return score_best_of_n(*models, counts, num, seed, progress)
 
 
@@ -134,7 +134,7 @@ def preference(
     Raises DatasetError or ModelError.
     """
     from kinescribe.evaluation.preference import prefer
-    from kinescribe.models.registry import load_dynamics, load_model
+    from kinescribe.models.registry import load
 
-    loaded = (load_dynamics if task == "dynamics" else load_model)(os.fspath(model))
+    loaded = load(os.fspath(model), "dynamics" if task == "dynamics" else "unified")
     return prefer(loaded, os.fspath(dataset), task, num, seed, progress)

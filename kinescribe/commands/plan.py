@@ -62,7 +62,7 @@ def plan(
 
         require_plot_file(plot)
     from kinescribe.cluster.estimate import estimate_run
-    from kinescribe.cluster.label import Sessions
+    from kinescribe.cluster.pipeline import Sessions
     from kinescribe.cluster.planning import plan_run
 
     with stdout_for_results():

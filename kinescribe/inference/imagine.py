@@ -23,8 +23,7 @@ from kinescribe.media.source_image import read_source_image
 from kinescribe.models.checkpoint_files import ModelIdentity, identify
 from kinescribe.models.codec import crop_square
 from kinescribe.models.dynamics import ActionModel, DynamicsModel
-from kinescribe.models.registry import load_dynamics, load_world
-from kinescribe.models.token_vlm import TokenVLM
+from kinescribe.models.registry import load
 from kinescribe.models.tokens import Task
 from kinescribe.models.world import WorldModel
 from kinescribe.schemas.config import ImagineConfig
@@ -99,10 +98,10 @@ def imagine(
 
 def _load(config: ImagineConfig) -> tuple[WorldModel, DynamicsModel[Any]]:
     """Both models; one that is both is loaded once."""
-    world = load_world(config.world)
-    if config.dynamics == config.world and isinstance(world, TokenVLM):
+    world = load(config.world, "world")
+    if config.dynamics == config.world and isinstance(world, DynamicsModel):
         return world, world
-    return world, load_dynamics(config.dynamics)
+    return world, load(config.dynamics, "dynamics")
 
 
 def _check_actions(

@@ -377,6 +377,8 @@ def test_ingest_prints_one_json_object_on_stdout_and_nothing_else(tmp_path: Path
         "--decode-workers",
         "1",
     ]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    done = subprocess.run(command, capture_output=True, text=True)
     result = json.loads(done.stdout)
     assert (result["clips"], result["reasons"]) == (1, {"missing": 1})
+    assert done.returncode == 1
+    assert "no clip was kept: of 1 clips, 1 missing" in done.stderr
