@@ -66,8 +66,9 @@ def build_study(
     """Write the page of `num` cases (None: all), spread over the tasks, to `out`. Returns its key's path.
 
     `folders` are the models' outputs by name. `warn` is called if some cases lack an output of some model.
-    The same outputs and seed give the same study, whatever a judge's scores are. Raises InputError, ConfigError
-    and StoreError; ConfigError also if the page or its key would replace another study's.
+    The same outputs and seed give the same study, whatever a judge's scores are.
+
+    Raises InputError, StoreError and ConfigError, also if the page or its key would replace another study's.
     """
     _require_models(folders)
     require_html(out)
