@@ -17,7 +17,7 @@ from ray.autoscaler._private.kuberay.autoscaling_config import _derive_autoscali
 from ray.autoscaler._private.util import fillout_defaults, validate_config
 
 from kinescribe.cli import app
-from kinescribe.cluster.code_package import ROOMS
+from kinescribe.cluster.code_package import LINKED
 from kinescribe.commands.submit import read_command
 
 ROOT = Path(__file__).parents[1]
@@ -135,9 +135,9 @@ def test_hadolint_finds_nothing_in_the_dockerfile():
     assert (found.returncode, found.stdout) == (0, "")
 
 
-def test_the_image_has_every_room_and_does_not_run_as_root():
+def test_the_image_has_the_whole_package_and_does_not_run_as_root():
     lines = (DEPLOY / "Dockerfile").read_text().splitlines()
     copied = {line.split()[-1] for line in lines if line.startswith("COPY")}
-    assert set(ROOMS) <= copied
+    assert {"kinescribe", *LINKED} <= copied
     assert [line for line in lines if line.startswith("USER")] == ["USER 1000"]
     assert all("--constraint constraints.txt" in line for line in lines if "pip install" in line)

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 import pytest
 from ray.dashboard.modules.metrics.dashboards import default_dashboard_panels
 
-from kinescribe.cluster.code_package import CONFIG, ROOMS
+from kinescribe.cluster.code_package import CONFIG
 from kinescribe.cluster.jobs import Jobs, NoAnswer
 from kinescribe.cluster.label import run_label
 from kinescribe.cluster.submission import Job
@@ -230,7 +230,7 @@ def test_a_job_makes_the_rows_of_a_local_run_and_is_attached_to_stopped_and_resu
 
     sent = sent_files(head)
     roots = {path.relative_to(head.folder).parts[4] for path in sent}
-    assert {"kinescribe", CONFIG} <= roots <= {*ROOMS, CONFIG}
+    assert roots == {"kinescribe", CONFIG}
     assert not [path for path in sent if CANARY.encode() in path.read_bytes()]
 
 

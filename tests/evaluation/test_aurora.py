@@ -111,14 +111,14 @@ def test_cases_that_cannot_be_used_are_left_out_with_a_reason(model: str, tmp_pa
     data = write_benchmark(tmp_path / "data", 1)
     items = [item(data / "ag", "ag", 0), item(data / "ag", "ag", 1, instruction="move " * 5000)]
     items += [item(data / "ag", "ag", 2)]
-    (data / "ag" / items[2]["input"]).write_bytes(b"no image")
+    (data / "ag" / items[2]["input"]).write_bytes(b"not an image")
     (data / "ag" / "test.json").write_text(json.dumps(items))
     scores = run(data, tmp_path / "out", world=model)
     assert scores.scores["model"]["ag"]["l1"].num == 1
     long, broken = scores.left_out
     assert long == LeftOut("ag-001", "instruction too long for the model")
     assert broken.id == "ag-002"
-    assert "no image" in broken.reason
+    assert "not an image" in broken.reason
 
 
 def test_a_folder_of_other_images_is_not_written_to(model: str, tmp_path: Path):

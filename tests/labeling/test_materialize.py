@@ -73,7 +73,7 @@ def test_it_says_what_it_was_made_of(dataset: str, selection: str, tmp_path: Pat
     identity = read_run(str(tmp_path / "out"))["identity"]
     assert identity["config.selection"] == read_selection(selection).digest
     assert identity["config.curate.top_k"] == 4
-    assert identity["kinescribe.models.dynamics"] == "weights-of-tests"
+    assert identity["models.dynamics"] == "weights-of-tests"
 
 
 def test_it_goes_on_where_it_was_stopped_and_another_selection_is_refused(
