@@ -47,19 +47,12 @@ from kinescribe.schemas.errors import ConfigError, DatasetError, InputError, Sto
 from kinescribe.schemas.outcomes import Receipt, Status, too_many_rejects
 from kinescribe.schemas.version import VERSION
 from kinescribe.storage import uri
-from kinescribe.storage.audit import DatasetStatus, footers, outcomes
+from kinescribe.storage.audit import DatasetStatus, outcomes
 from kinescribe.storage.card import write_card
 from kinescribe.storage.clips import StoredClips
-from kinescribe.storage.run import (
-    Run,
-    bind,
-    num_retries,
-    plan_uri,
-    read_plan,
-    require_own,
-    write_plan,
-    write_plan_tables,
-)
+from kinescribe.storage.dataset import Dataset
+from kinescribe.storage.plan import num_retries, plan_uri, read_plan, write_plan, write_plan_tables
+from kinescribe.storage.run import Run, bind, require_own
 from kinescribe.storage.shards import committed_units
 
 if TYPE_CHECKING:
@@ -215,7 +208,9 @@ def _anywhere(config: LabelConfig) -> LabelConfig:
 def _plan_retry(job: Job, run: Run, clips: StoredClips) -> None:
     """Plan new units for the clips that were rejected and wait in no unit of an earlier retry."""
     committed, retry = committed_units(job.out), num_retries(job.out) + 1
-    again = {end.clip_id for end in outcomes(footers(job.out)) if end.status is Status.REJECTED}
+    again = {
+        end.clip_id for end in outcomes(Dataset.open(job.out).footers()) if end.status is Status.REJECTED
+    }
     for unit in _retries(job.out, run, clips):
         if unit.unit_id not in committed:
             again -= {clip.clip_id for clip in unit.clips}

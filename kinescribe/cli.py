@@ -181,18 +181,20 @@ def status(
 ) -> None:
     """Say how far a dataset is: clips kept, dropped, rejected and pending; what was planned beside it."""
     from kinescribe.storage import audit
+    from kinescribe.storage import dataset as datasets
     from kinescribe.storage.credentials import redact
     from kinescribe.storage.estimate import compare
 
     if rejects:
         print_lines(audit.rejects(dataset))
         return
-    found, compared = audit.status(dataset), None
+    opened, compared = datasets.Dataset.open(dataset), None
+    totals = audit.totals(opened)
     try:
-        compared = compare(dataset)
+        compared = compare(opened, totals.stage_s)
     except DatasetError as error:  # the run is whole, only its estimate is not
         warn(printable(redact(str(error))))
-    print_status(found, compared, as_json)
+    print_status(totals.status, compared, as_json)
 
 
 @app.command()
@@ -232,14 +234,16 @@ def curate(
     """Choose the likeliest triplets, the same number of each class, and write down which."""
     settings = curate_config(top_k, by, score, min_score, min_motion, max_motion, duplicates)
     from kinescribe.labeling.curate import curate as choose
+    from kinescribe.storage import dataset
 
+    opened = [dataset.Dataset.open(name) for name in datasets]
     with counted("units") as progress:
-        result = choose(datasets, out, settings, progress)
+        result = choose(opened, out, settings, progress)
     if materialize is not None:
         from kinescribe.labeling.materialize import write_chosen
 
         with counted("units written") as progress:
-            write_chosen(datasets, out, materialize, progress)
+            write_chosen(opened, out, materialize, progress)
     print_result(result, as_json)
     if result.missing:
         print(f"there are only {result.chosen:,} to choose from: all were taken", file=sys.stderr)
@@ -361,7 +365,7 @@ def report(
     if compare:
         from kinescribe.reports.comparison import write_comparison
 
-        write_comparison(*datasets, out, sample)
+        write_comparison(datasets[0], datasets[1], out, sample)
     else:
         from kinescribe.reports.report import write_report
 
