@@ -1,16 +1,16 @@
-# Everything that a person or a CI runs. `make demo` and `make test` set the project up by themselves.
+# What people and CI run. Each target sets the project up first if needed.
 PYTHON ?= python3
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 PIP := .venv/bin/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: setup demo test test-slow test-long chaos check fuzz bench science embedded clean
-# Two at a time on two cores, each with one of torch's threads, or they would wait for each other.
+.PHONY: setup demo test test-slow test-long chaos check docs dist mutants fuzz bench science embedded clean
+# Two processes on two cores, each with one torch thread; more would only compete.
 PYTEST := OMP_NUM_THREADS=1 pytest --numprocesses 2
 .DEFAULT_GOAL := test
 
 setup: .venv/installed
 
-# deepspeed's build imports torch, so torch is there first and the build is not isolated.
+# deepspeed's build imports torch, so torch is installed first and the build is not isolated.
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(PIP) torch setuptools wheel ninja
@@ -31,7 +31,7 @@ test-slow: setup
 test-long: setup
 	pytest -m long
 
-# Kills N processes of labelling runs at random times, and compares what comes out with an undisturbed run.
+# Kill N processes of labelling runs at random times and compare the rows with an undisturbed run.
 N ?= 50
 chaos: setup
 	python -m tests.chaos --num $(N)
@@ -42,7 +42,22 @@ check: setup
 	pyright
 	lint-imports
 
-# Coverage-guided, a minute each; `make fuzz FUZZ_S=3600` for longer.
+# A broken link or reference is an error.
+docs: setup
+	sphinx-build --quiet --fail-on-warning --keep-going docs out/docs
+	@echo out/docs/index.html
+
+# The links in kinescribe/ become folders.
+dist: setup
+	rm -rf build dist
+	python -m build --no-isolation --quiet
+
+# Change the code line by line and list the changes that no quick test notices. `make mutants OF=media` for one package.
+OF ?= media labeling storage training/objective.py
+mutants: setup
+	for part in $(OF); do bash tests/mutants.sh $$part || exit 1; done
+
+# Coverage-guided fuzzing, a minute for each target; `make fuzz FUZZ_S=3600` for longer.
 FUZZ_S := 60
 fuzz: setup
 	$(PIP) --editable '.[fuzz]'
@@ -52,11 +67,11 @@ fuzz: setup
 bench: setup
 	for benchmark in $(filter-out benchmarks/science%,$(wildcard benchmarks/*.py)); do python $$benchmark || exit 1; done
 
-# Hours: the method's claims over seeds, to docs/science.json and .png. Run again to resume.
+# Takes hours: the method's claims over seeds, to docs/science.json and .png. Run again to resume.
 science: setup
 	python benchmarks/science.py
 
-# The recipe of the weights in models/embedded; its card says what they reached and where.
+# The recipe of the embedded models' weights; their cards say what they reached.
 WORLD := out/embedded
 embedded: setup
 	kinescribe simulate triplets --num 32768 --seed 100 --out $(WORLD)/pictures

@@ -1,1 +1,1 @@
-"""Ray actors: thin shells around session objects that know nothing of Ray."""
+"""Ray actors, each of which delegates to a session object that knows nothing of Ray."""

@@ -1,14 +1,14 @@
-"""How often work was started and never came back, and what is tried alone because of it.
+"""Counts how often work was started without coming back, and isolates the item that kills its worker.
 
-The count is kept outside the actor that may die on the work. Knows keys and items, not what they are. Workers
-that die before they come to any work are counted too: Ray starts them again for ever.
+The counts live outside the workers, which may die. They also cover workers that die before they begin any
+work, because Ray restarts those for ever. Knows keys and items, not what they are.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Protocol, TypeVar
+from typing import Any, TypeVar
 
 import ray
 
@@ -16,61 +16,64 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 ISOLATE_AT_START = 3
+ANSWER_TIMEOUT_S = 5.0
 STARTS_PER_WORKER = 5
-"""Before any of them begins something: a few may well be killed by what passes."""
+"""How many starts are allowed before any worker begins some work; a passing shortage may kill a few."""
 
 
-class StartedInVain(Exception):
-    """Workers start again and again, and none of them comes to any work."""
+class WorkersKeepDying(Exception):
+    """Workers start again and again, and none of them begins any work."""
 
 
-class Attempts(Protocol):
-    """Counts of starts without an end, by key."""
+class Attempts:
+    """Starts without an end, by key. Several pools share one instance; see `RemoteAttempts`."""
 
-    def start(self) -> None:
-        """Note that a worker starts. Raises StartedInVain where too many did since something was begun."""
-        ...
-
-    def begin(self, key: str) -> int:
-        """Note a start; how many starts of `key` have had no end, this one included."""
-        ...
-
-    def end(self, key: str) -> None:
-        """Note that `key` came back: its starts are forgotten."""
-        ...
-
-
-class AttemptCounts:
-    """`Attempts` in memory; the Ray actor that all pools share holds one."""
-
-    def __init__(self, most_starts: int) -> None:
+    def __init__(self, max_starts: int) -> None:
         self._open: Counter[str] = Counter()
-        self._most_starts = most_starts
+        self._max_starts = max_starts
         self._num_starts = 0
+        self._num_loaded = 0
 
     def start(self) -> None:
+        """Count a worker's start. Raises WorkersKeepDying after `max_starts` of them without any work."""
         self._num_starts += 1
-        if self._num_starts > self._most_starts:
-            raise StartedInVain
+        if self._num_starts > self._max_starts:
+            raise WorkersKeepDying
+
+    def load(self) -> None:
+        """Count a worker that has loaded its model."""
+        self._num_loaded += 1
+
+    def num_loaded(self) -> int:
+        """How many workers have loaded their model."""
+        return self._num_loaded
 
     def begin(self, key: str) -> int:
+        """Count a start of `key`, and return how many of its starts have no end yet, including this one."""
         self._num_starts = 0
         self._open[key] += 1
         return self._open[key]
 
     def end(self, key: str) -> None:
+        """Forget the starts of `key`: its work came back."""
         del self._open[key]
 
 
-class RemoteAttempts:
-    """`Attempts` held by an actor of their own, which outlives the pools' actors."""
+class RemoteAttempts(Attempts):
+    """`Attempts` in a Ray actor, which outlives the workers of the pools."""
 
     def __init__(self, num_workers: int) -> None:
-        options = {"num_cpus": 0, "max_restarts": -1, "max_task_retries": -1}
-        self.actor = ray.remote(**options)(AttemptCounts).remote(STARTS_PER_WORKER * num_workers)
+        remote: Any = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Attempts)
+        self.actor: Any = remote.remote(STARTS_PER_WORKER * num_workers)
 
     def start(self) -> None:
         ray.get(self.actor.start.remote())
+
+    def load(self) -> None:
+        ray.get(self.actor.load.remote())
+
+    def num_loaded(self) -> int:
+        return ray.get(self.actor.num_loaded.remote(), timeout=ANSWER_TIMEOUT_S)
 
     def begin(self, key: str) -> int:
         return ray.get(self.actor.begin.remote(key))
@@ -86,21 +89,21 @@ def attempt(
     work: Callable[[Sequence[Item]], Result],
     crashed: Callable[[Item], Result],
 ) -> list[Result]:
-    """`work` on all items at once, or at the third start on each alone.
+    """Run `work` on all items together, or from the third start on each item alone.
 
-    An item that was begun alone and never ended is the one that kills, and gets `crashed` instead. So
-    each start settles at least one more item, and a unit can't be started for ever.
+    An item that was begun alone and never ended killed its worker: it gets `crashed` instead. Each start
+    settles at least one more item, so a unit can't be restarted for ever.
     """
     if attempts.begin(key) < ISOLATE_AT_START:
         results = [work(items)]
     else:
-        results = []
+        results: list[Result] = []
         for index, item in enumerate(items):
-            alone = f"{key}/{index}"
-            if attempts.begin(alone) == 1:
+            item_key = f"{key}/{index}"
+            if attempts.begin(item_key) == 1:
                 results.append(work([item]))
-                attempts.end(alone)
-            else:  # never ended, so that a later start of the unit knows it still
+                attempts.end(item_key)
+            else:  # stays without an end, so that a later start of the unit skips it too
                 results.append(crashed(item))
     attempts.end(key)
     return results

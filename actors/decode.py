@@ -1,38 +1,21 @@
-"""The decode pool's actor: a work unit in, its extracted clips out. Holds an extractor, knows no decoder."""
+"""The decode pool's actor: takes a work unit, returns its extracted clips. Knows no decoder."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
 
 import pyarrow as pa
 
 from kinescribe.actors.attempts import Attempts, attempt
 from kinescribe.actors.rows import pack, unpack
 from kinescribe.actors.timing import timed
+from kinescribe.labeling.extract import PairExtractor
 from kinescribe.schemas.clips import Clip, ExtractedClip, WorkUnit
 from kinescribe.schemas.config import LabelConfig
 from kinescribe.schemas.outcomes import ClipOutcome, RejectCode, Status
 
-
-class Extractor(Protocol):
-    """What the actor holds: a `kinescribe.labeling.extract.PairExtractor`."""
-
-    def extract(self, clip: Clip) -> ExtractedClip:
-        """Key frames and pairs of a clip, or the outcome that ended it."""
-        ...
-
-    def duration_s(self, clip: Clip) -> float | None:
-        """How long the clip's file says it is."""
-        ...
-
-    def close(self) -> None:
-        """End what the extractor started."""
-        ...
-
-
-MakeExtractor = Callable[[LabelConfig, str], Extractor]
-"""From the configuration, and the root of the input that no clip may leave."""
+MakeExtractor = Callable[[LabelConfig, str], PairExtractor]
+"""Takes the configuration and the root folder of the input, which no clip may leave."""
 
 
 class DecodeActor:
@@ -63,7 +46,7 @@ def _crashed(clip: Clip) -> list[ExtractedClip]:
 
 
 def crashed_clip(clip: Clip, step: str) -> ExtractedClip:
-    """The clip as rejected because actors died on it, three times."""
+    """The clip, rejected because three actors died on it."""
     message = f"the process died three times while {step} this clip"
     outcome = ClipOutcome(clip.clip_id, Status.REJECTED, reason=RejectCode.CRASHED, message=message)
     return ExtractedClip(clip, outcome=outcome)

@@ -1,12 +1,13 @@
-"""The label pool's actor: extracted clips in, rows and outcomes out.
+"""The label pool's actor: takes extracted clips, returns rows and outcomes.
 
-Holds models and knows no task of theirs. What needs torch is imported where an actor starts: the driver
-imports this module too, and has no use for it.
+Holds an annotator and delegates to it. Imports torch only when an actor starts, because the driver imports
+this module too and doesn't need torch.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 LoadModels = Callable[[LabelConfig], "tuple[DynamicsModel[Any], ImageCodec]"]
 Labelled = tuple[pa.Table, list[ClipOutcome]]
 ALLOCATED = 0.9
-"""Of an actor's share of a card; CUDA itself takes some beside."""
+"""The part of an actor's share of a GPU that torch may allocate; CUDA itself needs some memory besides."""
 
 
 class LabelActor:
@@ -48,26 +49,26 @@ class LabelActor:
 
         torch.set_num_threads(threads)
         if 0 < gpus < 1 and torch.cuda.is_available():
-            # Or the first actor that tries how much fits would leave nothing to those that share the card.
+            # Otherwise the first actor that looks for its micro-batch would leave the others no memory.
             torch.cuda.set_per_process_memory_fraction(ALLOCATED * gpus)
         self.annotator = Annotator(*load_models(config), config.annotation, micro_batch)
         self.share = gpus or threads
         self.attempts = attempts
+        attempts.load()
 
     def __call__(self, rows: pa.Table) -> pa.Table:
         unit, extracted, decode = unpack(rows)
-        (table, outcomes), label = timed("label", lambda: self._annotate_unit(unit, extracted), self.share)
+        work = partial(self._annotate_unit, unit, extracted)
+        (table, outcomes), label = timed("label", work, self.share)
         return pack(unit.unit_id, (unit, table, outcomes, [decode, label]))
 
     def _annotate_unit(self, unit: WorkUnit, extracted: Sequence[ExtractedClip]) -> Labelled:
-        parts = attempt(self.attempts, f"label/{unit.unit_id}", extracted, self._annotate, self._crashed)
+        key = f"label/{unit.unit_id}"
+        parts = attempt(self.attempts, key, extracted, self.annotator.annotate, self._crashed)
         table = pa.concat_tables([table for table, _ in parts])
         return table, [outcome for _, outcomes in parts for outcome in outcomes]
 
-    def _annotate(self, extracted: Sequence[ExtractedClip]) -> Labelled:
-        part = WorkUnit("part", tuple(one.clip for one in extracted))
-        return self.annotator.annotate(part, extracted)
-
     def _crashed(self, extracted: ExtractedClip) -> Labelled:
-        ended = extracted.outcome is not None
-        return self._annotate([extracted if ended else crashed_clip(extracted.clip, "labelling")])
+        is_settled = extracted.outcome is not None
+        clip = extracted if is_settled else crashed_clip(extracted.clip, "labelling")
+        return self.annotator.annotate([clip])

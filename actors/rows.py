@@ -1,4 +1,4 @@
-"""One work unit as one row of the pipeline: its id, and what the next stage needs as bytes.
+"""A work unit as a row of the pipeline: its id, and the next stage's input as bytes.
 
 Bytes, because the types of Ray Data's tensor and object columns drift from block to block.
 """
@@ -19,6 +19,6 @@ def pack(unit_id: str, payload: object) -> pa.Table:
 
 
 def unpack(rows: pa.Table) -> Any:
-    """The payload of a table of one row; bytes of this job's own making, never a user's."""
+    """The payload of a table of one row. It was pickled by another stage of the same job, never by a user."""
     assert rows.num_rows == 1, rows.num_rows
     return pickle.loads(rows["payload"][0].as_buffer())

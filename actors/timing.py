@@ -1,4 +1,4 @@
-"""How long a stage took over a unit, as the unit's object will say."""
+"""Measures how long a stage worked on a unit; the unit's object records it."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ Result = TypeVar("Result")
 
 
 def timed(stage: str, work: Callable[[], Result], share: float = 1.0) -> tuple[Result, StageTime]:
-    """What `work` gives, and the time that it took in a worker that has so many cores, or GPUs, to itself.
+    """The result of `work`, and how long it took in a worker that has `share` cores or GPUs to itself.
 
-    Work that waits for a core, as beside models that load, takes longer than it will elsewhere.
+    Time spent waiting for a core is left out: beside models that load, work takes longer than it will later.
     """
     started, begin, before = time.time(), time.perf_counter(), _waited_s()
     result = work()
@@ -29,9 +29,9 @@ def timed(stage: str, work: Callable[[], Result], share: float = 1.0) -> tuple[R
 
 
 def _waited_s() -> dict[str, float]:
-    """Seconds that this thread and each process that this one started could have run but had no core.
+    """For how many seconds this thread and each child process were ready to run but had no core.
 
-    Of a kernel that doesn't say, none.
+    Empty if the kernel doesn't say.
     """
     waited: dict[str, float] = {}
     for task in ("thread-self", *_children()):
@@ -41,7 +41,7 @@ def _waited_s() -> dict[str, float]:
 
 
 def _children() -> Iterator[str]:
-    """Ids of the processes that this one started; reading of all processes would take milliseconds."""
+    """The ids of this process's children; reading those of all processes would take milliseconds."""
     for thread in Path("/proc/self/task").glob("*/children"):
         with suppress(OSError):
             yield from thread.read_text().split()

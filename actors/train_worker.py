@@ -1,6 +1,6 @@
-"""What Ray Train runs on each worker: a thin shell around `kinescribe.training.session.TrainSession`.
+"""What Ray Train runs on each worker: delegates to `kinescribe.training.session.TrainSession`.
 
-Knows how Ray names ranks and carries reports; nothing of what is trained.
+Knows how Ray passes arguments and reports, and nothing of what is trained.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from kinescribe.schemas.training import TrainConfig
 def train_worker(arguments: Mapping[str, Any]) -> None:
     """Run this worker's part of `config` on `threads` threads.
 
-    What it measures, what the user should know and an error that the user can mend go to `reports`.
+    Metrics, messages for the user and errors that the user can mend go to `reports`.
     """
     import torch
 
@@ -29,5 +29,5 @@ def train_worker(arguments: Mapping[str, Any]) -> None:
     try:
         TrainSession(config, reports.put, reports.put).run()
     except UserError as error:
-        # Raised here it would count as a lost worker, and the run would be started again.
+        # If it were raised here, Ray would count a lost worker and start the run again.
         reports.put(error)

@@ -1,7 +1,7 @@
-"""The write pool's actor: an annotated unit in, committed to the dataset, a small receipt out.
+"""The write pool's actor: commits an annotated unit to the dataset, and returns a small receipt.
 
-An actor, though it holds only counters: Ray ends a task's process whenever it waits for work, and one takes
-seconds to start beside busy actors.
+An actor although it holds only counters: Ray ends a task's process whenever it waits for work, and a new
+process takes seconds to start beside busy actors.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from kinescribe.storage.shards import write_unit
 class WriteActor:
     """Turns a row of (WorkUnit, table, outcomes, StageTimes) into a row of its Receipt, or of a UserError.
 
-    An error is handed on as a value, since Ray would make a text of it.
+    The error is returned as a value, because Ray would turn a raised one into text.
     """
 
     def __init__(self, dataset: str) -> None:
@@ -27,7 +27,7 @@ class WriteActor:
         self.counters = UnitCounters()
 
     def __call__(self, rows: pa.Table) -> pa.Table:
-        """Publish the unit; where another writer published it first, leave that: the rows are the same."""
+        """Commit the unit, unless another writer committed it first: its rows are the same."""
         unit, table, outcomes, stages = unpack(rows)
         receipt = receipt_of(outcomes)
         try:

@@ -1,8 +1,8 @@
-"""`kinescribe curate` against polars with all rows in memory, on drawn scores; one line of JSON a size.
+"""Seconds and memory of `kinescribe curate`, against polars with all rows in memory.
 
-Each side runs in a process of its own, whose time from the first import on and whose peak of resident
-memory are given. A hundredth of the rows is chosen. The datasets have the columns that curation reads,
-laid out as `kinescribe label` does, in larger units unless told otherwise.
+Each side runs in its own process, measured from its first import, with its peak resident memory. A
+hundredth of the rows is chosen. The datasets have the columns that curation reads, in the layout of
+`kinescribe label` but with larger units by default. Prints one line of JSON for each size.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ CHOSEN = 0.01
 
 
 def write_scores(dataset: str, num_rows: int, rows_per_unit: int) -> None:
-    """A dataset without images: classes of very different sizes, likelihoods as of short sentences."""
+    """A dataset without images, with classes of very different sizes and likelihoods of short sentences."""
     clips = [Clip(stable_id(index), f"{index}.mp4") for index in range(-(-num_rows // rows_per_unit))]
     units = [WorkUnit(stable_id("unit", clip.clip_id), (clip,)) for clip in clips]
     bind(dataset, Run("0", {}, {}, "none", (0, 0), plan_digest(clips)))
@@ -82,7 +82,7 @@ SIDES: dict[str, Callable[[str, int], None]] = {"curate": by_curate, "in_memory"
 
 
 def run_side(side: str, dataset: str, top_k: int) -> None:
-    """What the child does: one side, and how long it took and how much memory."""
+    """Run one side in this process and print its time and memory."""
     started = time.perf_counter()
     SIDES[side](dataset, top_k)
     seconds = time.perf_counter() - started

@@ -1,10 +1,10 @@
-"""Key-frame extraction against decoding alone and against dense flow at full size, as JSON.
+"""Speed of key-frame extraction, against decoding alone and against dense flow at full size, as JSON.
 
-Extraction can be faster than decoding alone, since it leaves frames undecoded that nothing refers to.
+Extraction can be faster than decoding alone, because it skips frames that no other frame refers to.
 
-All sides run on one core over the same clips, in turns, each timed by the processor time that it took: a
-busy machine then changes the figures little, and the ratios hardly. Clips are made here, unless paths of
-some are given; decord's decoding to RGB comes beside, as the alternative to the decoder that is used.
+All sides run on one core over the same clips, in turns. Processor time is measured, so a busy machine
+changes the figures little and the ratios hardly at all. The clips are made here unless paths are given.
+Decoding to RGB with decord is measured too, as the alternative decoder.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ import decord
 import numpy as np
 
 from kinescribe.media.decode import open_video
-from kinescribe.media.decode_protocol import Job
+from kinescribe.media.decode_protocol import DecodeRequest
 from kinescribe.media.frame_pairs import frame_pairs
 from kinescribe.schemas.config import KeyFrames, Limits, StoredImage
 
 SIZES = ((320, 240), (640, 480), (1280, 720))
 NUM_FRAMES = 150
 FULL_SIZE_FRAMES = 20
-"""Farneback's flow is so slow that a stretch of each clip must do."""
+"""Farneback's flow is so slow that only the start of each clip is measured."""
 
 
 def make_clip(path: Path, width: int, height: int) -> Path:
-    """Two seconds each of a slow pan, a fast one and an object crossing, with a camera's noise."""
+    """Two seconds each of a slow pan, a fast pan and a crossing object, with camera noise."""
     random = np.random.default_rng(0)
     coarse = random.integers(0, 256, (height // 16, width // 4, 3), np.uint8)
     wide = cv2.resize(coarse, (4 * width, height), interpolation=cv2.INTER_CUBIC)
@@ -64,7 +64,7 @@ def decode_only(path: Path) -> int:
 
 
 def extract(path: Path) -> int:
-    job = Job(task="pairs", path=path, limits=Limits(), keyframes=KeyFrames(), image=StoredImage())
+    job = DecodeRequest(task="pairs", path=path, limits=Limits(), keyframes=KeyFrames(), image=StoredImage())
     frame_pairs(job)
     return 0
 
@@ -139,7 +139,7 @@ def report(paths: list[Path], num_rounds: int) -> dict[str, object]:
 
 
 def processor() -> str:
-    """The processor's name where the system tells it."""
+    """The processor's name, if the system knows it."""
     information = Path("/proc/cpuinfo")
     lines = information.read_text().splitlines() if information.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]

@@ -1,10 +1,10 @@
-"""The paper's 7B model on a GPU: labelling, codec, a step of LoRA, best of N; one line of JSON.
+"""Speed of the paper's 7B model on a GPU: labelling, codec, a LoRA step, best of N.
 
-Chameleon by its own configuration, with random weights, which take as long as trained ones. It is written to
-a folder and goes the way of any model from there: registry, annotator, training job and engine. Without a GPU
-a small one goes the same way (`"size": "small"`), which shows that all of it runs. Shares are of the rate at
-which the hardware multiplies large matrices; on a processor attention isn't counted. `paper_models.json` is
-what was measured last.
+The model is Chameleon with its own configuration and random weights, which are as fast as trained ones. It
+is saved to a folder and then loaded like any model, through the registry, annotator, training and engine.
+Without a GPU, a small model takes the same path (`"size": "small"`), to show that everything runs. Shares
+are relative to the measured rate of large matrix products; on a processor, attention is not counted. Prints
+one line of JSON; `paper_models.json` has the last results.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from kinescribe.models.initialization import BOS, EOS, PAD, new_tokenizer
 from kinescribe.models.registry import load_labeller
 from kinescribe.models.token_vlm import TokenVLM
 from kinescribe.models.tokens import CodePair, CodeTriplet
-from kinescribe.schemas.clips import Clip, ExtractedClip, FramePair, KeyFrame, WorkUnit, stable_id
+from kinescribe.schemas.clips import Clip, ExtractedClip, FramePair, KeyFrame, stable_id
 from kinescribe.schemas.config import Annotation, IngestConfig, LabelConfig
 from kinescribe.schemas.training import WorldTraining
 from kinescribe.training.engine import DeepSpeedEngine
@@ -52,17 +52,17 @@ ON_CARD = torch.cuda.is_available()
 
 
 class Size(NamedTuple):
-    """A model's, and how much it is given to do."""
+    """The size of a model and of its workload."""
 
     name: str
     decoder: dict[str, int]
-    """What differs from Chameleon-7B; so does `vqgan` from its codec."""
+    """Differences from Chameleon-7B; `vqgan` has those from its codec."""
     vqgan: dict[str, int]
     clips: int
     micro_batches: tuple[int, ...]
     samples: int
     matrix: int
-    """Side of the matrices that say how fast the hardware multiplies."""
+    """Side of the matrices that measure how fast the hardware multiplies."""
 
 
 FULL = Size("full", {}, {}, clips=16, micro_batches=(8, 16, 32, 64), samples=8, matrix=8192)
@@ -79,7 +79,7 @@ SMALL = Size(
 
 
 def write_model(folder: Path, size: Size) -> None:
-    """A checkpoint as Chameleon is published, with its codec."""
+    """A checkpoint in the layout of Chameleon, with its codec."""
     vqgan = ChameleonVQVAEConfig(**size.vqgan)
     tokenizer = new_tokenizer([ACTION])
     letters = (
@@ -116,7 +116,7 @@ def picture(seed: int, side: int) -> bytes:
 
 
 def drawn_clips(num: int, side: int) -> list[ExtractedClip]:
-    """Clips of as many key frames as the paper takes, each of which makes a pair with the next."""
+    """Clips with as many key frames as in the paper; neighbours form pairs."""
     pairs = tuple(FramePair(index, index + 1, 1.0) for index in range(KEYFRAMES - 1))
     return [
         ExtractedClip(
@@ -131,7 +131,7 @@ def drawn_clips(num: int, side: int) -> list[ExtractedClip]:
 
 
 def timed(call: Callable[[], object], repeats: int = 3) -> float:
-    """Seconds that a call takes, the median after one to warm up; without a card, of CPU time."""
+    """Median seconds of a call after a warm-up; CPU time if there is no GPU."""
     clock = time.perf_counter if ON_CARD else time.process_time
     call()
     took = list[float]()
@@ -157,7 +157,7 @@ def flops(call: Callable[[], object]) -> int:
 
 
 def peak_gib() -> float:
-    """Most memory since `forget_peak` on a card; of this process since its start without one."""
+    """Peak memory: of the GPU since `forget_peak`, or of this process if there is no GPU."""
     if ON_CARD:
         return round(torch.cuda.max_memory_allocated() / 2**30, 2)
     lines = Path("/proc/self/status").read_text().splitlines()
@@ -171,31 +171,28 @@ def forget_peak() -> None:
 
 
 def matrix_rate(side: int) -> float:
-    """FLOP/s of a product of two square matrices, of the kind that a published model is labelled with."""
+    """FLOP/s of a product of two square matrices, in the precision that published models use."""
     dtype = torch.bfloat16 if ON_CARD else torch.float32
     one, other = (torch.randn(side, side, device="cuda" if ON_CARD else "cpu", dtype=dtype) for _ in range(2))
     return 2 * side**3 / timed(lambda: one @ other, 10)
 
 
 def labelling(vlm: TokenVLM, codec: ImageCodec, size: Size, rate: float) -> dict[str, Any]:
-    """Pairs/s of the annotator, codec included, by micro-batch; and of the model's prefill alone."""
+    """Pairs/s of the annotator with its codec, by micro-batch, and of the model's prefill alone."""
     clips = drawn_clips(size.clips, codec.resolution)
-    unit, annotation = (
-        WorkUnit("unit", tuple(one.clip for one in clips)),
-        Annotation(max_new_tokens=ACTION_TOKENS),
-    )
+    annotation = Annotation(max_new_tokens=ACTION_TOKENS)
     num_pairs = size.clips * (KEYFRAMES - 1)
     pairs_per_s = dict[int, float]()
     peaks = dict[int, float]()
     for micro_batch in size.micro_batches:
         forget_peak()
         annotator = Annotator(vlm, codec, annotation, micro_batch)
-        seconds = timed(partial(annotator.annotate, unit, clips), 1)
+        seconds = timed(partial(annotator.annotate, clips), 1)
         if annotator.batches.size == micro_batch:
             pairs_per_s[micro_batch], peaks[micro_batch] = round(num_pairs / seconds, 2), peak_gib()
     best = max(pairs_per_s, key=pairs_per_s.__getitem__)
     by_itself = Annotator(vlm, codec, annotation)
-    assert by_itself.annotate(unit, clips)[0].num_rows == num_pairs
+    assert by_itself.annotate(clips)[0].num_rows == num_pairs
     codes = codec.encode(
         codec.preprocess([Image.open(io.BytesIO(clips[0].frames[0].image), formats=["JPEG"])])
     )
@@ -212,7 +209,7 @@ def labelling(vlm: TokenVLM, codec: ImageCodec, size: Size, rate: float) -> dict
 
 
 def codec_rates(codec: ImageCodec) -> dict[str, float]:
-    """Frames/s of a call of sixteen."""
+    """Frames/s in calls of sixteen frames."""
     frames = 16
     images = [
         Image.open(io.BytesIO(picture(seed, codec.resolution)), formats=["JPEG"]) for seed in range(frames)
@@ -226,7 +223,7 @@ def codec_rates(codec: ImageCodec) -> dict[str, float]:
 
 
 def best_of_n(vlm: TokenVLM, num: int) -> dict[str, float]:
-    """Seconds of the two calls that `evaluation/best_of_n.py` makes."""
+    """Seconds of the two calls that `inference/best_of_n.py` makes."""
     source = np.zeros(vlm.layout.codes_per_image, np.uint16)
     imagine = partial(vlm.imagine, source, ACTION, num, 0)
     triplets = [CodeTriplet(source, target, ACTION) for target in imagine()]
@@ -236,7 +233,7 @@ def best_of_n(vlm: TokenVLM, num: int) -> dict[str, float]:
 
 
 def lora_step(folder: Path, model: Path, side: int, rate: float) -> dict[str, float]:
-    """A step of the world model on two samples, as each card of the paper's takes them."""
+    """A training step of the world model on two samples, as on each GPU in the paper."""
     num, batch = 4, 2
     for name, seed in (("source", 0), ("target", 1)):
         (folder / f"{name}.jpg").write_bytes(picture(seed, side))
@@ -279,7 +276,7 @@ def measure(folder: Path, size: Size) -> dict[str, Any]:
 
 
 def machine() -> str:
-    """The card's name, or the processor's."""
+    """The name of the GPU, or else of the processor."""
     if ON_CARD:
         return torch.cuda.get_device_name()
     lines = Path("/proc/cpuinfo").read_text().splitlines()

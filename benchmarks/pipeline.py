@@ -1,9 +1,9 @@
-"""Labelled pairs/s through Ray against the same session objects in plain processes; one line of JSON.
+"""Labelled pairs/s through Ray, against the same session objects in plain processes; one line of JSON.
 
-In turns, both decode, label and commit the same simulated clips with as many processes of each kind, and the
-decoders no further ahead than under Ray. The rate is that of the units committed after the first third, so
-that what starts up and fills up does not count. The speed of the model alone, on key frames that are
-extracted already, comes beside.
+Both sides take turns. They decode, label and commit the same simulated clips, with equal numbers of
+processes and equally bounded decoding ahead. The rate counts units committed after the first third, which
+excludes starting and filling the pipeline. The speed of the model alone, on extracted key frames, is
+measured too.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ from kinescribe.storage.shards import write_unit
 
 RESOURCES = Resources()
 AHEAD = 2
-"""Decoded units that wait for each labeller: more would be decoded before the time that is measured."""
+"""Decoded units that wait for each labeller; more would be decoded before the measured time starts."""
 
 
 class Meter:
-    """A `Progress` that shows nothing and notes when each unit was committed."""
+    """Records when each unit was committed, and shows nothing."""
 
     def __init__(self) -> None:
         self.committed: list[tuple[float, int]] = []
@@ -117,13 +117,13 @@ def label(
     annotator = Annotator(*load_labeller(config), config.annotation, RESOURCES.micro_batch)
     while item := extracted.get():
         unit, clips = item
-        table, outcomes = annotator.annotate(unit, clips)
+        table, outcomes = annotator.annotate(clips)
         write_unit(out, unit, table, outcomes)
         receipts.put(receipt_of(outcomes))
 
 
 def model_alone(units: list[WorkUnit], config: LabelConfig, threads: int) -> float:
-    """Pairs/s of encoding, importance and description in one process, after a unit to warm up."""
+    """Pairs/s of encoding, importance and description in one process, after a warm-up unit."""
     import torch
 
     from kinescribe.labeling.annotate import Annotator
@@ -134,9 +134,9 @@ def model_alone(units: list[WorkUnit], config: LabelConfig, threads: int) -> flo
     extractor = PairExtractor(config.limits, config.keyframes, config.image)
     extracted = [[extractor.extract(clip) for clip in unit.clips] for unit in units]
     extractor.close()
-    annotator.annotate(units[0], extracted[0])
+    annotator.annotate(extracted[0])
     started = time.perf_counter()
-    tables = [annotator.annotate(*item)[0] for item in zip(units, extracted, strict=True)]
+    tables = [annotator.annotate(clips)[0] for clips in extracted]
     return sum(table.num_rows for table in tables) / (time.perf_counter() - started)
 
 
@@ -161,7 +161,7 @@ def measure(folder: Path, num_clips: int, rounds: int, config: LabelConfig) -> d
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("--model", default="embedded", help="'embedded' or the path of a model's folder")
+    options.add_argument("--model", default="embedded", help="'embedded' or a model folder")
     options.add_argument("--clips", type=int, default=512)
     options.add_argument("--rounds", type=int, default=3)
     chosen = options.parse_args()

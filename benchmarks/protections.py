@@ -1,9 +1,9 @@
-"""Labelled pairs/s with the protections on against off, in one process; one line of JSON.
+"""Labelled pairs/s with the protections on, against off, in one process; one line of JSON.
 
-In turns, the same units are decoded, labelled and committed. On: paths are checked, a process in the sandbox
-decodes, a unit has digests and checksums and is synced and linked into place. Off: the same decoder in this
-process, and a plain Parquet file. The first unit of each turn warms up and does not count. Both without Ray,
-whose own cost `pipeline.py` measures; its token and the counts of attempts cost nothing per clip.
+The same units are decoded, labelled and committed with each in turn. On: paths are checked, a sandboxed
+process decodes, and a unit has digests and checksums, is synced and linked into place. Off: the same
+decoder in this process and a plain Parquet file. The first unit of each turn is a warm-up. Neither uses
+Ray, whose cost `pipeline.py` measures; its token and the attempt counts cost nothing for each clip.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from pipeline import RESOURCES, Corpus, draw
 from kinescribe.labeling.annotate import Annotator
 from kinescribe.labeling.extract import PairExtractor
 from kinescribe.labeling.inputs import forbidden
-from kinescribe.media.decode_protocol import Job
+from kinescribe.media.decode_protocol import DecodeRequest
 from kinescribe.media.frame_pairs import frame_pairs
 from kinescribe.models.registry import load_labeller
 from kinescribe.schemas.clips import Clip, ExtractedClip, WorkUnit
@@ -61,7 +61,9 @@ def protected(corpus: Corpus, out: Path, config: LabelConfig, annotator: Annotat
 def bare(corpus: Corpus, out: Path, config: LabelConfig, annotator: Annotator) -> Turn:
     def extract(clip: Clip) -> ExtractedClip:
         path, image = Path(clip.uri), config.image
-        job = Job(task="pairs", path=path, limits=config.limits, keyframes=config.keyframes, image=image)
+        job = DecodeRequest(
+            task="pairs", path=path, limits=config.limits, keyframes=config.keyframes, image=image
+        )
         reply = frame_pairs(job)
         if reply.pairs:
             return ExtractedClip(clip, reply.frames, reply.pairs)
@@ -82,7 +84,7 @@ def turn(corpus: Corpus, annotator: Annotator, extract: Extract, commit: Commit)
         started = time.perf_counter()
         extracted = [extract(clip) for clip in unit.clips]
         decoded = time.perf_counter()
-        table, outcomes = annotator.annotate(unit, extracted)
+        table, outcomes = annotator.annotate(extracted)
         commit(unit, table, outcomes)
         totals.append(Turn(time.perf_counter() - started, decoded - started, table.num_rows))
     return Turn(*map(sum, zip(*totals[2:], strict=True)))
@@ -111,7 +113,7 @@ def measure(folder: Path, num_clips: int, rounds: int, config: LabelConfig) -> d
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("--model", default="embedded", help="'embedded' or the path of a model's folder")
+    options.add_argument("--model", default="embedded", help="'embedded' or a model folder")
     options.add_argument("--clips", type=int, default=256)
     options.add_argument("--rounds", type=int, default=5)
     chosen = options.parse_args()

@@ -1,17 +1,19 @@
 """The driver of `kinescribe label` at scale: planning, resuming, listing and scheduling; one line of JSON.
 
-Each row is of a process of its own: seconds on the wall, seconds of its processor (the better figure where
-others use the machine too), and the peak of its resident memory.
+Each row comes from its own process: wall seconds, processor seconds (more reliable on a busy machine), and
+peak resident memory.
 
-- `plan` lists a manifest and binds a new dataset to it: all that a run does before its first unit.
-- `resume` is the same where 90 % of the units are committed.
-- `list` asks an S3 server, also a process, which units are committed. The server is moto, a mock that reads
-  a whole bucket for each page of a thousand; `--s3` names a folder on another server, which is filled first.
-- `schedule` has so many clips pending in Ray, of which some units go through sessions that do nothing: what
-  is left is what Ray and the driver take for a unit, and what they hold for those that wait.
+- `plan` lists a manifest and binds a new dataset to it: everything that a run does before its first unit.
+- `resume` is the same with 90 % of the units committed.
+- `list` asks an S3 server, in its own process, which units are committed. The server is moto, a mock that
+  reads the whole bucket for each page of a thousand names; `--s3` names a folder on another server, which
+  is filled first.
+- `schedule` has many clips pending in Ray and sends some units through sessions that do nothing. This
+  leaves the time that Ray and the driver take for a unit, and the memory of the pending ones.
 
-`growth` is the exponent over the sizes: 1 is linear, and 0 is a unit that costs the same however many wait.
-How many label actors one driver keeps busy follows from what they take for a unit here (a short real run).
+`growth` is the exponent over the sizes: 1 is linear; 0 means that a unit costs the same for any number of
+pending units. The number of label actors that one driver can keep busy follows from the seconds that a unit
+takes to label, which a short real run measures.
 """
 
 from __future__ import annotations
@@ -36,7 +38,8 @@ from typing import Any
 import polars as pl
 import pyarrow.parquet as pq
 
-from kinescribe.cluster.label import Sessions, run_label
+from kinescribe.cluster.label import run_label
+from kinescribe.cluster.pipeline import Sessions
 from kinescribe.schemas.clips import Clip, ExtractedClip, stable_id
 from kinescribe.schemas.config import LabelConfig, Resources
 from kinescribe.schemas.outcomes import ClipOutcome, DropReason, Receipt, Status
@@ -52,7 +55,7 @@ BUCKET = "units-{}"
 
 
 def write_manifest(path: Path, num_clips: int) -> None:
-    """Clips of ten seconds in 700 classes, as in Kinetics; their files are not there."""
+    """Clips of ten seconds in 700 classes, as in Kinetics; the files do not exist."""
     writer = None
     for first in range(0, num_clips, ROWS):
         index = pl.int_range(first, min(first + ROWS, num_clips), eager=True).alias("index")
@@ -69,11 +72,11 @@ def write_manifest(path: Path, num_clips: int) -> None:
 
 
 class Enough(Exception):
-    """What was to be measured is over."""
+    """Raised when the measurement is over."""
 
 
 class Meter:
-    """A `Progress` that notes when units were committed, and ends the run after `num_units`."""
+    """Records when units were committed, and ends the run after `num_units`."""
 
     def __init__(self, num_units: int) -> None:
         self.num_units = num_units
@@ -95,7 +98,7 @@ class Meter:
 
 
 class StubExtractor:
-    """Finds every clip static, without looking."""
+    """Reports every clip as static without reading it."""
 
     def __init__(self, config: object, root: str) -> None: ...
     def close(self) -> None: ...
@@ -109,7 +112,7 @@ class StubExtractor:
 
 
 def run(manifest: str, out: str, num_units: int) -> Meter:
-    """A run until so many units are committed."""
+    """A run that ends after a number of units."""
     meter = Meter(num_units)
     try:
         run_label(manifest, out, CONFIG, Resources(), meter, Sessions(StubExtractor))
@@ -128,7 +131,7 @@ def list_units(dataset: str) -> dict[str, float]:
 
 
 def schedule(manifest: str, out: str, num_units: str) -> dict[str, float]:
-    """Milliseconds for each of the last two thirds of the units, so that what starts up does not count."""
+    """Milliseconds for each of the last two thirds of the units, which excludes the start-up."""
     meter = run(manifest, out, int(num_units))
     steady = {"ms_per_unit": meter.wall, "driver_ms_per_unit": meter.processor}
     first = len(meter.wall) // 3
@@ -138,8 +141,8 @@ def schedule(manifest: str, out: str, num_units: str) -> dict[str, float]:
 
 
 def service(num_clips: str) -> dict[str, float]:
-    """Seconds that one core is at a unit, measured by a real run."""
-    # Here, as the driver's memory is measured without them.
+    """Seconds of one core for a unit, from a real run."""
+    # Imported here, because the driver's memory is measured without them.
     from kinescribe.cluster.estimate import estimate_run
     from kinescribe.simulation.clips import write_clips
 
@@ -152,7 +155,7 @@ def service(num_clips: str) -> dict[str, float]:
 
 
 def serve(port: str, *sizes: str) -> dict[str, float]:
-    """An S3 server with a dataset of each size in a bucket of its own; it says nothing of each request."""
+    """An S3 server without request logs, with a bucket for the dataset of each size."""
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     from moto.core.models import DEFAULT_ACCOUNT_ID
     from moto.s3.models import s3_backends
@@ -174,7 +177,7 @@ SIDES: dict[str, Callable[..., dict[str, float]]] = {
 
 
 def run_side(side: str, arguments: Sequence[str]) -> None:
-    """What a child does."""
+    """Run one side in this process."""
     before, started = time.process_time(), time.perf_counter()
     figures = SIDES[side](*arguments)
     figures["seconds"] = time.perf_counter() - started
@@ -184,7 +187,7 @@ def run_side(side: str, arguments: Sequence[str]) -> None:
 
 
 def peak_gib() -> float:
-    """Of this process since it began; `resource` would give its parent's where that was larger."""
+    """Peak memory of this process; `resource` would report the parent's if that was larger."""
     status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
     return int(status["VmHWM"].split()[0]) / (1 << 20)
 
@@ -197,7 +200,7 @@ def measure(side: str, *arguments: object) -> dict[str, float]:
 
 
 def commit_units(dataset: str) -> int:
-    """Objects without content for 90 % of the planned units; only their names are asked for."""
+    """Create empty objects for 90 % of the planned units; only their names are read."""
     units = list(Plan(plan_uri(dataset)).clips_by_unit)
     done = units[: int(COMMITTED * len(units))]
     Path(dataset, "data").mkdir()
@@ -207,7 +210,7 @@ def commit_units(dataset: str) -> int:
 
 
 def planning(folder: Path, sizes: Sequence[int], resumed: int) -> dict[str, list[dict[str, float]]]:
-    """Planning each size, and resuming those of at most `resumed` clips."""
+    """Plan each size, and resume those of at most `resumed` clips."""
     found: dict[str, list[dict[str, float]]] = {"plan": [], "resume": []}
     for size in sizes:
         manifest, out = folder / f"{size}.parquet", f"{folder}/{size}"
@@ -231,7 +234,7 @@ def scheduling(folder: Path, sizes: Sequence[int], num_units: int) -> list[dict[
 
 
 def fill(dataset: str, num_units: int) -> str:
-    """The dataset, with so many objects without content."""
+    """Create the dataset with a number of empty objects."""
     units = {stable_id(unit) for unit in range(num_units)} - committed_units(dataset)
     for _ in map_in_threads(lambda unit: objects.create(unit_uri(dataset, unit), b""), units):
         pass
@@ -248,7 +251,7 @@ def listing(sizes: Sequence[int], folder: str | None) -> list[dict[str, float]]:
 
 @contextmanager
 def s3_server(sizes: Sequence[int]) -> Generator[None]:
-    """The server of `serve`, in the environment of the children that start meanwhile."""
+    """Start the server of `serve`, and set the environment for child processes."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -280,7 +283,7 @@ def growth(rows: Sequence[dict[str, float]], size: str, figure: str) -> float:
 
 
 def draw(figures: dict[str, Any], path: Path) -> None:
-    """Seconds and memory over the sizes, on axes of logarithms, where what is linear rises by one in one."""
+    """Plot seconds and memory over the sizes on logarithmic axes, where linear growth has slope one."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(11, 4.2), layout="constrained", dpi=130)
@@ -317,7 +320,7 @@ def main() -> None:
     parser.add_argument("--plan", nargs="+", type=int, default=[10**5, 3 * 10**5, 10**6, 10**7], help="clips")
     parser.add_argument("--resume", type=int, default=10**6, help="the most clips to resume")
     parser.add_argument("--list", nargs="+", type=int, default=[10**4, 3 * 10**4, 10**5], help="units on S3")
-    parser.add_argument("--s3", help="a folder for them on a server of yours, as s3://BUCKET/FOLDER")
+    parser.add_argument("--s3", help="a folder on your own server, s3://BUCKET/FOLDER")
     parser.add_argument("--schedule", nargs="+", type=int, default=[10**4, 10**5, 10**6], help="clips in Ray")
     parser.add_argument("--units", type=int, default=300, help="units that go through Ray")
     parser.add_argument("--service", type=int, default=64, help="simulated clips of the real run")

@@ -1,9 +1,9 @@
-"""The method's claims in the simulated world, over several seeds: figures as JSON, a picture, and a table.
+"""The method's claims in the simulated world, over several seeds: figures as JSON, a plot, and a table.
 
-The embedded models know balls, boxes, triangles and crosses; here are stars, arrows, hearts and moons.
-Both see a few labelled triplets of them; then what the dynamics model writes of unlabelled clips, more and
-rougher, joins the few in training the world model, with all tokens alike and with weights. Judged are changes
-of objects, in scenes of their own. Run again to resume; seeds that the results file holds are not run anew.
+The embedded models know balls, boxes, triangles and crosses; here they meet stars, arrows, hearts and
+moons. Both models train on a few labelled triplets of these. Then the dynamics model labels more and
+rougher clips, and the world model trains on both, with and without weights. Changes of objects are judged
+in separate scenes. Run again to resume; seeds in the results file are not run again.
 """
 
 from __future__ import annotations
@@ -50,13 +50,13 @@ STEPS = 400
 CURVE = (25, 50, 100, 200, STEPS)
 COUNTS = (1, 2, 4, 8)
 SHARED_SEED, FIRST_SEED = 201, 1000
-"""Of what is drawn: seed n of the results is FIRST_SEED + n in every draw of its own."""
+"""Seed n of the results uses FIRST_SEED + n in every draw."""
 OPTIMIZATION = {"learning_rate": 6e-4, "muon_learning_rate": 5e-3, "warmup_steps": 50, "weight_decay": 0.02}
 Figures = dict[str, Any]
 
 
 class Lab(NamedTuple):
-    """The folders of a run, the clips of all seeds and what is one seed's, and the seed of its draws."""
+    """The folders of a run, for all seeds and for one seed, and the seed of its draws."""
 
     clips: Path
     own: Path
@@ -74,7 +74,7 @@ def fine_tune(
     on_step: Callable[[int, TokenVLM], None] | None = None,
     **given: Any,
 ) -> None:
-    """Train in this process, from the last checkpoint where there is one."""
+    """Train in this process, from the last checkpoint if there is one."""
     from kinescribe.training.session import TrainSession
 
     out = here.at(name)
@@ -95,7 +95,7 @@ def fine_tune(
 
 
 def teach_dynamics(here: Lab) -> None:
-    """The dynamics model on the few labelled triplets, and how it learns."""
+    """Train the dynamics model on the few labelled triplets, and record how it learns."""
     codec = load_model(BASES["dynamics"]).codec
     write_triplets(here.at("few"), FEW_TRIPLETS, "train", here.draw, codec, draw=LABELLED)
     write_triplets(here.at("test"), TEST_TRIPLETS, "test", here.draw, codec, draw=LABELLED)
@@ -107,14 +107,14 @@ def teach_dynamics(here: Lab) -> None:
 
 
 def label_video(here: Lab) -> None:
-    """The unlabelled clips by the real pipeline, and the likelier half of their pairs, class by class."""
+    """Label the clips with the real pipeline, and select the likelier half of their pairs, class by class."""
     config = LabelConfig(dynamics=here.at("dynamics/export"))
     status = run_label(str(here.clips / "clips"), here.at("video"), config, Resources())
     curate([here.at("video")], here.at("selection.parquet"), CurateConfig(top_k=status.triplets // 2))
 
 
 def teach_worlds(here: Lab) -> None:
-    """The world model on the few, with labelled video, and with weights: as many steps each."""
+    """Train the world model on the few triplets, with labelled video, and with weights, for equal steps."""
     cases = draw_cases(here.draw, NUM_CURVE_CASES)
 
     def right(model: TokenVLM) -> float:
@@ -127,7 +127,7 @@ def teach_worlds(here: Lab) -> None:
 
 
 def curve(here: Lab, task: str, accuracy: Callable[[TokenVLM], float]) -> Callable[[int, TokenVLM], None]:
-    """Takes a step and the model after it, and keeps its accuracy in a file; that of the base is step 0's."""
+    """Records the accuracy of the model after a step in a file; step 0 is the base model."""
     file = Path(here.at(f"curve-{task}.json"))
 
     def measure(step: int, model: TokenVLM) -> None:
@@ -140,7 +140,7 @@ def curve(here: Lab, task: str, accuracy: Callable[[TokenVLM], float]) -> Callab
 
 
 def share_exact(predictions: Sequence[Prediction]) -> float:
-    """Of the predictions of what is done to objects."""
+    """Accuracy over the predictions of object changes."""
     return score([one for one in predictions if not one.truth.is_camera]).exact.share
 
 
@@ -150,7 +150,7 @@ def draw_cases(seed: int, num: int) -> list[Case]:
 
 
 class Judged(NamedTuple):
-    """The verdict on a sample, the action that was asked for, and how likely that is of what it shows."""
+    """The verdict on a sample, the requested action, and the action's likelihood for the sample."""
 
     verdict: Verdict
     asked: Action
@@ -160,7 +160,7 @@ class Judged(NamedTuple):
 def judged(
     world: TokenVLM, dynamics: TokenVLM | None, cases: Sequence[Case], num_samples: int
 ) -> Iterator[list[Judged]]:
-    """The samples of each case, with the dynamics model's log-probability where there is one."""
+    """The samples of each case, with the dynamics model's log-probability if there is a dynamics model."""
     codec = world.codec
     for index, case in enumerate(cases):
         source = codec.encode(codec.preprocess([PILImage.fromarray(case.source)])).stored_BL[0]
@@ -174,7 +174,7 @@ def judged(
 
 
 def means(samples: Sequence[Judged]) -> Figures:
-    """The judge's means, and the shares that show the asked action and nothing."""
+    """The judge's means, and the shares of samples that show the requested action or no change."""
     verdicts = [sample.verdict for sample in samples]
     return {
         "judge": float(np.mean([verdict.score for verdict in verdicts])),
@@ -194,7 +194,7 @@ def good(sample: Judged) -> float:
 
 
 def measure(here: Lab) -> Figures:
-    """Everything that is reported of one seed."""
+    """All results of one seed."""
     bases = {task: load_model(name) for task, name in BASES.items()}
     names = ("dynamics", "supervised", "video", "weights")
     models = {name: load_model(here.at(f"{name}/export")) for name in names}
@@ -232,7 +232,7 @@ def preferences(here: Lab, model: TokenVLM, task: Any) -> Figures:
 
 
 def labels(here: Lab) -> Figures:
-    """Accuracy of the labels of video, by tenth of likelihood, and of the likelier half."""
+    """Accuracy of the video labels, by tenth of likelihood, and of the likelier half."""
     from kinescribe.labeling.materialize import write_chosen
 
     with tempfile.TemporaryDirectory() as chosen:
@@ -249,7 +249,7 @@ def labels(here: Lab) -> Figures:
 
 
 def start_process(threads: int, group: str) -> None:
-    """One rank of its own; torch's threads are few, since seeds run side by side."""
+    """Set up a single rank with few torch threads, because seeds run side by side."""
     import torch
     import torch.distributed as dist
 
@@ -260,7 +260,7 @@ def start_process(threads: int, group: str) -> None:
 
 
 def run(out: Path, seeds: Sequence[int], workers: int) -> dict[int, Figures]:
-    """Every stage for all seeds, side by side but for labelling, which has Ray spread its work."""
+    """Run every stage for all seeds, side by side except labelling, which Ray distributes."""
     labs = [Lab(out / "video", out / f"seed-{seed}", FIRST_SEED + seed) for seed in seeds]
     cores = os.cpu_count() or 1
     with tempfile.TemporaryDirectory() as group:

@@ -1,4 +1,4 @@
-"""What `science.py` measured as a picture, a panel for each claim, and a table: means with 95 % intervals."""
+"""Plots the results of `science.py`, a panel for each claim, and prints a table of means with intervals."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ WAYS = ("random action", "random target", "swapped", "copied source")
 
 
 def plot(seeds: Mapping[str, Any], path: Path) -> None:
-    """One picture of six panels from the figures of each seed."""
+    """Plot six panels from the results of each seed."""
     figure = Figure(figsize=(15, 8.5), layout="constrained", dpi=110)
     panels: Sequence[Axes] = list(figure.subplots(2, 3).flat)
     for axes in panels:
@@ -36,8 +36,8 @@ def plot(seeds: Mapping[str, Any], path: Path) -> None:
 
 
 def table(seeds: Mapping[str, Any]) -> str:
-    """The ablation in Markdown; `more` is over the row above, in the same seeds."""
-    lines = ["| | judge | more | right action | no change |", "|---|---:|---:|---:|---:|"]
+    """The ablation as a Markdown table; the gain is over the row above, with the same seeds."""
+    lines = ["| | judge | gain | right action | no change |", "|---|---:|---:|---:|---:|"]
     above: np.ndarray | None = None
     for row, label in ROWS.items():
         figures = [seed["ablation"][row] for seed in seeds.values()]

@@ -1,10 +1,11 @@
-"""Which score tells right labels from wrong ones: likelihood, or contrast in any of its variants.
+"""Which score separates right labels from wrong ones: likelihood, or a variant of contrast?
 
-Labels drawn triplets, as they are and with noise on their images, and H.264 clips; prints a line of JSON
+Labels simulated triplets, with and without noise on their images, and H.264 clips; prints a line of JSON
 for each. A score has its AUROC, average precision and the accuracy of the best quarter, half and three
-quarters, each as [value, low, high] with the 95 % interval of a bootstrap over videos; `auroc_gain` is over
-the log-probability per token, in the same samples. A label is right if it is the true action, exactly; of
-pairs of clips that show no single action it is wrong, and the clips have a line without those too.
+quarters, each as [value, low, high] with the 95 % interval of a bootstrap over videos. `auroc_gain` is the
+gain over the log-probability per token, in the same samples. A label is right if it is exactly the true
+action. For pairs that show no single action every label is wrong; the clips have a line without such pairs
+too.
 """
 
 from __future__ import annotations
@@ -40,13 +41,13 @@ KEPT = {"best_25": 0.25, "best_50": 0.5, "best_75": 0.75}
 BASE = "likelihood/token"
 SEED = 5
 FEWEST = 10
-"""Labels of a kind, right or wrong: with fewer, samples of the bootstrap have none."""
+"""Fewest right or wrong labels; with fewer, some bootstrap samples would have none."""
 Vector = NDArray[np.float64]
 Item = TypeVar("Item")
 
 
 class Label(NamedTuple):
-    """A pair with the action that was written; `truth` is None where the pair shows no single action."""
+    """A pair with its written action; `truth` is None if the pair shows no single action."""
 
     triplet: CodeTriplet
     logprob: float
@@ -64,7 +65,7 @@ def batches(items: Sequence[Item]) -> Iterator[Sequence[Item]]:
 
 
 def of_triplets(dataset: str, model: TokenVLM, noise: float) -> Iterator[Label]:
-    """The model's labels of drawn triplets, with noise of that many grey levels on their images."""
+    """The model's labels of simulated triplets, with noise of some grey levels on their images."""
     random = np.random.default_rng(SEED)
     table = Dataset.open(dataset).scan(["source", "target", "video", "action"]).to_table().to_pylist()
     for rows in batches(table):
@@ -88,7 +89,7 @@ def encoded(
 
 
 def of_clips(dataset: str, world: Path) -> Iterator[Label]:
-    """The labels of clips that are labelled already."""
+    """The labels of clips from a labelled dataset."""
     truths = read_truth(world)
     columns = ["video", "source_time_s", "target_time_s", "source_codes", "target_codes"]
     for row in (
@@ -127,7 +128,7 @@ def logprobs(triplets: Sequence[CodeTriplet], model: TokenVLM) -> Vector:
 
 
 def figures(right: NDArray[np.bool_], score: Vector) -> dict[str, float]:
-    """How well a score tells right labels from wrong ones."""
+    """How well a score separates right labels from wrong ones."""
     best_first = right[np.argsort(-score, kind="stable")]
     kept = {name: float(best_first[: round(len(right) * share)].mean()) for name, share in KEPT.items()}
     auroc, precision = roc_auc_score(right, score), average_precision_score(right, score)
@@ -135,7 +136,7 @@ def figures(right: NDArray[np.bool_], score: Vector) -> dict[str, float]:
 
 
 def compare(right: NDArray[np.bool_], by_name: dict[str, Vector]) -> dict[str, dict[str, float]]:
-    """The figures of every score, and how far its AUROC is above that of the base."""
+    """The figures of every score, and the gain of its AUROC over the base."""
     found = {name: figures(right, score) for name, score in by_name.items()}
     gains = {name: {"auroc_gain": values["auroc"] - found[BASE]["auroc"]} for name, values in found.items()}
     return {name: found[name] | gains[name] for name in found}
@@ -144,7 +145,7 @@ def compare(right: NDArray[np.bool_], by_name: dict[str, Vector]) -> dict[str, d
 def with_intervals(
     labels: Sequence[Label], by_name: dict[str, Vector], num_samples: int
 ) -> dict[str, dict[str, list[float]]]:
-    """`compare`, each figure with its interval: the pairs of a video are drawn together."""
+    """`compare` with intervals; the bootstrap draws all pairs of a video together."""
     right = np.array([label.right for label in labels])
     _, videos = np.unique([label.video for label in labels], return_inverse=True)
     members = [np.flatnonzero(videos == video) for video in range(videos.max() + 1)]
@@ -165,9 +166,7 @@ def with_intervals(
 def report(name: str, labels: Sequence[Label], model: TokenVLM, options: argparse.Namespace) -> None:
     right = [label.right for label in labels]
     if min(sum(right), len(right) - sum(right)) < FEWEST:
-        raise SystemExit(
-            f"{name}: {sum(right)} of {len(right)} labels are right; draw more to tell them apart"
-        )
+        raise SystemExit(f"{name}: {sum(right)} of {len(right)} labels are right; use more triplets")
     line = {
         "benchmark": "scores",
         "machine": f"{platform.node()}, {platform.machine()}, {os.cpu_count()} cores",
@@ -205,7 +204,7 @@ def main() -> None:
     parser.add_argument("--noise", type=float, nargs="*", default=[0, 48])
     parser.add_argument("--clips", type=int, default=400)
     parser.add_argument("--samples", type=int, default=500, help="of the bootstrap")
-    parser.add_argument("--folder", type=Path, help="where the draws are kept, to go on with")
+    parser.add_argument("--folder", type=Path, help="folder for the simulated data; run again to resume")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="kinescribe-") as temporary:
         run(options.folder or Path(temporary), options)

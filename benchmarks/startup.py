@@ -22,7 +22,7 @@ def seconds(arguments: list[str]) -> float:
 
 
 def main() -> None:
-    # In turns, so that a busy machine slows both alike.
+    # In turns, so that a busy machine slows both equally.
     times = [{name: seconds(command) for name, command in COMMANDS.items()} for _ in range(REPEATS)]
     medians = {name: round(statistics.median(turn[name] for turn in times), 3) for name in COMMANDS}
     print(

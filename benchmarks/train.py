@@ -1,10 +1,10 @@
-"""Steps of the world model: weighted against unweighted, and against a bare loop; one line of JSON.
+"""Steps of world-model training: weighted against unweighted, and against a bare loop; one line of JSON.
 
-The embedded model, on simulated triplets that are drawn first. Three sides take steps in turns on the same
-batches: `training/loop.py` over `training/engine.py` with weights l2 and with none, and what one would write
-by hand of transformers and DeepSpeed for the unweighted loss alone, given its batches ready made. All on one
-thread of the CPU, in seconds of its time, which other programs on the machine change least. Ratios are
-medians over rounds, in each of which every side has its turn; `spread` are their quartiles.
+Uses the embedded model and simulated triplets. Three sides take turns on the same batches:
+`training/loop.py` with `training/engine.py` with weights l2 and with none, and a hand-written loop with
+transformers and DeepSpeed for the unweighted loss, with prepared batches. All run on one CPU thread and
+measure its time, which other programs affect least. Ratios are medians over rounds in which each side has a
+turn; `spread` has their quartiles.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ from kinescribe.training.metrics import MetricsLog
 from kinescribe.training.objective import TokenBatch
 
 Turn = Callable[[int, int], None]
-"""Takes the steps from one number to another."""
+"""Runs the steps from one number to another."""
 
 
 def made(job: Job, step: int) -> list[TokenBatch]:
-    """A step's one micro-batch."""
+    """The single micro-batch of a step."""
     positions = job.order.positions(step)
     return [job.batches.batch([job.order.sample(position) for position in positions], positions)]
 
@@ -61,8 +61,8 @@ def kinescribe(config: WorldTraining, job: Job, steps: int) -> Turn:
 
 
 def bare(config: WorldTraining, batches: Sequence[TokenBatch]) -> Turn:
-    """Only what the loss needs, of batches that lie ready."""
-    import deepspeed  # after kinescribe.training.engine, which spares it a compiler
+    """A bare loop: only what the loss needs, with prepared batches."""
+    import deepspeed  # after kinescribe.training.engine, which avoids the need for a compiler
 
     network = AutoModelForCausalLM.from_pretrained(EMBEDDED["embedded"])
     chosen = config.optimization
@@ -104,7 +104,7 @@ def bare(config: WorldTraining, batches: Sequence[TokenBatch]) -> Turn:
 
 
 def next_tokens(batch: TokenBatch) -> torch.Tensor:
-    """What the last K tokens are followed by, from the first target on; -100 where that is no target."""
+    """The tokens that follow the last K, from the first target on; -100 for tokens that are not targets."""
     targets_BT = torch.where(batch.weights_BT > 0, batch.ids_BT, -100)
     next_BT = F.pad(targets_BT[:, 1:], (0, 1), value=-100)
     return next_BT[:, int((next_BT >= 0).any(0).int().argmax()) :].contiguous()
@@ -118,7 +118,7 @@ def timed(turn: Callable[[], object]) -> float:
 
 
 def rounds(sides: dict[str, Turn], num: int, steps: int) -> Iterator[dict[str, float]]:
-    """Seconds a step of each side, round by round, after one to warm up; each side is first in its turn."""
+    """Seconds per step of each side and round, after a warm-up round; the sides take turns at going first."""
     names = list(sides)
     for index in range(num + 1):
         names.append(names.pop(0))

@@ -17,7 +17,8 @@ import polars as pl
 import pyarrow.parquet as pq
 
 from kinescribe.actors.timing import timed
-from kinescribe.cluster.label import Sessions, planned_run, run_label
+from kinescribe.cluster.label import planned_run, run_label
+from kinescribe.cluster.pipeline import Sessions
 from kinescribe.cluster.planning import (
     STAGES,
     MeasuredUnit,

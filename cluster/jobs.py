@@ -12,7 +12,7 @@ import os
 import shlex
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -24,7 +24,7 @@ from ray.exceptions import AuthenticationError
 from ray.job_submission import JobDetails, JobSubmissionClient
 
 from kinescribe.cluster.code_package import write_package
-from kinescribe.cluster.submission import Attempt, Job, next_attempt
+from kinescribe.cluster.submission import Attempt, SubmittedJob, next_attempt
 from kinescribe.schemas.errors import ConfigError
 
 POLL_S = 0.5
@@ -69,13 +69,13 @@ class Jobs:
             except RuntimeError as error:  # of a server that knows no version of Ray
                 raise ConnectionError("what answers is no dashboard of Ray") from error
 
-    def list(self) -> list[Job]:
+    def list(self) -> list[SubmittedJob]:
         """Every job that was submitted, the oldest first."""
         with self._asked():
             found = [_job(details) for details in self.client.list_jobs() if details.submission_id]
         return sorted(found, key=lambda job: job.started or "")
 
-    def get(self, submission_id: str) -> Job:
+    def get(self, submission_id: str) -> SubmittedJob:
         """One job as it is now."""
         with self._asked():
             return _job(self.client.get_job_info(submission_id))
@@ -112,7 +112,7 @@ class Jobs:
 
     def follow(
         self, submission_id: str, write: Callable[[str], object], note: Callable[[str], object]
-    ) -> Job:
+    ) -> SubmittedJob:
         """Pass on what the job prints until it is over; a connection that breaks is made anew.
 
         `note` gets why the job has not started where that takes long. Raises ConfigError where the cluster
@@ -141,7 +141,7 @@ class Jobs:
                     told = True
             time.sleep(POLL_S)
 
-    def stop(self, submission_id: str) -> Job:
+    def stop(self, submission_id: str) -> SubmittedJob:
         """End the job, and wait until it is over; one that was over before stays as it is."""
         self._require(submission_id)
         with self._asked():
@@ -178,7 +178,7 @@ class Jobs:
         return max(shown, position)
 
     @contextmanager
-    def _asked(self) -> Iterator[None]:
+    def _asked(self) -> Generator[None]:
         """Turns what Ray's client raises into errors of the user."""
         try:
             yield
@@ -205,9 +205,9 @@ class Jobs:
             ) from error
 
 
-def _job(details: JobDetails) -> Job:
+def _job(details: JobDetails) -> SubmittedJob:
     assert details.submission_id
-    return Job(
+    return SubmittedJob(
         submission_id=details.submission_id,
         status=str(details.status),
         command=details.entrypoint,

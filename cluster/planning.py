@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import statistics
 from bisect import bisect_left
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -82,7 +82,7 @@ def expected_triplets(strata: Sequence[Stratum], triplets: Mapping[int, int]) ->
             per_clip = max(statistics.variance(found), 1 / len(found))
             variance += unseen * stratum.num_clips**2 * per_clip / len(found)
     freedom = max(1, len(triplets) - len(strata))
-    half = t.ppf((1 + CONFIDENCE) / 2, freedom) * math.sqrt(variance)
+    half = float(t.ppf((1 + CONFIDENCE) / 2, freedom)) * math.sqrt(variance)
     # What was found is there.
     low = max(sum(triplets.values()), expected - half)
     return Interval(round(expected), round(low), round(expected + half))
@@ -91,7 +91,7 @@ def expected_triplets(strata: Sequence[Stratum], triplets: Mapping[int, int]) ->
 def scaled(strata: Sequence[Stratum], units: Sequence[MeasuredUnit]) -> dict[str, float]:
     """The values of all units for the whole input: a clip stands for as many as its stratum says."""
     weights = {place: stratum.weight for stratum in strata for place in stratum.sampled}
-    totals: Counter[str] = Counter()
+    totals: defaultdict[str, float] = defaultdict(float)
     for unit in units:
         weight = statistics.mean(weights[place] for place in unit.clips)
         for name, value in unit.values.items():

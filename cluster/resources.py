@@ -84,6 +84,15 @@ class PoolPlan:
     write: Pool
     reason: str
 
+    @property
+    def loading(self) -> str:
+        """What a run waits for at first: `1 decoder and 2 models are loading`."""
+        decoders, models = (
+            f"{pool.workers} {name}{'s' * (pool.workers > 1)}"
+            for pool, name in ((self.decode, "decoder"), (self.label, "model"))
+        )
+        return f"{decoders} and {models} are loading"
+
 
 def plan_pools(
     cluster: ClusterResources, resources: Resources, num_units: int, model_bytes: int = 0

@@ -9,7 +9,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from kinescribe.schemas.clips import stable_id
 from kinescribe.schemas.version import VERSION
@@ -20,7 +20,7 @@ STOPPED_CODE = 143
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class SubmittedJob:
     """A job of a cluster, as its server tells of it; times as ISO 8601 in UTC."""
 
     submission_id: str
@@ -30,6 +30,13 @@ class Job:
     ended: str | None = None
     exit_code: int | None = None
     message: str | None = None
+
+    COLUMNS: ClassVar = ("id", "status", "started", "command")
+
+    @property
+    def row(self) -> tuple[str, ...]:
+        """The job as a line of a table with `COLUMNS`."""
+        return self.submission_id, self.status, self.started or "", self.command
 
     @property
     def is_over(self) -> bool:
@@ -50,13 +57,13 @@ def run_name(command: str, parameters: Mapping[str, Any]) -> str:
     return f"kinescribe-{command}-{stable_id(VERSION, command, values)[:16]}"
 
 
-def next_attempt(run: str, jobs: Sequence[Job]) -> Attempt:
+def next_attempt(run: str, jobs: Sequence[SubmittedJob]) -> Attempt:
     """The attempt of the run that isn't over, else a new one: a cluster takes an id only once.
 
     A run that ended well is started again too. What is done is a matter of its dataset, which may have been
     moved or have grown since, and the command finds that out in seconds.
     """
-    attempts: dict[int, Job] = {}
+    attempts: dict[int, SubmittedJob] = {}
     for job in jobs:
         if number := re.fullmatch(re.escape(run) + r"-(\d+)", job.submission_id):
             attempts[int(number[1])] = job
@@ -66,7 +73,7 @@ def next_attempt(run: str, jobs: Sequence[Job]) -> Attempt:
     return Attempt(f"{run}-{max(attempts, default=0) + 1}", is_new=True)
 
 
-def exit_code(job: Job) -> int:
+def exit_code(job: SubmittedJob) -> int:
     """The code of a job that is over, as a shell would give it: its own where it ran to its end."""
     if job.status == "STOPPED":
         return STOPPED_CODE

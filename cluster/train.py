@@ -6,7 +6,7 @@ Knows Ray Train; nothing of models or of what a step is.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from multiprocessing.pool import AsyncResult, ThreadPool
 from pathlib import Path
@@ -18,7 +18,7 @@ from ray.train.torch import TorchConfig, TorchTrainer
 from ray.util.queue import Empty, Queue
 
 from kinescribe.actors.train_worker import train_worker
-from kinescribe.cluster.pending_resources import waiting_told
+from kinescribe.cluster.pending_resources import report_pending
 from kinescribe.cluster.progress import RESUME
 from kinescribe.cluster.ray_session import ray_cluster
 from kinescribe.cluster.resources import ClusterResources
@@ -60,7 +60,7 @@ def run_train(config: TrainConfig, progress: Progress | None = None) -> Path:
 
 
 @contextmanager
-def _left_as_it_was(out: str) -> Iterator[None]:
+def _left_as_it_was(out: str) -> Generator[None]:
     """A folder without a checkpoint is free again after a user's error, for the mended command."""
     try:
         yield
@@ -162,9 +162,9 @@ def _fit(config: TrainConfig, cluster: ClusterResources, progress: Progress) -> 
     fitted = beside.apply_async(trainer.fit)
     beside.close()
     errors = list[UserError]()
-    with waiting_told(_say) as came:
+    with report_pending(_say) as note_progress:
         for report in _reports(reports, fitted):
-            came()
+            note_progress()
             if isinstance(report, UserError):
                 errors.append(report)
             elif isinstance(report, str):
@@ -176,7 +176,7 @@ def _fit(config: TrainConfig, cluster: ClusterResources, progress: Progress) -> 
     fitted.get()
 
 
-def _reports(queue: Queue, fitted: AsyncResult[object]) -> Iterator[Mapping[str, float] | str | UserError]:
+def _reports(queue: Queue, fitted: AsyncResult[Any]) -> Iterator[Mapping[str, float] | str | UserError]:
     """What the workers report, until all is over."""
     while not (fitted.ready() and queue.empty()):
         try:

@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kinescribe.display import counted, stdout_for_results
+from kinescribe.display import progress_bar, stdout_for_results
+from kinescribe.schemas.rendering import Table, tables_of
 
 if TYPE_CHECKING:
     from collections import Counter
+    from collections.abc import Iterable
 
     from kinescribe.evaluation.label_accuracy import LabelScores
     from kinescribe.evaluation.world import BestOfN
@@ -42,6 +44,30 @@ class DemoResult:
     """The world model's judged targets, before and after the fine-tune."""
     report: Path
 
+    def tables(self) -> Iterable[Table]:
+        """The whole loop: the dataset, its labels, and the world model before and after its fine-tune."""
+        for result in (self.status, self.check):
+            yield from tables_of(result)
+        yield Table([(what, f"{count:,}") for what, count in self.shown.items()], "pairs by what they show")
+        yield from self.scores.tables()
+        rates = {"all labels": self.scores.exact, "the likelier half": self.chosen.exact}
+        rows = [
+            (name, f"{rate.share:.3f}", f"{rate.hits:,} of {rate.total:,}") for name, rate in rates.items()
+        ]
+        yield Table(rows, "exact actions")
+        judged = {
+            "before the fine-tune": self.before.judge["verified"],
+            "after": self.after.judge["verified"],
+            "after, if the judge chose": self.after.judge["oracle"],
+        }
+        counts = self.after.judge["verified"]
+        yield Table(
+            [(name, *map(str, means.values())) for name, means in judged.items()],
+            f"world model, judged 0 to 10 in {next(iter(counts.values())).num} scenes "
+            "(a copy of the source gets 0)",
+            ("best of", *map(str, counts)),
+        )
+
 
 def run_demo(out: Path, num_clips: int = NUM_CLIPS, num_cases: int = NUM_CASES) -> DemoResult:
     """Clips and their truth go to `out`, the dataset to `out/dataset`, the page to `out/report.html`."""
@@ -54,7 +80,7 @@ def run_demo(out: Path, num_clips: int = NUM_CLIPS, num_cases: int = NUM_CASES) 
     from kinescribe.simulation.clips import write_clips
     from kinescribe.storage.audit import check
 
-    with counted("drawing clips") as progress:
+    with progress_bar("drawing clips") as progress:
         write_clips(out, num_clips, "test", SEED, progress=progress)
     dataset, report = str(out / "dataset"), out / "report.html"
     with stdout_for_results():
@@ -65,7 +91,7 @@ def run_demo(out: Path, num_clips: int = NUM_CLIPS, num_cases: int = NUM_CASES) 
     judge = load_model(DYNAMICS)
     judged: dict[str, BestOfN] = {}
     for name, model in models.items():
-        with counted(f"judging the world model {name}") as progress:
+        with progress_bar(f"judging the world model {name}") as progress:
             judged[name] = score_best_of_n(model, judge, (1, NUM_SAMPLES), num_cases, SEED, progress)
     write_report(
         dataset, str(report), imagined=imagined_steps(models["after"], judge, NUM_SHOWN, NUM_SAMPLES, SEED)

@@ -1,6 +1,6 @@
-"""Writes the triplets of a unit: codes, importance, action and likelihood of every frame pair.
+"""Makes triplets of decoded clips: codes, importance, action and likelihood of every frame pair.
 
-Works on a unit whose clips are decoded already; knows nothing of decoders, of storage or of Ray.
+Knows nothing of decoders, storage or Ray.
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ from kinescribe.labeling.encode import EncodedFrame, EncodedPair, FrameEncoder, 
 from kinescribe.models.codec import ImageCodec
 from kinescribe.models.dynamics import Description, DynamicsModel, Failure
 from kinescribe.models.tokens import Pair, Triplet
-from kinescribe.schemas.clips import ExtractedClip, WorkUnit, stable_id
+from kinescribe.schemas.clips import ExtractedClip, stable_id
 from kinescribe.schemas.config import Annotation
 from kinescribe.schemas.dataset import triplet_schema
 from kinescribe.schemas.outcomes import ClipOutcome
 
 
 class _Described(NamedTuple):
-    """A pair and what the model says of it."""
+    """A pair and the model's description of it."""
 
     pair: EncodedPair
     description: Description
 
 
 class Annotator:
-    """A dynamics model and a codec as a labeller of units.
+    """Labels clips with a dynamics model and a codec.
 
-    A row depends on its clip, the model and the annotation's configuration alone; what shares its
-    micro-batch moves likelihoods by float rounding only.
+    A row depends only on its clip, the model and the annotation's configuration. The other pairs of its
+    micro-batch change its likelihood by no more than float rounding.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class Annotator:
         annotation: Annotation,
         micro_batch: int | None = None,
     ) -> None:
-        """`micro_batch` is the largest number of pairs or frames in one call; see `first_size`."""
+        """`micro_batch` is the most pairs or frames in one call; see `first_size` for the default."""
         assert model.codec_id in (None, codec.id), (model.codec_id, codec.id)
         self.model = model
         self.annotation = annotation
@@ -53,16 +53,11 @@ class Annotator:
         self.encoder = FrameEncoder(codec, micro_batch)
         self.schema = triplet_schema(codec.id, codec.grid)
 
-    def annotate(
-        self, unit: WorkUnit, extracted: Sequence[ExtractedClip]
-    ) -> tuple[pa.Table, list[ClipOutcome]]:
-        """Rows in `triplet_schema`, and the outcome of every clip of the unit, both in the unit's order.
+    def annotate(self, extracted: Sequence[ExtractedClip]) -> tuple[pa.Table, list[ClipOutcome]]:
+        """Rows in `triplet_schema` and the outcome of every clip, both in the order of `extracted`.
 
-        A frame or pair on which the model raises rejects its clip, and no other.
+        If the model raises on a frame or pair, that clip is rejected and no other.
         """
-        assert [clip.clip.clip_id for clip in extracted] == [clip.clip_id for clip in unit.clips], (
-            unit.unit_id
-        )
         failures: dict[str, Failure] = {}
         pairs = self.encoder.encode([clip for clip in extracted if clip.outcome is None], failures)
         rows = self._label(pairs, failures)
@@ -71,13 +66,13 @@ class Annotator:
         return pa.Table.from_pylist(kept, self.schema), outcomes
 
     def _label(self, pairs: Sequence[EncodedPair], failures: dict[str, Failure]) -> list[dict[str, Any]]:
-        said = self.batches.run(pairs, self._describe, self._image_length)
+        descriptions = self.batches.run(pairs, self._describe, self._image_length)
         described: list[_Described] = []
-        for pair, one in zip(pairs, said, strict=True):
-            if isinstance(one, Failure):
-                failures.setdefault(pair.extracted.clip.clip_id, one)
+        for pair, description in zip(pairs, descriptions, strict=True):
+            if isinstance(description, Failure):
+                failures.setdefault(pair.extracted.clip.clip_id, description)
             else:
-                described.append(_Described(pair, one))
+                described.append(_Described(pair, description))
         rows: list[dict[str, Any]] = []
         for (pair, description), contrast in zip(described, self._contrasts(described), strict=True):
             failure = contrast if isinstance(contrast, Failure) else _unusable(description, contrast)
@@ -88,12 +83,12 @@ class Annotator:
         return rows
 
     def _contrasts(self, described: Sequence[_Described]) -> Sequence[float | Failure | None]:
-        """Of each action, see `DynamicsModel.contrast`; None where it isn't asked for."""
+        """`DynamicsModel.contrast` of each action; Nones if the configuration doesn't ask for it."""
         if self.annotation.scores != "likelihood,contrast":
             return [None] * len(described)
 
-        def length(one: _Described) -> tuple[int, int]:
-            return self._image_length(one.pair), one.description.num_tokens or 0
+        def length(item: _Described) -> tuple[int, int]:
+            return self._image_length(item.pair), item.description.num_tokens or 0
 
         return self.batches.run(described, self._contrast, length)
 
@@ -103,7 +98,7 @@ class Annotator:
         return self.model.describe(seen, self.annotation.max_new_tokens, self.annotation.temperature, seeds)
 
     def _contrast(self, described: Sequence[_Described]) -> list[float]:
-        return self.model.contrast([Triplet(*self._see(one.pair), one.description.text) for one in described])
+        return self.model.contrast([Triplet(*self._see(pair), said.text) for pair, said in described])
 
     def _see(self, pair: EncodedPair) -> Pair[Any]:
         source, target = (self._see_frame(frame) for frame in (pair.source, pair.target))
@@ -113,7 +108,7 @@ class Annotator:
         return self.model.see(frame.codes, lambda: frame.image)
 
     def _image_length(self, pair: EncodedPair) -> int:
-        """What the prompt's length grows with: of pixels a model may make more tokens, of codes as many."""
+        """What the prompt's length grows with: more pixels may be more tokens, codes always are as many."""
         return 0 if self.model.codec_id else pair.source.num_pixels + pair.target.num_pixels
 
     def _row(self, pair: EncodedPair, description: Description) -> dict[str, Any]:
@@ -126,7 +121,7 @@ class Annotator:
 
 
 def _unusable(description: Description, contrast: float | None) -> Failure | None:
-    """Why nothing could be trained on the description; what a server answers is held to the same."""
+    """Why nothing could be trained on the description, or None; a server may answer anything."""
     if not re.search(r"\w", description.text):
         return Failure(f"the action {description.text!r} has no words")
     for name, value in {"likelihood": description.logprob, "contrast": contrast}.items():

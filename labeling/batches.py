@@ -1,4 +1,4 @@
-"""Micro-batches over a model that may fail on an item or run out of memory; knows no model and no clip."""
+"""Micro-batches for a model that may fail on an item or run out of memory. Knows no model and no clip."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from kinescribe.models.dynamics import Failure
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-CPU_SIZE, CARD_SIZE = 16, 128
-"""On a processor the embedded model is no faster with more."""
+CPU_SIZE, GPU_SIZE = 16, 128
+"""On a CPU, the embedded model is no faster with more."""
 
 
-def first_size(asked: int | None, on_card: bool) -> int:
-    """Of a model's first micro-batch: what was asked for, or else what suits the hardware.
+def first_size(asked: int | None, on_gpu: bool) -> int:
+    """The size of a model's first micro-batch: `asked`, or else what suits the hardware.
 
-    A card is tried with many items, and `MicroBatches` goes down to what its memory holds. Nothing is timed:
-    that would make rounding differ from run to run.
+    On a GPU it is large, and `MicroBatches` lowers it to what the memory holds. Nothing is timed, because
+    then rounding would differ from run to run.
     """
-    return asked or (CARD_SIZE if on_card else CPU_SIZE)
+    return asked or (GPU_SIZE if on_gpu else CPU_SIZE)
 
 
 class MicroBatches:
-    """Runs calls over at most `size` items; out-of-memory lowers `size` for all calls to come."""
+    """Calls a function on at most `size` items at a time; running out of memory lowers `size` for good."""
 
     def __init__(self, size: int) -> None:
         assert size > 0
@@ -39,14 +39,14 @@ class MicroBatches:
     ) -> list[Result | Failure]:
         """One result or Failure for each item, in order.
 
-        A Failure is what `call` gave for an item, or what it raised on that item alone. Items of like
-        `length` share a call, so that little is padded; the longest, which need most memory, come first.
+        A Failure is what `call` returned for an item, or what it raised on that item alone. Items of similar
+        `length` share a call, so that little is padded. The longest need most memory and come first.
         """
         order = sorted(range(len(items)), key=lambda place: length(items[place]), reverse=True)
         results: list[Result | Failure] = []
         while len(results) < len(items):
-            some = order[len(results) : len(results) + self.size]
-            results += self._attempt([items[place] for place in some], call)
+            places = order[len(results) : len(results) + self.size]
+            results += self._attempt([items[place] for place in places], call)
         in_order = dict(zip(order, results, strict=True))
         return [in_order[place] for place in range(len(items))]
 
@@ -55,7 +55,7 @@ class MicroBatches:
     ) -> list[Result | Failure]:
         try:
             results = list(call(batch))
-        except Exception as error:  # noqa: BLE001  the unit's edge: what a model raises rejects a clip
+        except Exception as error:  # noqa: BLE001  error boundary: an exception of a model rejects a clip
             if len(batch) == 1:
                 return [Failure(f"{type(error).__name__}: {error}")]
             if is_out_of_memory(error):
@@ -63,13 +63,13 @@ class MicroBatches:
         else:
             assert len(results) == len(batch), (len(results), len(batch))
             return [*results]
-        # Halved outside the handler: its traceback would keep the failed batch's tensors alive.
+        # Halved outside the handler, whose traceback keeps the failed batch's tensors alive.
         middle = len(batch) // 2
         return self._attempt(batch[:middle], call) + self._attempt(batch[middle:], call)
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Whether the accelerator or the host could not give the memory that a batch wanted."""
+    """Whether the GPU or the host had too little memory for a batch."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     message = str(error).lower()

@@ -1,6 +1,6 @@
-"""Frame pairs as the codec sees them: codes of both frames, importance, and the columns that need no model.
+"""Encodes frame pairs: codes of both frames, importance, and the columns that need no dynamics model.
 
-Knows nothing of how an action comes about: a dynamics model writes it, or it came with the data.
+Knows nothing of actions, which a dynamics model writes or which come with the data.
 """
 
 from __future__ import annotations
@@ -24,14 +24,11 @@ from kinescribe.schemas.outcomes import ClipOutcome, RejectCode, Status
 
 LARGEST_FLOAT16 = float(np.finfo(np.float16).max)
 MICRO_BATCH = 16
-"""Frames in one call of the codec: on a processor the embedded one is no faster with more."""
+"""Frames in one call of the codec. On a CPU, the embedded one is no faster with more."""
 
 
 class EncodedFrame(NamedTuple):
-    """A key frame as it is stored and as the codec sees it.
-
-    Codes are of shape (L,), pre-quantised features of shape (L, C).
-    """
+    """A key frame as stored, and encoded: codes of shape (L,), pre-quantised features of shape (L, C)."""
 
     image: bytes
     num_pixels: int
@@ -55,19 +52,19 @@ class EncodedPair(NamedTuple):
 
 
 class FrameEncoder:
-    """A codec, and what it says of the frames of a unit."""
+    """Encodes the frames of a unit with a codec."""
 
     def __init__(self, codec: ImageCodec, micro_batch: int | None = None) -> None:
         self.codec = codec
         self.batches = MicroBatches(micro_batch or MICRO_BATCH)
 
     def encode(self, clips: Sequence[ExtractedClip], failures: dict[str, Failure]) -> list[EncodedPair]:
-        """The pairs of `clips` with every frame encoded once, over all clips together.
+        """The pairs of `clips`, with each distinct frame encoded once for all clips.
 
-        The clips of a frame on which the codec raises are added to `failures`, by id.
+        If the codec raises on a frame, the clips that have it are added to `failures`, by id.
         """
         wanted = [(clip, pair) for clip in clips for pair in clip.pairs]
-        # By its bytes: chains of edits share images across clips.
+        # By their bytes, because chains of edits share images across clips.
         images = list(dict.fromkeys(image for clip, pair in wanted for image in _images(clip, pair)))
         frames = dict(zip(images, self.batches.run(images, self._encode_images), strict=True))
         pairs: list[EncodedPair] = []
@@ -82,7 +79,7 @@ class FrameEncoder:
         return [pair for pair in pairs if pair.extracted.clip.clip_id not in failures]
 
     def row(self, pair: EncodedPair) -> dict[str, Any]:
-        """The columns of the pair's triplet that need no action."""
+        """The columns of the pair's triplet that don't depend on its action."""
         clip = pair.extracted.clip
         source, target = (pair.extracted.frames[index] for index in (pair.pair.source, pair.pair.target))
         return {
@@ -108,7 +105,7 @@ class FrameEncoder:
         return [EncodedFrame(*frame) for frame in frames]
 
     def _importance(self, pair: EncodedPair) -> NDArray[np.float16]:
-        """Weights of the target's tokens, shape (L,), row-major (METHOD §3)."""
+        """Weights of the target's tokens, shape (L,), row-major (arXiv:2506.06006, world model training)."""
         source_1LC, target_1LC = pair.source.features_LC[None], pair.target.features_LC[None]
         weights_L = self.codec.importance(source_1LC, target_1LC)[0]
         return weights_L.clamp(max=LARGEST_FLOAT16).half().cpu().numpy()
@@ -119,7 +116,7 @@ def _images(clip: ExtractedClip, pair: FramePair) -> tuple[bytes, bytes]:
 
 
 def outcome_of(extracted: ExtractedClip, failure: Failure | None) -> ClipOutcome:
-    """How a clip ended: as its extraction did, rejected where a model failed on it, else kept."""
+    """The clip's outcome: that of its extraction, else rejected if a model failed on it, else kept."""
     if extracted.outcome is not None:
         return extracted.outcome
     clip_id, drops = extracted.clip.clip_id, extracted.pair_drops

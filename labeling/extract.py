@@ -1,6 +1,6 @@
-"""Clips to frame pairs: the session objects that hold a process for the decoder.
+"""Extracts frame pairs from clips: session objects that keep a decoding process.
 
-Whatever is wrong with a clip becomes its outcome; nothing that a clip holds is decoded in this process.
+Anything wrong with a clip becomes its outcome. Nothing of a clip is decoded in this process.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Literal
 
 from pydantic import ValidationError
 
-from kinescribe.media.decode_protocol import Job, Reply
+from kinescribe.media.decode_protocol import DecodeReply, DecodeRequest
 from kinescribe.media.sandbox import Sandbox
 from kinescribe.schemas.clips import Clip, ExtractedClip, GivenTriplet
 from kinescribe.schemas.config import DecodeLimits, KeyFrames, Limits, StoredImage
@@ -23,95 +23,90 @@ from kinescribe.schemas.outcomes import ClipOutcome, DropReason, RejectCode, Rej
 from kinescribe.storage.objects import local_copy
 
 DECODER = (sys.executable, "-m", "kinescribe.media.decode_worker")
+Forbidden = Callable[[str], str | None]
+"""Says why a URI must not be read, or None."""
 
 
-def anything(_uri: str) -> None:
+def allow_all(_uri: str) -> None:
     """Forbids no URI."""
 
 
 class Decoder:
-    """Has files of any store decoded in a process of their own.
+    """Decodes files of any store in a process of their own, which runs `program`."""
 
-    `forbidden` says why a URI must not be read, or None. `program` is what decodes.
-    """
-
-    def __init__(
-        self, limits: DecodeLimits, forbidden: Callable[[str], str | None], program: Sequence[str]
-    ) -> None:
+    def __init__(self, limits: DecodeLimits, forbidden: Forbidden, program: Sequence[str]) -> None:
         self._forbidden = forbidden
         self._sandbox = Sandbox(program, limits.deadline_s, limits.memory_bytes)
 
-    def ask(self, uris: Sequence[str], job: Callable[[Sequence[Path]], Job]) -> Reply:
-        """The reply to the job on these files as they lie on this machine. Raises Rejected."""
+    def close(self) -> None:
+        """End the decoding process."""
+        self._sandbox.close()
+
+    def _decode(
+        self, uris: Sequence[str], make_request: Callable[[Sequence[Path]], DecodeRequest]
+    ) -> DecodeReply:
+        """The reply to a request that is made from the local paths of these files. Raises Rejected."""
         for uri in uris:
-            why = self._forbidden(uri)
-            if why is not None:
-                raise Rejected(RejectCode.FORBIDDEN, why)
+            reason = self._forbidden(uri)
+            if reason is not None:
+                raise Rejected(RejectCode.FORBIDDEN, reason)
         try:
             with contextlib.ExitStack() as copies:
                 paths = [copies.enter_context(local_copy(uri)).absolute() for uri in uris]
-                answer = self._sandbox.call(job(paths).model_dump_json().encode())
+                answer = self._sandbox.call(make_request(paths).model_dump_json().encode())
         except FileNotFoundError as error:
             raise Rejected(RejectCode.MISSING, str(error)) from error
         except StoreError as error:
             raise Rejected(RejectCode.UNREACHABLE, str(error)) from error
         except (OSError, UserError) as error:
             raise Rejected(RejectCode.UNREADABLE, str(error)) from error
-        return self._checked(answer)
+        return self._validated(answer)
 
-    def close(self) -> None:
-        """End the decoding process."""
-        self._sandbox.close()
-
-    def _checked(self, answer: bytes) -> Reply:
-        """The reply, if it is one: a decoder that was taken over may say anything."""
+    def _validated(self, answer: bytes) -> DecodeReply:
+        """The answer as a reply: a decoder that a hostile file has taken over may send anything."""
         try:
-            reply = Reply.model_validate_json(answer)
+            reply = DecodeReply.model_validate_json(answer)
         except ValidationError as error:
             self.close()
-            raise Rejected(RejectCode.CRASHED, "the decoder's answer is no reply") from error
+            raise Rejected(RejectCode.CRASHED, "the decoder's answer is not a reply") from error
         if reply.reject is RejectCode.OUT_OF_MEMORY:
-            self.close()  # what is left of its memory is in pieces
+            self.close()  # its memory is fragmented
         if reply.reject is not None:
             raise Rejected(reply.reject, reply.message)
         return reply
 
 
-class PairExtractor:
-    """Takes key frames and frame pairs from one clip at a time; see `Decoder`."""
+class PairExtractor(Decoder):
+    """Extracts the key frames and frame pairs of one clip at a time."""
 
     def __init__(
         self,
         limits: Limits,
         keyframes: KeyFrames,
         image: StoredImage,
-        forbidden: Callable[[str], str | None] = anything,
+        forbidden: Forbidden = allow_all,
         decoder: Sequence[str] = DECODER,
     ) -> None:
+        super().__init__(limits, forbidden, decoder)
         self._limits = limits
         self._keyframes = keyframes
         self._image = image
-        self._decoder = Decoder(limits, forbidden, decoder)
 
     def extract(self, clip: Clip) -> ExtractedClip:
-        """The clip's pairs, or the outcome that it has instead; never raises for a bad clip."""
-        return _ended(clip, lambda: self._ask(clip, "pairs"))
+        """The clip's pairs, or its outcome if it has none. Never raises for a bad clip."""
+        return _extracted(clip, lambda: self._request(clip, "pairs"))
 
     def duration_s(self, clip: Clip) -> float | None:
-        """How long the clip's file says it is, None where it doesn't say or cannot be read."""
+        """The duration that the clip's file states; None if it states none or can't be read."""
         try:
-            return self._ask(clip, "duration").duration_s
+            return self._request(clip, "duration").duration_s
         except Rejected:
             return None
 
-    def close(self) -> None:
-        """End the decoding process."""
-        self._decoder.close()
-
-    def _ask(self, clip: Clip, task: Literal["pairs", "duration"]) -> Reply:
-        return self._decoder.ask(
+    def _request(self, clip: Clip, task: Literal["pairs", "duration"]) -> DecodeReply:
+        return self._decode(
             [clip.uri],
-            lambda paths: Job(
+            lambda paths: DecodeRequest(
                 task=task,
                 path=paths[0],
                 start_s=clip.start_s,
@@ -123,35 +118,31 @@ class PairExtractor:
         )
 
 
-class EndsExtractor:
-    """Takes the two frames of one given triplet at a time; see `Decoder`."""
+class SegmentExtractor(Decoder):
+    """Extracts the two frames of one given triplet at a time."""
 
     def __init__(
         self,
         limits: DecodeLimits,
         image: StoredImage,
-        forbidden: Callable[[str], str | None] = anything,
+        forbidden: Forbidden = allow_all,
         decoder: Sequence[str] = DECODER,
     ) -> None:
+        super().__init__(limits, forbidden, decoder)
         self._limits = limits
         self._image = image
-        self._decoder = Decoder(limits, forbidden, decoder)
 
     def extract(self, triplet: GivenTriplet) -> ExtractedClip:
-        """The triplet's pair, or the outcome that it has instead; never raises for a bad one."""
-        return _ended(triplet.clip, lambda: self._ask(triplet))
+        """The triplet's pair, or its outcome if it has none. Never raises for a bad triplet."""
+        return _extracted(triplet.clip, lambda: self._request(triplet))
 
-    def close(self) -> None:
-        """End the decoding process."""
-        self._decoder.close()
-
-    def _ask(self, triplet: GivenTriplet) -> Reply:
+    def _request(self, triplet: GivenTriplet) -> DecodeReply:
         if not re.search(r"\w", triplet.action):
             raise Rejected(RejectCode.NO_ACTION, "the action has no words")
         clip = triplet.clip
-        return self._decoder.ask(
+        return self._decode(
             triplet.uris,
-            lambda paths: Job(
+            lambda paths: DecodeRequest(
                 task="ends" if len(paths) == 1 else "stills",
                 path=paths[0],
                 target=paths[-1],
@@ -163,16 +154,16 @@ class EndsExtractor:
         )
 
 
-def _ended(clip: Clip, ask: Callable[[], Reply]) -> ExtractedClip:
-    """The clip with what the decoder said, or with the outcome that follows from it."""
+def _extracted(clip: Clip, request: Callable[[], DecodeReply]) -> ExtractedClip:
+    """The clip with the decoder's reply, or with the outcome that follows from it."""
     try:
-        reply = ask()
+        reply = request()
     except Rejected as error:
         outcome = ClipOutcome(clip.clip_id, Status.REJECTED, reason=error.code, message=error.message)
         return ExtractedClip(clip, outcome=outcome)
     drops: dict[str, int] = {**reply.pair_drops}
     if reply.pairs:
         return ExtractedClip(clip, reply.frames, reply.pairs, drops)
-    reason = DropReason(max(sorted(drops), key=lambda one: drops[one], default=DropReason.FEW_KEYFRAMES))
+    reason = DropReason(max(sorted(drops), key=drops.__getitem__, default=DropReason.FEW_KEYFRAMES))
     outcome = ClipOutcome(clip.clip_id, Status.DROPPED, reason=reason, pair_drops=drops)
     return ExtractedClip(clip, pair_drops=drops, outcome=outcome)

@@ -18,7 +18,7 @@ from queue import SimpleQueue
 import pyarrow as pa
 
 from kinescribe.labeling.encode import FrameEncoder, outcome_of
-from kinescribe.labeling.extract import EndsExtractor
+from kinescribe.labeling.extract import SegmentExtractor
 from kinescribe.labeling.supervised import given_forbidden, list_given
 from kinescribe.labeling.units import plan_units
 from kinescribe.models.checkpoint_files import CodecIdentity, codec_folder, identify_codec
@@ -36,6 +36,7 @@ from kinescribe.storage.card import write_card
 from kinescribe.storage.plan import plan_digest, write_plan
 from kinescribe.storage.run import Run, bind
 from kinescribe.storage.shards import committed_units, write_unit
+from kinescribe.storage.writers import writing
 
 UNITS_AHEAD = 2
 """Units that are decoded, or being decoded, while the codec is at another."""
@@ -48,12 +49,13 @@ def run_ingest(
     config: IngestConfig,
     decode_workers: int | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
+    join: bool = False,
 ) -> DatasetStatus:
     """Write the triplets of `input` to the dataset `out`; where it was begun before, what is left of them.
 
-    `decode_workers` is the number of decoding processes, by default one a core. Raises InputError,
-    ModelError or DatasetError before anything is decoded, and InputError with the table of reasons where
-    more than `config.max_reject_rate` of the triplets were rejected.
+    `decode_workers` is the number of decoding processes, by default one a core. `join` works beside another
+    run that writes this dataset. Raises InputError, ModelError or DatasetError before anything is decoded,
+    and InputError with the reasons when more than `config.max_reject_rate` of the triplets were rejected.
     """
     folder = codec_folder(config.dynamics)
     codec = identify_codec(folder)
@@ -68,11 +70,13 @@ def run_ingest(
     progress(done, len(given))
     if pending:
         may_not = partial(given_forbidden, input, roots=config.roots)
-        make = partial(EndsExtractor, config.limits, config.image, may_not)
-        annotator = GivenAnnotator(load_codec(folder), given)
-        with _extracting(make, decode_workers or os.cpu_count() or 1) as extract:
+        make = partial(SegmentExtractor, config.limits, config.image, may_not)
+        num_workers = decode_workers or os.cpu_count() or 1
+        with writing(out, join) as note_commit, _extracting(make, num_workers) as extract:
+            annotator = GivenAnnotator(load_codec(folder), given)
             extracted = _extracted(pending, given, extract)
             for total in _written(out, extracted, annotator, config.max_reject_rate):
+                note_commit()
                 progress(done + total.clips, len(given))
     return write_card(out)
 
@@ -113,10 +117,10 @@ def _bind_units(
 
 
 @contextmanager
-def _extracting(make: Callable[[], EndsExtractor], num: int) -> Generator[Extract]:
+def _extracting(make: Callable[[], SegmentExtractor], num: int) -> Generator[Extract]:
     """A function that has a triplet extracted by one of `num` extractors, while others are at theirs."""
     extractors = [make() for _ in range(num)]
-    idle: SimpleQueue[EndsExtractor] = SimpleQueue()
+    idle: SimpleQueue[SegmentExtractor] = SimpleQueue()
     for extractor in extractors:
         idle.put(extractor)
 

@@ -1,4 +1,4 @@
-"""Cuts long videos into windows and clips into work units; pure functions, no file is opened here."""
+"""Cuts long videos into windows, and groups clips into work units. Opens no file."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from kinescribe.schemas.clips import Clip, WorkUnit, stable_id
 
 
 def cut_windows(clip: Clip, duration_s: float | None, window_s: float) -> list[Clip]:
-    """The clip in windows of `window_s`, or the clip itself where it is no longer or its end unknown.
+    """The clip in windows of `window_s`, or the clip alone if it is no longer than that or its end unknown.
 
-    `duration_s` is the whole file's. The last window ends where the clip does, so a header that is a
-    little short loses nothing.
+    `duration_s` is that of the whole file. The last window ends with the clip, so that nothing is lost if
+    the header states a little less than the file has.
     """
     start_s = clip.start_s or 0.0
     end_s = min((end for end in (clip.end_s, duration_s) if end is not None), default=start_s)
@@ -30,7 +30,7 @@ def cut_windows(clip: Clip, duration_s: float | None, window_s: float) -> list[C
 
 
 def plan_units(clips: Sequence[Clip], clips_per_unit: int, fingerprint: str) -> list[WorkUnit]:
-    """The clips in order, `clips_per_unit` to a unit; a unit's id is a hash of the run and its clips."""
+    """The clips in order, `clips_per_unit` to a unit. A unit's id is a hash of the run and its clips."""
     ids = unit_ids((clip.clip_id for clip in clips), clips_per_unit, fingerprint)
     return list(units_of(clips, ids, clips_per_unit))
 
@@ -38,12 +38,11 @@ def plan_units(clips: Sequence[Clip], clips_per_unit: int, fingerprint: str) -> 
 def unit_ids(clip_ids: Iterable[str], clips_per_unit: int, fingerprint: str) -> list[str]:
     """The ids of the units that `plan_units` makes of the clips with these ids."""
     remaining = iter(clip_ids)
-    return [
-        stable_id(fingerprint, *some) for some in iter(lambda: tuple(islice(remaining, clips_per_unit)), ())
-    ]
+    groups = iter(lambda: tuple(islice(remaining, clips_per_unit)), ())
+    return [stable_id(fingerprint, *group) for group in groups]
 
 
 def units_of(clips: Iterable[Clip], ids: Sequence[str], clips_per_unit: int) -> Iterator[WorkUnit]:
-    """The units with these ids, as many clips in memory as one has."""
+    """The units with these ids, with the clips of only one in memory."""
     remaining = iter(clips)
     return (WorkUnit(unit_id, tuple(islice(remaining, clips_per_unit))) for unit_id in ids)

@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from kinescribe.schemas.config import Config
+from kinescribe.schemas.rendering import (
+    BLUE,
+    DURATIONS,
+    ORANGE,
+    SIZES,
+    Figure,
+    Table,
+    measure,
+    panels,
+    unit_of,
+)
 
 
 def _no_boolean(value: object) -> object:
@@ -113,6 +124,26 @@ class Estimate:
     startup_s: float
     """Until the models are loaded, on a machine that runs."""
 
+    def tables(self) -> Iterable[Table]:
+        """What the run gives and takes."""
+        low, high = f"{self.triplets.low:,}", f"{self.triplets.high:,}"
+        stages = [
+            (stage, *measure(seconds, DURATIONS), f"of one {self._worker(stage)}")
+            for stage, seconds in self.stage_s.items()
+        ]
+        yield Table(
+            [
+                ("clips", f"{self.clips:,}", "", f"of which {self.sampled:,} were labelled"),
+                ("triplets", f"{self.triplets.expected:,}", "", f"{low} to {high} (95 %)"),
+                ("rejected clips", f"{self.rejected:.1%}", "", ""),
+                ("storage", *measure(self.size_bytes, SIZES), ""),
+                *stages,
+            ]
+        )
+
+    def _worker(self, stage: str) -> str:
+        return "GPU" if stage == "label" and self.gpu else "core"
+
 
 @dataclass(frozen=True, slots=True)
 class Offer:
@@ -137,3 +168,50 @@ class Plan:
     offers: tuple[Offer, ...]
     left_out: Mapping[str, str]
     """Machines that get no offer, and why."""
+
+    def tables(self) -> Iterable[Table]:
+        """The estimate, then what each kind of machine takes and costs."""
+        here = (*measure(3600 * self.here_hours, DURATIONS), f"most of it to {self.bottleneck}")
+        for table in self.estimate.tables():
+            yield Table([*table.rows, ("on this machine", *here)])
+        if self.offers:
+            yield Table([_offer_row(offer) for offer in self.offers], "machines", _OFFER)
+        if self.left_out:
+            yield Table([(f"{name}: {why}",) for name, why in self.left_out.items()], "without an offer")
+
+    def draw(self, figure: Figure) -> None:
+        """The work of each stage and, if there are offers, the time and cost of each."""
+        stages, *others = panels(figure, 2, 10.0) if self.offers else panels(figure, 1, 5.0)
+        stage_s = self.estimate.stage_s
+        unit, unit_s = ("hours", 3600) if sum(stage_s.values()) >= 3600 else ("seconds", 1)
+        bars = stages.bar(list(stage_s), [seconds / unit_s for seconds in stage_s.values()], color=BLUE)
+        stages.bar_label(bars, fmt="%.3g")
+        stages.set(ylabel=f"{unit} of one core" + (", to label of one GPU" if self.estimate.gpu else ""))
+        for costs in others:
+            self._draw_offers(costs)
+
+    def _draw_offers(self, costs: Any) -> None:
+        for offer in self.offers:
+            colour, marker = (ORANGE, "o") if offer.spot else (BLUE, "s")
+            costs.scatter(offer.hours, offer.cost, color=colour, marker=marker)
+            name = f" {offer.count:,} {offer.machine}{', spot' if offer.spot else ''}"
+            costs.annotate(name, (offer.hours, offer.cost), fontsize=8)
+        costs.set(xlabel="hours until all is done", ylabel="cost")
+        costs.set_xlim(0, 1.5 * max(offer.hours for offer in self.offers))  # room for the names
+        costs.set_ylim(0, 1.1 * max(offer.cost for offer in self.offers) or 1.0)
+
+
+_OFFER = ("machine", "", "number", "time", "", "cost", "bottleneck")
+
+
+def _offer_row(offer: Offer) -> tuple[str, ...]:
+    size, unit = unit_of(3600 * offer.hours, DURATIONS)
+    return (
+        offer.machine,
+        "spot" if offer.spot else "on demand",
+        f"{offer.count:,}",
+        f"{3600 * offer.hours / size:.2f}",
+        unit,
+        f"{offer.cost:,.2f}",
+        offer.bottleneck,
+    )

@@ -1,3 +1,3 @@
 """The version of Kinescribe, as every dataset records it."""
 
-VERSION = "0.1.0"
+VERSION = "0.2.0"

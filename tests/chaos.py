@@ -52,7 +52,7 @@ VICTIMS = {
     "decode actor": "(DecodeActor)",
     "label actor": "(LabelActor)",
     "write actor": "(WriteActor)",
-    "attempt counter": "AttemptCounts",
+    "attempt counter": "Attempts",
     "node": "raylet/raylet",
     "driver": "(DecodeActor)",
     "all of Ray": "(LabelActor)",

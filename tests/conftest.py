@@ -1,6 +1,5 @@
-"""What several rooms need: an S3 that is a process of its own, one Ray for all tests, and their order."""
+"""Fixtures for several packages: an S3 server process, one Ray for all tests, and the order of the tests."""
 
-import os
 import shutil
 import socket
 import subprocess
@@ -17,13 +16,13 @@ from s3fs import S3FileSystem
 
 from tests.fault_proxy import FaultProxy, fault_proxy
 
-# A busy machine takes a second where an idle one takes a millisecond; pytest-timeout catches what hangs.
+# On a busy machine anything can take a second; pytest-timeout catches what hangs.
 settings.register_profile("kinescribe", deadline=None)
 settings.load_profile("kinescribe")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What may take longest comes first, or one of two processes would be left with it at the end."""
+    """Start the longest tests first, so that the two processes finish together."""
 
     def timeout_s(item: pytest.Item) -> float:
         marker = item.get_closest_marker("timeout")
@@ -32,15 +31,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=timeout_s, reverse=True)
 
 
-def pytest_runtest_setup() -> None:
-    """A CI whose machine is slow ends in time, and says which tests it had no time for."""
-    if time.time() > float(os.environ.get("BEGIN_NO_TEST_AFTER", "inf")):
-        pytest.skip("no time is left for it")
-
-
 @pytest.fixture(scope="session")
 def s3_endpoint() -> Iterator[str]:
-    """A moto server; inside the test process it would be out of reach of other processes."""
+    """A moto server in its own process, so that other processes can reach it."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -57,7 +50,7 @@ def s3_endpoint() -> Iterator[str]:
             environment.setenv(name, value)
         try:
             _wait_for(port)
-            S3FileSystem.clear_instance_cache()  # of one that found no credentials
+            S3FileSystem.clear_instance_cache()  # of clients that found no credentials
             yield endpoint
         finally:
             server.kill()
@@ -66,7 +59,7 @@ def s3_endpoint() -> Iterator[str]:
 
 @pytest.fixture
 def proxy(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultProxy]:
-    """Stands between the object store and what asks it from now on."""
+    """A proxy between the object store and all clients that are created from now on."""
     host, port = s3_endpoint.removeprefix("http://").split(":")
     with fault_proxy((host, int(port))) as proxy:
         monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
@@ -85,7 +78,7 @@ def bucket(s3_endpoint: str) -> str:
 
 @pytest.fixture(scope="session")
 def ray_folder():
-    """Where Ray keeps its sockets: short, and nobody else's."""
+    """A folder for Ray's sockets with a short path."""
     folder = tempfile.mkdtemp(prefix="kt-", dir="/tmp")
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("RAY_TMPDIR", folder)
@@ -96,11 +89,12 @@ def ray_folder():
 
 @pytest.fixture(scope="session")
 def ray_here(ray_folder):
-    """A Ray in this process, used by every run that starts while it lives."""
-    from kinescribe.cluster.ray_session import ray_cluster
+    """A Ray in this process, which every run of the process uses."""
+    from kinescribe.cluster.ray_session import end_own_ray, ray_cluster
 
     with ray_cluster() as resources:
         yield resources
+    end_own_ray()
 
 
 def _wait_for(port: int) -> None:

@@ -4,12 +4,14 @@ import secrets
 
 DRIVER = """
 import sys
-from kinescribe.cluster.label import Sessions, run_label
+from kinescribe.cluster.label import run_label
+from kinescribe.cluster.pipeline import Sessions
 from kinescribe.schemas.config import LabelConfig, Resources
 from tests.fake_clips import FakeExtractor
 source, out, model = sys.argv[1:]
 config = LabelConfig(dynamics=model, clips_per_unit=2)
-run_label(source, out, config, Resources(label_workers=1), sessions=Sessions(make_extractor=FakeExtractor))
+sessions = Sessions(make_extractor=FakeExtractor)
+run_label(source, out, config, Resources(label_workers=1), sessions=sessions, join=True)
 """
 SLOW_MODEL = """
 import time

@@ -10,6 +10,7 @@ import numpy as np
 import ray
 from PIL import Image
 
+from kinescribe.labeling.extract import PairExtractor
 from kinescribe.schemas.clips import Clip, ExtractedClip, FramePair, KeyFrame, WorkUnit, stable_id
 from kinescribe.schemas.outcomes import ClipOutcome, DropReason, RejectCode, Status
 
@@ -46,7 +47,7 @@ def unit(*clips: ExtractedClip) -> WorkUnit:
     return WorkUnit("unit", tuple(one.clip for one in clips))
 
 
-class FakeExtractor:
+class FakeExtractor(PairExtractor):
     """Does with a clip what its file's name begins with; the rest get two pairs of noise."""
 
     def __init__(self, config: object, root: str) -> None:

@@ -1,4 +1,4 @@
-"""The commands that the documentation shows are commands of today."""
+"""The documentation's commands exist, and its links lead somewhere."""
 
 import re
 import shlex
@@ -11,8 +11,8 @@ from kinescribe.cli import app
 
 ROOT = Path(__file__).parent.parent
 PAGES = [
-    ROOT / "README.md",
-    *sorted((ROOT / "docs").glob("*.md")),
+    *sorted(ROOT.glob("*.md")),
+    *sorted((ROOT / "docs").rglob("*.md")),
     *ROOT.glob("kinescribe/models/*/README.md"),
 ]
 
@@ -38,5 +38,11 @@ def test_a_command_of_the_documentation_has_these_arguments(arguments: list[str]
         name, command, arguments = command.resolve_command(context, arguments)
 
 
-def test_there_are_commands_to_look_at():
+def test_the_documentation_has_commands():
     assert len(COMMANDS) > 40
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_a_link_leads_to_a_file(page: Path):
+    links = re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text())
+    assert [link for link in links if "://" not in link and not (page.parent / link).exists()] == []

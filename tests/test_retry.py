@@ -6,7 +6,9 @@ from typing import NamedTuple
 
 import pytest
 
-from kinescribe.cluster.label import Job, Sessions, _plan_retry, plan_label, planned_run
+from kinescribe.cluster.label import plan_label, planned_run
+from kinescribe.cluster.pipeline import LabelJob, Sessions
+from kinescribe.labeling.retries import plan_retry
 from kinescribe.labeling.units import plan_units
 from kinescribe.schemas.clips import WorkUnit
 from kinescribe.schemas.config import LabelConfig, Resources
@@ -23,7 +25,7 @@ from tests.tiny_vlm import tiny_vlm
 class Planned(NamedTuple):
     """A run of three clips, each in a unit of its own, none of them committed."""
 
-    job: Job
+    job: LabelJob
     run: Run
     clips: StoredClips
     units: list[WorkUnit]
@@ -44,7 +46,7 @@ def planned(tmp_path: Path) -> Planned:
     units = plan_units([*clips], 1, run.fingerprint)
     bind(str(out), run)
     write_plan(str(out), units)
-    return Planned(Job(str(source), str(out), config, Resources(), sessions), run, clips, units)
+    return Planned(LabelJob(str(source), str(out), config, Resources(), sessions), run, clips, units)
 
 
 def test_a_retry_that_is_not_of_this_run_is_refused(planned: Planned):
@@ -53,7 +55,7 @@ def test_a_retry_that_is_not_of_this_run_is_refused(planned: Planned):
     forged = [WorkUnit("../../elsewhere", (clip,)), WorkUnit("0" * 32, (replace(clip, clip_id="foreign"),))]
     for unit in (*forged, *planned.units):
         write_plan(out, [unit], retry=1)
-        with pytest.raises(DatasetError, match=r"retry-0001\.parquet is no plan of this run; move it away"):
+        with pytest.raises(DatasetError, match=r"retry-0001\.parquet is not a plan of this run; move"):
             planned.pending_units()
         Path(plan_uri(out, 1)).unlink()
     write_plan(out, plan_units([clip], 1, f"{planned.run.fingerprint}/1"), retry=1)
@@ -66,12 +68,12 @@ def test_a_retry_that_was_cut_off_is_gone_on_with_and_its_clips_are_not_planned_
     for unit in units[:2]:
         commit(job.out, unit, bad)
     for _ in range(2):
-        _plan_retry(job, run, clips)
+        plan_retry(job.out, run, clips, 1)
         assert num_retries(job.out) == 1
     first, second = read_plan(job.out, 1)
     assert [first.clips, second.clips] == [unit.clips for unit in units[:2]]
     commit(job.out, first, bad)
-    _plan_retry(job, run, clips)
+    plan_retry(job.out, run, clips, 1)
     (again,) = read_plan(job.out, 2)
     assert again.clips == first.clips
     assert planned.pending_units() == 3
@@ -81,5 +83,5 @@ def test_where_nothing_was_rejected_no_retry_is_planned(planned: Planned):
     job, run, clips, units = planned
     for unit in units:
         commit(job.out, unit, {clip.clip_id: 1 for clip in clips})
-    _plan_retry(job, run, clips)
+    plan_retry(job.out, run, clips, 1)
     assert num_retries(job.out) == 0

@@ -11,19 +11,21 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kinescribe.commands.evaluate import Json, Plot, Seed
 from kinescribe.commands.options import (
     ConfigFile,
     Input,
+    Json,
     Labeller,
     MicroBatch,
     Overrides,
+    Plot,
     Roots,
     Scores,
+    Seed,
     label_config,
     label_resources,
 )
-from kinescribe.display import print_plan, stdout_for_results
+from kinescribe.display import print_result, stdout_for_results
 from kinescribe.schemas.errors import ConfigError, InputError
 
 if TYPE_CHECKING:
@@ -35,7 +37,9 @@ def plan(
     sample: Annotated[int, typer.Option(min=2, help="How many clips to label.")] = 64,
     dataset: Annotated[
         str | None,
-        typer.Option("--for", metavar="DATASET", help="Where the run will be: its `status` compares."),
+        typer.Option(
+            metavar="DATASET", help="Keep the estimate in this dataset, for its `status` to compare."
+        ),
     ] = None,
     machines: Annotated[Path | None, typer.Option(help="YAML file with machines and their prices.")] = None,
     deadline: Annotated[float | None, typer.Option(metavar="HOURS", help="When all must be done.")] = None,
@@ -54,11 +58,11 @@ def plan(
     speed = label_resources(micro_batch=micro_batch)
     kinds = _read_machines(machines, deadline)
     if plot:
-        from kinescribe.evaluation.plots import require_format  # which takes seconds to import
+        from kinescribe.evaluation.plots import require_plot_file
 
-        require_format(plot)
+        require_plot_file(plot)
     from kinescribe.cluster.estimate import estimate_run
-    from kinescribe.cluster.label import Sessions
+    from kinescribe.cluster.pipeline import Sessions
     from kinescribe.cluster.planning import plan_run
 
     with stdout_for_results():
@@ -68,11 +72,11 @@ def plan(
         from kinescribe.storage.estimate import write_estimate
 
         write_estimate(dataset, estimate)
-    print_plan(result, as_json)
+    print_result(result, as_json)
     if plot:
-        from kinescribe.evaluation.plots import plot_plan
+        from kinescribe.evaluation.plots import write_plot
 
-        plot_plan(result, plot)
+        write_plot(result, plot)
     _require_offer(result, deadline)
 
 

@@ -10,8 +10,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from kinescribe.commands.evaluate import Seed
-from kinescribe.display import counted
+from kinescribe.commands.options import Seed
+from kinescribe.display import progress_bar
 
 simulate = typer.Typer(help="Draw from the simulated world, whose truth is known.", no_args_is_help=True)
 
@@ -29,7 +29,7 @@ def simulate_clips(
     """Write H.264 clips to label, and beside them what truly happens in each."""
     from kinescribe.simulation.clips import write_clips
 
-    with counted("clips") as progress:
+    with progress_bar("clips") as progress:
         write_clips(out, num, split, seed, progress=progress)
     print(out / "clips")
 
@@ -55,7 +55,7 @@ def simulate_triplets(
     from kinescribe.models.codec import ImageCodec
     from kinescribe.simulation.triplets import Draw, write_triplets
 
-    with counted("units") as progress:
+    with progress_bar("units") as progress:
         loaded = ImageCodec.load(codec) if codec else None
         draw = Draw(camera_weight, rough_share)
         write_triplets(out, num, split, seed, loaded, draw=draw, progress=progress)

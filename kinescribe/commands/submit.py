@@ -22,8 +22,9 @@ from kinescribe.commands.options import (
     label_resources,
     train_config,
 )
-from kinescribe.display import print_jobs, printable, warn
+from kinescribe.display import print_list, print_tables, printable, warn
 from kinescribe.schemas.errors import ConfigError
+from kinescribe.schemas.rendering import Table
 
 if TYPE_CHECKING:
     from kinescribe.cluster.jobs import Jobs
@@ -100,8 +101,13 @@ def list_jobs(
 ) -> None:
     """List what was submitted, the oldest first."""
     from kinescribe.cluster.jobs import Jobs
+    from kinescribe.cluster.submission import SubmittedJob
 
-    print_jobs(Jobs(address).list(), as_json)
+    submitted = Jobs(address).list()
+    if as_json:
+        print_list(submitted)
+    else:
+        print_tables([Table([job.row for job in submitted], columns=SubmittedJob.COLUMNS)])
 
 
 @jobs.command()

@@ -41,7 +41,7 @@ from kinescribe.models.checkpoint_files import identify, model_folder
 from kinescribe.models.codec import crop_square
 from kinescribe.models.dynamics import DynamicsModel
 from kinescribe.models.endpoint import Endpoint
-from kinescribe.models.registry import load_dynamics, load_world
+from kinescribe.models.registry import load
 from kinescribe.models.world import WorldModel
 from kinescribe.schemas.config import AuroraConfig
 from kinescribe.schemas.errors import ConfigError, InputError
@@ -83,7 +83,8 @@ def evaluate_aurora(
     cases, left_out = read_benchmark(data)
     endpoint = Endpoint.named(config.judge) if config.judge else None
     similarity = Similarity(*(model_folder(name) if name else None for name in (config.clip, config.dino)))
-    world, dynamics = load_world(config.world), load_dynamics(config.dynamics) if config.dynamics else None
+    world = load(config.world, "world")
+    dynamics = load(config.dynamics, "dynamics") if config.dynamics else None
     _bind(out, config, cases)
     views, unusable = _views(cases, world, dynamics, out / IMAGES)
     made = list(_made(views, config.runs, motion, out / IMAGES))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from kinescribe.evaluation.aurora_data import SUBSETS, LeftOut
+from kinescribe.schemas.rendering import BLUE, ORANGE, Figure, Table, panels
 
 MODEL, COPY = "model", "copy"
 JUDGE = "judge"
@@ -39,6 +40,9 @@ class Spread:
     std: float | None
     num: int
 
+    def __str__(self) -> str:
+        return f"{self.mean:.3f}" if self.std is None else f"{self.mean:.3f} ± {self.std:.3f}"
+
 
 @dataclass(frozen=True, slots=True)
 class AuroraScores:
@@ -48,6 +52,57 @@ class AuroraScores:
     judge_failures: dict[str, int]
     """Replies of the judge that count for nothing, by what was wrong."""
     left_out: list[LeftOut]
+
+    @property
+    def metrics(self) -> list[str]:
+        """The metrics of any row."""
+        return list(dict.fromkeys(name for rows in self.scores.values() for name in rows[ALL]))
+
+    def tables(self) -> Iterable[Table]:
+        """The means by group, the model's above the copy's, and what does not count."""
+        rows = [
+            (
+                group,
+                row,
+                f"{max(spread.num for spread in by_group[group].values()):,}",
+                *(str(by_group[group].get(metric, "-")) for metric in self.metrics),
+            )
+            for group in next(iter(self.scores.values()))
+            for row, by_group in self.scores.items()
+        ]
+        yield Table(rows, columns=("group", "of", "images", *self.metrics))
+        left_out = Counter(left.reason for left in self.left_out)
+        yield Table([(f"{count:,}", reason) for reason, count in left_out.items()], "left out")
+        failures = [(f"{count:,}", failure) for failure, count in self.judge_failures.items()]
+        yield Table(failures, "replies of the judge without a score")
+
+    def draw(self, figure: Figure) -> None:
+        """Each metric by group for the model and the copy, with the deviation of runs."""
+        groups = list(self.scores[MODEL])
+        panels_of = panels(figure, len(self.metrics), width=4.5 * len(self.metrics))
+        for axes, metric in zip(panels_of, self.metrics, strict=True):
+            for row, (label, colour, shift) in _SERIES.items():
+                found = [
+                    (place, self.scores[row][name][metric])
+                    for place, name in enumerate(groups)
+                    if metric in self.scores[row][name]
+                ]
+                axes.barh(
+                    [len(groups) - place + shift for place, _ in found],
+                    [spread.mean for _, spread in found],
+                    0.4,
+                    xerr=[spread.std or 0 for _, spread in found],
+                    error_kw={"elinewidth": 0.8},
+                    label=label,
+                    color=colour,
+                )
+            axes.set_yticks(range(len(groups), 0, -1), groups)
+            axes.set(xlabel=metric)
+        handles = panels_of[0].get_legend_handles_labels()
+        figure.legend(*handles, frameon=False, ncols=2, loc="outside upper center")
+
+
+_SERIES = {MODEL: ("world model", BLUE, 0.2), COPY: ("copy of the source", ORANGE, -0.2)}
 
 
 def halves(motion: Sequence[float]) -> list[str]:

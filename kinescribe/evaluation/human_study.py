@@ -86,7 +86,7 @@ def build_study(
         out,
         render(
             "human_study",
-            package=__package__,
+            package=__package__ or "kinescribe.evaluation",
             study={"id": study, "criteria": CRITERIA, "questions": questions},
         ),
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,6 +20,7 @@ from kinescribe.evaluation.human_study import CRITERIA, Key
 from kinescribe.evaluation.label_accuracy import Rate
 from kinescribe.evaluation.world import Mean, mean_of
 from kinescribe.schemas.errors import InputError
+from kinescribe.schemas.rendering import Figure, Table, panels
 
 ALL = "all"
 """The mean of the three criteria, for judgements that answer all of them."""
@@ -59,6 +60,12 @@ class Comparison:
     p_value: float
     """Two-sided, over questions, not corrected for the number of tests; 1 where no question differs."""
 
+    def __str__(self) -> str:
+        return (
+            f"{self.first} over {self.second}: {self.wins.hits:,} of {self.wins.total:,}, "
+            f"ties {self.ties:,}, p = {self.p_value:.3g}"
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
@@ -67,6 +74,9 @@ class Agreement:
     rho: float
     p_value: float
     num: int
+
+    def __str__(self) -> str:
+        return f"judge: rho = {self.rho:.3f}, p = {self.p_value:.3g}, {self.num:,} outputs"
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +99,37 @@ class StudyScores:
     unfinished: int
     """Answers that have only a best or only a worst, which don't count."""
     criteria: dict[str, CriterionScores]
+
+    def tables(self) -> Iterable[Table]:
+        """By criterion, each model's score and each pair of models compared."""
+        counts = ("raters", "questions", "unfinished")
+        yield Table([(name, f"{getattr(self, name):,}") for name in counts])
+        for criterion, result in self.criteria.items():
+            yield Table(
+                [(model, f"{mean}") for model, mean in result.scores.items()], f"{criterion}, -1 to +1"
+            )
+            tests = [*result.comparisons, *([result.judge] if result.judge else [])]
+            yield Table([(f"  {test}",) for test in tests])
+
+    def draw(self, figure: Figure) -> None:
+        """People's scores by criterion and model, with standard errors."""
+        (axes,) = panels(figure, 1, width=9.0)
+        models = list(next(iter(self.criteria.values())).scores)
+        width = 0.8 / len(models)
+        for place, model in enumerate(models):
+            means = [result.scores[model] for result in self.criteria.values()]
+            axes.bar(
+                np.arange(len(means)) + (place - (len(models) - 1) / 2) * width,
+                [mean.mean for mean in means],
+                width,
+                yerr=[mean.standard_error or 0 for mean in means],
+                error_kw={"elinewidth": 0.8},
+                label=model,
+            )
+        axes.axhline(0, color="black", linewidth=0.8)
+        axes.set_xticks(range(len(self.criteria)), list(self.criteria))
+        axes.set(ylabel="score by people", ylim=(-1, 1))
+        axes.legend(frameon=False, ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1.0))
 
 
 def score_study(key: Key, files: Sequence[Path]) -> StudyScores:

@@ -7,8 +7,8 @@ truth of a labelled pair comes from the clip's truth file, that of a drawn tripl
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -19,6 +19,7 @@ from kinescribe.evaluation.text_metrics import Wording, wording
 from kinescribe.models.dynamics import DynamicsModel, Failure
 from kinescribe.models.tokens import Pair
 from kinescribe.schemas.errors import InputError, ModelError
+from kinescribe.schemas.rendering import BLUE, Figure, Table, panels
 from kinescribe.simulation.actions import VERBS, Action, parse
 from kinescribe.simulation.clips import Truth, read_truth
 from kinescribe.storage.dataset import Dataset, readable
@@ -50,6 +51,18 @@ class Rate:
         return self.hits / self.total if self.total else float("nan")
 
 
+def rate_table(title: str, rates: Mapping[str, Rate]) -> Table:
+    """Shares and counts; a rate without cases is left out."""
+    return Table(
+        [
+            (name, f"{rate.share:.3f}", f"{rate.hits:,} of {rate.total:,}")
+            for name, rate in rates.items()
+            if rate.total
+        ],
+        title,
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class LabelScores:
     """Accuracy of labels; each attribute counts the pairs whose truth has it."""
@@ -68,6 +81,47 @@ class LabelScores:
     confusion: dict[str, dict[str, int]]
     """True verb → predicted verb → count."""
     wording: Wording
+
+    def tables(self) -> Iterable[Table]:
+        """Accuracy by attribute, verb and likelihood, the text metrics, and which verbs are mistaken."""
+        attributes = ("exact", "verb", "object", "direction", "camera_direction", "new_colour")
+        yield rate_table("accuracy", {name: getattr(self, name) for name in attributes})
+        metrics = {name: value for name, value in asdict(self.wording).items() if value is not None}
+        yield Table([(name, f"{value:.3f}") for name, value in metrics.items()], "words")
+        yield rate_table("exact, by verb", self.by_verb)
+        tenths = {f"tenth {number}": rate for number, rate in enumerate(self.by_decile, 1)}
+        yield rate_table("exact, by likelihood, the least likely tenth first", tenths)
+        mistakes = [
+            (true, f"taken for {predicted}", f"{count:,}")
+            for true, row in self.confusion.items()
+            for predicted, count in row.items()
+            if predicted != true
+        ]
+        yield Table(mistakes, "mistaken verbs")
+
+    def draw(self, figure: Figure) -> None:
+        """Accuracy by tenth of likelihood, and which verbs are taken for which."""
+        deciles, confusion = panels(figure, 2, width=11.0, height=4.6)
+        shares = [rate.share for rate in self.by_decile]
+        deciles.bar(range(1, len(shares) + 1), shares, color=BLUE)
+        deciles.set(xlabel="tenth by likelihood, least likely first", ylabel="exact", ylim=(0, 1))
+        deciles.set_xticks(range(1, len(shares) + 1))
+        self._draw_confusion(confusion)
+
+    def _draw_confusion(self, axes: Any) -> None:
+        true = [verb for verb in VERBS if verb in self.confusion]
+        predicted = [*VERBS, NO_SENTENCE]
+        counts = np.array([[self.confusion[verb].get(name, 0) for name in predicted] for verb in true], float)
+        shares_of_row = counts / counts.sum(1, keepdims=True)
+        axes.imshow(shares_of_row, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+        for (row, column), share in np.ndenumerate(shares_of_row):
+            if share:
+                colour = "white" if share > 0.6 else "black"
+                axes.text(column, row, f"{share:.2f}", ha="center", va="center", color=colour, fontsize=7)
+        axes.set_xticks(range(len(predicted)), predicted, rotation=60, ha="right", rotation_mode="anchor")
+        axes.set_yticks(range(len(true)), true)
+        axes.set(xlabel="predicted verb", ylabel="true verb")
+        axes.spines[:].set_visible(False)
 
 
 def score(predictions: Sequence[Prediction], encoder: str | None = None) -> LabelScores:

@@ -15,7 +15,7 @@ Likelihoods are those of the whole completion: of the action (dynamics) or the t
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from textwrap import shorten
@@ -26,10 +26,11 @@ import pyarrow as pa
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from kinescribe.evaluation.label_accuracy import Rate
+from kinescribe.evaluation.label_accuracy import Rate, rate_table
 from kinescribe.models.dynamics import DynamicsModel
 from kinescribe.models.tokens import Codes, Task, Triplet
 from kinescribe.schemas.errors import DatasetError
+from kinescribe.schemas.rendering import BLUE, Figure, Table, panels
 from kinescribe.simulation.actions import parse
 from kinescribe.storage.dataset import Dataset, readable
 
@@ -45,6 +46,31 @@ class Preferences:
     triplets: int
     likelier: dict[str, Rate]
     """By the way in which the twin is false; a triplet without a fair twin isn't among the total."""
+
+    def tables(self) -> Iterable[Table]:
+        """The share of triplets that are likelier than their false twin, by what is false."""
+        yield Table([("triplets", f"{self.triplets:,}")])
+        yield rate_table(f"found likelier ({self.task}) than with", self.likelier)
+
+    def draw(self, figure: Figure) -> None:
+        """The shares with 95 % intervals, beside chance."""
+        (axes,) = panels(figure, 1, width=7.0, height=2.8)
+        rates = {way: rate for way, rate in self.likelier.items() if rate.total}
+        shares = np.array([rate.share for rate in rates.values()])
+        errors = np.abs(np.array([_interval(rate) for rate in rates.values()]).T - shares)
+        axes.barh(range(len(rates)), shares, xerr=errors, color=BLUE, error_kw={"elinewidth": 0.8})
+        axes.axvline(0.5, color="black", linewidth=0.8, linestyle="--")
+        axes.set_yticks(range(len(rates)), [f"{way}  {rate.share:.3f}" for way, rate in rates.items()])
+        axes.invert_yaxis()
+        axes.set(xlim=(0, 1), xlabel=f"share of true triplets found likelier ({self.task})")
+
+
+def _interval(rate: Rate) -> tuple[float, float]:
+    """Wilson's 95 % interval, which has a width at 0 and 1 too."""
+    z = 1.96
+    middle = (rate.hits + z * z / 2) / (rate.total + z * z)
+    half = z * (rate.total * rate.share * (1 - rate.share) + z * z / 4) ** 0.5 / (rate.total + z * z)
+    return middle - half, middle + half
 
 
 class Triplets(NamedTuple):

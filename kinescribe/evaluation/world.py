@@ -7,9 +7,9 @@ codec or autoencoder makes of the true target, the most that the model can reach
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +20,8 @@ from kinescribe.inference.best_of_n import Imagined, imagine_best
 from kinescribe.inference.contact_sheet import Step
 from kinescribe.models.dynamics import DynamicsModel
 from kinescribe.models.world import WorldModel
-from kinescribe.simulation.actions import Action
+from kinescribe.schemas.rendering import BLUE, GREY, ORANGE, Figure, Table, panels
+from kinescribe.simulation.actions import VERBS, Action
 from kinescribe.simulation.counterfactuals import picture, shrunk
 from kinescribe.simulation.scene import SHAPES, Image
 from kinescribe.simulation.transitions import CLASSES, Change, draw_change, draw_scene
@@ -56,6 +57,10 @@ class Mean:
     standard_error: float | None
     num: int
 
+    def __str__(self) -> str:
+        error = "" if self.standard_error is None else f" ± {self.standard_error:.2f}"
+        return f"{self.mean:.2f}{error}"
+
 
 @dataclass(frozen=True, slots=True)
 class Score:
@@ -66,6 +71,11 @@ class Score:
     judge: Mean
     l1: float
 
+    @property
+    def row(self) -> tuple[str, ...]:
+        """As cells below `WorldScores.COLUMNS`."""
+        return f"{self.editing:.2f}", f"{self.minimal:.2f}", f"{self.judge.mean:.2f}", f"{self.l1:.3f}"
+
 
 @dataclass(frozen=True, slots=True)
 class WorldScores:
@@ -73,12 +83,84 @@ class WorldScores:
 
     scores: dict[str, dict[str, Score]]
 
+    COLUMNS: ClassVar = ("editing", "minimal", "judge", "L1")
+
+    def tables(self) -> Iterable[Table]:
+        """Means by action: the model's, and beside them those of the copy and of the codec."""
+        columns = [f"{name} {column}" for name in self.scores for column in self.COLUMNS]
+        rows = [
+            (
+                action,
+                f"{score.judge.num:,}",
+                *(cell for by in self.scores.values() for cell in by[action].row),
+            )
+            for action, score in self.scores[MODEL].items()
+        ]
+        yield Table(rows, columns=("action", "cases", *columns))
+
+    def draw(self, figure: Figure) -> None:
+        """The judge's mean by action for the model, the copy and the codec, with standard errors."""
+        (axes,) = panels(figure, 1, width=10.0)
+        groups = [name for name in ("all", "object", "camera", *VERBS) if name in self.scores[MODEL]]
+        width = 0.27
+        for place, (row, (label, colour)) in enumerate(_SERIES.items()):
+            means = [self.scores[row][group].judge for group in groups]
+            bars = axes.bar(
+                np.arange(len(groups)) + (place - 1) * width,
+                [mean.mean for mean in means],
+                width,
+                yerr=[mean.standard_error or 0 for mean in means],
+                error_kw={"elinewidth": 0.8},
+                label=label,
+                color=colour,
+            )
+            axes.bar_label(bars, fmt="%.1f", fontsize=6, padding=1)
+        axes.set_xticks(range(len(groups)), groups)
+        axes.set(ylabel="judge", ylim=(0, 11))
+        axes.legend(frameon=False, ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1.0))
+
+
+_SERIES = {
+    MODEL: ("world model", BLUE),
+    COPY: ("copy of the source", ORANGE),
+    CODEC: ("truth through the codec", GREY),
+}
+
 
 @dataclass(frozen=True, slots=True)
 class BestOfN:
     """The judge's mean by N: of the sample that the dynamics model likes best, and of the truly best one."""
 
     judge: dict[str, dict[int, Mean]]
+
+    def tables(self) -> Iterable[Table]:
+        """The judge's mean for each N."""
+        for name, means in self.judge.items():
+            rows = [(f"{count}", f"{mean}", f"of {mean.num:,} cases") for count, mean in means.items()]
+            yield Table(rows, f"judge, {name} best of")
+
+    def draw(self, figure: Figure) -> None:
+        """The judge's mean by N, with standard errors."""
+        (axes,) = panels(figure, 1, width=6.0)
+        labels = {VERIFIED: ("best by the dynamics model", BLUE), ORACLE: ("best by the judge", GREY)}
+        for row, (label, colour) in labels.items():
+            means = self.judge[row]
+            axes.errorbar(
+                list(means),
+                [mean.mean for mean in means.values()],
+                [mean.standard_error or 0 for mean in means.values()],
+                marker="o",
+                capsize=3,
+                label=label,
+                color=colour,
+            )
+        counts = list(self.judge[VERIFIED])
+        axes.set_xscale("log", base=2)
+        axes.set_xticks(counts, [str(count) for count in counts])
+        axes.minorticks_off()
+        axes.set(xlabel="samples", ylabel="judge")
+        axes.set_ylim(bottom=0)
+        axes.legend(frameon=False)
 
 
 def draw_case(seed: int, index: int, shapes: tuple[str, ...] = SHAPES) -> Case:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from textwrap import shorten
@@ -23,12 +23,12 @@ from kinescribe.media.source_image import read_source_image
 from kinescribe.models.checkpoint_files import ModelIdentity, identify
 from kinescribe.models.codec import crop_square
 from kinescribe.models.dynamics import ActionModel, DynamicsModel
-from kinescribe.models.registry import load_dynamics, load_world
-from kinescribe.models.token_vlm import TokenVLM
+from kinescribe.models.registry import load
 from kinescribe.models.tokens import Task
 from kinescribe.models.world import WorldModel
 from kinescribe.schemas.config import ImagineConfig
 from kinescribe.schemas.errors import ConfigError, ModelError
+from kinescribe.schemas.rendering import Table
 
 RECORD, SHEET = "imagined.json", "sheet.png"
 SHOWN = 80
@@ -52,6 +52,18 @@ class Imagination:
     steps: list[Step]
     record: dict[str, Any]
     """How: all that it takes to do it again, the scores, and the names of the files if they are written."""
+
+    def tables(self, out: Path) -> Iterable[Table]:
+        """The best sample of each step, and its file in the folder `out`."""
+        yield Table(
+            [
+                (
+                    f"{step['action']}: sample {step['best']} of {self.record['num_samples']},"
+                    f" log p {step['scores'][step['best']]:.2f}, {out / step['image']}",
+                )
+                for step in self.record["steps"]
+            ]
+        )
 
 
 def imagine(
@@ -86,10 +98,10 @@ def imagine(
 
 def _load(config: ImagineConfig) -> tuple[WorldModel, DynamicsModel[Any]]:
     """Both models; one that is both is loaded once."""
-    world = load_world(config.world)
-    if config.dynamics == config.world and isinstance(world, TokenVLM):
+    world = load(config.world, "world")
+    if config.dynamics == config.world and isinstance(world, DynamicsModel):
         return world, world
-    return world, load_dynamics(config.dynamics)
+    return world, load(config.dynamics, "dynamics")
 
 
 def _check_actions(

@@ -1,8 +1,8 @@
 """Any chat model of transformers that sees images (Qwen-VL, SmolVLM, LLaVA …) as a dynamics model.
 
-Works from pixels. The processor is transformers' own, without what it has for videos, which would need
-torchvision. Knows nothing of codecs, or of training beyond the batches that it makes. Shapes: B
-conversations, T tokens, V vocabulary, K tokens at the end, in which some conversation has a weight.
+Works on pixels. The processor is transformers' own without its video part, which would need torchvision.
+Knows nothing of codecs, or of training except the batches that it makes. Shapes: B conversations, T tokens, V
+vocabulary, K tokens at the end in which any conversation has a weight.
 """
 
 from __future__ import annotations
@@ -28,8 +28,9 @@ from transformers import (
 )
 from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
 
-from kinescribe.models.checkpoint_files import opening, require_files
-from kinescribe.models.dynamics import QUESTION, Description, DynamicsModel
+from kinescribe.models.checkpoint_files import opening, quiet_progress, require_files
+from kinescribe.models.dynamics import QUESTION, Description, DynamicsModel, network_details
+from kinescribe.models.families import CHAT
 from kinescribe.models.sampling import AllowedTokens, SeededSampling, descriptions
 from kinescribe.models.tokens import Codes, Pair, Task, Triplet, knows_a_word
 from kinescribe.schemas.config import Attention
@@ -37,34 +38,36 @@ from kinescribe.schemas.dataset import IMAGE_FORMATS
 from kinescribe.schemas.errors import ModelError
 
 PROCESSORS = {"smolvlm": Idefics3Processor}
-"""SmolVLM's own wants a package for counting video frames in words; it treats images as Idefics3's does."""
+"""SmolVLM's own processor needs a package to spell numbers in videos; Idefics3's treats images alike."""
 PLACEHOLDER = "@"
 LARGEST = Image.new("RGB", (512, 512))
-"""As large as `StoredImage.max_side` lets an image be, unless told otherwise."""
+"""The largest image that the default of `StoredImage.max_side` stores."""
 
 
 class ChatBatch(NamedTuple):
-    """Conversations as the network takes them, padded on the right, and each token's weight."""
+    """Inputs of the network for B conversations, padded on the right, and the weight of each token."""
 
     inputs: Mapping[str, torch.Tensor]
     weights_BT: torch.Tensor
-    """float32, 1 on the answer, 0 on what is given and on padding."""
+    """float32, 1 on the answer, 0 on prompt and padding."""
 
     @property
     def total_weight(self) -> float:
-        """Σ w, what the sums of this batch are divided by, together with those of its step."""
+        """Σ w, this batch's part of the divisor of its step's sums."""
         return float(self.weights_BT.sum())
 
 
 class ChatVLM(DynamicsModel[Image.Image]):
-    """A network, its processor, and how its chat template wraps an answer."""
+    """A network, its processor, and the way in which its chat template wraps an answer."""
+
+    does = CHAT.does
 
     def __init__(self, network: PreTrainedModel, processor: Any) -> None:
         self.network = network.eval()
         self.processor = processor
         self.tokenizer = processor.tokenizer
         self.before_answer, self.ends = _answer_wrapping(processor, network.generation_config)
-        # A published checkpoint has its own way of sampling; here all of it is said in each call.
+        # Published checkpoints bring sampling defaults; each call here passes all of its own.
         network.generation_config = GenerationConfig.from_model_config(network.config)
         network.generation_config.eos_token_id = self.ends
 
@@ -76,8 +79,9 @@ class ChatVLM(DynamicsModel[Image.Image]):
         device: torch.device | str | None = None,
         attention: Attention = "auto",
     ) -> Self:
-        """The model in `folder`; raises ModelError naming what is missing. safetensors only, no code."""
-        require_files(folder)
+        """The model in `folder`. Reads safetensors only and runs no code. Raises ModelError."""
+        if (family := require_files(folder)) is not CHAT:
+            raise ModelError(f"{folder} is {family.noun}, not a chat model; name a chat model")
         options = {"local_files_only": True, "trust_remote_code": False}
         chosen = {} if attention == "auto" else {"attn_implementation": attention}
         with opening(folder):
@@ -91,12 +95,17 @@ class ChatVLM(DynamicsModel[Image.Image]):
 
     def save(self, folder: Path) -> None:
         """Write network and processor as `load` reads them."""
-        self.network.save_pretrained(folder)
+        with quiet_progress("transformers"):
+            self.network.save_pretrained(folder)
         self.processor.save_pretrained(folder)
+
+    def details(self) -> list[str]:
+        """The network's size and placement."""
+        return network_details(self.network)
 
     @property
     def codec_id(self) -> None:
-        """It sees images."""
+        """None: it sees images."""
 
     def see(self, codes: Codes | None, image: Callable[[], bytes]) -> Image.Image:
         """The image, RGB."""
@@ -121,9 +130,11 @@ class ChatVLM(DynamicsModel[Image.Image]):
         temperature: float = 0.0,
         seeds: Sequence[int] | None = None,
     ) -> list[Description]:
-        """See `DynamicsModel.describe`; of special tokens, only those that end an answer are allowed."""
+        """See `DynamicsModel.describe`; the only special tokens allowed are those that end an answer."""
         inputs = self._prompts(pairs, "left").to(self.network.device, self.network.dtype)
-        special = [one for one, token in self.tokenizer.added_tokens_decoder.items() if token.special]
+        special = [
+            token_id for token_id, token in self.tokenizer.added_tokens_decoder.items() if token.special
+        ]
         words = np.setdiff1d(np.arange(len(self.tokenizer)), np.setdiff1d(special, self.ends))
         processors = LogitsProcessorList([AllowedTokens(words, self.network.device)])
         if temperature > 0:
@@ -158,9 +169,9 @@ class ChatVLM(DynamicsModel[Image.Image]):
 
     def batch(self, triplets: Sequence[Triplet[Image.Image]]) -> ChatBatch:
         """The conversations with their answers, padded on the right, on the CPU."""
-        prompts = self._prompts([Pair(one.source, one.target) for one in triplets], "right")
+        prompts = self._prompts([Pair(triplet.source, triplet.target) for triplet in triplets], "right")
         mask_BT = prompts["attention_mask"].bool()
-        answers = [self._answer(one.action) for one in triplets]
+        answers = [self._answer(triplet.action) for triplet in triplets]
         fills: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
             "input_ids": lambda answer: answer,
             "attention_mask": torch.ones_like,
@@ -178,7 +189,7 @@ class ChatVLM(DynamicsModel[Image.Image]):
         return ChatBatch(inputs, pad_sequence(weights, batch_first=True))
 
     def _prompts(self, pairs: Sequence[Pair[Image.Image]], padding_side: str) -> Any:
-        """What the processor makes of both images and the question, padded to one length."""
+        """The processor's output for both images and the question, padded to one length."""
         return self.processor.apply_chat_template(
             [_conversation(pair.source, pair.target) for pair in pairs],
             add_generation_prompt=True,
@@ -189,7 +200,7 @@ class ChatVLM(DynamicsModel[Image.Image]):
         )
 
     def _answer(self, action: str) -> torch.Tensor:
-        """The action's tokens, closed as the chat template closes an answer."""
+        """The action's tokens, with the token that ends an answer."""
         ids = self.tokenizer.encode(self.before_answer + action, add_special_tokens=False)
         return torch.tensor([*ids, self.ends[0]])
 
@@ -208,22 +219,23 @@ def _conversation(source: Image.Image, target: Image.Image) -> list[dict[str, An
 
 
 def _answer_wrapping(processor: Any, generation: GenerationConfig | None) -> tuple[str, list[int]]:
-    """What the chat template puts before an answer, and the tokens that end one, its own first."""
-    asked = _conversation(LARGEST, LARGEST)
+    """The text that the chat template puts before an answer, and the tokens that end one, its own first."""
+    question = _conversation(LARGEST, LARGEST)
     answer = {"role": "assistant", "content": [{"type": "text", "text": PLACEHOLDER}]}
-    prompt = processor.apply_chat_template(asked, add_generation_prompt=True)
-    whole = processor.apply_chat_template([*asked, answer])
+    prompt = processor.apply_chat_template(question, add_generation_prompt=True)
+    whole = processor.apply_chat_template([*question, answer])
     wrapping = whole.removeprefix(prompt) if whole.startswith(prompt) else PLACEHOLDER
     before, _, after = wrapping.partition(PLACEHOLDER)
-    told = generation.eos_token_id if generation else None
-    ends = [told] if isinstance(told, int) else [*(told or [])]
-    closing = [one for one in processor.tokenizer.encode(after, add_special_tokens=False) if one in ends]
-    known = [*closing[:1], processor.tokenizer.eos_token_id, *ends]
-    return before, [*dict.fromkeys(one for one in known if one is not None)]
+    configured = generation.eos_token_id if generation else None
+    ends = [configured] if isinstance(configured, int) else [*(configured or [])]
+    after_ids = processor.tokenizer.encode(after, add_special_tokens=False)
+    closing = [token_id for token_id in after_ids if token_id in ends]
+    ordered = [*closing[:1], processor.tokenizer.eos_token_id, *ends]
+    return before, [*dict.fromkeys(token_id for token_id in ordered if token_id is not None)]
 
 
 def _processor(config: Any, folder: Path, options: Mapping[str, Any]) -> Any:
-    """The model's processor, for images alone. Raises ModelError where transformers has none for it."""
+    """The model's processor, for images only. Raises ModelError if transformers has none for it."""
     kind: Any = PROCESSORS.get(config.model_type) or PROCESSOR_MAPPING.get(type(config), None)
     if kind is None:
         raise ModelError(

@@ -1,4 +1,4 @@
-"""The image codec: images to VQ codes and back, and the recognition model that comes with it.
+"""The image codec: images to VQ codes and back, and the recognition model built on it.
 
 Knows nothing of text, of video or of training. Shapes: B images, H×W pixels, a grid of h×w tokens,
 L = h·w tokens in row-major order, C channels of a feature.
@@ -6,64 +6,103 @@ L = h·w tokens in row-major order, C channels of a feature.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import importlib.util
+import sys
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from diffusers.models.autoencoders.vq_model import VQModel
 from numpy.typing import NDArray
 from PIL import Image
-from transformers import Emu3VQVAE
 
 from kinescribe.models.checkpoint_files import codec_config, codec_grid, codec_id, patch_side, require_whole
 from kinescribe.schemas.errors import ModelError
 
+if TYPE_CHECKING:
+    from transformers import Emu3VQVAE
+
 DISTANCES_AT_ONCE = 1 << 28
-"""From features to codebook entries: a gigabyte of them."""
+"""Distances from features to codebook entries in memory at once: one gigabyte."""
+
+
+@contextmanager
+def _without_package_imports(*packages: str) -> Generator[None]:
+    """Import single modules of packages whose `__init__` would import all of their modules.
+
+    diffusers has one module per architecture, and importing them all takes a second at the start of every
+    label actor. The packages are imported as usual when something else needs them.
+    """
+    missing = [package for package in packages if package not in sys.modules]
+    for package in missing:
+        spec = importlib.util.find_spec(package)
+        assert spec is not None
+        sys.modules[package] = importlib.util.module_from_spec(spec)
+    try:
+        yield
+    finally:
+        for package in missing:
+            del sys.modules[package]
+
+
+with _without_package_imports(
+    "diffusers.models.autoencoders", "diffusers.models.unets", "diffusers.models.transformers"
+):
+    from diffusers.models.autoencoders.vq_model import VQModel
 
 
 class Encoded(NamedTuple):
-    """What one pass of the encoder gives for B images."""
+    """The output of the encoder for B images."""
 
     codes_BL: torch.Tensor
-    """int64, index of the nearest codebook entry."""
+    """int64, the index of the nearest codebook entry."""
     features_BLC: torch.Tensor
-    """float32, the encoder's output before quantisation (METHOD §3)."""
+    """float32, the encoder's output before quantisation."""
 
     @property
     def stored_BL(self) -> NDArray[np.uint16]:
-        """The codes as datasets hold them."""
+        """The codes in the form in which datasets store them."""
         return self.codes_BL.cpu().numpy().astype(np.uint16)
 
 
 class ImageCodec:
-    """A VQ autoencoder (diffusers' `VQModel`) at a fixed square resolution, kept in float32.
+    """A VQ autoencoder (diffusers' `VQModel`) at a fixed square resolution, always in float32.
 
-    float32 always: bfloat16 changes 2–4 % of the codes. A network of 3·p² input channels is given p×p
-    patches of pixels as channels, which makes a small codec several times faster.
+    bfloat16 would change 2–4 % of the codes. A network with 3·p² input channels takes p×p patches of pixels
+    as channels, which makes a small codec several times faster.
     """
 
     def __init__(self, network: Any, config: Mapping[str, Any] | None = None) -> None:
-        """`config` says what the `VQModel`'s own would, where the network is of another class."""
+        """`config` replaces `network.config` if the network is not a `VQModel`."""
         self.network = network.float().eval()
-        said: Mapping[str, Any] = network.config if config is None else config
-        self.resolution: int = said["sample_size"]
-        self.grid = codec_grid(said)
-        self.num_codes: int = said["num_vq_embeddings"]
+        settings: Mapping[str, Any] = network.config if config is None else config
+        self.resolution: int = settings["sample_size"]
+        self.grid = codec_grid(settings)
+        self.num_codes: int = settings["num_vq_embeddings"]
         self._id: str | None = None
+
+    def __repr__(self) -> str:
+        """The sizes of images and codes, and where the network runs."""
+        height, width = self.grid
+        return (
+            f"ImageCodec({self.resolution}×{self.resolution} pixels in {height}×{width} codes of "
+            f"{self.num_codes:,}; {self.device})"
+        )
 
     @staticmethod
     def load(folder: Path) -> ImageCodec:
-        """The codec that `save` (or the library's `save_pretrained`) wrote to `folder`; safetensors only."""
+        """The codec that `save` or `save_pretrained` wrote to `folder`. Reads safetensors only."""
         if not (folder / "config.json").is_file():
-            raise ModelError(f"{folder} holds no codec: config.json is missing; name a VQModel folder")
+            raise ModelError(f"{folder} has no codec: config.json is missing; name a VQModel folder")
         for weights in folder.glob("*.safetensors"):
             require_whole(weights)
         options: dict[str, Any] = {"use_safetensors": True, "local_files_only": True}
         if codec_config(folder).get("model_type") == "emu3_vqgan":
+            from transformers import Emu3VQVAE  # only for this codec, since it is a large module
+
             return Emu3Codec(Emu3VQVAE.from_pretrained(folder, **options))
         return ImageCodec(VQModel.from_pretrained(folder, **options))
 
@@ -72,21 +111,32 @@ class ImageCodec:
         self.network.save_pretrained(folder, safe_serialization=True)
 
     @property
+    def device(self) -> torch.device:
+        """The device of the weights."""
+        # diffusers' own `device` and `to` import its hooks, and those peft: half a second.
+        return self.network.quantize.embedding.weight.device
+
+    def to(self, device: torch.device) -> None:
+        """Move the weights."""
+        if device != self.device:
+            self.network.to(device)
+
+    @property
     def id(self) -> str:
-        """Hash of what decides the codes: encoder, codebook and resolution."""
+        """Hash of everything that decides the codes: encoder, codebook and resolution."""
         if self._id is None:
             tensors = self.network.state_dict().items()
             self._id = codec_id(self.resolution, ((name, tensor.cpu().numpy()) for name, tensor in tensors))
         return self._id
 
     def preprocess(self, images: Sequence[Image.Image]) -> torch.Tensor:
-        """pixels_B3HW, float32 in [-1, 1]: the shorter side resized to `resolution`, centre cropped."""
+        """pixels_B3HW, float32 in [-1, 1]: shorter side resized to `resolution`, centre square."""
         return to_pixels(images, self.resolution)
 
     @torch.inference_mode()
     def encode(self, pixels_B3HW: torch.Tensor) -> Encoded:
         """Codes and pre-quantised features of images in [-1, 1]."""
-        features_BLC = self._latents(pixels_B3HW.to(self.network.device)).flatten(2).transpose(1, 2)
+        features_BLC = self._latents(pixels_B3HW.to(self.device)).flatten(2).transpose(1, 2)
         codebook_1KC = self.network.quantize.embedding.weight[None]
         at_once = max(1, DISTANCES_AT_ONCE // (features_BLC.shape[1] * self.num_codes))
         parts = [torch.cdist(part, codebook_1KC).argmin(-1) for part in features_BLC.split(at_once)]
@@ -95,7 +145,7 @@ class ImageCodec:
     @torch.inference_mode()
     def decode(self, codes_BL: torch.Tensor) -> torch.Tensor:
         """pixels_B3HW in [-1, 1] from codes."""
-        return self._pixels(codes_BL.to(self.network.device)).clamp(-1, 1)
+        return self._pixels(codes_BL.to(self.device)).clamp(-1, 1)
 
     def _latents(self, pixels_B3HW: torch.Tensor) -> torch.Tensor:
         """Pre-quantised features, (B, C, h, w)."""
@@ -110,20 +160,20 @@ class ImageCodec:
         return decode_latents(self.network, latents_BChw)
 
     def pictures(self, codes_BL: NDArray[np.uint16]) -> list[Image.Image]:
-        """The images of codes as datasets hold them."""
+        """The images of codes in the form in which datasets store them."""
         return to_images(self.decode(torch.from_numpy(codes_BL.astype(np.int64))))
 
     @staticmethod
     def importance(source_BLC: torch.Tensor, target_BLC: torch.Tensor) -> torch.Tensor:
-        """weights_BL: squared L2 distance of the pre-quantised features (METHOD §3), not normalised."""
+        """weights_BL: squared L2 distance of pre-quantised features (arXiv:2506.06006), not normalised."""
         return (source_BLC - target_BLC).square().sum(-1)
 
 
 class Emu3Codec(ImageCodec):
-    """Emu3's codec of video (transformers' `Emu3VQVAE`) for single images, which it sees standing still.
+    """Emu3's video codec (transformers' `Emu3VQVAE`) for single images, repeated as a still video.
 
-    Its config.json says beside its own keys what a VQModel's does (`models/published.py`), and how pixels are
-    normalised: `image_mean` and `image_std`, of RGB in [0, 1].
+    `codec_conversion.py` adds the keys of a VQModel to its config.json, and the normalisation of pixels:
+    `image_mean` and `image_std` for RGB in [0, 1].
     """
 
     def __init__(self, network: Emu3VQVAE) -> None:
@@ -149,13 +199,13 @@ def encode_latents(network: VQModel, pixels_B3HW: torch.Tensor) -> torch.Tensor:
 
 
 def decode_latents(network: VQModel, latents_BChw: torch.Tensor) -> torch.Tensor:
-    """pixels_B3HW from quantised features; differentiable, and not clamped."""
+    """pixels_B3HW from quantised features; differentiable and not clamped."""
     patches = network.decode(latents_BChw, force_not_quantize=True, return_dict=False)[0]
     return F.pixel_shuffle(patches, patch_side(network.config))
 
 
 def crop_square(image: Image.Image, side: int) -> Image.Image:
-    """The codec's view of an image: shorter side resized to `side`, then the centre square, RGB."""
+    """The part of an image that a codec sees: shorter side resized to `side`, centre square, RGB."""
     width, height = image.size
     scale = side / min(width, height)
     size = (max(side, round(width * scale)), max(side, round(height * scale)))
@@ -166,7 +216,7 @@ def crop_square(image: Image.Image, side: int) -> Image.Image:
 
 
 def to_pixels(images: Sequence[Image.Image], side: int) -> torch.Tensor:
-    """pixels_B3HW, float32 in [-1, 1], of the images' central squares."""
+    """pixels_B3HW, float32 in [-1, 1], of the central squares of the images."""
     array_BHW3 = np.stack([np.asarray(crop_square(image, side)) for image in images])
     return torch.from_numpy(array_BHW3).permute(0, 3, 1, 2).float() / 127.5 - 1
 

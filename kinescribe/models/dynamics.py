@@ -1,23 +1,26 @@
-"""What a dynamics model is (METHOD §2): it says what was done between two frames, and how likely that is.
+"""The base class of dynamics models: they describe the action between two frames and score how likely it is.
 
-Knows no model: `TokenVLM` sees codes, `ChatVLM` and `EndpointVLM` see images; who asks need not know which.
+Knows no concrete model. `TokenVLM` sees codes; `ChatVLM` and `EndpointVLM` see images. Callers don't need to
+know which.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, Protocol
+from typing import Any, Generic, Literal, NamedTuple
 
 import numpy as np
 
-from kinescribe.models.tokens import Codes, Frame, Pair, Task, Triplet
+from kinescribe.models.families import Capability
+from kinescribe.models.tokens import Codes, Pair, Task, Triplet, View
 
 QUESTION = (
     "The first picture was taken a moment before the second. In one short sentence that begins with a verb, "
     "say what was done between the two, or how the camera moved, and nothing else."
 )
-"""What a chat model is asked of two images."""
+"""The prompt of chat models, after the two images."""
 
 
 class Description(NamedTuple):
@@ -25,7 +28,7 @@ class Description(NamedTuple):
 
     text: str
     logprob: float | None
-    """Sum over its tokens, the closing one included; None where a server gives none."""
+    """Sum over its tokens, including the closing one; None if a server returns none."""
     num_tokens: int | None
     finish_reason: Literal["stop", "length"]
 
@@ -37,66 +40,91 @@ class Description(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why there is no description of one pair."""
+    """The reason why a pair has no description."""
 
     message: str
 
 
-class ActionModel(Protocol):
-    """What dynamics and world models share: they take actions in words."""
+class ActionModel(ABC):
+    """What dynamics and world models share: both read actions in words."""
+
+    name: str | None = None
+    """The name that it was loaded by."""
+    does: tuple[Capability, ...] = ()
+    """What it can do."""
+
+    def __repr__(self) -> str:
+        """The name, what the model can do, its size and where it runs."""
+        name = "unnamed" if self.name is None else repr(self.name)
+        return f"{type(self).__name__}({name}: {', '.join(self.does)}; {'; '.join(self.details())})"
+
+    @abstractmethod
+    def details(self) -> list[str]:
+        """The facts that `repr` shows after the name."""
 
     @property
+    @abstractmethod
     def codec_id(self) -> str | None:
-        """Of the codec whose codes it sees; None where it sees images."""
-        ...
+        """The id of the codec of the codes that it sees; None if it sees images."""
 
+    @abstractmethod
     def takes(self, task: Task, action: str) -> bool:
-        """Whether a triplet with this action is not too long for it."""
-        ...
+        """Whether a triplet with this action fits into the model's context."""
 
+    @abstractmethod
     def knows_a_word(self, action: str) -> bool:
-        """Whether any word of the action is a token of its own; else the model sees them in pieces."""
-        ...
+        """Whether any word of the action is a single token. If not, the model sees all words in pieces."""
 
 
-class DynamicsModel(ActionModel, Protocol[Frame]):
-    """Describes pairs and scores triplets of frames as it sees them."""
+class DynamicsModel(ActionModel, Generic[View]):
+    """Describes frame pairs and scores triplets. `View` is the form in which the model sees a frame."""
 
-    def see(self, codes: Codes | None, image: Callable[[], bytes]) -> Frame:
-        """A frame as this model sees it, from its codes of shape (L,) or its JPEG or PNG.
+    @abstractmethod
+    def see(self, codes: Codes | None, image: Callable[[], bytes]) -> View:
+        """A frame in the form that this model sees, from its codes of shape (L,) or its JPEG or PNG.
 
-        `codes` are None where there are none of this model's codec.
+        `codes` is None if the dataset has no codes of this model's codec.
         """
-        ...
 
+    @abstractmethod
     def describe(
         self,
-        pairs: Sequence[Pair[Frame]],
+        pairs: Sequence[Pair[View]],
         max_new_tokens: int,
         temperature: float = 0.0,
         seeds: Sequence[int] | None = None,
     ) -> Sequence[Description | Failure]:
         """The action between the two frames of each pair (inverse dynamics).
 
-        temperature 0 is greedy; above it, `seeds` holds one seed for each pair, so that a pair's sample
-        does not depend on its batch. Log-probabilities are the model's own, at temperature 1.
+        Temperature 0 is greedy. Above 0, `seeds` holds one seed per pair, so that a pair's sample doesn't
+        depend on its batch. Log-probabilities are always those at temperature 1.
         """
-        ...
 
-    def score(self, triplets: Sequence[Triplet[Frame]], task: Task = "dynamics") -> list[float]:
+    @abstractmethod
+    def score(self, triplets: Sequence[Triplet[View]], task: Task = "dynamics") -> list[float]:
         """log p(action | source, target) of each triplet, summed over its tokens.
 
-        A unified model scores the world task too.
+        A unified model also scores the world task: log p(target | source, action).
         """
-        ...
 
-    def contrast(self, triplets: Sequence[Triplet[Frame]]) -> list[float]:
+    def contrast(self, triplets: Sequence[Triplet[View]]) -> list[float]:
         """How much likelier each action is for its pair than for the likelier of two manipulated pairs.
 
-        log p(a | s, t) − max(log p(a | t, s), log p(a | s, s)), each summed over the action's tokens: one
-        pair is swapped, the other has the source copied (METHOD §5). An action that is its own inverse, as
-        turning, is as likely for the pair swapped, so that its contrast is about 0 even where it is right.
+        log p(a | s, t) − max(log p(a | t, s), log p(a | s, s)), each summed over the action's tokens. One
+        manipulated pair is swapped, the other copies the source (the preference test of arXiv:2506.06006). An
+        action that is its own inverse, such as turning, is equally likely for the swapped pair, so its
+        contrast is about 0 even if it is right.
         """
         swapped = self.score([triplet.swapped for triplet in triplets])
         copied = self.score([triplet.copied for triplet in triplets])
         return np.subtract(self.score(triplets), np.maximum(swapped, copied)).tolist()
+
+
+def network_details(network: Any) -> list[str]:
+    """Number of parameters, device and dtype of a torch network, for `ActionModel.details`."""
+    count = sum(parameter.numel() for parameter in network.parameters())
+    unit, size = next(
+        (unit, size) for unit, size in (("B", 1e9), ("M", 1e6), ("K", 1e3), ("", 1)) if count >= size
+    )
+    dtype = str(network.dtype).removeprefix("torch.")
+    return [f"{count / size:.1f}{unit} parameters", f"{network.device}, {dtype}"]

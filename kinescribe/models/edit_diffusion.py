@@ -1,4 +1,4 @@
-"""InstructPix2Pix (Brooks et al. 2023) through diffusers as a world model: an image is edited as words say.
+"""InstructPix2Pix (Brooks et al. 2023) of diffusers as a world model: it edits an image by an instruction.
 
 Works on latent images of its own autoencoder. Knows nothing of datasets or of training. Shapes: B images, H×W
 pixels, latent images of C channels and h×w places.
@@ -17,16 +17,21 @@ from numpy.typing import NDArray
 from PIL import Image
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from kinescribe.models.checkpoint_files import is_edit, model_config, require_files
+from kinescribe.models.checkpoint_files import quiet_progress, require_files
 from kinescribe.models.codec import to_images, to_pixels
+from kinescribe.models.dynamics import network_details
+from kinescribe.models.families import EDIT
 from kinescribe.models.sampling import sample_seeds
 from kinescribe.models.tokens import Task, knows_a_word
 from kinescribe.models.world import WorldModel
+from kinescribe.schemas.config import Attention
 from kinescribe.schemas.errors import ConfigError, ModelError
 
 
 class EditDiffusion(WorldModel):
-    """A `StableDiffusionInstructPix2PixPipeline`; it draws with that one's default steps and guidance."""
+    """A `StableDiffusionInstructPix2PixPipeline`, with its default steps and guidance."""
+
+    does = EDIT.does
 
     def __init__(self, pipeline: Any) -> None:
         self.pipeline = pipeline
@@ -35,41 +40,50 @@ class EditDiffusion(WorldModel):
 
     @classmethod
     def load(
-        cls, folder: Path, dtype: torch.dtype = torch.float32, device: torch.device | None = None
+        cls,
+        folder: Path,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | None = None,
+        attention: Attention = "auto",
     ) -> Self:
-        """The pipeline in `folder`, its autoencoder in float32 and without what checks for unsafe images.
+        """The pipeline in `folder`, with its autoencoder in float32 and without the safety checker.
 
-        On the meta device no weights are read. Raises ModelError naming what is missing. safetensors only, no
-        code.
+        On the meta device no weights are read. diffusers chooses the attention. Reads safetensors only and
+        runs no code. Raises ModelError.
         """
-        # Here, since only who draws or trains with such a model has a use for so many imports.
+        # Imported here, because it takes long and only loading an editor needs it.
         from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion_instruct_pix2pix import (
             StableDiffusionInstructPix2PixPipeline,
         )
 
-        require_files(folder)
-        if not is_edit(model_config(folder)):
-            raise ModelError(f"{folder} draws no images; name a world model")
-        pipeline = StableDiffusionInstructPix2PixPipeline.from_pretrained(
-            folder,
-            **(_without_weights(folder) if device == torch.device("meta") else {}),
-            safety_checker=None,
-            feature_extractor=None,
-            requires_safety_checker=False,
-            dtype={"vae": torch.float32, "default": dtype},
-            use_safetensors=True,
-            local_files_only=True,
-            trust_remote_code=False,
-        )
+        if (family := require_files(folder)) is not EDIT:
+            raise ModelError(f"{folder} is {family.noun}, not an image editor; name an image editor")
+        with quiet_progress("transformers", "diffusers"):
+            pipeline = StableDiffusionInstructPix2PixPipeline.from_pretrained(
+                folder,
+                **(_without_weights(folder) if device == torch.device("meta") else {}),
+                safety_checker=None,
+                feature_extractor=None,
+                requires_safety_checker=False,
+                dtype={"vae": torch.float32, "default": dtype},
+                use_safetensors=True,
+                local_files_only=True,
+                trust_remote_code=False,
+            )
         return cls(pipeline if device is None else pipeline.to(device))
 
     def save(self, folder: Path) -> None:
         """Write the pipeline as `load` reads it."""
-        self.pipeline.save_pretrained(folder)
+        with quiet_progress("transformers", "diffusers"):
+            self.pipeline.save_pretrained(folder)
+
+    def details(self) -> list[str]:
+        """The resolution, and the UNet's size and placement."""
+        return [f"{self.resolution} pixels", *network_details(self.pipeline.unet)]
 
     @property
     def codec_id(self) -> None:
-        """Its latent images are no codes."""
+        """None: latent images are not codes."""
 
     @property
     def resolution(self) -> int:
@@ -91,7 +105,7 @@ class EditDiffusion(WorldModel):
         return knows_a_word(self.tokenizer, action)
 
     def token_ids(self, actions: list[str]) -> torch.Tensor:
-        """int64 of shape (B, T), padded as the text encoder learned them."""
+        """int64 of shape (B, T), padded in the way that the text encoder was trained with."""
         options = {"padding": "max_length", "truncation": True, "return_tensors": "pt"}
         return self.tokenizer(actions, max_length=self.tokenizer.model_max_length, **options).input_ids
 
@@ -105,16 +119,16 @@ class EditDiffusion(WorldModel):
     def imagine(
         self, source: NDArray[Any], action: str, num_samples: int, seed: int, temperature: float = 1.0
     ) -> NDArray[np.float32]:
-        """Latent images of shape (num_samples, C, h, w). Raises ConfigError for a temperature but 1.
+        """Latent images of shape (num_samples, C, h, w). Raises ConfigError if the temperature isn't 1.
 
-        Sample i is the same, to rounding, whatever `num_samples` is.
+        Up to rounding, sample i doesn't depend on `num_samples`.
         """
         if temperature != 1:
             raise ConfigError(f"temperature: a diffusion model has none, got {temperature}; leave it out")
         latents_NChw = self.pipeline(
             prompt=[action] * num_samples,
             image=torch.from_numpy(source).expand(num_samples, -1, -1, -1),
-            generator=[torch.Generator().manual_seed(one) for one in sample_seeds(seed, num_samples)],
+            generator=[torch.Generator().manual_seed(sample) for sample in sample_seeds(seed, num_samples)],
             output_type="latent",
         ).images
         return (latents_NChw.float() / self.pipeline.vae.config.scaling_factor).cpu().numpy()
@@ -127,7 +141,7 @@ class EditDiffusion(WorldModel):
 
 
 def _without_weights(folder: Path) -> dict[str, Any]:
-    """The networks of the pipeline as their configurations say, on the meta device."""
+    """The networks of the pipeline, built from their configurations on the meta device."""
     with torch.device("meta"):
         networks: dict[str, Any] = {"unet": UNet2DConditionModel, "vae": AutoencoderKL}
         for name, network in networks.items():
@@ -137,7 +151,7 @@ def _without_weights(folder: Path) -> dict[str, Any]:
 
 
 def encode_latents(vae: AutoencoderKL, pixels_B3HW: torch.Tensor) -> torch.Tensor:
-    """The likeliest latent images of images in [-1, 1], float32 of shape (B, C, h, w), not scaled."""
+    """The modes of the latent distributions of images in [-1, 1], float32 (B, C, h, w), not scaled."""
     with torch.autocast(pixels_B3HW.device.type, enabled=False):
         encoded: Any = vae.encode(pixels_B3HW)
         return encoded.latent_dist.mode()

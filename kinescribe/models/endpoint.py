@@ -1,9 +1,9 @@
 """A vision-language model behind an OpenAI-compatible server: vLLM, `transformers serve`, a vendor's API.
 
-Asks many questions at once, a bounded number at a time; passing faults (429, 5xx, timeouts, a connection that
-breaks) are retried with growing pauses by the `openai` client. What fails for good is a reply with a code,
-never an invented text. The key is read from OPENAI_API_KEY, and leaves by the request alone. Knows nothing of
-what is asked.
+Sends many questions, a bounded number at a time. The `openai` client retries passing faults (429, 5xx,
+timeouts, broken connections) with growing pauses. A question that still fails gets a reply with a code, never
+an invented text. The key is read from OPENAI_API_KEY and only sent with the requests. Knows nothing of the
+questions' content.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 from pydantic import BaseModel, Field, ValidationError
 
-from kinescribe.schemas.errors import ConfigError, ModelError
+from kinescribe.schemas.errors import ConfigError
 from kinescribe.storage.credentials import holds_credentials
 
 if TYPE_CHECKING:
@@ -26,26 +26,26 @@ if TYPE_CHECKING:
     from openai.types.chat import ChatCompletionContentPartParam
 
 Failure = Literal["timeout", "unreachable", "refused", "garbage"]
-"""No answer in time; no connection; an error status; an answer that is none of the protocol's."""
+"""No answer in time; no connection; an error status; an answer that doesn't follow the protocol."""
 
 
 class Question(NamedTuple):
-    """Words, and JPEGs or PNGs to look at, in order: files, or what is in them."""
+    """A text with JPEGs or PNGs, in order: paths, or the bytes."""
 
     text: str
     images: tuple[Path | bytes, ...]
     options: Mapping[str, Any] = {}
-    """Of the completion, as the protocol calls them, where greedy decoding isn't all."""
+    """Options of the completion, by the protocol's names, in addition to greedy decoding."""
 
 
 class Reply(NamedTuple):
-    """What a server said: the model's words, or, after a failure, whatever came."""
+    """A server's reply: the model's text, or after a failure the error's."""
 
     text: str
     failure: Failure | None
     finish_reason: str | None = None
     logprobs: tuple[float, ...] | None = None
-    """Of each token, where they were asked for and the server gives them."""
+    """One per token, if requested and if the server returns them."""
 
 
 class _Message(BaseModel):
@@ -72,14 +72,14 @@ class _Choice(BaseModel):
 
 
 class _Completion(BaseModel):
-    """The part of a completion that is needed; servers differ in the rest."""
+    """The part of a completion that we read; servers differ in the rest."""
 
     choices: Annotated[list[_Choice], Field(min_length=1)]
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """A model of a server; `timeout_s` is for one try, of which there are `max_retries` more."""
+    """A model on a server. `timeout_s` is for one try; up to `max_retries` more follow."""
 
     model: str
     url: str
@@ -96,18 +96,18 @@ class Endpoint:
     def named(cls, name: str) -> Endpoint:
         """The endpoint called MODEL@URL. Raises ConfigError."""
         if holds_credentials(name):
-            raise ConfigError("a judge's URL must hold no password and no key; give it in OPENAI_API_KEY")
+            raise ConfigError("the URL of MODEL@URL must not contain a password or key; set OPENAI_API_KEY")
         model, _, url = name.rpartition("@")
         if not model or not url.startswith(("http://", "https://")):
             raise ConfigError(f"no endpoint {name!r}: give MODEL@URL, e.g. qwen@http://localhost:8000/v1")
         return cls(model, url)
 
     def ask(self, questions: Mapping[str, Question], heard: Callable[[str, Reply], None]) -> None:
-        """Ask all questions; `heard` gets each one's name and reply as soon as it is there."""
+        """Ask all questions; `heard` is called with each name and reply as soon as it arrives."""
         asyncio.run(self._ask(questions, heard))
 
     async def _ask(self, questions: Mapping[str, Question], heard: Callable[[str, Reply], None]) -> None:
-        from openai import AsyncOpenAI  # takes a second to import
+        from openai import AsyncOpenAI  # importing it takes a second
 
         slots = asyncio.Semaphore(self.num_at_once)
         key = os.environ.get("OPENAI_API_KEY")
@@ -156,11 +156,6 @@ class Endpoint:
 def is_endpoint(name: str) -> bool:
     """Whether a model's name is MODEL@URL."""
     return "@http://" in name or "@https://" in name
-
-
-def only_describes(name: str) -> ModelError:
-    """Why an endpoint is not asked for anything else."""
-    return ModelError(f"{name} is a server, which scores no given action; name a model's folder")
 
 
 def _data_url(image: Path | bytes) -> str:

@@ -1,7 +1,7 @@
 """A unified vision-language model: one decoder over text tokens and image codes, both tasks.
 
-Serves the embedded model and the families of `models/families.py`. Knows nothing of video, of Ray or
-of training beyond the likelihoods that training weighs. Shapes: B sequences, T tokens, V vocabulary.
+Serves the embedded models and the unified families of `models/families.py`. Knows nothing of video, of Ray,
+or of training except the likelihoods that training weighs. Shapes: B sequences, T tokens, V vocabulary.
 """
 
 from __future__ import annotations
@@ -17,12 +17,11 @@ from typing import Any, Self
 import numpy as np
 import torch
 import torch.nn.functional as F
+import transformers
 from numpy.typing import NDArray
 from PIL import Image
 from torch.nn.utils.rnn import pad_sequence
 from transformers import (
-    AutoModelForCausalLM,
-    AutoModelForImageTextToText,
     AutoTokenizer,
     DynamicCache,
     GenerationConfig,
@@ -31,17 +30,16 @@ from transformers import (
 )
 
 from kinescribe.models.checkpoint_files import (
-    CODEC,
     codec_config,
     codec_grid,
     identify_codec,
-    model_config,
     opening,
+    quiet_progress,
     require_files,
 )
 from kinescribe.models.codec import ImageCodec
-from kinescribe.models.dynamics import Description, DynamicsModel
-from kinescribe.models.families import CHAT, EDIT, LIQUID, OWN, family_of
+from kinescribe.models.dynamics import Description, DynamicsModel, network_details
+from kinescribe.models.families import CODEC, OWN, ROLES
 from kinescribe.models.sampling import AllowedTokens, RowEnds, SeededSampling, descriptions, sample_seeds
 from kinescribe.models.tokens import (
     CodePair,
@@ -57,19 +55,20 @@ from kinescribe.schemas.config import Attention
 from kinescribe.schemas.dataset import IMAGE_FORMATS
 from kinescribe.schemas.errors import ModelError
 
-LACKS = {CHAT: "a chat model, which draws no images", EDIT: "an image editor, which only imagines"}
 LEARNED_POSITIONS = ("opt",)
-"""Model types whose positions are learned one by one, so that places in an image have to be aligned."""
+"""Model types with learned positions, which need the same positions for images in both tasks."""
 
 
 class TokenVLM(DynamicsModel[Codes], WorldModel):
-    """A causal language model of transformers, its tokenizer, and the codec that its image codes are of.
+    """A causal language model of transformers, its tokenizer, and the codec of its image codes.
 
-    A folder in this layout is the model's own `save_pretrained` with the codec in `codec/`.
+    Its folder is the output of the model's `save_pretrained`, with the codec in `codec/`.
     """
 
+    does = ROLES["unified"]
+
     def __init__(self, network: PreTrainedModel, layout: TokenLayout, codec: ImageCodec | Path) -> None:
-        """`codec` may be its folder: who works on codes alone then never loads it."""
+        """If `codec` is a folder, the codec is loaded at its first use, which work on codes never needs."""
         self.network = network.eval()
         self.layout = layout
         self._codec = codec
@@ -84,21 +83,19 @@ class TokenVLM(DynamicsModel[Codes], WorldModel):
         device: torch.device | str | None = None,
         attention: Attention = "auto",
     ) -> Self:
-        """The model in `folder`; raises ModelError naming what is missing. safetensors only, no code."""
-        require_files(folder)
-        family = family_of(model_config(folder))
-        if family in LACKS:
-            raise ModelError(f"{folder} is {LACKS[family]}; name a unified model")
+        """The model in `folder`. Reads safetensors only and runs no code. Raises ModelError."""
+        family = require_files(folder)
+        family.require(str(folder), "unified")
         codec = codec_config(folder / CODEC)
         options = {"local_files_only": True, "trust_remote_code": False}
         chosen = {} if attention == "auto" else {"attn_implementation": attention}
-        auto = AutoModelForCausalLM if family in (OWN, LIQUID) else AutoModelForImageTextToText
+        auto_class: Any = getattr(transformers, family.auto_class)
         with opening(folder):
-            network: Any = auto.from_pretrained(
+            network: Any = auto_class.from_pretrained(
                 folder, dtype=dtype, device_map=device, use_safetensors=True, **chosen, **options
             )
             tokenizer = AutoTokenizer.from_pretrained(folder, **options)
-        # A published checkpoint has its own way of sampling; here all of it is said in each call.
+        # Published checkpoints bring sampling defaults; each call here passes all of its own.
         network.generation_config = GenerationConfig.from_model_config(network.config)
         layout = TokenLayout(
             tokenizer,
@@ -113,7 +110,8 @@ class TokenVLM(DynamicsModel[Codes], WorldModel):
         """Write network, tokenizer and codec as `load` reads them."""
         if self.layout.wrapping == OWN.wrapping:
             self.network.config.first_code_id = int(self.layout.code_ids[0])
-        self.network.save_pretrained(folder)
+        with quiet_progress("transformers"):
+            self.network.save_pretrained(folder)
         self.layout.tokenizer.save_pretrained(folder)
         if isinstance(self._codec, Path):
             shutil.copytree(self._codec, folder / CODEC, dirs_exist_ok=True)
@@ -122,26 +120,31 @@ class TokenVLM(DynamicsModel[Codes], WorldModel):
 
     @torch.no_grad()
     def restart_image_head(self) -> None:
-        """Set the head's rows of image codes to the codes' embeddings, centred: codes alike are as likely.
+        """Set the head's rows of image codes to their centred embeddings: similar codes are equally likely.
 
-        For a model that never drew images, whose head knows nothing of them. Raises ModelError where head and
-        embeddings are one.
+        For a model that never drew images, whose head is untrained for them. Raises ModelError if the head is
+        tied to the embeddings.
         """
         network: Any = self.network
         embeddings_VD = network.get_input_embeddings().weight
         head_VD = network.get_output_embeddings().weight
         if head_VD is embeddings_VD:
-            raise ModelError("the model's head is its embeddings already; leave new_image_head out")
+            raise ModelError("the model's head is tied to its embeddings; leave new_image_head out")
         code_ids = torch.from_numpy(self.layout.code_ids)
         codes_KD = embeddings_VD[code_ids]
         head_VD[code_ids] = codes_KD - codes_KD.mean(0)
 
+    def details(self) -> list[str]:
+        """The size of an image in codes, and the network's size and placement."""
+        height, width = self.layout.grid
+        return [f"{height}×{width} codes of {self.layout.num_codes:,}", *network_details(self.network)]
+
     @property
     def codec(self) -> ImageCodec:
-        """The codec, loaded to where the network is when it is first asked for."""
+        """The codec, loaded at the first use to the device of the network."""
         if isinstance(self._codec, Path):
             self._codec = ImageCodec.load(self._codec)
-            self._codec.network.to(self.network.device)
+            self._codec.to(self.network.device)
         return self._codec
 
     @property
@@ -154,7 +157,7 @@ class TokenVLM(DynamicsModel[Codes], WorldModel):
 
     @property
     def fingerprint(self) -> str:
-        """Hash of the weights, the vocabulary and the codec: what decides the labels."""
+        """Hash of everything that decides the labels: weights, vocabulary and codec."""
         if self._fingerprint is None:
             digest = hashlib.blake2b(self.codec_id.encode(), digest_size=8)
             digest.update(self.layout.tokenizer.backend_tokenizer.to_str().encode())
@@ -170,7 +173,7 @@ class TokenVLM(DynamicsModel[Codes], WorldModel):
         return self.layout.sequence(task, triplet, importance)
 
     def see(self, codes: Codes | None, image: Callable[[], bytes]) -> Codes:
-        """The codes, or those that its own codec makes of the image."""
+        """The codes; if there are none, the own codec encodes the image."""
         if codes is None:
             return self.encode(Image.open(io.BytesIO(image()), formats=IMAGE_FORMATS))
         return np.asarray(codes, np.uint16)
@@ -206,7 +209,7 @@ class TokenVLM(DynamicsModel[Codes], WorldModel):
         temperature: float = 0.0,
         seeds: Sequence[int] | None = None,
     ) -> list[Description]:
-        """See `DynamicsModel.describe`; only text is allowed."""
+        """See `DynamicsModel.describe`; only text tokens can be drawn."""
         prompts_BT = self._tensor(np.stack([self.layout.describe_prompt(pair) for pair in pairs]))
         processors = LogitsProcessorList([AllowedTokens(self.layout.text_ids, self.network.device)])
         if temperature > 0:
@@ -278,7 +281,7 @@ class TokenVLM(DynamicsModel[Codes], WorldModel):
     def _generate(
         self, prompts_BT: torch.Tensor, max_new_tokens: int, processors: LogitsProcessorList, **given: Any
     ) -> Any:
-        """What transformers returns: its `sequences` are the prompts, what comes after, and padding."""
+        """The output of transformers, whose `sequences` are prompt, completion and padding."""
         return self.network.generate(  # pyright: ignore[reportCallIssue]
             inputs=prompts_BT,
             attention_mask=torch.ones_like(prompts_BT),
@@ -296,11 +299,11 @@ class TokenVLM(DynamicsModel[Codes], WorldModel):
 
 
 def _open_codes(network: Any, tokenizer: Any, num_codes: int) -> NDArray[np.int64]:
-    """The token id of each image code; the network no longer masks their likelihood, as Chameleon does.
+    """The token id of each image code. Also stops Chameleon from masking their likelihood.
 
-    Chameleon and Emu3 map codes by the names of their tokens. Else the codes follow each other, from
-    `first_code_id` of config.json or else after the tokenizer's tokens. Raises ModelError where the codec has
-    another number of codes, or the network no token for one.
+    Chameleon and Emu3 map codes by the names of their tokens. In other models the codes are consecutive, from
+    `first_code_id` of config.json or else after the tokenizer's tokens. Raises ModelError if the codec has
+    another number of codes, or if the network lacks a token for one.
     """
     if mapping := getattr(network.model, "vocabulary_mapping", None):
         code_ids = mapping.img2bpe_mapping_tensor.long().numpy()

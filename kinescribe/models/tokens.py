@@ -1,11 +1,11 @@
 """How a triplet becomes one sequence of text and image tokens, and the types that carry it.
 
-Knows the layout only: no network, no tensors. Both tasks share it (METHOD, Terms):
+Knows only the layout: no network, no tensors. Both tasks share it (arXiv:2506.06006):
 
     dynamics   <bos> <image> source <image> target <action> text <eos>      p(action | source, target)
     world      <bos> <image> source <action> text <image> target            p(target | source, action)
 
-What stands for `<image>` and `<action>`, and what else wraps the codes of an image, is the model family's.
+The model family decides which tokens `<image>` and `<action>` are, and what else wraps the codes of an image.
 """
 
 from __future__ import annotations
@@ -13,45 +13,47 @@ from __future__ import annotations
 import re
 from dataclasses import asdict, astuple, dataclass
 from functools import cached_property
-from typing import Generic, Literal, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Generic, Literal, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from transformers import PreTrainedTokenizerFast
 
 from kinescribe.schemas.errors import ModelError
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
 Task = Literal["dynamics", "world"]
 Codes = NDArray[np.uint16]
-Frame = TypeVar("Frame")
-"""What a model sees of an image: its codes, or its pixels."""
+View = TypeVar("View")
+"""The form in which a model sees a frame: its codes, or its pixels."""
 
 IMAGE, ACTION = "<image>", "<action>"
 MARK = re.compile(r"(<[^<>]+>)")
 
 
-class Pair(NamedTuple, Generic[Frame]):
-    """Two frames, as a model sees them."""
+class Pair(NamedTuple, Generic[View]):
+    """Two frames, in the form that a model sees."""
 
-    source: Frame
-    target: Frame
+    source: View
+    target: View
 
 
-class Triplet(NamedTuple, Generic[Frame]):
-    """Two frames, as a model sees them, and what was done between them."""
+class Triplet(NamedTuple, Generic[View]):
+    """Two frames, in the form that a model sees, and the action between them."""
 
-    source: Frame
-    target: Frame
+    source: View
+    target: View
     action: str
 
     @property
-    def swapped(self) -> Triplet[Frame]:
-        """A manipulated triplet of the paper: the same action from target to source."""
+    def swapped(self) -> Triplet[View]:
+        """The manipulated triplet with source and target swapped (arXiv:2506.06006, preference test)."""
         return Triplet(self.target, self.source, self.action)
 
     @property
-    def copied(self) -> Triplet[Frame]:
-        """A manipulated triplet of the paper: the same action where nothing changes."""
+    def copied(self) -> Triplet[View]:
+        """The manipulated triplet with the source as its target (arXiv:2506.06006, preference test)."""
         return Triplet(self.source, self.source, self.action)
 
 
@@ -61,9 +63,9 @@ CodeTriplet = Triplet[Codes]
 
 
 class TokenSequence(NamedTuple):
-    """Token ids, the position of each, and its weight as a prediction, all of shape (T,).
+    """Token ids, their positions and their weights in the loss, all of shape (T,).
 
-    Weight 0 marks what is given (the prompt).
+    The prompt has weight 0.
     """
 
     ids: NDArray[np.int64]
@@ -73,27 +75,27 @@ class TokenSequence(NamedTuple):
 
 @dataclass(frozen=True)
 class Wrapping:
-    """What a model family puts around the codes of an image, and between what is given and its answer.
+    """The text that a model family puts around the codes of an image, and between prompt and answer.
 
-    Text for the tokenizer, in which `<…>` is one token; `{height}` and `{width}` are the grid's.
+    `<…>` is one token; `{height}` and `{width}` are the size of the grid.
     """
 
     before: str = IMAGE
     after: str = ""
     row: str = ""
-    """One token after each row of codes, or nothing."""
+    """One token after each row of codes, or empty."""
     action: str = ACTION
 
 
 @dataclass(frozen=True)
 class TokenLayout:
-    """Builds sequences for one tokenizer and one codec, of `grid` (height, width) codes an image.
+    """Builds sequences for one tokenizer and one codec with `grid` (height, width) codes per image.
 
-    Image code c has the token id `code_ids[c]`. Raises ModelError where the tokenizer lacks a wrapping token.
+    Image code c has the token id `code_ids[c]`. Raises ModelError if the tokenizer lacks a wrapping token.
 
-    With `aligned` positions both tasks give the two images those of the dynamics prompt: what a network with
-    learned positions knows of an image's places then serves both. In a world sequence, a token of the target
-    has the place of the next one, which it predicts. Else positions count up.
+    With `aligned`, both tasks give the two images the positions of the dynamics prompt, so that a network
+    with learned positions uses what it learned about image positions for both. In a world sequence, a token
+    of the target has the position of the next one, which it predicts. Without `aligned`, positions count up.
     """
 
     tokenizer: PreTrainedTokenizerFast
@@ -103,26 +105,26 @@ class TokenLayout:
     aligned: bool = False
 
     def __post_init__(self) -> None:
-        assert self._wrapping_ids  # raises where a token is missing
+        assert self._wrapping_ids  # raises if a token is missing
 
     @property
     def num_codes(self) -> int:
-        """Of the codec's codebook."""
+        """The size of the codebook."""
         return len(self.code_ids)
 
     @property
     def codes_per_image(self) -> int:
-        """L, the cells of the grid."""
+        """L, the number of cells in the grid."""
         return self.grid[0] * self.grid[1]
 
     @property
     def row_end(self) -> int | None:
-        """The token id after each row of codes, where the family has one."""
+        """The token id after each row of codes, or None if the family has none."""
         return self._wrapping_ids["row"][0] if self.wrapping.row else None
 
     @cached_property
     def text_ids(self) -> NDArray[np.int64]:
-        """The tokens that an action may be written with: all but those of images."""
+        """The tokens that an action may contain: all except those of images."""
         marks = [self._mark(mark) for mark in MARK.findall("".join(astuple(self.wrapping)))]
         return np.setdiff1d(np.arange(len(self.tokenizer)), np.concatenate([self.code_ids, marks]))
 
@@ -137,12 +139,12 @@ class TokenLayout:
         return np.concatenate([before, self._grid(codes), after]).astype(np.int64)
 
     def target(self, codes: Codes) -> NDArray[np.int64]:
-        """What the world model draws: the token ids of the codes, with the marks between their rows."""
+        """The completion of the world task: the token ids of the codes, with the marks between their rows."""
         grid = self._grid(codes)
         return grid if self.row_end is None else grid[:-1]
 
     def codes(self, target_NT: NDArray[np.int64]) -> Codes:
-        """The codes, shape (N, L), of N times what `target` gives."""
+        """The codes, shape (N, L), of N completions in the form that `target` returns."""
         height, width = self.grid
         if self.row_end is not None:
             ends_N1 = np.full((len(target_NT), 1), self.row_end)
@@ -152,24 +154,24 @@ class TokenLayout:
         return order[np.searchsorted(self.code_ids, target_NT, sorter=order)].astype(np.uint16)
 
     def describe_prompt(self, pair: CodePair | CodeTriplet) -> NDArray[np.int64]:
-        """What the dynamics model is given: both images."""
+        """The prompt of the dynamics task: both images."""
         images = [self.image(pair.source), self.image(pair.target)]
         return np.concatenate([self._bos, *images, self._wrapping_ids["action"]]).astype(np.int64)
 
     @property
     def image_starts(self) -> tuple[int, int]:
-        """Where the codes of source and target begin in `describe_prompt`."""
+        """The positions at which the codes of source and target begin in `describe_prompt`."""
         return 2, self.codes_per_image + 3
 
     def imagine_prompt(self, source_codes: Codes, action: str) -> NDArray[np.int64]:
-        """What the world model is given: the source image and the action."""
+        """The prompt of the world task: the source image and the action."""
         text = self.text(action)[:-1]
         ids = self._wrapping_ids
         parts = [self._bos, self.image(source_codes), ids["action"], text, ids["before"]]
         return np.concatenate(parts).astype(np.int64)
 
     def imagine_positions(self, num_tokens: int) -> NDArray[np.int64]:
-        """Positions of a prompt of `imagine_prompt`, of that length; the target's tokens count on."""
+        """The positions of a prompt of `imagine_prompt` with that length; those of the target follow."""
         if not self.aligned:
             return np.arange(num_tokens)
         source, target = self.image_starts
@@ -181,8 +183,8 @@ class TokenLayout:
     ) -> TokenSequence:
         """The whole sequence of a triplet with per-token weights.
 
-        Weights are 1 on the text of a dynamics sequence, and `importance` of shape (L,) (1 where None) on the
-        target's tokens of a world sequence.
+        The weights are 1 on the text of a dynamics sequence, and `importance` of shape (L,), by default 1, on
+        the target tokens of a world sequence.
         """
         if task == "dynamics":
             prompt, completion = self.describe_prompt(triplet), self.text(triplet.action)
@@ -222,12 +224,12 @@ class TokenLayout:
         token_id = self.tokenizer.convert_tokens_to_ids(token)
         if not isinstance(token_id, int) or token_id == self.tokenizer.unk_token_id:
             raise ModelError(
-                f"the model's tokenizer has no token {token}, so it is not the family's; restore it"
+                f"the model's tokenizer has no token {token}, so it isn't one of its family; restore it"
             )
         return token_id
 
     def _grid(self, codes: Codes) -> NDArray[np.int64]:
-        """The codes' token ids, each row with its end."""
+        """The token ids of the codes, each row with its end mark."""
         assert codes.shape == (self.codes_per_image,), codes.shape
         rows = self.code_ids[codes].reshape(self.grid)
         if self.row_end is not None:
@@ -236,8 +238,8 @@ class TokenLayout:
 
 
 def knows_a_word(tokenizer: PreTrainedTokenizerFast, action: str) -> bool:
-    """Whether any word of the action is a token of its own; else a network sees them in pieces."""
-    # Most vocabularies have a word with the space before it, some the word alone.
+    """Whether any word of the action is a single token. If not, a network sees all words in pieces."""
+    # Most vocabularies store a word with the space before it, some without.
     words = [f"{space}{word}" for word in re.findall(r"\w+", action) for space in ("", " ")]
     ids = [tokenizer.encode(word, add_special_tokens=False) for word in words]
-    return any(len(one) == 1 and one[0] != tokenizer.unk_token_id for one in ids)
+    return any(len(tokens) == 1 and tokens[0] != tokenizer.unk_token_id for tokens in ids)

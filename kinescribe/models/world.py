@@ -1,12 +1,13 @@
-"""What a world model is (METHOD, Terms): it draws what will come of an action.
+"""The base class of world models: they draw what follows an action.
 
-Knows no model: `TokenVLM` draws codes, `EditDiffusion` draws latent images; who asks need not know which.
-Shapes: N frames, each an array of the model's own shape.
+Knows no concrete model. `TokenVLM` draws codes and `EditDiffusion` draws latent images; callers don't need to
+know which. Shapes: N frames, each an array of the model's own shape.
 """
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from abc import abstractmethod
+from typing import Any
 
 from numpy.typing import NDArray
 from PIL import Image
@@ -14,27 +15,27 @@ from PIL import Image
 from kinescribe.models.dynamics import ActionModel
 
 
-class WorldModel(ActionModel, Protocol):
-    """Draws targets as it sees frames, and shows frames as images."""
+class WorldModel(ActionModel):
+    """Draws target frames in its own form, and converts frames from and to images."""
 
     @property
+    @abstractmethod
     def resolution(self) -> int:
         """Side in pixels of the square images that it sees and draws."""
-        ...
 
+    @abstractmethod
     def encode(self, image: Image.Image) -> NDArray[Any]:
-        """The central square of an image as this model sees it."""
-        ...
+        """The central square of an image, in the form that this model sees."""
 
+    @abstractmethod
     def imagine(
         self, source: NDArray[Any], action: str, num_samples: int, seed: int, temperature: float = 1.0
     ) -> NDArray[Any]:
-        """`num_samples` imagined targets, stacked (forward dynamics, METHOD §3).
+        """`num_samples` targets, stacked (forward dynamics, arXiv:2506.06006).
 
-        Sample i is the same whatever `num_samples` is.
+        Sample i doesn't depend on `num_samples`.
         """
-        ...
 
+    @abstractmethod
     def pictures(self, frames_N: NDArray[Any]) -> list[Image.Image]:
-        """Frames as images, of side `resolution`."""
-        ...
+        """The frames as images of side `resolution`."""

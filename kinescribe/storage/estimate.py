@@ -6,14 +6,16 @@ Knows nothing of how an estimate is made.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 
 from pydantic import TypeAdapter, ValidationError
 
 from kinescribe.schemas.errors import DatasetError
 from kinescribe.schemas.estimate import Estimate
+from kinescribe.schemas.rendering import DURATIONS, SIZES, Table, Units, unit_of
 from kinescribe.storage import objects, uri
+from kinescribe.storage.audit import DatasetStatus
 from kinescribe.storage.dataset import Dataset
 from kinescribe.storage.run import ESTIMATE
 
@@ -28,6 +30,21 @@ class Comparison:
     size_bytes: int
     stage_s: Mapping[str, float]
     """Seconds of one core, or of one GPU; without writing, whose time is not recorded."""
+
+    def tables(self, status: DatasetStatus) -> Iterable[Table]:
+        """The plan, its share for the clips that are done, and what they really took."""
+        done, triplets = 1 - status.pending / status.clips, self.planned.triplets.expected
+        rows = [("triplets", f"{triplets:,}", f"{triplets * done:,.0f}", f"{status.triplets:,}")]
+        rows.append(_row("storage", SIZES, self.planned.size_bytes, done, self.size_bytes))
+        for stage, seconds in self.stage_s.items():
+            rows.append(_row(stage, DURATIONS, self.planned.stage_s[stage], done, seconds))
+        yield Table(rows, columns=("planned", "in all", "by now", "is"))
+
+
+def _row(name: str, units: Units, planned: float, done: float, actual: float) -> tuple[str, str, str, str]:
+    size, unit = unit_of(max(planned, actual), units)
+    in_all, by_now, now = (f"{value / size:.3f}" for value in (planned, planned * done, actual))
+    return f"{name}, {unit}", in_all, by_now, now
 
 
 def write_estimate(dataset: str, estimate: Estimate) -> None:
@@ -52,7 +69,7 @@ def read_estimate(dataset: Dataset) -> Estimate | None:
     if estimate.fingerprint != dataset.fingerprint:
         raise DatasetError(
             f"{target} is the estimate of a run with another input, configuration or model; remove it, or "
-            f"run `kinescribe plan` with this run's input and options and `--for {dataset}`"
+            f"run `kinescribe plan` with this run's input and options and `--dataset {dataset}`"
         )
     return estimate
 

@@ -1,6 +1,6 @@
 import pytest
 
-from kinescribe.actors.attempts import AttemptCounts, StartedInVain, attempt
+from kinescribe.actors.attempts import Attempts, WorkersKeepDying, attempt
 
 
 class Killed(BaseException):
@@ -22,7 +22,7 @@ def crashed(item):
 
 def run_until_done(poison, items):
     """Start the unit again after each death, as Ray does; the results and the number of starts."""
-    attempts = AttemptCounts(9)
+    attempts = Attempts(9)
     for start in range(1, 20):
         try:
             return attempt(attempts, "unit", items, kill_on(poison), crashed), start
@@ -48,24 +48,24 @@ def test_two_items_that_kill_are_both_found():
 
 
 def test_starts_that_ended_are_not_held_against_a_unit():
-    attempts = AttemptCounts(9)
+    attempts = Attempts(9)
     for _ in range(5):
         assert attempt(attempts, "unit", "ab", kill_on(set()), crashed) == [["a", "b"]]
 
 
 def test_other_units_are_counted_apart():
-    attempts = AttemptCounts(9)
+    attempts = Attempts(9)
     assert [attempts.begin("a"), attempts.begin("a"), attempts.begin("b")] == [1, 2, 1]
     attempts.end("a")
     assert [attempts.begin("a"), attempts.begin("b")] == [1, 2]
 
 
 def test_workers_that_start_in_vain_are_too_many_once_and_none_where_one_began_something():
-    attempts = AttemptCounts(2)
+    attempts = Attempts(2)
     attempts.start()
     attempts.start()
     attempts.begin("unit")
     attempts.start()
     attempts.start()
-    with pytest.raises(StartedInVain):
+    with pytest.raises(WorkersKeepDying):
         attempts.start()

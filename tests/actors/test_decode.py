@@ -1,4 +1,4 @@
-from kinescribe.actors.attempts import AttemptCounts
+from kinescribe.actors.attempts import Attempts
 from kinescribe.actors.decode import DecodeActor
 from kinescribe.actors.rows import pack, unpack
 from kinescribe.schemas.clips import WorkUnit
@@ -9,7 +9,7 @@ from tests.fake_clips import FakeExtractor, clip
 
 def test_a_unit_comes_out_with_its_clips_extracted_in_order():
     unit = WorkUnit("u", (clip("b"), clip("bad1"), clip("a")))
-    actor = DecodeActor(FakeExtractor, LabelConfig(), "root", AttemptCounts(9))
+    actor = DecodeActor(FakeExtractor, LabelConfig(), "root", Attempts(9))
     same, extracted, decode = unpack(actor(pack("u", unit)))
     assert same == unit
     assert [one.clip for one in extracted] == list(unit.clips)
@@ -19,13 +19,13 @@ def test_a_unit_comes_out_with_its_clips_extracted_in_order():
 
 def test_the_extractor_gets_the_jobs_configuration_and_the_inputs_root():
     config = LabelConfig(clips_per_unit=3)
-    extractor = DecodeActor(FakeExtractor, config, "root", AttemptCounts(9)).extractor
+    extractor = DecodeActor(FakeExtractor, config, "root", Attempts(9)).extractor
     assert (extractor.config, extractor.root) == (config, "root")
 
 
 def test_a_clip_on_which_the_process_died_before_is_rejected_as_crashed():
     unit = WorkUnit("u", (clip("a"), clip("poison")))
-    attempts = AttemptCounts(9)
+    attempts = Attempts(9)
     for key in ("decode/u", "decode/u", "decode/u/1"):  # as three dead actors leave it
         attempts.begin(key)
     _, extracted, _ = unpack(DecodeActor(FakeExtractor, LabelConfig(), "root", attempts)(pack("u", unit)))

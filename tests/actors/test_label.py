@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from kinescribe.actors.attempts import AttemptCounts
+from kinescribe.actors.attempts import Attempts
 from kinescribe.actors.label import LabelActor
 from kinescribe.actors.rows import pack, unpack
 from kinescribe.schemas.config import LabelConfig
@@ -26,7 +26,7 @@ def label(model, clips, attempts=None, gpus=0.0):
         micro_batch=4,
         threads=1,
         gpus=gpus,
-        attempts=attempts or AttemptCounts(9),
+        attempts=attempts or Attempts(9),
     )
     assert asked == [config]
     same, table, outcomes, stages = unpack(actor(pack("unit", (unit(*clips), clips, DECODE))))
@@ -50,7 +50,7 @@ def test_where_actors_share_a_gpu_the_work_is_their_share_of_the_time(model):
 
 def test_clips_tried_alone_get_the_same_labels(model):
     clips = [extracted("a"), rejected("r"), extracted("b")]
-    attempts = AttemptCounts(9)
+    attempts = Attempts(9)
     attempts.begin("label/unit")
     attempts.begin("label/unit")
     together, alone = label(model, clips)[1], label(model, clips, attempts)[1]
@@ -63,13 +63,13 @@ def test_an_actor_that_shares_a_card_keeps_to_its_share(model, monkeypatch: pyte
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", shares.append)
     for gpus in (0.0, 0.25, 1.0, 2.0):
-        LabelActor(lambda config: (model, model.codec), LabelConfig(), None, 1, gpus, AttemptCounts(9))
+        LabelActor(lambda config: (model, model.codec), LabelConfig(), None, 1, gpus, Attempts(9))
     assert shares == [pytest.approx(0.225)]
 
 
 def test_only_the_clip_that_killed_the_model_is_rejected_as_crashed(model):
     clips = [extracted("a"), rejected("r"), extracted("b")]
-    attempts = AttemptCounts(9)
+    attempts = Attempts(9)
     for key in ("label/unit", "label/unit", "label/unit/0"):
         attempts.begin(key)
     _, table, outcomes = label(model, clips, attempts)
@@ -80,7 +80,7 @@ def test_only_the_clip_that_killed_the_model_is_rejected_as_crashed(model):
 
 def test_a_clip_that_was_rejected_before_keeps_its_reason(model):
     clips = [rejected("r")]
-    attempts = AttemptCounts(9)
+    attempts = Attempts(9)
     for key in ("label/unit", "label/unit", "label/unit/0"):
         attempts.begin(key)
     assert label(model, clips, attempts)[2] == [clips[0].outcome]

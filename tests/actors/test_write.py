@@ -18,7 +18,7 @@ CLIPS = [extracted("a"), rejected("r"), dropped("d"), extracted("b", 4)]
 
 @pytest.fixture(scope="module")
 def row():
-    table, outcomes = Annotator(tiny_vlm(), tiny_vlm().codec, Annotation(), 8).annotate(unit(*CLIPS), CLIPS)
+    table, outcomes = Annotator(tiny_vlm(), tiny_vlm().codec, Annotation(), 8).annotate(CLIPS)
     return pack("unit", (unit(*CLIPS), table, outcomes, STAGES))
 
 

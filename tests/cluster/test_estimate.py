@@ -3,7 +3,8 @@ from pathlib import Path
 import pytest
 
 from kinescribe.cluster.estimate import estimate_run
-from kinescribe.cluster.label import Sessions, run_label
+from kinescribe.cluster.label import run_label
+from kinescribe.cluster.pipeline import Sessions
 from kinescribe.cluster.planning import plan_run
 from kinescribe.schemas.config import LabelConfig, Resources
 from kinescribe.schemas.errors import ConfigError, DatasetError, InputError

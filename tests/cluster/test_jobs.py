@@ -19,7 +19,7 @@ from ray.dashboard.modules.metrics.dashboards import default_dashboard_panels
 from kinescribe.cluster.code_package import CONFIG
 from kinescribe.cluster.jobs import Jobs, NoAnswer
 from kinescribe.cluster.label import run_label
-from kinescribe.cluster.submission import Job
+from kinescribe.cluster.submission import SubmittedJob
 from kinescribe.schemas.config import LabelConfig, Resources
 from kinescribe.schemas.errors import ConfigError
 from kinescribe.storage.audit import check, status
@@ -73,12 +73,12 @@ class Shaky(Jobs):
         self.answers, self.patience_s, self.pending_s = list(statuses), patience_s, 0.1
 
     def list(self):
-        return [Job("a", "RUNNING", "label")]
+        return [SubmittedJob("a", "RUNNING", "label")]
 
     def get(self, submission_id):
         if (status := self.answers.pop(0)) is None:
             raise NoAnswer("no cluster answers")
-        return Job(submission_id, status, "label")
+        return SubmittedJob(submission_id, status, "label")
 
     async def _tail(self, submission_id, write, shown):
         return shown

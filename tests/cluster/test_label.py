@@ -10,12 +10,13 @@ import pytest
 import ray
 from PIL import Image
 
-from kinescribe.cluster.label import NO_MEMORY, Sessions, run_label
-from kinescribe.cluster.progress import RESUME
+from kinescribe.cluster.label import run_label
+from kinescribe.cluster.pipeline import NO_MEMORY, Sessions
+from kinescribe.cluster.progress import RESUME, LabelProgress
 from kinescribe.cluster.ray_session import DEFAULTS
 from kinescribe.schemas.config import LabelConfig, Resources
 from kinescribe.schemas.errors import ConfigError, InputError, ModelError
-from kinescribe.schemas.outcomes import DropReason, Receipt, RejectCode, Status
+from kinescribe.schemas.outcomes import DropReason, RejectCode, Status
 from kinescribe.storage.audit import check
 from kinescribe.storage.dataset import Dataset
 from kinescribe.storage.shards import committed_units, read_footer, unit_uri
@@ -29,30 +30,21 @@ ROOT = Path(__file__).parents[2]
 FAKES = Sessions(make_extractor=FakeExtractor)
 
 
-class RecordedProgress:
+class RecordedProgress(LabelProgress):
     def __init__(self) -> None:
-        self.sum, self.calls = Receipt(), []
-
-    def start(self, total, done):
-        self.calls.append(("start", total, done))
+        super().__init__()
+        self.notes = []
 
     def note(self, text):
-        self.calls.append(("note", text))
-
-    def update(self, receipt):
-        self.sum += receipt
-
-    def stop(self):
-        self.calls.append(("stop",))
+        self.notes.append(text)
 
 
 def never(*arguments):
     raise AssertionError(f"nothing was left to do, but {arguments} were asked for")
 
 
-def label(source, out, config, progress=None, sessions=FAKES, retry_rejected=False):
-    resources = Resources(label_workers=1)
-    return run_label(source, out, config, resources, progress, sessions, retry_rejected)
+def label(source, out, config, progress=None, sessions=FAKES, **options):
+    return run_label(source, out, config, Resources(label_workers=1), progress, sessions, **options)
 
 
 def digests(dataset):
@@ -90,8 +82,11 @@ def test_each_clip_ends_as_it_must_and_harms_no_other(ray_here, clips_folder, mo
     assert (status.clips, status.kept, status.rejected, status.pending) == (7, 4, 3, 0)
     assert check(out).problems == []
 
-    assert [call[0] for call in progress.calls] == ["start", "note", "stop"]
-    assert progress.calls[0] == ("start", 7, 0)
+    reason, loading, labelling = progress.notes
+    assert "to decode" in reason
+    assert loading == "1 decoder and 1 model are loading"
+    assert labelling == "labelling"
+    assert (progress.total, progress.done) == (7, 0)
     assert (progress.sum.clips, progress.sum.triplets) == (7, status.triplets)
     assert (Path(out) / "README.md").is_file()
 
@@ -212,7 +207,7 @@ def test_a_run_whose_driver_was_killed_gives_the_rows_of_one_that_was_not(
     progress = RecordedProgress()
     label(source, out, config, progress)
     assert digests(out) == expected
-    assert progress.calls[0] == ("start", 24, 2 * len(before))
+    assert (progress.total, progress.done) == (24, 2 * len(before))
     assert progress.sum.clips == 24 - 2 * len(before)
     assert check(out).problems == []
 
@@ -274,7 +269,7 @@ def test_where_ray_has_no_room_left_the_error_says_what_to_do_and_the_run_resume
     full = {"RAY_local_fs_capacity_threshold": "0.001", **DEFAULTS, **TOKEN}
     driver, out, log = start_driver(source, config.dynamics, program=FULL_STORE, **full)
     assert driver.wait(timeout=280) == 1
-    assert "StoreError: Ray's object store and the disk that it spills to are full; make" in log.read_text()
+    assert "StoreError: Ray's object store and the disk that it spills to are full; free" in log.read_text()
     assert committed_units(out) == set()
     label(source, out, config)
     assert digests(out) == expected
@@ -300,7 +295,7 @@ def test_where_memory_stays_short_the_error_says_what_to_do_and_the_run_resumes(
 @pytest.mark.long
 def test_workers_that_die_before_they_begin_end_the_run(ray_here, clips_folder, model_folder, tmp_path):
     source, out, config = clips_folder("good"), str(tmp_path / "out"), LabelConfig(dynamics=model_folder)
-    with pytest.raises(ConfigError, match="killed again and again before they came to any work"):
+    with pytest.raises(ConfigError, match="killed again and again before they began any work"):
         label(source, out, config, sessions=Sessions(make_extractor=StillbornExtractor))
     assert label(source, out, config).kept == 1
 

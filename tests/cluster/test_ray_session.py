@@ -16,7 +16,7 @@ import psutil
 import pytest
 import ray
 
-from kinescribe.cluster.ray_session import _own_folder, ray_cluster
+from kinescribe.cluster.ray_session import _ray_folder, ray_cluster
 from tests.processes import below
 
 ROOT = Path(__file__).parents[2]
@@ -34,6 +34,36 @@ def test_a_ray_that_runs_already_is_used_and_left_running(ray_here):
     with ray_cluster() as resources:
         assert resources == ray_here
     assert ray.is_initialized()
+
+
+TWICE = """
+import os, sys
+import ray
+from kinescribe.cluster.ray_session import ray_cluster
+addresses = []
+for again in range(3):
+    with ray_cluster(print) as resources:
+        assert not resources.grows
+        print(ray.get_runtime_context().gcs_address)
+    if again == 1:
+        ray.shutdown()
+if child := os.fork():
+    assert os.waitpid(child, 0)[1] == 0
+    assert ray.cluster_resources()["CPU"]
+"""
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_process_starts_one_ray_for_all_its_runs_and_ends_it_when_it_exits(ray_folder):
+    before = set(Path(ray_folder).iterdir())
+    run = subprocess.run([sys.executable, "-c", TWICE], cwd=ROOT, capture_output=True, text=True, timeout=200)
+    assert run.returncode == 0, run.stderr
+    started, first, second, started_again, third = run.stdout.splitlines()
+    assert started == started_again == "starting Ray"
+    assert first == second != third
+    assert set(Path(ray_folder).iterdir()) == before
+    assert below(os.getpid(), rf"{ray_folder}/kinescribe\.\w+/r/.*raylet") == []
 
 
 @pytest.mark.ray
@@ -90,8 +120,8 @@ def test_a_server_that_is_none_of_rays_is_an_error_of_the_user():
 
 KILLED = """
 import os, signal
-from kinescribe.cluster.ray_session import _own_folder
-with _own_folder() as folder:
+from kinescribe.cluster.ray_session import _ray_folder
+with _ray_folder() as folder:
     os.mkdir(folder + "/r")
     print(folder, flush=True)
     os.kill(os.getpid(), signal.SIGKILL)
@@ -101,11 +131,11 @@ with _own_folder() as folder:
 def test_the_folder_of_a_run_that_was_killed_goes_with_the_next_and_that_of_one_alive_stays(monkeypatch):
     folder = tempfile.mkdtemp(prefix="k", dir="/tmp")
     monkeypatch.setenv("RAY_TMPDIR", folder)
-    with _own_folder() as alive:
+    with _ray_folder() as alive:
         killed = subprocess.run([sys.executable, "-c", KILLED], cwd=ROOT, capture_output=True, text=True)
         left = Path(killed.stdout.strip())
         assert {str(one) for one in Path(folder).iterdir()} == {alive, str(left)}
-        with _own_folder() as own:
+        with _ray_folder() as own:
             assert {str(one) for one in Path(folder).iterdir()} == {alive, own}
     Path(folder).rmdir()
 
@@ -118,7 +148,7 @@ def test_a_users_folder_of_such_a_name_stays(monkeypatch):
         one.mkdir()
     (theirs[0] / "r").mkdir()
     (theirs[0] / "run.json").write_text("{}")
-    with _own_folder():
+    with _ray_folder():
         pass
     assert sorted(Path(folder).iterdir()) == sorted(theirs)
     shutil.rmtree(folder)

@@ -171,8 +171,7 @@ def assert_rows_are_those_made_without_ray(dataset, model_folder):
     config = LabelConfig(dynamics=model_folder)
     annotator, extractor = Annotator(*load_labeller(config), config.annotation, 8), FakeExtractor(config, "")
     made = [
-        annotator.annotate(unit, [extractor.extract(clip) for clip in unit.clips])[0]
-        for unit in read_plan(dataset)
+        annotator.annotate([extractor.extract(clip) for clip in unit.clips])[0] for unit in read_plan(dataset)
     ]
     both = [
         table.sort_by("triplet_id").to_pylist()

@@ -1,12 +1,19 @@
 import pytest
 
-from kinescribe.cluster.submission import STOPPED_CODE, Attempt, Job, exit_code, next_attempt, run_name
+from kinescribe.cluster.submission import (
+    STOPPED_CODE,
+    Attempt,
+    SubmittedJob,
+    exit_code,
+    next_attempt,
+    run_name,
+)
 
 RUN = run_name("label", {"input": "s3://b/clips", "out": "s3://b/out"})
 
 
 def job(attempt, status, run=RUN, **values):
-    return Job(f"{run}-{attempt}", status, "python -m kinescribe label", **values)
+    return SubmittedJob(f"{run}-{attempt}", status, "python -m kinescribe label", **values)
 
 
 def test_a_run_has_one_name_in_whatever_order_its_parameters_come():
@@ -40,7 +47,7 @@ def test_jobs_of_others_do_not_count():
     others = [
         job(7, "RUNNING", run="kinescribe-label-other"),
         job("7-8", "RUNNING"),
-        Job("raysubmit_x", "RUNNING", ""),
+        SubmittedJob("raysubmit_x", "RUNNING", ""),
     ]
     assert next_attempt(RUN, others) == Attempt(f"{RUN}-1", is_new=True)
 

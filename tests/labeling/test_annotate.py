@@ -14,7 +14,7 @@ from kinescribe.models.tokens import CodePair, CodeTriplet, Pair
 from kinescribe.schemas.clips import ExtractedClip, KeyFrame
 from kinescribe.schemas.config import Annotation
 from kinescribe.schemas.outcomes import RejectCode, Status
-from tests.fake_clips import dropped, extracted, image, rejected, unit
+from tests.fake_clips import dropped, extracted, image, rejected
 from tests.tiny_chat import tiny_chat
 from tests.tiny_vlm import tiny_vlm
 
@@ -77,7 +77,7 @@ class FakeModel:
 
 
 def annotate(model, clips, annotation=GREEDY, micro_batch=8):
-    return Annotator(model, model.codec, annotation, micro_batch).annotate(unit(*clips), clips)
+    return Annotator(model, model.codec, annotation, micro_batch).annotate(clips)
 
 
 class Wordless(FakeModel):
@@ -230,7 +230,7 @@ def test_pairs_whose_prompts_are_alike_share_a_batch_and_nothing_is_padded(model
 
     def labels(micro_batch: int):
         annotator = Annotator(chat, model.codec, CONTRASTED, micro_batch)
-        return annotator.annotate(unit(*clips), clips)[0]
+        return annotator.annotate(clips)[0]
 
     together = labels(6)
     assert counted.num_padded == 0

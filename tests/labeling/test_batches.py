@@ -31,9 +31,9 @@ def test_items_of_like_length_share_a_batch_and_results_keep_their_order():
     assert call.batches == [[1, 5, 4], [2, 6, 0], [3]]
 
 
-def test_a_card_is_tried_with_more_than_a_processor_unless_a_size_was_asked_for():
-    assert first_size(None, on_card=True) > first_size(None, on_card=False)
-    assert {first_size(3, on_card=True), first_size(3, on_card=False)} == {3}
+def test_a_gpu_starts_with_more_than_a_cpu_unless_a_size_was_asked_for():
+    assert first_size(None, on_gpu=True) > first_size(None, on_gpu=False)
+    assert {first_size(3, on_gpu=True), first_size(3, on_gpu=False)} == {3}
 
 
 def test_a_failing_batch_is_halved_until_the_failing_item_is_alone():

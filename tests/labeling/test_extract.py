@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from kinescribe.labeling.extract import EndsExtractor, PairExtractor
+from kinescribe.labeling.extract import PairExtractor, SegmentExtractor
 from kinescribe.labeling.inputs import list_clips
 from kinescribe.schemas.clips import Clip, ExtractedClip, GivenTriplet
 from kinescribe.schemas.config import DecodeLimits, KeyFrames, Limits, StoredImage
@@ -17,12 +17,12 @@ from tests.videos import pan, still, write_audio, write_video
 DECODER = """
 import os, signal, time
 from pathlib import Path
-from kinescribe.media.decode_protocol import Job
+from kinescribe.media.decode_protocol import DecodeRequest
 from kinescribe.media.decode_worker import answer
 from kinescribe.media.sandbox import serve
 
 def fake(request):
-    name = Path(Job.model_validate_json(request).path).stem
+    name = Path(DecodeRequest.model_validate_json(request).path).stem
     if name == "hangs":
         time.sleep(600)
     if name == "crashes":
@@ -201,7 +201,7 @@ def test_a_duration_is_told_where_there_is_one(tmp_path: Path, real: PairExtract
 
 def test_a_given_triplet_becomes_one_pair(tmp_path: Path):
     video = write_video(tmp_path / "clip.mp4", pan(70))
-    one = EndsExtractor(DecodeLimits(), StoredImage())
+    one = SegmentExtractor(DecodeLimits(), StoredImage())
     try:
         extracted = one.extract(GivenTriplet(clip(video, start_s=0.5, end_s=1.5), "pan", (str(video),)))
         assert extracted.outcome is None
@@ -213,13 +213,13 @@ def test_a_given_triplet_becomes_one_pair(tmp_path: Path):
 
 @pytest.mark.parametrize("action", ["", "...", "!"])
 def test_a_triplet_without_words_is_not_decoded(action: str):
-    one = EndsExtractor(DecodeLimits(), StoredImage(), decoder=("no such program",))
+    one = SegmentExtractor(DecodeLimits(), StoredImage(), decoder=("no such program",))
     extracted = one.extract(GivenTriplet(Clip("silent", "a.mp4"), action, ("a.mp4",)))
     assert reject_of(extracted) == RejectCode.NO_ACTION
 
 
 def test_both_images_of_a_triplet_are_asked_about():
-    one = EndsExtractor(
+    one = SegmentExtractor(
         DecodeLimits(), StoredImage(), lambda uri: "no" if uri == "b.png" else None, ("no such program",)
     )
     extracted = one.extract(GivenTriplet(Clip("still", "a.png"), "paint it", ("a.png", "b.png")))

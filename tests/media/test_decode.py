@@ -6,19 +6,19 @@ import decord
 import numpy as np
 import pytest
 
-from kinescribe.media.decode import Frame, open_video
+from kinescribe.media.decode import DecodedFrame, open_video
 from kinescribe.schemas.outcomes import RejectCode, Rejected
 from tests.videos import number_of, pan, still, write_audio, write_video
 
 
 def frames_of(
     path: Path, start_s: float | None = None, end_s: float | None = None, max_gap_s: float = 0.0
-) -> list[Frame]:
+) -> list[DecodedFrame]:
     with open_video(path) as video:
         return list(video.frames(start_s, end_s, max_gap_s))
 
 
-def numbers(frames: list[Frame]) -> list[int]:
+def numbers(frames: list[DecodedFrame]) -> list[int]:
     return [number_of(frame.rgb(512)) for frame in frames]
 
 
@@ -223,5 +223,5 @@ def test_a_header_is_read_without_decoding(tmp_path: Path):
 
 def test_brightness_shrinks_by_area(tmp_path: Path):
     checks = np.indices((64, 64)).sum(0).astype(np.uint8) % 2 * 255
-    frame = Frame(0, 0.0, av.VideoFrame.from_ndarray(checks, format="gray"))
+    frame = DecodedFrame(0, 0.0, av.VideoFrame.from_ndarray(checks, format="gray"))
     assert set(np.unique(frame.luma(16, 16))) <= {127, 128}

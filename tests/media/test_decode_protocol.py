@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from kinescribe.media.decode_protocol import Job, Reply
+from kinescribe.media.decode_protocol import DecodeReply, DecodeRequest
 from kinescribe.schemas.clips import FramePair, KeyFrame
 from kinescribe.schemas.config import DecodeLimits, KeyFrames, StoredImage
 from kinescribe.schemas.outcomes import RejectCode
@@ -13,17 +13,17 @@ FRAMES = b'{"frames": [{"time_s": 0, "image": ""}, {"time_s": 1, "image": ""}], 
 
 def test_a_reply_survives_the_pipe():
     frames = (KeyFrame(0.1, bytes(range(256))), KeyFrame(0.9, b""))
-    reply = Reply(frames=frames, pairs=(FramePair(0, 1, 2.5),), pair_drops={"static": 2})
-    assert Reply.model_validate_json(reply.model_dump_json()) == reply
+    reply = DecodeReply(frames=frames, pairs=(FramePair(0, 1, 2.5),), pair_drops={"static": 2})
+    assert DecodeReply.model_validate_json(reply.model_dump_json()) == reply
 
 
 def test_a_reject_survives_the_pipe():
-    reply = Reply(reject=RejectCode.TOO_LARGE, message="9x9 pixels")
-    assert Reply.model_validate_json(reply.model_dump_json()) == reply
+    reply = DecodeReply(reject=RejectCode.TOO_LARGE, message="9x9 pixels")
+    assert DecodeReply.model_validate_json(reply.model_dump_json()) == reply
 
 
 def test_a_job_survives_the_pipe():
-    job = Job(
+    job = DecodeRequest(
         task="pairs",
         path=Path("/clips/ä b.mp4"),
         start_s=1.5,
@@ -31,7 +31,7 @@ def test_a_job_survives_the_pipe():
         keyframes=KeyFrames(),
         image=StoredImage(),
     )
-    assert Job.model_validate_json(job.model_dump_json()) == job
+    assert DecodeRequest.model_validate_json(job.model_dump_json()) == job
 
 
 @pytest.mark.parametrize(
@@ -53,4 +53,4 @@ def test_a_job_survives_the_pipe():
 )
 def test_anything_else_is_no_reply(answer: bytes):
     with pytest.raises(ValidationError):
-        Reply.model_validate_json(answer)
+        DecodeReply.model_validate_json(answer)

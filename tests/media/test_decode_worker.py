@@ -1,15 +1,17 @@
 from pathlib import Path
 
-from kinescribe.media.decode_protocol import Job, Reply
+from kinescribe.media.decode_protocol import DecodeReply, DecodeRequest
 from kinescribe.media.decode_worker import answer
 from kinescribe.schemas.config import DecodeLimits, StoredImage
 from kinescribe.schemas.outcomes import RejectCode
 from tests.videos import pan, write_video
 
 
-def reply(path: Path, task: str) -> Reply:
-    job = Job.model_validate({"task": task, "path": path, "limits": DecodeLimits(), "image": StoredImage()})
-    return Reply.model_validate_json(answer(job.model_dump_json().encode()))
+def reply(path: Path, task: str) -> DecodeReply:
+    job = DecodeRequest.model_validate(
+        {"task": task, "path": path, "limits": DecodeLimits(), "image": StoredImage()}
+    )
+    return DecodeReply.model_validate_json(answer(job.model_dump_json().encode()))
 
 
 def test_an_answer_carries_the_reject(tmp_path: Path):

@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 from PIL import Image as Pillow
 
-from kinescribe.media.decode import Frame
-from kinescribe.media.decode_protocol import Job, Reply
+from kinescribe.media.decode import DecodedFrame
+from kinescribe.media.decode_protocol import DecodeReply, DecodeRequest
 from kinescribe.media.frame_pairs import duration, frame_pairs, key_frames
 from kinescribe.schemas.config import KeyFrames, Limits, StoredImage
 from kinescribe.schemas.outcomes import DropReason, RejectCode, Rejected
 from tests.videos import Image, number_of, pan, still, write_video
 
 
-def job(path: Path, **changes: object) -> Job:
+def job(path: Path, **changes: object) -> DecodeRequest:
     defaults = {
         "task": "pairs",
         "path": path,
@@ -23,22 +23,22 @@ def job(path: Path, **changes: object) -> Job:
         "keyframes": KeyFrames(),
         "image": StoredImage(),
     }
-    return Job.model_validate({**defaults, **changes})
+    return DecodeRequest.model_validate({**defaults, **changes})
 
 
-def images(reply: Reply) -> list[Image]:
+def images(reply: DecodeReply) -> list[Image]:
     return [np.asarray(Pillow.open(io.BytesIO(frame.image))) for frame in reply.frames]
 
 
-def code_of(one: Job) -> RejectCode:
+def code_of(one: DecodeRequest) -> RejectCode:
     with pytest.raises(Rejected) as caught:
         frame_pairs(one)
     return caught.value.code
 
 
-def decoded(frames: list[Image]) -> list[Frame]:
+def decoded(frames: list[Image]) -> list[DecodedFrame]:
     pictures = (av.VideoFrame.from_ndarray(np.ascontiguousarray(one), format="rgb24") for one in frames)
-    return [Frame(index, index / 30, picture) for index, picture in enumerate(pictures)]
+    return [DecodedFrame(index, index / 30, picture) for index, picture in enumerate(pictures)]
 
 
 def test_a_clip_becomes_adjacent_key_frames_with_their_own_times(tmp_path: Path):

@@ -6,8 +6,8 @@ from kinescribe.media.motion import (
     GREY_SIDE,
     PAIR_SIDE,
     Grey,
+    GreyFrame,
     Measured,
-    Sample,
     grey_size,
     measure,
     pair_motion,
@@ -24,7 +24,7 @@ def grey(image: Image, side: int = GREY_SIDE) -> Grey:
 
 
 def measured(images: list[Image], stride: int = 1) -> list[Measured[int]]:
-    samples = (Sample(index * stride, grey(image), index) for index, image in enumerate(images))
+    samples = (GreyFrame(index * stride, grey(image), index) for index, image in enumerate(images))
     return list(measure(samples, THRESHOLD))
 
 

@@ -82,6 +82,26 @@ serve(answer)
 """
 
 
+STARTED = """
+import os, sys, time
+from multiprocessing.connection import Connection
+parent = Connection(os.dup(0))
+parent.recv_bytes()
+parent.send_bytes(b"")
+"""
+"""A child that was taken over after it started; what it does then is appended."""
+MISBEHAVIOURS = {
+    "never reads": "time.sleep(600)",
+    "sends half a message": "os.write(parent.fileno(), b'\\0\\0\\0\\x09half'); time.sleep(600)",
+    "sends byte after byte": """
+os.write(parent.fileno(), b'\\0\\x10\\0\\0')
+while True:
+    os.write(parent.fileno(), b'x'); time.sleep(0.01)
+""",
+    "leaves the socket to a child": "os.fork() and os._exit(0); time.sleep(20)",
+}
+
+
 @pytest.fixture
 def command(tmp_path: Path) -> list[str]:
     program = tmp_path / "program.py"
@@ -132,6 +152,26 @@ def test_what_hangs_is_ended_at_its_deadline_and_the_next_goes_on(command: list[
     assert time.monotonic() - began < 20
     assert is_gone(pid)
     assert sandbox.call(b"echo next") == b"next"
+    sandbox.close()
+
+
+@pytest.mark.parametrize("misbehaviour", MISBEHAVIOURS)
+def test_one_deadline_covers_the_request_and_the_reply(tmp_path: Path, misbehaviour: str):
+    program = tmp_path / "taken_over.py"
+    program.write_text(STARTED + MISBEHAVIOURS[misbehaviour])
+    sandbox = Sandbox([sys.executable, str(program)], deadline_s=0.5, memory_bytes=1 << 30)
+    began = time.monotonic()
+    larger_than_the_socket_buffers = bytes(16 << 20 if misbehaviour == "never reads" else 1)
+    assert reject_of(sandbox, larger_than_the_socket_buffers).code == RejectCode.TIMEOUT
+    assert time.monotonic() - began < 15
+    sandbox.close()
+
+
+def test_a_reply_of_an_absurd_length_is_not_read(tmp_path: Path):
+    program = tmp_path / "taken_over.py"
+    program.write_text(STARTED + "parent.recv_bytes(); os.write(parent.fileno(), b'\\x7f\\xff\\xff\\xff')")
+    sandbox = Sandbox([sys.executable, str(program)], deadline_s=30.0, memory_bytes=1 << 30)
+    assert reject_of(sandbox, b"x").code == RejectCode.CRASHED
     sandbox.close()
 
 

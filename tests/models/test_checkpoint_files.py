@@ -6,8 +6,6 @@ from safetensors.torch import load_file, save_file
 
 from kinescribe.models.checkpoint_files import (
     EMBEDDED,
-    FILES,
-    SHARDS,
     WEIGHTS,
     CodecIdentity,
     codec_folder,
@@ -15,7 +13,8 @@ from kinescribe.models.checkpoint_files import (
     weight_bytes,
 )
 from kinescribe.models.codec import ImageCodec
-from kinescribe.models.registry import load_dynamics, load_model
+from kinescribe.models.families import FILES, SHARDS
+from kinescribe.models.registry import load, load_model
 from kinescribe.schemas.errors import ConfigError, ModelError
 from tests.tiny_chat import tiny_chat
 from tests.tiny_vlm import tiny_vlm
@@ -57,9 +56,9 @@ def test_a_folder_without_one_of_its_files_is_refused_by_name(folder, name):
 def test_a_file_that_is_cut_off_is_refused(folder, name):
     path = folder / name
     path.write_bytes(path.read_bytes()[:-10])
-    for take in (identify, load_model):
+    for use in (identify, load_model):
         with pytest.raises(ModelError, match="is damaged"):
-            take(str(folder))
+            use(str(folder))
     if path.parent.name == "codec":
         with pytest.raises(ModelError, match="is damaged"):
             ImageCodec.load(path.parent)
@@ -74,9 +73,9 @@ def test_a_file_that_is_cut_off_is_refused(folder, name):
 )
 def test_a_codec_that_does_not_say_what_it_is_is_refused(folder, text, message):
     (folder / "codec" / "config.json").write_text(text)
-    for load in (identify, load_model):
+    for use in (identify, load_model):
         with pytest.raises(ModelError, match=message):
-            load(str(folder))
+            use(str(folder))
     with pytest.raises(ModelError, match=message):
         ImageCodec.load(folder / "codec")
 
@@ -104,9 +103,9 @@ def test_weights_in_several_files_are_one_model_and_none_may_be_missing(folder):
 
 def test_an_adapter_that_no_fingerprint_would_cover_is_refused(folder):
     (folder / "adapter_config.json").write_text("{}")
-    for load in (identify, load_model):
+    for use in (identify, load_model):
         with pytest.raises(ModelError, match="has an adapter"):
-            load(str(folder))
+            use(str(folder))
 
 
 def test_a_configuration_without_a_bottom_is_refused(folder):
@@ -141,5 +140,5 @@ def test_codes_are_the_models_own_or_for_one_that_sees_images_anothers(folder, t
 def test_what_is_neither_folder_nor_server_is_refused():
     with pytest.raises(ConfigError, match="MODEL@URL"):
         identify("@http://host/v1")
-    with pytest.raises(ModelError, match="which scores no given action"):
-        load_dynamics("m@http://host/v1")
+    with pytest.raises(ModelError, match="can't score a given action"):
+        load("m@http://host/v1", "dynamics")

@@ -1,4 +1,5 @@
 import shutil
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -7,9 +8,10 @@ import torch
 from diffusers import AutoencoderKL
 from PIL import Image
 
-from kinescribe.models.checkpoint_files import EDIT_FILES, codec_folder, identify
+from kinescribe.models.checkpoint_files import codec_folder, identify
 from kinescribe.models.edit_diffusion import EditDiffusion
-from kinescribe.models.registry import load_dynamics, load_model, load_world
+from kinescribe.models.families import EDIT_FILES
+from kinescribe.models.registry import load, load_model
 from kinescribe.schemas.errors import ConfigError, ModelError
 from tests.tiny_edit import LATENT_SIDE, SIDE, tiny_edit
 from tests.tiny_families import SENTENCES
@@ -24,7 +26,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def model(folder: Path) -> EditDiffusion:
-    world = load_world(str(folder))
+    world = load(str(folder), "world")
     assert isinstance(world, EditDiffusion)
     return world
 
@@ -92,11 +94,11 @@ def test_only_its_autoencoder_stays_in_float32(folder: Path):
 
 
 def test_it_draws_and_neither_describes_nor_scores(folder: Path, tmp_path: Path):
-    for load in (load_model, load_dynamics, codec_folder):
-        with pytest.raises(ModelError, match="only imagines"):
-            load(str(folder))
+    for use in (load_model, partial(load, role="dynamics"), codec_folder):
+        with pytest.raises(ModelError, match="is an image editor, which can't describe frame pairs"):
+            use(str(folder))
     tiny_vlm().save(tmp_path)
-    with pytest.raises(ModelError, match="draws no images"):
+    with pytest.raises(ModelError, match="is a unified model, not an image editor"):
         EditDiffusion.load(tmp_path)
 
 

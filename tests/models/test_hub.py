@@ -14,7 +14,7 @@ from huggingface_hub import constants
 
 from kinescribe.models.checkpoint_files import codec_folder, identify, model_folder, weight_bytes
 from kinescribe.models.hub import FILES, HubModel, hub_folder, hub_model
-from kinescribe.models.registry import load_dynamics, load_world
+from kinescribe.models.registry import load, load_model
 from kinescribe.schemas.errors import ModelError
 from tests.hub_server import COMMIT, HubServer, asked_instead
 from tests.tiny_chat import tiny_chat
@@ -73,7 +73,7 @@ def test_a_hubs_model_is_that_of_its_files(hub: HubServer, repositories: dict[st
     assert identify(OURS) == identify(local)
     assert weight_bytes(OURS) == weight_bytes(local) > 0
     assert codec_folder(OURS).parent == model_folder(OURS) != repositories["me/ours"]
-    assert load_dynamics(OURS).fingerprint == load_dynamics(local).fingerprint
+    assert load_model(OURS).fingerprint == load_model(local).fingerprint
 
 
 def test_no_pickle_and_no_code_is_fetched(hub: HubServer):
@@ -87,9 +87,9 @@ def test_no_pickle_and_no_code_is_fetched(hub: HubServer):
 def test_any_kind_of_model_may_be_a_hubs(hub: HubServer, repositories: dict[str, Path]):
     chat, edit = f"qwen/chat@{COMMIT}", f"me/edit@{COMMIT}"
     assert identify(chat).fingerprint == identify(str(repositories["qwen/chat"])).fingerprint
-    assert load_dynamics(chat).codec_id is None
+    assert load(chat, "dynamics").codec_id is None
     assert codec_folder(chat, OURS) == model_folder(OURS) / "codec"
-    assert load_world(edit).resolution == 32
+    assert load(edit, "world").resolution == 32
 
 
 def test_what_was_downloaded_is_not_asked_for_again(hub: HubServer, monkeypatch: pytest.MonkeyPatch):

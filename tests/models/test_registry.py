@@ -6,12 +6,11 @@ import torch
 
 from kinescribe.models.chat_vlm import ChatVLM
 from kinescribe.models.endpoint_vlm import EndpointVLM
-from kinescribe.models.families import CHAMELEON, OWN, Family
+from kinescribe.models.families import CHAMELEON, OWN, ModelFamily
 from kinescribe.models.registry import (
     fits_one_card,
     inference_dtype,
-    load_describer,
-    load_dynamics,
+    load,
     load_labeller,
     load_model,
 )
@@ -19,6 +18,7 @@ from kinescribe.models.tokens import CodeTriplet
 from kinescribe.schemas.config import LabelConfig, Precision
 from kinescribe.schemas.errors import ModelError
 from tests.tiny_chat import tiny_chat
+from tests.tiny_edit import tiny_edit
 from tests.tiny_families import NUM_CODES, SENTENCES, SIDE
 
 
@@ -32,20 +32,20 @@ from tests.tiny_families import NUM_CODES, SENTENCES, SIDE
         ("bf16", OWN, False, torch.bfloat16),
     ],
 )
-def test_precision_follows_hardware_and_family_where_it_is_not_given(
-    precision: Precision, family: Family, gpu_multiplies_bf16: bool, expected: torch.dtype
+def test_automatic_precision_depends_on_hardware_and_family(
+    precision: Precision, family: ModelFamily, gpu_multiplies_bf16: bool, expected: torch.dtype
 ):
     assert inference_dtype(precision, family, gpu_multiplies_bf16) == expected
 
 
-def test_only_a_model_that_is_too_large_for_one_of_several_cards_is_spread_over_them():
+def test_only_a_model_too_large_for_one_of_several_cards_is_spread_over_them():
     assert not fits_one_card(14, [16, 16])
     assert fits_one_card(14, [80, 80])
     assert fits_one_card(14, [16])
     assert fits_one_card(14, [])
 
 
-def test_a_model_in_bf16_scores_nearly_alike_and_its_codec_stays_exact(family_folders: dict[str, Path]):
+def test_a_model_in_bf16_has_nearly_the_same_scores_and_an_exact_codec(family_folders: dict[str, Path]):
     codes = np.random.default_rng(0).integers(0, NUM_CODES, (6, 2, SIDE * SIDE)).astype(np.uint16)
     triplets = [CodeTriplet(*pair, SENTENCES[0]) for pair in codes]
     for folder in family_folders.values():
@@ -58,9 +58,9 @@ def test_a_model_in_bf16_scores_nearly_alike_and_its_codec_stays_exact(family_fo
         assert half.imagine(codes[0, 0], SENTENCES[0], 2, seed=0).shape == (2, SIDE * SIDE)
 
 
-def test_attention_is_that_which_was_asked_for_or_transformers_own(tmp_path: Path):
+def test_attention_is_the_requested_one_or_the_default_of_transformers(tmp_path: Path):
     for name in ("embedded", str(tiny_chat("llava", tmp_path))):
-        networks = [load_dynamics(name, "auto", kind).network for kind in ("auto", "eager", "sdpa")]
+        networks = [load(name, "dynamics", attention=kind).network for kind in ("auto", "eager", "sdpa")]
         kinds = [network.config._attn_implementation for network in networks]
         assert kinds[0] in ("eager", "sdpa")
         assert kinds[1:] == ["eager", "sdpa"]
@@ -70,7 +70,39 @@ def test_attention_is_that_which_was_asked_for_or_transformers_own(tmp_path: Pat
 
 def test_a_chat_model_describes_and_scores_but_draws_nothing(tmp_path: Path):
     folder = str(tiny_chat("llava", tmp_path))
-    assert isinstance(load_dynamics(folder), ChatVLM)
-    with pytest.raises(ModelError, match="draws no images"):
+    assert isinstance(load(folder, "dynamics"), ChatVLM)
+    with pytest.raises(ModelError, match=r"is a chat model, which can't draw images; name a unified model"):
         load_model(folder)
-    assert isinstance(load_describer("qwen@http://host/v1"), EndpointVLM)
+    with pytest.raises(ModelError, match=r"which can't draw images; name a world model"):
+        load(folder, "world")
+
+
+def test_a_server_describes_but_does_not_score_or_draw():
+    server = "qwen@http://host/v1"
+    assert isinstance(load(server, "describer"), EndpointVLM)
+    for role, missing in (("dynamics", "score a given action"), ("world", "draw images")):
+        with pytest.raises(ModelError, match=f"is a server, which can't {missing}; name a"):
+            load(server, role)
+
+
+def test_models_print_what_they_are(tmp_path: Path):
+    assert repr(load_model("embedded")) == (
+        "TokenVLM('embedded': describe, score; 8×8 codes of 4,096; 2.4M parameters; cpu, float32)"
+    )
+    chat = str(tiny_chat("llava", tmp_path))
+    assert repr(load(chat, "dynamics")).startswith(f"ChatVLM({chat!r}: describe, score; ")
+    assert (
+        repr(load("qwen@http://host/v1", "describer"))
+        == "EndpointVLM('qwen@http://host/v1': describe, judge; 8 requests at once)"
+    )
+    assert repr(load_model("embedded").codec) == "ImageCodec(64×64 pixels in 8×8 codes of 4,096; cpu)"
+
+
+def test_loading_and_saving_a_model_shows_no_progress_bars_of_libraries(
+    tmp_path: Path, capfd: pytest.CaptureFixture
+):
+    edit = str(tiny_edit(tmp_path))
+    capfd.readouterr()
+    for name, role in (("embedded", "dynamics"), (edit, "world")):
+        load(name, role).save(tmp_path / role)
+    assert capfd.readouterr().err == ""

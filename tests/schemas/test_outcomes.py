@@ -17,7 +17,7 @@ from kinescribe.schemas.outcomes import (
 
 
 def test_the_guide_says_what_each_code_and_reason_means():
-    guide = (Path(__file__).parents[2] / "docs" / "GUIDE.md").read_text()
+    guide = (Path(__file__).parents[2] / "docs" / "guide" / "inspect.md").read_text()
     assert [one for one in (*RejectCode, *DropReason) if f"`{one}`" not in guide] == []
 
 

@@ -8,7 +8,7 @@ from peft import PeftModel
 from PIL import Image
 
 from kinescribe.models.chat_vlm import ChatVLM
-from kinescribe.models.registry import load_dynamics
+from kinescribe.models.registry import load
 from kinescribe.models.tokens import Triplet
 from kinescribe.schemas.errors import DatasetError
 from kinescribe.schemas.training import DynamicsTraining
@@ -92,7 +92,7 @@ def test_a_short_fine_tune_learns_and_its_export_and_adapter_are_one_model(
     losses = [line["loss"] for line in curve(config) if "loss" in line]
     assert losses[-1] < losses[0] - 0.2, losses
 
-    model, merged = ChatVLM.load(chat), load_dynamics(str(tmp_path / "export"))
+    model, merged = ChatVLM.load(chat), load(str(tmp_path / "export"), "dynamics")
     some = conversations(data, model)
     assert np.mean(merged.score(some)) > np.mean(model.score(some)) + 1
     adapted = PeftModel.from_pretrained(model.network, tmp_path / "export" / "adapter")

@@ -6,7 +6,8 @@ from diffusers import UNet2DConditionModel
 from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM
 
-from kinescribe.models.checkpoint_files import EDIT_PARTS, identify
+from kinescribe.models.checkpoint_files import identify
+from kinescribe.models.families import EDIT_PARTS
 from kinescribe.schemas.errors import DatasetError
 from kinescribe.training.dry_run import dry_run, state_bytes
 from tests.tiny_edit import tiny_edit

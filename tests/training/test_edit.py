@@ -12,7 +12,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from kinescribe.models.edit_diffusion import EditDiffusion
-from kinescribe.models.registry import load_world
+from kinescribe.models.registry import load
 from kinescribe.schemas.errors import ConfigError, DatasetError
 from kinescribe.schemas.training import WorldTraining
 from kinescribe.training.dry_run import dry_run
@@ -213,7 +213,7 @@ def test_a_resumed_fine_tune_is_the_undisturbed_one_and_opens_with_diffusers(
         adapted.load_lora_weights(exports[0] / "adapter")
         torch.testing.assert_close(adapted.unet(*given).sample, expected, rtol=1e-4, atol=1e-5)
     assert (plain - expected).abs().max() > 1e-3
-    world = load_world(str(exports[0]))
+    world = load(str(exports[0]), "world")
     source = np.zeros((4, LATENT_SIDE, LATENT_SIDE), np.float32)
     assert world.pictures(world.imagine(source, SENTENCES[0], 2, seed=0))[1].size == (SIDE, SIDE)
 
@@ -231,4 +231,4 @@ def test_a_whole_fine_tune_learns_and_leaves_text_and_autoencoder_as_they_are(
             load_file(at / part / f"{name}.safetensors") for at in (folder, Path(config.out) / "export")
         )
         assert all(torch.equal(old[name], new[name]) for name in old)
-    assert load_world(str(Path(config.out) / "export")).takes("world", ACTIONS[0])
+    assert load(str(Path(config.out) / "export"), "world").takes("world", ACTIONS[0])
