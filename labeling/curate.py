@@ -58,7 +58,7 @@ def curate(
     """
     sources = _distinct(datasets)
     counts: Counter[str] = Counter()
-    chosen = choose(_scored_parts(sources, config, counts, progress), config.by, config.top_k)
+    chosen = choose(_scored_parts(sources, config, counts, progress), config.stratify_by, config.top_k)
     seen = counts.pop("seen", 0)
     if chosen.is_empty():
         raise DatasetError(
@@ -67,7 +67,7 @@ def curate(
     named = chosen.with_columns(pl.col("dataset").cast(pl.String), unit_id=unit_ids(chosen["object"]))
     rows = named.select(SELECTION_SCHEMA.names).to_arrow().cast(SELECTION_SCHEMA)
     write_selection(out, Selection(rows, config.model_dump(), tuple(sorted(sources))))
-    sizes = chosen.group_by(config.by).len()["len"].sort()
+    sizes = chosen.group_by(config.stratify_by).len()["len"].sort()
     return Curated(
         seen=seen,
         dropped=dict(counts),
@@ -167,7 +167,7 @@ def _scored_parts(
     progress: Callable[[int, int], None],
 ) -> Iterator[pl.DataFrame]:
     """The rows that pass the filters, with their score; counts those seen, and those dropped by each."""
-    columns = {"triplet_id", "action_class", "action_logprob", "action_tokens", config.by}
+    columns = {"triplet_id", "action_class", "action_logprob", "action_tokens", config.stratify_by}
     if config.score == "contrast":
         columns |= {"action_contrast"}
     if config.min_motion is not None or config.max_motion is not None:
@@ -183,7 +183,9 @@ def _scored_parts(
                 counts["seen"] += len(part)
                 kept = _filtered(_scored(part, sources[fingerprint], config.score), config, counts)
                 named = {"dataset": pl.lit(fingerprint, dtype=fingerprints)}
-                yield kept.select(*{"object", "triplet_id", "score", "action_class", config.by}, **named)
+                yield kept.select(
+                    *{"object", "triplet_id", "score", "action_class", config.stratify_by}, **named
+                )
                 done += part["object"].n_unique()
                 progress(done, total)
     progress(total, total)  # units without rows came with no part

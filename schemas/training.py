@@ -80,7 +80,8 @@ class TrainConfig(Config):
     @model_validator(mode="after")
     def _one_length(self) -> Self:
         if (self.steps is None) == (self.epochs is None):
-            raise ValueError(f"give one of steps and epochs, got {self.steps} and {self.epochs}")
+            got = "neither" if self.steps is None else f"steps={self.steps} and epochs={self.epochs}"
+            raise ValueError(f"give one of steps and epochs, got {got}")
         return self
 
     @model_validator(mode="after")

@@ -11,15 +11,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kinescribe.commands.evaluate import Json, Plot, Seed
 from kinescribe.commands.options import (
     ConfigFile,
     Input,
+    Json,
     Labeller,
     MicroBatch,
     Overrides,
+    Plot,
     Roots,
     Scores,
+    Seed,
     label_config,
     label_resources,
 )
@@ -35,7 +37,9 @@ def plan(
     sample: Annotated[int, typer.Option(min=2, help="How many clips to label.")] = 64,
     dataset: Annotated[
         str | None,
-        typer.Option("--for", metavar="DATASET", help="Where the run will be: its `status` compares."),
+        typer.Option(
+            metavar="DATASET", help="Keep the estimate in this dataset, for its `status` to compare."
+        ),
     ] = None,
     machines: Annotated[Path | None, typer.Option(help="YAML file with machines and their prices.")] = None,
     deadline: Annotated[float | None, typer.Option(metavar="HOURS", help="When all must be done.")] = None,

@@ -28,7 +28,7 @@ from transformers import (
 )
 from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
 
-from kinescribe.models.checkpoint_files import opening, require_files
+from kinescribe.models.checkpoint_files import opening, quiet_progress, require_files
 from kinescribe.models.dynamics import QUESTION, Description, DynamicsModel, network_details
 from kinescribe.models.families import CHAT
 from kinescribe.models.sampling import AllowedTokens, SeededSampling, descriptions
@@ -95,7 +95,8 @@ class ChatVLM(DynamicsModel[Image.Image]):
 
     def save(self, folder: Path) -> None:
         """Write network and processor as `load` reads them."""
-        self.network.save_pretrained(folder)
+        with quiet_progress("transformers"):
+            self.network.save_pretrained(folder)
         self.processor.save_pretrained(folder)
 
     def details(self) -> list[str]:

@@ -11,6 +11,7 @@ import math
 from collections.abc import Generator, Iterable, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -159,11 +160,26 @@ def require_whole(weights: Path) -> None:
 def opening(folder: Path) -> Generator[None]:
     """Turn transformers' errors about unreadable or mismatched files into ModelError."""
     try:
-        yield
+        with quiet_progress("transformers"):
+            yield
     except ImportError as error:  # the requested attention implementation
         raise ModelError(f"{folder} cannot be opened: {error} Install it, or leave attention out") from error
     except (OSError, ValueError, RuntimeError) as error:
         raise ModelError(f"{folder} cannot be opened: {error}; restore it") from error
+
+
+@contextmanager
+def quiet_progress(*libraries: str) -> Generator[None]:
+    """Hide the progress bars of libraries such as transformers, which would interrupt our lines on stderr."""
+    loggings = [import_module(f"{library}.utils.logging") for library in libraries]
+    visible = [logging for logging in loggings if logging.is_progress_bar_enabled()]
+    for logging in visible:
+        logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        for logging in visible:
+            logging.enable_progress_bar()
 
 
 def model_config(folder: Path) -> dict[str, Any]:

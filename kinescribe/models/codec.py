@@ -89,7 +89,7 @@ class ImageCodec:
         height, width = self.grid
         return (
             f"ImageCodec({self.resolution}×{self.resolution} pixels in {height}×{width} codes of "
-            f"{self.num_codes:,}; {self.network.device})"
+            f"{self.num_codes:,}; {self.device})"
         )
 
     @staticmethod
@@ -111,6 +111,17 @@ class ImageCodec:
         self.network.save_pretrained(folder, safe_serialization=True)
 
     @property
+    def device(self) -> torch.device:
+        """The device of the weights."""
+        # diffusers' own `device` and `to` import its hooks, and those peft: half a second.
+        return self.network.quantize.embedding.weight.device
+
+    def to(self, device: torch.device) -> None:
+        """Move the weights."""
+        if device != self.device:
+            self.network.to(device)
+
+    @property
     def id(self) -> str:
         """Hash of everything that decides the codes: encoder, codebook and resolution."""
         if self._id is None:
@@ -125,7 +136,7 @@ class ImageCodec:
     @torch.inference_mode()
     def encode(self, pixels_B3HW: torch.Tensor) -> Encoded:
         """Codes and pre-quantised features of images in [-1, 1]."""
-        features_BLC = self._latents(pixels_B3HW.to(self.network.device)).flatten(2).transpose(1, 2)
+        features_BLC = self._latents(pixels_B3HW.to(self.device)).flatten(2).transpose(1, 2)
         codebook_1KC = self.network.quantize.embedding.weight[None]
         at_once = max(1, DISTANCES_AT_ONCE // (features_BLC.shape[1] * self.num_codes))
         parts = [torch.cdist(part, codebook_1KC).argmin(-1) for part in features_BLC.split(at_once)]
@@ -134,7 +145,7 @@ class ImageCodec:
     @torch.inference_mode()
     def decode(self, codes_BL: torch.Tensor) -> torch.Tensor:
         """pixels_B3HW in [-1, 1] from codes."""
-        return self._pixels(codes_BL.to(self.network.device)).clamp(-1, 1)
+        return self._pixels(codes_BL.to(self.device)).clamp(-1, 1)
 
     def _latents(self, pixels_B3HW: torch.Tensor) -> torch.Tensor:
         """Pre-quantised features, (B, C, h, w)."""

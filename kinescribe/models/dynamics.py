@@ -122,6 +122,9 @@ class DynamicsModel(ActionModel, Generic[View]):
 
 def network_details(network: Any) -> list[str]:
     """Number of parameters, device and dtype of a torch network, for `ActionModel.details`."""
-    millions = sum(parameter.numel() for parameter in network.parameters()) / 1e6
+    count = sum(parameter.numel() for parameter in network.parameters())
+    unit, size = next(
+        (unit, size) for unit, size in (("B", 1e9), ("M", 1e6), ("K", 1e3), ("", 1)) if count >= size
+    )
     dtype = str(network.dtype).removeprefix("torch.")
-    return [f"{millions:,.1f}M parameters", f"{network.device}, {dtype}"]
+    return [f"{count / size:.1f}{unit} parameters", f"{network.device}, {dtype}"]

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from kinescribe.models.checkpoint_files import require_files
+from kinescribe.models.checkpoint_files import quiet_progress, require_files
 from kinescribe.models.codec import to_images, to_pixels
 from kinescribe.models.dynamics import network_details
 from kinescribe.models.families import EDIT
@@ -58,22 +58,24 @@ class EditDiffusion(WorldModel):
 
         if (family := require_files(folder)) is not EDIT:
             raise ModelError(f"{folder} is {family.noun}, not an image editor; name an image editor")
-        pipeline = StableDiffusionInstructPix2PixPipeline.from_pretrained(
-            folder,
-            **(_without_weights(folder) if device == torch.device("meta") else {}),
-            safety_checker=None,
-            feature_extractor=None,
-            requires_safety_checker=False,
-            dtype={"vae": torch.float32, "default": dtype},
-            use_safetensors=True,
-            local_files_only=True,
-            trust_remote_code=False,
-        )
+        with quiet_progress("transformers", "diffusers"):
+            pipeline = StableDiffusionInstructPix2PixPipeline.from_pretrained(
+                folder,
+                **(_without_weights(folder) if device == torch.device("meta") else {}),
+                safety_checker=None,
+                feature_extractor=None,
+                requires_safety_checker=False,
+                dtype={"vae": torch.float32, "default": dtype},
+                use_safetensors=True,
+                local_files_only=True,
+                trust_remote_code=False,
+            )
         return cls(pipeline if device is None else pipeline.to(device))
 
     def save(self, folder: Path) -> None:
         """Write the pipeline as `load` reads it."""
-        self.pipeline.save_pretrained(folder)
+        with quiet_progress("transformers", "diffusers"):
+            self.pipeline.save_pretrained(folder)
 
     def details(self) -> list[str]:
         """The resolution, and the UNet's size and placement."""

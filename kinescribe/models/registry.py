@@ -78,7 +78,7 @@ def load_labeller(config: LabelConfig) -> tuple[DynamicsModel[Any], ImageCodec]:
 def load_codec(folder: Path) -> ImageCodec:
     """The codec in `folder`, on the GPU if there is one. Raises ModelError."""
     codec = ImageCodec.load(folder)
-    codec.network.to(_device())
+    codec.to(_device())
     return codec
 
 

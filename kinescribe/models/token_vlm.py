@@ -34,6 +34,7 @@ from kinescribe.models.checkpoint_files import (
     codec_grid,
     identify_codec,
     opening,
+    quiet_progress,
     require_files,
 )
 from kinescribe.models.codec import ImageCodec
@@ -109,7 +110,8 @@ class TokenVLM(DynamicsModel[Codes], WorldModel):
         """Write network, tokenizer and codec as `load` reads them."""
         if self.layout.wrapping == OWN.wrapping:
             self.network.config.first_code_id = int(self.layout.code_ids[0])
-        self.network.save_pretrained(folder)
+        with quiet_progress("transformers"):
+            self.network.save_pretrained(folder)
         self.layout.tokenizer.save_pretrained(folder)
         if isinstance(self._codec, Path):
             shutil.copytree(self._codec, folder / CODEC, dirs_exist_ok=True)
@@ -142,7 +144,7 @@ class TokenVLM(DynamicsModel[Codes], WorldModel):
         """The codec, loaded at the first use to the device of the network."""
         if isinstance(self._codec, Path):
             self._codec = ImageCodec.load(self._codec)
-            self._codec.network.to(self.network.device)
+            self._codec.to(self.network.device)
         return self._codec
 
     @property

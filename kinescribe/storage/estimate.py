@@ -69,7 +69,7 @@ def read_estimate(dataset: str) -> Estimate | None:
     if estimate.fingerprint != read_run(dataset)["fingerprint"]:
         raise DatasetError(
             f"{target} is the estimate of a run with another input, configuration or model; remove it, or "
-            f"run `kinescribe plan` with this run's input and options and `--for {dataset}`"
+            f"run `kinescribe plan` with this run's input and options and `--dataset {dataset}`"
         )
     return estimate
 

@@ -98,11 +98,14 @@ def test_the_examples_of_machines_can_be_read():
     ("text", "names"),
     [
         ("machines: []", ["machines: give at least 1 machine, got an empty list"]),
-        ("machines: [{name: a, cpus: 2}]", ["machines.0.price_per_hour: Field required", "machines.0.gpus"]),
+        (
+            "machines: [{name: a, cpus: 2}]",
+            ["machines.0.price_per_hour: required, but not given", "machines.0.gpus"],
+        ),
         ("machines: [{name: a, cpus: 0}]", ["machines.0.cpus", "greater than 0, got 0"]),
         (EXAMPLES.read_text().replace("interruptions_per_hour", "# "), ["interruptions_per_hour, or none"]),
-        ("machine: 1", ["machine: no such key"]),
-        ("[", ["not YAML"]),
+        ("machine: 1", ["machine: unknown key; did you mean machines?"]),
+        ("[", ["cannot be read as YAML"]),
     ],
 )
 def test_a_wrong_file_of_machines_is_refused_before_anything_starts(
@@ -165,7 +168,7 @@ def test_a_plan_is_printed_drawn_and_kept_also_where_no_machine_keeps_the_deadli
         write_video(videos / f"{index}.mp4", pan(50))
     capsys.readouterr()
     arguments = [str(videos), "--sample", "2", "--dynamics", str(model), "--json"]
-    arguments += ["--machines", str(EXAMPLES), "--for", str(out), "--plot", str(tmp_path / "plan.png")]
+    arguments += ["--machines", str(EXAMPLES), "--dataset", str(out), "--plot", str(tmp_path / "plan.png")]
     assert exit_code(*arguments, "--deadline", "0.000001") == 2
     shown = capsys.readouterr()
     assert "no machine labels 3 clips within 1e-06 hours" in shown.err

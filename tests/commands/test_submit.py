@@ -94,10 +94,10 @@ def test_a_relative_path_in_the_configuration_is_refused(root: Any, tmp_path: Pa
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ((*LABEL, "--set", "nope=3"), "^nope: no such key"),
+        ((*LABEL, "--set", "nope=3"), "^nope: unknown key"),
         ((*LABEL, "--label-gpus", "1.5"), "^label_gpus: above one GPU it must be a whole number"),
         (("train", "world", "--data", "/a", "--out", "/o"), "give one of steps and epochs"),
-        (("train", "codec", "--data", "/a", "--out", "/o", "--mix", "labelled=1"), "^mix: no such key"),
+        (("train", "codec", "--data", "/a", "--out", "/o", "--mix", "labelled=1"), "^mix: unknown key"),
         (("curate", "/d", "--top-k", "0", "--out", "/o"), "^top_k: "),
         (("evaluate", "aurora", "--data", "/a", "--out", "/o", "-n", "2"), "give --dynamics"),
     ],

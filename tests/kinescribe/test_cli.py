@@ -199,7 +199,7 @@ def test_curate_says_where_there_are_too_few(
     labelled: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     assert exit_code("curate", labelled, "--top-k", "9", "--out", str(tmp_path / "selection.parquet")) == 0
-    assert "only 3 to choose from: all were taken" in capsys.readouterr().err
+    assert "only 3 triplets were left to choose from; took all" in capsys.readouterr().err
 
 
 def test_imagine_prints_the_record_on_stdout_and_warnings_on_stderr(
@@ -209,7 +209,13 @@ def test_imagine_prints_the_record_on_stdout_and_warnings_on_stderr(
     Image.new("RGB", (32, 32)).save(tmp_path / "source.png")
     out = tmp_path / "out"
     capsys.readouterr()  # what saving a model printed
-    arguments = ["imagine", "--source", str(tmp_path / "source.png"), "--steps", "move the ball left; dance"]
+    arguments = [
+        "imagine",
+        "--source",
+        str(tmp_path / "source.png"),
+        "--actions",
+        "move the ball left; dance",
+    ]
     arguments += [f"--{task}={tmp_path / 'model'}" for task in ("world", "dynamics")]
     assert exit_code(*arguments, "-n", "2", "--seed", "4", "--out", str(out), "--json") == 0
     shown = capsys.readouterr()
@@ -286,16 +292,16 @@ def test_a_name_in_an_error_does_not_steer_the_terminal(capsys: pytest.CaptureFi
             ["label", "x", "--out", "y", "--set", "keyframes.min_interval=0"],
             ["keyframes.min_interval", "got 0"],
         ),
-        (["label", "x", "--out", "y", "--set", "keyframe=0"], ["keyframe", "no such key"]),
+        (["label", "x", "--out", "y", "--set", "keyframe=0"], ["keyframe", "did you mean keyframes?"]),
         (["label", "x", "--out", "y", "--micro-batch", "0"], ["micro_batch", "got 0"]),
         (["label", "x", "--out", "y", "--label-gpus", "1.5"], ["label_gpus", "whole number", "got 1.5"]),
         (["curate", "x", "--top-k", "0", "--out", "x"], ["top_k", "got 0"]),
         (["report", "x", "--out", "x/run.json"], ["--out", "x/run.json", "ends in .html"]),
-        (["imagine", "--world", "x", "--source", "y"], ["--action", "--steps"]),
-        ([*IMAGINE, "--action", "a", "--steps", "b"], ["--action", "--steps"]),
+        (["imagine", "--world", "x", "--source", "y"], ["--action", "--actions"]),
+        ([*IMAGINE, "--action", "a", "--actions", "b"], ["--action", "--actions"]),
         ([*IMAGINE, "--action", "a", "-n", "0"], ["num_samples", "got 0"]),
         ([*IMAGINE, "--action", " ! "], ["actions.0", "in words", "got ' ! '"]),
-        ([*IMAGINE, "--steps", "pan left; ; pan right"], ["actions.1", "in words"]),
+        ([*IMAGINE, "--actions", "pan left; ; pan right"], ["actions.1", "in words"]),
         ([*IMAGINE, "--action", "a", "--temperature", "0"], ["temperature", "got 0"]),
         ([*IMAGINE, "--action", "a"], ["nowhere.png", "no such file"]),
         (["train", "codec", "--set", "steps=1"], ["data", "out"]),

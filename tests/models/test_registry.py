@@ -18,6 +18,7 @@ from kinescribe.models.tokens import CodeTriplet
 from kinescribe.schemas.config import LabelConfig, Precision
 from kinescribe.schemas.errors import ModelError
 from tests.tiny_chat import tiny_chat
+from tests.tiny_edit import tiny_edit
 from tests.tiny_families import NUM_CODES, SENTENCES, SIDE
 
 
@@ -89,9 +90,19 @@ def test_models_print_what_they_are(tmp_path: Path):
         "TokenVLM('embedded': describe, score; 8×8 codes of 4,096; 2.4M parameters; cpu, float32)"
     )
     chat = str(tiny_chat("llava", tmp_path))
-    assert repr(load(chat, "dynamics")).startswith(f"ChatVLM({chat!r}: describe, score; 0.")
+    assert repr(load(chat, "dynamics")).startswith(f"ChatVLM({chat!r}: describe, score; ")
     assert (
         repr(load("qwen@http://host/v1", "describer"))
         == "EndpointVLM('qwen@http://host/v1': describe, judge; 8 requests at once)"
     )
     assert repr(load_model("embedded").codec) == "ImageCodec(64×64 pixels in 8×8 codes of 4,096; cpu)"
+
+
+def test_loading_and_saving_a_model_shows_no_progress_bars_of_libraries(
+    tmp_path: Path, capfd: pytest.CaptureFixture
+):
+    edit = str(tiny_edit(tmp_path))
+    capfd.readouterr()
+    for name, role in (("embedded", "dynamics"), (edit, "world")):
+        load(name, role).save(tmp_path / role)
+    assert capfd.readouterr().err == ""

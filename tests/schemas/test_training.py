@@ -12,7 +12,7 @@ GIVEN = ["data=[triplets]", "out=run", "steps=100"]
     [
         (CodecTraining, ["batch=10", "micro_batch=4"], "batch must be a multiple of"),
         (CodecTraining, ["log_every=20", "checkpoint_every=50"], "checkpoint_every must be a multiple of"),
-        (CodecTraining, ["epochs=2"], "give one of steps and epochs, got 100 and 2"),
+        (CodecTraining, ["epochs=2"], "give one of steps and epochs, got steps=100 and epochs=2"),
         (DynamicsTraining, [], "give one of init"),
         (
             WorldTraining,
