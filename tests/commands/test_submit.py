@@ -183,7 +183,7 @@ def test_every_parameter_and_key_that_names_a_file_is_looked_at(root: Any):
 @pytest.mark.parametrize(
     ("address", "said"),
     [
-        ("127.0.0.1:6379", "127.0.0.1:6379 is no URL of a cluster's dashboard"),
+        ("127.0.0.1:6379", "127.0.0.1:6379 is not the URL of a cluster's dashboard"),
         ("http://127.0.0.1:1", "no cluster answers at http://127.0.0.1:1"),
     ],
 )
