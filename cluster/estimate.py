@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from kinescribe.actors.timing import timed
 from kinescribe.cluster.label import planned_run, run_label
-from kinescribe.cluster.pipeline import Sessions
+from kinescribe.cluster.pipeline import DEFAULT_SESSIONS, Sessions
 from kinescribe.cluster.planning import (
     STAGES,
     MeasuredUnit,
@@ -59,7 +59,7 @@ def estimate_run(
     num: int,
     seed: int,
     dataset: str | None,
-    sessions: Sessions,
+    sessions: Sessions = DEFAULT_SESSIONS,
 ) -> tuple[Estimate, ClusterResources]:
     """What a run over `input` takes, measured on `num` of its clips, and the machine that labelled them.
 

@@ -206,7 +206,7 @@ def test_a_job_makes_the_rows_of_a_local_run_and_is_attached_to_stopped_and_resu
     first = kinescribe("submit", "--address", head.url, *label)
     assert (first.returncode, first.stderr) == (0, "submitted\n"), first.stderr
     second = kinescribe("submit", "--address", head.url, *label)
-    assert (second.stdout, second.stderr) == (first.stdout, "runs already: attached\n")
+    assert (second.stdout, second.stderr) == (first.stdout, "already running: attached\n")
 
     held = hold(head, tmp_path / "job")
     stopped = kinescribe("jobs", "stop", first.stdout.strip(), RAY_API_SERVER_ADDRESS=head.url)

@@ -161,7 +161,7 @@ def test_what_cannot_be_submitted_is_refused(root: Any, arguments: tuple[str, ..
 
 @pytest.mark.parametrize("arguments", [("evaluate",), ("evaluate", "nothing")])
 def test_of_several_commands_one_is_to_be_named(root: Any, arguments: tuple[str, ...]):
-    with pytest.raises(ConfigError, match="`evaluate` is several commands; give one of labels, dynamics"):
+    with pytest.raises(ConfigError, match="`evaluate` has several commands; give one of labels, dynamics"):
         read_command(root, arguments)
 
 
