@@ -80,7 +80,7 @@ def test_another_spelling_of_a_path_makes_no_other_run(root: Any, one: str, same
     ],
 )
 def test_a_path_that_only_this_folder_knows_is_refused(root: Any, arguments: tuple[str, ...], named: str):
-    with pytest.raises(ConfigError, match="does not run in this folder") as error:
+    with pytest.raises(ConfigError, match="the job runs in another folder") as error:
         read_command(root, arguments)
     assert str(error.value).startswith(f"{named}:")
 
