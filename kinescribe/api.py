@@ -269,7 +269,6 @@ def plan(
     `kinescribe status` compares it with the run. Options are keys of `LabelConfig`.
 
     >>> kinescribe.plan("clips", sample=32).estimate.triplets.expected
-    4000
 
     Raises InputError, ConfigError, ModelError or DatasetError.
     """
