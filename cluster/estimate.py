@@ -136,6 +136,7 @@ def _sample_config(config: LabelConfig, input: str, num: int, cluster: ClusterRe
         update={
             "roots": (*config.roots, root) if uri.is_local(root) else config.roots,
             "max_reject_rate": 1.0,
+            "columns": (),
             "clips_per_unit": min(config.clips_per_unit, max(1, num // actors)),
         }
     )

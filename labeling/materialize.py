@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from kinescribe.schemas.clips import Clip, WorkUnit, stable_id
-from kinescribe.schemas.dataset import triplet_schema
+from kinescribe.schemas.dataset import is_carried, triplet_schema
 from kinescribe.schemas.errors import DatasetError
 from kinescribe.schemas.outcomes import ClipOutcome, Status
 from kinescribe.schemas.version import VERSION
@@ -68,9 +68,10 @@ def write_chosen(
     shares = [
         share for dataset in datasets for share in _shares(dataset, parts[dataset.fingerprint], chosen.digest)
     ]
-    schema = triplet_schema(*codec)
+    schema = _schema(codec, datasets)
     plan = plan_digest(clip for share in shares for clip in share.unit.clips)
-    config = {"curate": chosen.options, "selection": chosen.digest}
+    columns = [name for name in schema.names if is_carried(name)]
+    config = {"curate": chosen.options, "selection": chosen.digest, "columns": columns}
     bind(out, Run(VERSION, config, _models(datasets), *codec, plan))
     write_plan(out, [share.unit for share in shares])
     done = committed_units(out)
@@ -150,10 +151,34 @@ def _write(out: str, share: _Share, chosen: pa.Table, schema: pa.Schema) -> None
     clips = pa.array([clip.clip_id for clip in share.unit.clips])
     mine = pc.field("triplet_id").isin(ids) & pc.field("clip_id").isin(clips)
     with readable(share.dataset):
-        table = pa.concat_tables([unit.filter(mine).cast(schema) for unit in units])
+        table = pa.concat_tables([_conform(unit.filter(mine), schema) for unit in units])
     counts = Counter(table["clip_id"].to_pylist())
     ends = [ClipOutcome(clip.clip_id, Status.KEPT, counts[clip.clip_id]) for clip in share.unit.clips]
     write_unit(out, share.unit, table, ends)
+
+
+def _schema(codec: tuple[str, tuple[int, int]], datasets: Sequence[Dataset]) -> pa.Schema:
+    """The schema of the rows, with the carried columns of all datasets. Raises DatasetError."""
+    schema = triplet_schema(*codec)
+    for dataset in datasets:
+        for field in dataset.scan().schema:
+            place = schema.get_field_index(field.name)
+            if place < 0:
+                schema = schema.append(field)
+            elif is_carried(field.name) and field.type != schema.field(place).type:
+                raise DatasetError(
+                    f"{dataset} has the column {field.name} as {field.type}, another dataset as "
+                    f"{schema.field(place).type}; curate each on its own"
+                )
+    return schema
+
+
+def _conform(rows: pa.Table, schema: pa.Schema) -> pa.Table:
+    """The rows in the schema, with nulls in the carried columns that they lack."""
+    for field in schema:
+        if field.name not in rows.column_names:
+            rows = rows.append_column(field, pa.nulls(len(rows), field.type))
+    return rows.select(schema.names).cast(schema)
 
 
 def _read_unit(object_uri: str) -> pa.Table:

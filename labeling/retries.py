@@ -46,7 +46,7 @@ def retry_units(dataset: str, run: Run, clips: StoredClips) -> list[WorkUnit]:
         if [same.unit_id for same in expected] != [unit.unit_id]:
             raise DatasetError(f"{plan_uri(dataset, retry)} is not a plan of this run; move it away")
         units += expected
-    return units
+    return clips.looked_up_columns(units)
 
 
 def _fingerprint(run: Run, retry: int) -> str:

@@ -10,6 +10,7 @@ import typer
 
 from kinescribe.commands.next_steps import print_next_steps
 from kinescribe.commands.options import (
+    Columns,
     ConfigFile,
     Dataset,
     DryRun,
@@ -56,6 +57,7 @@ def label(
     ] = None,
     micro_batch: MicroBatch = None,
     root: Roots = None,
+    columns: Columns = None,
     retry_rejected: Annotated[
         bool, typer.Option("--retry-rejected", help="Label the rejected clips again.")
     ] = False,
@@ -66,7 +68,7 @@ def label(
     """Label videos: key frames, pairs, the action between them and its likelihood."""
     if dry and retry_rejected:
         raise ConfigError("give one of --dry-run and --retry-rejected")
-    settings = label_config(config, overrides, dynamics, scores, root)
+    settings = label_config(config, overrides, dynamics, scores, root, columns)
     resources = label_resources(decode_workers, label_workers, label_gpus, micro_batch)
     require_folder("--out", out)
     from kinescribe.cluster.label import plan_label, run_label

@@ -78,6 +78,8 @@ def card(run: RunRecord, counts: DatasetStatus, edited: Mapping[str, Any], title
         made_with="\n".join(f"| {key} | {_cell(value)} |" for key, value in made_with.items()),
     )
     front_matter = {**_front_matter(identity["codec.id"], (height, width)), **edited}
+    if identity.get("config.columns"):  # `datasets` gets the types of carried columns from the files alone
+        del front_matter["dataset_info"]
     header = yaml.safe_dump(front_matter, sort_keys=False, allow_unicode=True)
     return f"---\n{header}---\n\n{body}"
 

@@ -1,18 +1,20 @@
 """The clips of a run, in units: `plan/clips.parquet`, and `plan/retry-0001.parquet` and so on for retries.
 
 Each file is created once and never changes. A retry has units of its own, made of clips that were rejected.
+The columns that are carried over from the user's manifest follow those of `PLAN_SCHEMA`.
 A plan may have ten million clips, so it is read in batches and never held as Python objects.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import weakref
 from collections import Counter
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import cached_property
-from itertools import count, groupby, islice
+from itertools import chain, count, groupby, islice
 from pathlib import Path
 from typing import Any
 
@@ -78,9 +80,10 @@ class Plan:
             return plan.read(columns=list(names)).select(list(names))
 
     def digest(self) -> str:
-        """The `plan_digest` of the clips."""
+        """The `frames_digest` of the clips and their carried columns."""
         with self._parquet() as plan:
-            batches = plan.iter_batches(ROWS_PER_FRAME, columns=DIGESTED)
+            carried = [name for name in plan.schema_arrow.names if name not in PLAN_COLUMNS]
+            batches = plan.iter_batches(ROWS_PER_FRAME, columns=[*DIGESTED, *carried])
             return frames_digest(pl.DataFrame(pa.table(batch)) for batch in batches)
 
     @cached_property
@@ -129,9 +132,11 @@ def write_plan_tables(dataset: str, tables: Iterable[pa.Table], retry: int = 0) 
     target = plan_uri(dataset, retry)
     if objects.exists(target):
         return
+    remaining = iter(tables)
+    first = next(remaining, PLAN_SCHEMA.empty_table())
     sink = pa.BufferOutputStream()
-    with pq.ParquetWriter(sink, PLAN_SCHEMA, compression="zstd", **ENCODED) as writer:
-        for rows in tables:
+    with pq.ParquetWriter(sink, first.schema, compression="zstd", **ENCODED) as writer:
+        for rows in chain([first] if len(first) else [], remaining):
             writer.write_table(rows)
     objects.create(target, sink.getvalue().to_pybytes(), aside=uri.join(dataset, ".tmp"))
 
@@ -144,9 +149,16 @@ def plan_digest(clips: Iterable[Clip]) -> str:
 
 
 def frames_digest(frames: Iterable[pl.DataFrame]) -> str:
-    """The same hash, from the columns `DIGESTED` of the clips in parts."""
-    lines = (pl.select(pl.format(PLAN_LINE, *map(_texts, frame.select(DIGESTED)))) for frame in frames)
-    return _digest("".join(part.to_series()) for part in lines)
+    """The same hash, from the columns `DIGESTED` of the clips in parts; and of carried columns, if any."""
+    return _digest("".join(_lines(frame)) for frame in frames)
+
+
+def _lines(frame: pl.DataFrame) -> pl.Series:
+    lines = pl.select(pl.format(PLAN_LINE, *map(_texts, frame.select(DIGESTED)))).to_series()
+    carried = frame.drop(DIGESTED)
+    if not carried.width:
+        return lines
+    return lines + pl.Series([json.dumps(row, default=str) + "\n" for row in carried.iter_rows()])
 
 
 def _digest(lines: Iterable[str]) -> str:

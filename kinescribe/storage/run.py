@@ -28,6 +28,9 @@ REQUIRED = ("plan", "codec.id", "codec.grid")
 NO_EFFECT = ("max_reject_rate", "roots")
 """Configuration that changes no row: it may differ when a run is resumed."""
 
+OPTIONAL = ("columns",)
+"""Configuration that older versions do not have: it is left out while it is empty."""
+
 
 class RunRecord(TypedDict):
     """`run.json`."""
@@ -55,7 +58,11 @@ class Run:
     @property
     def identity(self) -> dict[str, Any]:
         """What a run that resumes this one must have in common with it, by dotted key; no secrets."""
-        config = {key: value for key, value in self.config.items() if key not in NO_EFFECT}
+        config = {
+            key: value
+            for key, value in self.config.items()
+            if key not in NO_EFFECT and (value or key not in OPTIONAL)
+        }
         codec = {"id": self.codec_id, "grid": list(self.grid)}
         parts = {"config": config, "models": self.models, "codec": codec, "plan": self.plan}
         return json.loads(json.dumps(dict(_flat(parts))))

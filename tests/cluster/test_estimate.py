@@ -54,7 +54,7 @@ def test_a_sample_of_bad_clips_is_a_plan_with_rejects(ray_here, clips_folder, mo
 
 
 def test_nothing_to_label_is_refused(model_folder, tmp_path):
-    with pytest.raises(InputError, match="holds no video"):
+    with pytest.raises(InputError, match="contains no video"):
         estimate(str(tmp_path), LabelConfig(dynamics=model_folder))
 
 
