@@ -38,7 +38,8 @@ from kinescribe.schemas.errors import ConfigError
 from kinescribe.schemas.estimate import Estimate
 from kinescribe.schemas.outcomes import Status
 from kinescribe.storage import uri
-from kinescribe.storage.run import read_plan, require_own
+from kinescribe.storage.plan import read_plan
+from kinescribe.storage.run import require_own
 from kinescribe.storage.shards import UnitFooter, read_footer, unit_uri, write_unit
 
 

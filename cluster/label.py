@@ -35,7 +35,8 @@ from kinescribe.storage import uri
 from kinescribe.storage.audit import DatasetStatus
 from kinescribe.storage.card import write_card
 from kinescribe.storage.clips import StoredClips
-from kinescribe.storage.run import Run, bind, require_own, write_plan_tables
+from kinescribe.storage.plan import write_plan_tables
+from kinescribe.storage.run import Run, bind, require_own
 from kinescribe.storage.shards import committed_units
 from kinescribe.storage.writers import writing
 

@@ -29,9 +29,9 @@ from kinescribe.schemas.errors import ConfigError, UserError
 from kinescribe.schemas.training import Engine, TokenTraining, TrainConfig, WorldTraining
 from kinescribe.schemas.version import VERSION
 from kinescribe.storage import uri
-from kinescribe.storage.run import RUN, Run, bind, read_runs, require_own
+from kinescribe.storage.dataset import open_datasets
+from kinescribe.storage.run import RUN, Run, bind, require_own
 from kinescribe.storage.selection import read_selection
-from kinescribe.storage.shards import scan
 
 if TYPE_CHECKING:
     from kinescribe.training.dry_run import TrainingPlan
@@ -111,11 +111,11 @@ def _identity(config: TrainConfig) -> Run:
     """What the weights are a function of; any change of it is another run."""
     if not uri.is_local(config.out):
         raise ConfigError(f"out must be a local or shared folder, got {config.out}; upload the export after")
-    read_runs(config.data)  # raises where one is named twice
+    datasets = open_datasets(config.data)
     values = config.model_dump(mode="json", exclude={"out", "data", "held_out", "select"})
     if isinstance(config, WorldTraining) and config.select:
         values["select"] = read_selection(config.select).digest
-    objects = [sorted(Path(file).name for file in scan(dataset).files) for dataset in config.data]
+    objects = [sorted(Path(file).name for file in dataset.scan().files) for dataset in datasets.values()]
     models: dict[str, str] = {}
     if isinstance(config, TokenTraining) and config.init:
         models["init"] = identify(config.init).fingerprint

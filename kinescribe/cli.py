@@ -199,21 +199,23 @@ def status(
 ) -> None:
     """Count the clips of a dataset that are kept, dropped, rejected and pending, beside what was planned."""
     from kinescribe.storage import audit
+    from kinescribe.storage import dataset as datasets
     from kinescribe.storage.credentials import redact
     from kinescribe.storage.estimate import compare
 
     if rejects:
         print_lines(audit.rejects(dataset))
         return
-    counts, compared = audit.status(dataset), None
+    opened, compared = datasets.Dataset.open(dataset), None
+    totals = audit.totals(opened)
     try:
-        compared = compare(dataset)
+        compared = compare(opened, totals.stage_s)
     except DatasetError as error:  # only the estimate is damaged
         warn(printable(redact(str(error))))
     if as_json or compared is None:
-        print_result(counts, as_json, asdict(compared) if compared else None)
+        print_result(totals.status, as_json, asdict(compared) if compared else None)
     else:
-        print_tables([*tables_of(counts), *compared.tables(counts)])
+        print_tables([*tables_of(totals.status), *compared.tables(totals.status)])
 
 
 @app.command()
@@ -258,14 +260,16 @@ def curate(
     if materialize is not None:
         require_folder("--materialize", materialize)
     from kinescribe.labeling.curate import curate as choose
+    from kinescribe.storage import dataset
 
+    opened = [dataset.Dataset.open(name) for name in datasets]
     with progress_bar("units") as progress:
-        result = choose(datasets, out, settings, progress)
+        result = choose(opened, out, settings, progress)
     if materialize is not None:
         from kinescribe.labeling.materialize import write_chosen
 
         with progress_bar("units written") as progress:
-            write_chosen(datasets, out, materialize, progress)
+            write_chosen(opened, out, materialize, progress)
     print_result(result, as_json)
     if result.missing:
         print(f"only {result.chosen:,} triplets were left to choose from; took all", file=sys.stderr)

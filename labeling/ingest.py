@@ -33,7 +33,8 @@ from kinescribe.schemas.outcomes import ClipOutcome, Receipt, receipt_of, too_ma
 from kinescribe.schemas.version import VERSION
 from kinescribe.storage.audit import DatasetStatus
 from kinescribe.storage.card import write_card
-from kinescribe.storage.run import Run, bind, plan_digest, write_plan
+from kinescribe.storage.plan import plan_digest, write_plan
+from kinescribe.storage.run import Run, bind
 from kinescribe.storage.shards import committed_units, write_unit
 from kinescribe.storage.writers import writing
 

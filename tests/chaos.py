@@ -24,8 +24,8 @@ from pathlib import Path
 import psutil
 
 from kinescribe.schemas.outcomes import Status
-from kinescribe.storage.audit import check, footers, outcomes
-from kinescribe.storage.shards import scan
+from kinescribe.storage.audit import check, outcomes
+from kinescribe.storage.dataset import Dataset
 from tests.processes import below
 from tests.tiny_vlm import tiny_vlm
 from tests.videos import pan, write_video
@@ -168,19 +168,19 @@ def _processes(driver: subprocess.Popen[bytes]) -> list[psutil.Process]:
 
 
 def _rows(dataset: Path) -> dict[str, dict[str, object]]:
-    rows = scan(str(dataset)).to_table().to_pylist()
+    rows = Dataset.open(str(dataset)).scan().to_table().to_pylist()
     return {row["triplet_id"]: row for row in rows}
 
 
 def _compare(dataset: Path, expected: dict[str, dict[str, object]], tally: Tally) -> None:
-    found = scan(str(dataset)).to_table().to_pylist()
+    found = Dataset.open(str(dataset)).scan().to_table().to_pylist()
     counts = Counter(row["triplet_id"] for row in found)
     tally.datasets += 1
     tally.lost += len(expected.keys() - counts.keys())
     tally.doubled += counts.total() - len(counts)
     tally.different += sum(expected.get(row["triplet_id"]) != row for row in found)
     tally.problems += check(str(dataset)).problems
-    ends = outcomes(footers(str(dataset)))
+    ends = outcomes(Dataset.open(str(dataset)).footers())
     tally.problems += [f"{end.reason}: {end.message}" for end in ends if end.status is Status.REJECTED]
 
 

@@ -2,12 +2,12 @@
 
 import pytest
 
-from kinescribe.storage.shards import scan
+from kinescribe.storage.dataset import Dataset
 
 
 def rows(dataset: str) -> list[dict[str, object]]:
     """All rows, by their triplets."""
-    return sorted(scan(dataset).to_table().to_pylist(), key=lambda row: row["triplet_id"])
+    return sorted(Dataset.open(dataset).scan().to_table().to_pylist(), key=lambda row: row["triplet_id"])
 
 
 def assert_alike(dataset: str, other: str) -> None:

@@ -15,7 +15,8 @@ from kinescribe.schemas.config import LabelConfig, Resources
 from kinescribe.schemas.errors import DatasetError
 from kinescribe.schemas.outcomes import RejectCode
 from kinescribe.storage.clips import StoredClips
-from kinescribe.storage.run import Run, bind, num_retries, plan_uri, read_plan, write_plan
+from kinescribe.storage.plan import num_retries, plan_uri, read_plan, write_plan
+from kinescribe.storage.run import Run, bind
 from tests.fake_clips import FakeExtractor
 from tests.tiny_dataset import commit
 from tests.tiny_vlm import tiny_vlm

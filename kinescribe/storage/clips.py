@@ -1,6 +1,6 @@
-"""Clips as tables: a frame of polars for some, a file of their own for more than memory holds.
+"""Clips as tables: polars frames, and a temporary file for more clips than fit in memory.
 
-Millions of clips as objects would fill the memory of whoever plans; in frames, one after another, they don't.
+Ten million clips as Python objects would fill the driver's memory; in frames, one after another, they don't.
 """
 
 from __future__ import annotations
@@ -14,10 +14,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from kinescribe.schemas.clips import Clip
-from kinescribe.storage.run import ENCODED, PLAN_LINE, PLAN_SCHEMA, digest_of
+from kinescribe.storage.plan import DIGESTED, ENCODED, PLAN_SCHEMA, ROWS_PER_FRAME, frames_digest
 
 CLIP_SCHEMA = PLAN_SCHEMA.remove(PLAN_SCHEMA.get_field_index("unit_id"))
-ROWS_PER_FRAME = 1 << 16
 _COLUMNS: dict[str, type[pl.DataType]] = {
     "clip_id": pl.String,
     "uri": pl.String,
@@ -42,16 +41,8 @@ def clips_of(frame: pl.DataFrame) -> Iterator[Clip]:
     return (Clip(*row) for row in frame.iter_rows())
 
 
-def _texts(values: pl.Series) -> pl.Series:
-    """Values as Python writes them, each that is there many times once."""
-    if values.dtype == pl.String:
-        return values.fill_null("None")
-    texts = {value: str(value) for value in values.unique()}
-    return values.replace_strict(texts, return_dtype=pl.String)
-
-
 class StoredClips:
-    """The clips of a run in order, in a file that is gone when this object is."""
+    """The clips of a run in order, in a temporary file that lives as long as this object."""
 
     def __init__(self, frames: Iterable[pl.DataFrame]) -> None:
         self._file = tempfile.TemporaryFile(prefix="kinescribe-")  # noqa: SIM115
@@ -70,22 +61,20 @@ class StoredClips:
 
     @property
     def digest(self) -> str:
-        """That of `kinescribe.storage.run.plan_digest`."""
-        frames = self.frames(["clip_id", "action_class", "start_s", "end_s"])
-        lines = (pl.select(pl.format(PLAN_LINE, *map(_texts, frame))).to_series() for frame in frames)
-        return digest_of("".join(some) for some in lines)
+        """The clips' `plan_digest`."""
+        return frames_digest(self.frames(DIGESTED))
 
     def ids(self) -> Iterator[str]:
-        """Of the clips, in order."""
+        """The ids of the clips, in order."""
         return (clip_id for frame in self.frames(["clip_id"]) for clip_id in frame["clip_id"].to_list())
 
     def frames(self, columns: Sequence[str] | None = None) -> Iterator[pl.DataFrame]:
-        """The clips, or some columns of them, in parts."""
+        """The clips, or some of their columns, in parts."""
         for batch in pq.ParquetFile(self._file).iter_batches(ROWS_PER_FRAME, columns=columns):
             yield pl.DataFrame(pa.table(batch))
 
     def planned(self, unit_ids: Sequence[str], clips_per_unit: int) -> Iterator[pa.Table]:
-        """The rows of the plan that has these units."""
+        """The rows of the plan with these units, in parts."""
         names, first = pl.Series(unit_ids, dtype=pl.String), 0
         for frame in self.frames():
             places = pl.int_range(first, first + len(frame), eager=True) // clips_per_unit

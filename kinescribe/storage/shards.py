@@ -10,8 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Generator, Iterator, Mapping, Sequence, Set
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -30,8 +29,7 @@ from kinescribe.schemas.clips import WorkUnit
 from kinescribe.schemas.dataset import IMAGE
 from kinescribe.schemas.errors import DatasetError
 from kinescribe.schemas.outcomes import ClipOutcome, StageTime
-from kinescribe.storage import credentials, listing, objects, stores, uri
-from kinescribe.storage.run import planned_units
+from kinescribe.storage import credentials, listing, objects, uri
 from kinescribe.storage.threads import map_in_threads
 
 FOOTER_KEY = b"kinescribe.unit"
@@ -110,48 +108,28 @@ def parse_footer(object_uri: str, metadata: Mapping[bytes, bytes] | None) -> Uni
 
 
 def committed_units(dataset: str) -> set[str]:
-    """The ids of the units that are done, from a listing alone."""
-    # A store lists a thousand names at a time, page by page; an id's first digits can be listed side by side.
+    """The ids of the committed units, from a listing alone."""
+    return set(committed_sizes(dataset))
+
+
+def committed_sizes(dataset: str) -> dict[str, int]:
+    """The ids of the committed units, and the sizes of their objects in bytes, from a listing alone."""
+    # A store lists a thousand names per page, one page after another; the sixteen first digits of the ids are
+    # listed at the same time.
     prefixes = [""] if uri.is_local(dataset) else HEX_DIGITS
-    return set[str]().union(*map_in_threads(partial(_committed, uri.join(dataset, "data")), prefixes))
+    listings = map_in_threads(partial(_list_units, uri.join(dataset, "data")), prefixes)
+    return dict(pair for pairs in listings for pair in pairs)
 
 
-def _committed(folder: str, prefix: str) -> set[str]:
-    names = (info.uri.removeprefix(f"{folder}/") for info in listing.list_files(folder, prefix))
-    return {name.removesuffix(".parquet") for name in names if name.endswith(".parquet") and "/" not in name}
-
-
-def scan(dataset: str, columns: Sequence[str] | None = None, units: Set[str] | None = None) -> pads.Dataset:
-    """The rows of the committed units of the plan, or of some of them, in the plan's order, lazily."""
-    committed = committed_units(dataset) if units is None else units
-    objects = [unit_uri(dataset, unit) for unit in planned_units(dataset) if unit in committed]
-    if not objects:
-        raise DatasetError(f"{dataset} has no committed unit yet; run the command that writes it to the end")
-    store, _ = stores.arrow_filesystem(dataset)
-    verifying = pads.ParquetFileFormat(
-        default_fragment_scan_options=pads.ParquetFragmentScanOptions(page_checksum_verification=True)
+def _list_units(folder: str, prefix: str) -> list[tuple[str, int]]:
+    files = (
+        (info.uri.removeprefix(f"{folder}/"), info.size_bytes) for info in listing.list_files(folder, prefix)
     )
-    files = [stores.arrow_filesystem(item)[1] for item in objects]
-    with readable(dataset):
-        rows = pads.dataset(files, filesystem=store, format=verifying)
-    if columns is None:
-        return rows
-    if missing := set(columns) - set(rows.schema.names):
-        raise DatasetError(
-            f"{dataset} lacks {', '.join(sorted(missing))}: an earlier version made it; "
-            "make it again in another folder"
-        )
-    fields = [rows.schema.field(name) for name in columns]
-    return rows.replace_schema(pa.schema(fields, rows.schema.metadata))
-
-
-@contextmanager
-def readable(dataset: str) -> Generator[None]:
-    """What cannot be read of the dataset in the block is a DatasetError."""
-    try:
-        yield
-    except (pa.ArrowException, pl.exceptions.PolarsError, OSError) as error:
-        raise DatasetError(f"{dataset} cannot be read: {error}; `check` says what is damaged") from error
+    return [
+        (name.removesuffix(".parquet"), size or 0)
+        for name, size in files
+        if name.endswith(".parquet") and "/" not in name
+    ]
 
 
 def whole_units(rows: pads.Dataset, num_rows: int) -> Iterator[pl.DataFrame]:

@@ -8,7 +8,8 @@ from kinescribe.cluster.pipeline import Sessions
 from kinescribe.cluster.planning import plan_run
 from kinescribe.schemas.config import LabelConfig, Resources
 from kinescribe.schemas.errors import ConfigError, DatasetError, InputError
-from kinescribe.storage.audit import check
+from kinescribe.storage.audit import check, totals
+from kinescribe.storage.dataset import Dataset
 from kinescribe.storage.estimate import compare, write_estimate
 from tests.fake_clips import FakeExtractor
 
@@ -33,7 +34,8 @@ def test_a_run_gives_what_its_sample_promised(ray_here, clips_folder, model_fold
 
     write_estimate(out, planned)
     status = run_label(source, out, config, ONE, sessions=FAKES)
-    compared = compare(out)
+    dataset = Dataset.open(out)
+    compared = compare(dataset, totals(dataset).stage_s)
     assert compared.planned == planned
     assert planned.triplets.low < planned.triplets.expected == status.triplets < planned.triplets.high
     assert compared.stage_s.keys() == {"decode", "label"}

@@ -23,7 +23,7 @@ from kinescribe.cluster.submission import SubmittedJob
 from kinescribe.schemas.config import LabelConfig, Resources
 from kinescribe.schemas.errors import ConfigError
 from kinescribe.storage.audit import check, status
-from kinescribe.storage.shards import scan
+from kinescribe.storage.dataset import Dataset
 from tests.prometheus import prometheus
 from tests.ray_head import ray_head
 from tests.rows import assert_alike
@@ -315,7 +315,7 @@ def test_rays_own_command_line_labels_from_a_checkout_and_the_dashboard_shows_it
         assert grown("clips") == {"kept": end.kept, "rejected": 1}
         assert grown("rejects") == end.reasons == {"unreadable": 1}
         assert grown("pairs") == {"": end.triplets}
-        tokens = scan(out, ["action_tokens"]).to_table()["action_tokens"]
+        tokens = Dataset.open(out).scan(["action_tokens"]).to_table()["action_tokens"]
         assert grown("tokens") == {"": pc.sum(tokens).as_py()}
         assert server.peak("sum(rate(ray_kinescribe_clips_total[15s]))") > 0
 

@@ -18,7 +18,8 @@ from kinescribe.schemas.config import LabelConfig, Resources
 from kinescribe.schemas.errors import ConfigError, InputError, ModelError
 from kinescribe.schemas.outcomes import DropReason, RejectCode, Status
 from kinescribe.storage.audit import check
-from kinescribe.storage.shards import committed_units, read_footer, scan, unit_uri
+from kinescribe.storage.dataset import Dataset
+from kinescribe.storage.shards import committed_units, read_footer, unit_uri
 from tests.drivers import FULL_STORE, NODES, SLOW_MODEL, TOKEN
 from tests.fake_clips import FakeExtractor, MendedExtractor, StillbornExtractor
 from tests.fault_proxy import error, lose_reply, reset, reset_in_body, truncate_body
@@ -57,7 +58,7 @@ def objects(dataset):
 
 def outcomes(dataset):
     """Outcomes by the name of the clip's file."""
-    from kinescribe.storage.run import read_plan
+    from kinescribe.storage.plan import read_plan
 
     names = {clip.clip_id: Path(clip.uri).stem for unit in read_plan(dataset) for clip in unit.clips}
     footers = [read_footer(unit_uri(dataset, unit)) for unit in committed_units(dataset)]
@@ -111,7 +112,7 @@ def test_real_videos_become_a_dataset(ray_here, model_folder, tmp_path):
         "broken": RejectCode.UNREADABLE,
         "outside": RejectCode.FORBIDDEN,
     }
-    rows = scan(out).to_table().to_pylist()
+    rows = Dataset.open(out).scan().to_table().to_pylist()
     assert len(rows) == ends["moving"].num_triplets > 0
     for row in rows:
         assert row["action_class"] == "pan left"

@@ -12,8 +12,9 @@ from kinescribe.models.registry import load_labeller
 from kinescribe.schemas.config import LabelConfig, Resources
 from kinescribe.schemas.errors import ConfigError
 from kinescribe.storage.audit import check, status
-from kinescribe.storage.run import read_plan
-from kinescribe.storage.shards import committed_units, scan
+from kinescribe.storage.dataset import Dataset
+from kinescribe.storage.plan import read_plan
+from kinescribe.storage.shards import committed_units
 from tests.drivers import BOUNDED, GROWING, TOKEN
 from tests.fake_clips import FakeExtractor
 from tests.processes import below
@@ -174,7 +175,7 @@ def assert_rows_are_those_made_without_ray(dataset, model_folder):
     ]
     both = [
         table.sort_by("triplet_id").to_pylist()
-        for table in (scan(dataset).to_table(), pa.concat_tables(made))
+        for table in (Dataset.open(dataset).scan().to_table(), pa.concat_tables(made))
     ]
     for row, expected in zip(*both, strict=True):
         assert row.pop("importance") == pytest.approx(expected.pop("importance"), abs=1e-3)

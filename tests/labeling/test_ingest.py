@@ -20,8 +20,10 @@ from kinescribe.schemas.config import IngestConfig
 from kinescribe.schemas.errors import DatasetError, InputError, ModelError
 from kinescribe.schemas.outcomes import DropReason, RejectCode
 from kinescribe.storage.audit import check, status
-from kinescribe.storage.run import read_plan, read_run
-from kinescribe.storage.shards import committed_units, read_footer, scan, unit_uri
+from kinescribe.storage.dataset import Dataset
+from kinescribe.storage.plan import read_plan
+from kinescribe.storage.run import read_run
+from kinescribe.storage.shards import committed_units, read_footer, unit_uri
 from kinescribe.training.batches import TripletBatches, read_triplets
 from tests.tiny_vlm import tiny_vlm
 from tests.videos import pan, texture, write_video
@@ -71,7 +73,7 @@ def ingest(input: str, out: Path, model: str, **config: Any):
 
 
 def rows(out: Path) -> pa.Table:
-    return scan(str(out)).to_table()
+    return Dataset.open(str(out)).scan().to_table()
 
 
 def reasons(out: Path) -> Counter[str]:

@@ -9,7 +9,8 @@ from PIL import Image
 from kinescribe.schemas.errors import DatasetError
 from kinescribe.schemas.outcomes import DropReason, RejectCode
 from kinescribe.storage.card import write_card
-from kinescribe.storage.run import bind, write_plan
+from kinescribe.storage.plan import write_plan
+from kinescribe.storage.run import bind
 from tests.tiny_dataset import GRID, build, run_of
 
 
@@ -82,7 +83,7 @@ def test_what_people_set_in_its_header_stays_and_what_is_derived_is_written_anew
     assert found["dataset_info"]["features"] == features
     assert "| 2 | 2 | 0 | 0 | 0 | 3 |" in name.read_text()
     name.write_text("---\nlicense: [\n---\n")
-    with pytest.raises(DatasetError, match=r"README\.md: its front matter is no YAML"):
+    with pytest.raises(DatasetError, match=r"README\.md: its front matter is not YAML"):
         write_card(str(tmp_path))
 
 
