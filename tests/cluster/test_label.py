@@ -15,11 +15,12 @@ from kinescribe.cluster.pipeline import NO_MEMORY, Sessions
 from kinescribe.cluster.progress import RESUME, LabelProgress
 from kinescribe.cluster.ray_session import DEFAULTS
 from kinescribe.schemas.config import LabelConfig, Resources
-from kinescribe.schemas.errors import ConfigError, InputError, ModelError
+from kinescribe.schemas.errors import ConfigError, DatasetError, InputError, ModelError
 from kinescribe.schemas.outcomes import DropReason, RejectCode, Status
 from kinescribe.storage.audit import check
 from kinescribe.storage.dataset import Dataset
 from kinescribe.storage.shards import committed_units, read_footer, unit_uri
+from kinescribe.storage.writers import writing
 from tests.drivers import FULL_STORE, NODES, SLOW_MODEL, TOKEN
 from tests.fake_clips import FakeExtractor, MendedExtractor, StillbornExtractor
 from tests.fault_proxy import error, lose_reply, reset, reset_in_body, truncate_body
@@ -171,6 +172,13 @@ def test_a_wrong_model_or_input_is_refused_before_ray_starts(clips_folder, model
     with pytest.raises(InputError, match="nowhere does not exist"):
         label(str(tmp_path / "nowhere"), out, LabelConfig(dynamics=model_folder))
     assert not Path(out).exists()
+
+
+def test_a_second_run_is_refused_before_ray_starts_while_another_writes(clips_folder, model_folder, tmp_path):
+    source, out = clips_folder("good"), str(tmp_path / "out")
+    with writing(out), pytest.raises(DatasetError, match="is being written by process"):
+        label(source, out, LabelConfig(dynamics=model_folder))
+    assert not Path(out, "plan").exists()
 
 
 @pytest.fixture(scope="module")
