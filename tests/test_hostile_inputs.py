@@ -1,4 +1,4 @@
-"""Inputs that would have other files and hosts read: nothing is, and each is a reject."""
+"""Inputs that refer to other files and hosts: nothing else is read, and each is rejected."""
 
 import contextlib
 import functools

@@ -1,4 +1,4 @@
-"""Every kind of odd and hostile clip through the real extractor, with its sandboxed process."""
+"""Extracts every kind of odd and hostile clip with the real extractor and its sandbox."""
 
 import io
 from collections.abc import Iterator

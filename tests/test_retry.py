@@ -1,4 +1,4 @@
-"""What `label --retry-rejected` plans, and what it makes of plans that are there; no unit is worked on."""
+"""What `label --retry-rejected` plans, and how it treats earlier plans. No unit is labelled."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +23,7 @@ from tests.tiny_vlm import tiny_vlm
 
 
 class Planned(NamedTuple):
-    """A run of three clips, each in a unit of its own, none of them committed."""
+    """A run of three clips, each in its own unit, none of them committed."""
 
     job: LabelJob
     run: Run

@@ -1,4 +1,4 @@
-"""Real processes that hang, crash, print and eat memory."""
+"""Real processes that hang, crash, print and use up memory."""
 
 import os
 import signal
@@ -123,7 +123,7 @@ def reject_of(sandbox: Sandbox, request: bytes) -> Rejected:
 
 
 def is_gone(pid: int) -> bool:
-    """Whether no such process runs; one that only waits to be reaped doesn't."""
+    """Whether the process doesn't run any longer; a zombie doesn't."""
     for _ in range(200):
         try:
             state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
