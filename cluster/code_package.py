@@ -15,7 +15,7 @@ from kinescribe.schemas.errors import ConfigError
 PACKAGE = Path(__file__).parents[1]
 LINKED = ("actors", "cluster", "labeling", "schemas", "training")
 """The folders at the root of a checkout that are links in the package."""
-SUFFIXES = (".py", ".json", ".safetensors", ".md", ".yaml", ".html", ".css", ".js")
+SUFFIXES = (".py", ".json", ".safetensors", ".md", ".yaml", ".html", ".css", ".js", ".typed")
 """The suffixes of files in the wheel."""
 CONFIG = "job.yaml"
 """The configuration's name in the package, which is the working folder of the command."""

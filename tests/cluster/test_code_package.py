@@ -71,5 +71,5 @@ def test_the_package_holds_the_same_files_as_the_wheel():
     root = PACKAGE.parent
     setuptools = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["setuptools"]
     assert {entry.name for entry in PACKAGE.iterdir() if entry.is_symlink()} == set(LINKED)
-    data = {pattern.removeprefix("**/*") for pattern in setuptools["package-data"]["*"]}
+    data = {Path("x" + pattern.removeprefix("**/*")).suffix for pattern in setuptools["package-data"]["*"]}
     assert data | {".py"} == set(SUFFIXES)

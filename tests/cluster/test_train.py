@@ -177,7 +177,7 @@ def test_an_object_store_is_no_folder_to_train_in(config):
 
 def test_a_dataset_that_is_named_twice_is_refused(config):
     given = config.data[0]
-    with pytest.raises(DatasetError, match="are the same run's dataset; name one of them"):
+    with pytest.raises(DatasetError, match="are the dataset of the same run; name one of them"):
         run_train(config.model_copy(update={"data": (given, f"{given}/../given")}))
 
 
