@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from kinescribe import evaluate as measures
 from kinescribe.commands.options import Dataset, Json, Plot, Seed, aurora_config
 from kinescribe.display import print_result, progress_bar, warn
 from kinescribe.preconditions import require_extras, require_file, require_folder
@@ -59,10 +60,7 @@ def dynamics_model(
 ) -> None:
     """Score the actions that a dynamics model gives for simulated triplets."""
     _require("evaluate dynamics", plot)
-    from kinescribe.evaluation.label_accuracy import predict, score
-    from kinescribe.models.registry import load
-
-    scores = score(predict(dataset, load(dynamics, "describer"), num), bertscore)
+    scores = measures.dynamics(dataset, dynamics, num=num, bertscore=bertscore)
     print_result(scores, as_json)
     _draw(scores, plot)
 
@@ -80,13 +78,10 @@ def world_model(
     """Judge a world model in simulated scenes, beside a copy of the source and the codec's reconstruction."""
     if num_samples > 1 and dynamics is None:
         raise ConfigError(f"-n {num_samples} needs a model that chooses the best; give --dynamics")
-    from kinescribe.evaluation.world import score_world
-    from kinescribe.models.registry import load
-
     _require_plot(plot)
-    models = load(world, "world"), load(dynamics, "dynamics") if dynamics else None
+    options = {"num": num, "seed": seed, "num_samples": num_samples}
     with progress_bar("cases") as progress:
-        scores = score_world(*models, num, num_samples, seed, progress)
+        scores = measures.world(world, **options, dynamics=dynamics, progress=progress)
     print_result(scores, as_json)
     _draw(scores, plot)
 
@@ -105,13 +100,9 @@ def best_of_n(
 ) -> None:
     """Judge the best of N samples for each N, chosen by a dynamics model and by the judge itself."""
     numbers = _counts(counts)
-    from kinescribe.evaluation.world import score_best_of_n
-    from kinescribe.models.registry import load
-
     _require_plot(plot)
-    models = load(world, "world"), load(dynamics, "dynamics")
     with progress_bar("cases") as progress:
-        result = score_best_of_n(*models, numbers, num, seed, progress)
+        result = measures.best_of_n(world, dynamics, counts=numbers, num=num, seed=seed, progress=progress)
     print_result(result, as_json)
     _draw(result, plot)
 
@@ -129,13 +120,9 @@ def preference(
     plot: Plot = None,
 ) -> None:
     """Measure how often a model finds true triplets likelier than corrupted ones."""
-    from kinescribe.evaluation.preference import prefer
-    from kinescribe.models.registry import load
-
     _require_plot(plot)
-    loaded = load(model, "dynamics" if task == "dynamics" else "unified")
     with progress_bar("triplets") as progress:
-        result = prefer(loaded, dataset, task, num, seed, progress)
+        result = measures.preference(model, dataset, task=task, num=num, seed=seed, progress=progress)
     print_result(result, as_json)
     _draw(result, plot)
 

@@ -52,6 +52,9 @@ MicroBatch = Annotated[
     int | None, typer.Option(help="Pairs in one batch of the model. By default as many as fit.")
 ]
 Dataset = Annotated[str, typer.Argument(metavar="DATASET", help="Folder or URL of a labelled dataset.")]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Check everything and print what would be done, without doing it.")
+]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of the random draws.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object on stdout.")]
 Plot = Annotated[Path | None, typer.Option(help="Draw the result into this file: .png, .pdf or .svg.")]

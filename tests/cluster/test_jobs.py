@@ -89,7 +89,7 @@ def test_a_cluster_that_is_away_for_a_moment_is_followed_on():
 
 
 def test_a_cluster_that_stays_away_is_given_up_with_how_to_follow_the_job_again():
-    with pytest.raises(ConfigError, match="no cluster answers; a may go on meanwhile: `kinescribe jobs logs"):
+    with pytest.raises(ConfigError, match="no cluster answers; a may go on; `kinescribe jobs logs"):
         Shaky("RUNNING", "RUNNING", None, None, patience_s=0.6).follow("a", print, print)
 
 
@@ -103,7 +103,7 @@ def test_why_a_job_does_not_start_is_said_once_and_the_cluster_may_be_away_meanw
     ("answer", "said"),
     [
         (None, "no cluster answers at .*timed out"),
-        (b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", "what answers is no dashboard of Ray"),
+        (b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", "the server there isn't a dashboard of Ray"),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n<html>", "no cluster answers at "),
     ],
 )
@@ -206,7 +206,7 @@ def test_a_job_makes_the_rows_of_a_local_run_and_is_attached_to_stopped_and_resu
     first = kinescribe("submit", "--address", head.url, *label)
     assert (first.returncode, first.stderr) == (0, "submitted\n"), first.stderr
     second = kinescribe("submit", "--address", head.url, *label)
-    assert (second.stdout, second.stderr) == (first.stdout, "runs already: attached\n")
+    assert (second.stdout, second.stderr) == (first.stdout, "already running: attached\n")
 
     held = hold(head, tmp_path / "job")
     stopped = kinescribe("jobs", "stop", first.stdout.strip(), RAY_API_SERVER_ADDRESS=head.url)
@@ -280,7 +280,7 @@ def test_a_job_that_is_not_there_is_said_to_be_so(head, kinescribe):
     for arguments in (["logs", "a#b"], ["logs", "--follow", "../nothing"], ["stop", ""]):
         missing = kinescribe("jobs", *arguments, "--address", head.url)
         assert missing.returncode == 2
-        assert f"{arguments[-1]!r} is no job of the cluster" in missing.stderr
+        assert f"{arguments[-1]!r} is not a job of the cluster" in missing.stderr
         assert os.linesep not in missing.stderr.strip()
 
 

@@ -177,7 +177,7 @@ def test_no_fewer_machines_keep_the_deadline_also_where_another_one_costs_time(s
 def test_a_deadline_before_a_unit_is_done_cannot_be_kept():
     found, left_out = offers(deadline_h=0.5)
     assert found == {}
-    assert left_out["small"] == "however many there are, it takes 1.2 hours"
+    assert left_out["small"] == "even the largest number takes 1.2 hours"
 
 
 def test_a_machine_that_is_interrupted_before_it_finishes_a_unit_gets_no_offer():

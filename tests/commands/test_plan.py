@@ -103,7 +103,10 @@ def test_the_examples_of_machines_can_be_read():
             ["machines.0.price_per_hour: required, but not given", "machines.0.gpus"],
         ),
         ("machines: [{name: a, cpus: 0}]", ["machines.0.cpus", "greater than 0, got 0"]),
-        (EXAMPLES.read_text().replace("interruptions_per_hour", "# "), ["interruptions_per_hour, or none"]),
+        (
+            EXAMPLES.read_text().replace("interruptions_per_hour", "# "),
+            ["interruptions_per_hour, or neither"],
+        ),
         ("machine: 1", ["machine: unknown key; did you mean machines?"]),
         ("[", ["cannot be read as YAML"]),
     ],

@@ -80,7 +80,7 @@ def test_another_spelling_of_a_path_makes_no_other_run(root: Any, one: str, same
     ],
 )
 def test_a_path_that_only_this_folder_knows_is_refused(root: Any, arguments: tuple[str, ...], named: str):
-    with pytest.raises(ConfigError, match="does not run in this folder") as error:
+    with pytest.raises(ConfigError, match="the job runs in another folder") as error:
         read_command(root, arguments)
     assert str(error.value).startswith(f"{named}:")
 
@@ -161,7 +161,7 @@ def test_what_cannot_be_submitted_is_refused(root: Any, arguments: tuple[str, ..
 
 @pytest.mark.parametrize("arguments", [("evaluate",), ("evaluate", "nothing")])
 def test_of_several_commands_one_is_to_be_named(root: Any, arguments: tuple[str, ...]):
-    with pytest.raises(ConfigError, match="`evaluate` is several commands; give one of labels, dynamics"):
+    with pytest.raises(ConfigError, match="`evaluate` has several commands; give one of labels, dynamics"):
         read_command(root, arguments)
 
 
@@ -183,7 +183,7 @@ def test_every_parameter_and_key_that_names_a_file_is_looked_at(root: Any):
 @pytest.mark.parametrize(
     ("address", "said"),
     [
-        ("127.0.0.1:6379", "127.0.0.1:6379 is no URL of a cluster's dashboard"),
+        ("127.0.0.1:6379", "127.0.0.1:6379 is not the URL of a cluster's dashboard"),
         ("http://127.0.0.1:1", "no cluster answers at http://127.0.0.1:1"),
     ],
 )

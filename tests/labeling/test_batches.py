@@ -67,6 +67,17 @@ def test_out_of_memory_halves_the_size_for_good(error):
     assert later.batches == [[0, 1], [2, 3]]
 
 
+def test_a_size_that_was_lowered_never_grows_back():
+    def call(items):
+        if sum(items) > 4:
+            raise MemoryError
+        return items
+
+    batches = MicroBatches(8)
+    assert batches.run([4, 4, 1, 1, 2, 2, 2, 2], call) == [4, 4, 1, 1, 2, 2, 2, 2]
+    assert batches.size == 1
+
+
 def test_an_item_that_is_too_large_alone_fails_alone():
     batches, call = MicroBatches(4), Recorder(bad=1, error=torch.OutOfMemoryError("out of memory"))
     results = batches.run(range(4), call)

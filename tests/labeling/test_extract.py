@@ -17,7 +17,7 @@ from tests.videos import pan, still, write_audio, write_video
 DECODER = """
 import os, signal, time
 from pathlib import Path
-from kinescribe.media.decode_protocol import DecodeRequest
+from kinescribe.media.decode_protocol import DecodeReply, DecodeRequest
 from kinescribe.media.decode_worker import answer
 from kinescribe.media.sandbox import serve
 
@@ -29,6 +29,9 @@ def fake(request):
         os.kill(os.getpid(), signal.SIGSEGV)
     if name == "eats":
         raise MemoryError("std::bad_alloc")
+    if name == "starves":
+        reply = DecodeReply(reject="out_of_memory", message=f"of process {os.getpid()}")
+        return reply.model_dump_json().encode()
     if name == "babbles":
         return b"\\x80\\x04N."
     if name == "lies":
@@ -182,6 +185,12 @@ def test_a_decoder_that_fails_costs_one_clip(
     good = write_video(tmp_path / "good.mp4", pan(45))
     assert reject_of(fake.extract(clip(tmp_path / f"{name}.mp4"))) == code
     assert fake.extract(clip(good)).outcome is None
+
+
+def test_a_decoder_that_ran_out_of_memory_is_replaced(tmp_path: Path, fake: PairExtractor):
+    outcomes = [fake.extract(clip(tmp_path / "starves.mp4")).outcome for _ in range(2)]
+    assert [outcome and outcome.reason for outcome in outcomes] == [RejectCode.OUT_OF_MEMORY] * 2
+    assert outcomes[0] != outcomes[1]
 
 
 def test_a_decompression_bomb_stays_within_its_memory(tmp_path: Path):

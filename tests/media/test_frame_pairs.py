@@ -10,6 +10,8 @@ from PIL import Image as Pillow
 from kinescribe.media.decode import DecodedFrame
 from kinescribe.media.decode_protocol import DecodeReply, DecodeRequest
 from kinescribe.media.frame_pairs import duration, frame_pairs, key_frames
+from kinescribe.media.motion import pair_motion
+from kinescribe.media.still_images import small_grey
 from kinescribe.schemas.config import KeyFrames, Limits, StoredImage
 from kinescribe.schemas.outcomes import DropReason, RejectCode, Rejected
 from tests.videos import Image, number_of, pan, still, write_video
@@ -50,6 +52,13 @@ def test_a_clip_becomes_adjacent_key_frames_with_their_own_times(tmp_path: Path)
     assert [(pair.source, pair.target) for pair in reply.pairs] == list(itertools.pairwise(range(len(found))))
     assert all(pair.motion > 1 for pair in reply.pairs)
     assert reply.pair_drops == {}
+
+
+def test_motion_is_measured_from_the_source_to_the_target(tmp_path: Path):
+    path, png = write_video(tmp_path / "clip.mp4", pan(45)), StoredImage(format="png")
+    reply = frame_pairs(job(path, image=png))
+    source, target = (small_grey(image) for image in images(reply)[:2])
+    assert reply.pairs[0].motion == pair_motion(source, target) != pair_motion(target, source)
 
 
 def test_key_frames_are_where_the_motion_is(tmp_path: Path):

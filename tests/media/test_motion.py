@@ -8,6 +8,7 @@ from kinescribe.media.motion import (
     Grey,
     GreyFrame,
     Measured,
+    _difference,
     grey_size,
     measure,
     pair_motion,
@@ -96,6 +97,20 @@ def test_a_flash_is_no_cut_and_no_motion(length: int):
         scene[index] = texture(99)[:120, :160]
     assert cuts(scene) == []
     assert measured(scene)[6].motion == 0
+
+
+def test_a_cut_stands_out_from_every_step_around_it():
+    flicker = [texture(seed)[:120, :160] for seed in range(50, 58)]
+    assert cuts(pan(8, seed=1) + flicker) == []
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_the_difference_of_two_frames_is_one_minus_their_correlation(share: float):
+    random = np.random.default_rng(0)
+    first, second = (random.normal(0, 30, (200, 200)) for _ in range(2))
+    mixed = share * first + np.sqrt(1 - share**2) * second
+    frames = [np.clip(128 + values, 0, 255).astype(np.uint8) for values in (first, mixed)]
+    assert _difference(*frames) == pytest.approx(1 - share, abs=0.03)
 
 
 @pytest.mark.parametrize("step", [4.0, 12.0, 24.0])

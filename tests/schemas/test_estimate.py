@@ -20,7 +20,7 @@ def refusal(*entries: str) -> str:
 
 def test_machines_of_one_name_are_refused_by_that_name():
     refused = refusal(entry(name="big"), entry(name="small"), entry(name="' big'"))
-    assert refused.endswith("machines: each needs a name of its own, got 'big' more than once")
+    assert refused.endswith("machines: each needs another name, got 'big' more than once")
 
 
 def test_no_machine_is_called_as_another_ones_spot_machine():
