@@ -14,7 +14,7 @@ import pyarrow.dataset as pads
 
 from kinescribe.reports.distributions import Histogram, histogram, motion_limits, score_limits
 from kinescribe.reports.gallery import Gallery, gallery, sampled, scores
-from kinescribe.reports.page import render, require_html, write_page
+from kinescribe.reports.page import render, require_page, write_page
 from kinescribe.storage.audit import DatasetStatus, status
 from kinescribe.storage.dataset import Dataset, Source, readable
 
@@ -39,7 +39,7 @@ def write_comparison(first: Source, second: Source, out: str, sample: int) -> No
 
     Raises ConfigError, DatasetError and StoreError.
     """
-    require_html(out)
+    require_page(out)
     datasets = [Dataset.open(first), Dataset.open(second)]
     names = [dataset.name for dataset in datasets]
     if len(set(names)) == 1:
