@@ -54,7 +54,8 @@ def progress_bar(things: str) -> Generator[Callable[[int, int], None]]:
     try:
         yield report
     finally:
-        bars.stop()
+        if bars.live.is_started:
+            bars.stop()
 
 
 def warn(text: str) -> None:

@@ -1,4 +1,4 @@
-"""The rows of two datasets that are to be the same."""
+"""Compares the rows of two datasets."""
 
 import pytest
 
@@ -11,7 +11,7 @@ def rows(dataset: str) -> list[dict[str, object]]:
 
 
 def assert_alike(dataset: str, other: str) -> None:
-    """The same rows, but for the last bits of sums, which other numbers of threads take in other orders."""
+    """Compares rows up to the last bits of sums, whose order depends on the number of threads."""
     for one, same in zip(rows(dataset), rows(other), strict=True):
         assert one.pop("importance") == pytest.approx(same.pop("importance"), abs=1e-3)
         assert one.pop("action_logprob") == pytest.approx(same.pop("action_logprob"), rel=1e-6)

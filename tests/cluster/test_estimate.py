@@ -22,7 +22,7 @@ def estimate(source, config, num=4, dataset=None):
 
 
 @pytest.mark.ray
-def test_what_a_sample_promises_the_run_gives(ray_here, clips_folder, model_folder, tmp_path):
+def test_a_run_gives_what_its_sample_promised(ray_here, clips_folder, model_folder, tmp_path):
     source, out = clips_folder(*(f"good{index}" for index in range(10))), str(tmp_path / "out")
     before = sorted(tmp_path.rglob("*"))
     config = LabelConfig(dynamics=model_folder, clips_per_unit=5)
@@ -46,7 +46,7 @@ def test_what_a_sample_promises_the_run_gives(ray_here, clips_folder, model_fold
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_a_sample_of_bad_clips_is_a_plan_with_rejects(ray_here, clips_folder, model_folder):
+def test_a_sample_of_bad_clips_gives_a_plan_with_rejects(ray_here, clips_folder, model_folder):
     source = clips_folder(*(f"bad{index}" for index in range(30)))
     planned, _ = estimate(source, LabelConfig(dynamics=model_folder), num=25)
     assert planned.rejected == pytest.approx(1)

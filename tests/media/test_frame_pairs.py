@@ -116,7 +116,7 @@ def test_stored_images_are_small_upright_and_the_same_every_time(tmp_path: Path,
     assert {Pillow.open(io.BytesIO(frame.image)).format for frame in reply.frames} == {kind.upper()}
 
 
-def test_frames_beyond_the_memory_that_may_be_held_are_stored_early_and_alike():
+def test_frames_beyond_the_memory_limit_are_encoded_early_with_the_same_result():
     frames = decoded(pan(120))
     expected = key_frames(frames, KeyFrames(), StoredImage())
     relieved = key_frames(frames, KeyFrames(), StoredImage(), max_held_bytes=0)
@@ -139,7 +139,7 @@ def test_fewer_than_two_frames_in_a_window_are_too_short(tmp_path: Path, num_fra
     assert code_of(one) == RejectCode.TOO_SHORT
 
 
-def test_a_window_behind_the_end_is_too_short(tmp_path: Path):
+def test_a_window_after_the_end_is_too_short(tmp_path: Path):
     path = write_video(tmp_path / "clip.mp4", pan(30))
     assert code_of(job(path, start_s=50.0, end_s=60.0)) == RejectCode.TOO_SHORT
 
@@ -167,7 +167,7 @@ def test_a_file_that_is_longer_than_it_says_is_too_large(tmp_path: Path):
     assert code_of(job(path, limits=limits)) == RejectCode.TOO_LARGE
 
 
-def test_a_duration_is_what_the_header_says(tmp_path: Path):
+def test_the_duration_is_that_of_the_header(tmp_path: Path):
     path = write_video(tmp_path / "clip.mp4", pan(60))
     reply = duration(job(path, task="duration"))
     assert reply.duration_s == pytest.approx(2.0, abs=0.05)
