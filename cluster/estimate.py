@@ -38,6 +38,7 @@ from kinescribe.schemas.errors import ConfigError
 from kinescribe.schemas.estimate import Estimate
 from kinescribe.schemas.outcomes import Status
 from kinescribe.storage import uri
+from kinescribe.storage.estimate import require_estimate
 from kinescribe.storage.plan import read_plan
 from kinescribe.storage.run import require_own
 from kinescribe.storage.shards import UnitFooter, read_footer, unit_uri, write_unit
@@ -75,6 +76,7 @@ def estimate_run(
     run, clips = planned_run(input, config, sessions)
     if dataset is not None:
         require_own(dataset, run)
+        require_estimate(dataset)
     strata = draw_sample(clip_sizes(clips), num, seed)
     chosen = {place for stratum in strata for place in stratum.sampled}
     sample = {place: clip for place, clip in enumerate(clips) if place in chosen}

@@ -18,7 +18,7 @@ import polars as pl
 from kinescribe.schemas.config import CurateConfig
 from kinescribe.schemas.errors import DatasetError
 from kinescribe.storage.dataset import Dataset, Source, no_triplets, open_datasets, readable
-from kinescribe.storage.selection import SELECTION_SCHEMA, Selection, write_selection
+from kinescribe.storage.selection import SELECTION_SCHEMA, Selection, require_selection, write_selection
 from kinescribe.storage.shards import unit_ids, whole_units
 
 ROWS_PER_PART = 1 << 18
@@ -58,6 +58,8 @@ def curate(
     row is left to choose, or `out` is another file.
     """
     sources = _distinct(datasets)
+    options, fingerprints = config.model_dump(), tuple(sorted(sources))
+    require_selection(out, options, fingerprints)
     counts: Counter[str] = Counter()
     parts = _scored_parts(sources, config, counts, progress)
     # Datasets whose clips were all dropped or rejected have no part.
@@ -69,7 +71,7 @@ def curate(
         raise DatasetError(f"none of {seen:,} triplets passes the filters ({_listed(counts)}); loosen them")
     named = chosen.with_columns(pl.col("dataset").cast(pl.String), unit_id=unit_ids(chosen["object"]))
     rows = named.select(SELECTION_SCHEMA.names).to_arrow().cast(SELECTION_SCHEMA)
-    write_selection(out, Selection(rows, config.model_dump(), tuple(sorted(sources))))
+    write_selection(out, Selection(rows, options, fingerprints))
     sizes = chosen.group_by(config.stratify_by).len()["len"].sort()
     return Curated(
         seen=seen,

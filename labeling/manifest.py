@@ -38,7 +38,7 @@ def read_manifest(uri: str, carried: Sequence[str] = ()) -> pl.DataFrame:
     Raises InputError naming the line (the row, in Parquet) and the remedy.
     """
     with objects.local_copy(uri) as path:
-        manifest = Manifest(uri, path, remedy="; --columns NAME,… carries others")
+        manifest = Manifest(uri, path, remedy="; --columns NAME,… carries others into the dataset")
         rows = manifest.rows(COLUMNS, required=("uri",), carried=carried).with_columns(
             pl.col(TIMES).abs()
         )  # -0 is 0
@@ -76,7 +76,7 @@ class Manifest:
         self._require_carried_types(kept)
         if ignored := [name for name in rows.columns if name not in (*columns, *carried)]:
             names, known = ", ".join(map(repr, ignored)), ", ".join(columns)
-            LOGGER.warning("manifest %s: ignoring %s; it may have %s%s", self.uri, names, known, self.remedy)
+            LOGGER.warning("manifest %s: ignoring %s; known are %s%s", self.uri, names, known, self.remedy)
         rows = rows.with_columns(pl.lit(None).alias(name) for name in columns if name not in rows.columns)
         checked = self._typed(rows, columns).select(columns)
         self._refuse_rows(checked)

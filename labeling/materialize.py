@@ -20,17 +20,24 @@ from kinescribe.schemas.dataset import is_carried, triplet_schema
 from kinescribe.schemas.errors import DatasetError
 from kinescribe.schemas.outcomes import ClipOutcome, Status
 from kinescribe.schemas.version import VERSION
-from kinescribe.storage import objects
+from kinescribe.storage import objects, uri
 from kinescribe.storage.card import write_card
 from kinescribe.storage.dataset import Dataset, Source, open_datasets, readable
 from kinescribe.storage.plan import plan_digest, write_plan
-from kinescribe.storage.run import Run, bind
+from kinescribe.storage.run import RUN, Run, bind, read_run, require_unclaimed
 from kinescribe.storage.selection import chosen_units, read_selection, require_chosen
 from kinescribe.storage.shards import committed_units, unit_ids, whole_units, write_unit
 from kinescribe.storage.threads import map_in_threads
 
 TRIPLETS_PER_UNIT = 1024
 ROWS_PER_PART = 1 << 20
+
+
+def require_materialized(out: str) -> None:
+    """Raises DatasetError unless the folder `out` is new or has been begun by `write_chosen`."""
+    require_unclaimed(out)
+    if objects.exists(uri.join(out, RUN)) and "config.selection" not in read_run(out)["identity"]:
+        raise DatasetError(f"{out} belongs to another run; choose another output folder")
 
 
 class _Share(NamedTuple):

@@ -36,7 +36,7 @@ from kinescribe.display import (
     stdout_for_results,
     warn,
 )
-from kinescribe.preconditions import OWN_PAGE, require_file, require_folder
+from kinescribe.preconditions import require_file, require_folder
 from kinescribe.schemas.errors import ConfigError, DatasetError
 from kinescribe.schemas.rendering import tables_of
 
@@ -181,14 +181,15 @@ def curate(
     if materialize is not None:
         require_folder("--materialize", materialize)
     from kinescribe.labeling.curate import curate as choose
+    from kinescribe.labeling.materialize import require_materialized, write_chosen
     from kinescribe.storage import dataset
 
+    if materialize is not None:
+        require_materialized(materialize)
     opened = [dataset.Dataset.open(name) for name in datasets]
     with progress_bar("units") as progress:
         result = choose(opened, out, settings, progress)
     if materialize is not None:
-        from kinescribe.labeling.materialize import write_chosen
-
         with progress_bar("units written") as progress:
             write_chosen(opened, out, materialize, progress)
     print_result(result, as_json)
@@ -208,7 +209,7 @@ def report(
     if len(datasets) != 1 + compare:
         wanted = "two datasets after --compare" if compare else "one dataset, or --compare and two"
         raise ConfigError(f"give {wanted}; got {len(datasets)}")
-    require_file("--out", out, OWN_PAGE)
+    require_file("--out", out)
     if compare:
         from kinescribe.reports.comparison import write_comparison
 

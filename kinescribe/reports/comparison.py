@@ -14,12 +14,12 @@ import pyarrow.dataset as pads
 
 from kinescribe.reports.distributions import Histogram, histogram, motion_limits, score_limits
 from kinescribe.reports.gallery import Gallery, gallery, sampled, scores
-from kinescribe.reports.page import render, require_html, write_page
+from kinescribe.reports.page import render, require_page, write_page
 from kinescribe.storage.audit import DatasetStatus, status
 from kinescribe.storage.dataset import Dataset, Source, readable
 
 NUM_CLASSES = 24
-OTHER_CLIPS = "others, or of other classes, times or order"
+OTHER_CLIPS = "other clips, or other classes, times or order"
 Limits = Callable[[pl.Series], tuple[float, float]]
 
 
@@ -39,7 +39,7 @@ def write_comparison(first: Source, second: Source, out: str, sample: int) -> No
 
     Raises ConfigError, DatasetError and StoreError.
     """
-    require_html(out)
+    require_page(out)
     datasets = [Dataset.open(first), Dataset.open(second)]
     names = [dataset.name for dataset in datasets]
     if len(set(names)) == 1:
@@ -74,7 +74,7 @@ def _side(dataset: Dataset, name: str) -> Side:
 
 
 def _common(first: Side, second: Side) -> pl.DataFrame:
-    """The pairs of the first that the second has too, whose columns are called `…_other`."""
+    """The pairs of the first that the second has too; the columns of the second are called `…_other`."""
     others = second.table.select("triplet_id", "action", "score", "action_tokens")
     return first.table.join(others, on="triplet_id", suffix="_other")
 
@@ -90,7 +90,7 @@ def _gallery(side: Side, chosen: pl.DataFrame) -> Gallery:
 
 
 def _counts(first: Side, second: Side) -> list[tuple[str, int, int]]:
-    """What is counted, of each of the two; drops and rejects also by reason."""
+    """The counts of both; drops and rejects also by reason."""
     names = ("clips", "kept", "dropped", "rejected", "pending", "triplets")
     reasons = sorted(first.status.reasons.keys() | second.status.reasons.keys())
     return [(name, getattr(first.status, name), getattr(second.status, name)) for name in names] + [
@@ -100,24 +100,24 @@ def _counts(first: Side, second: Side) -> list[tuple[str, int, int]]:
 
 
 def _settings(first: Side, second: Side) -> list[tuple[str, Any, Any]]:
-    """Configuration, models and clips that differ; of clips a digest is all that is known."""
+    """Configuration, models and clips that differ; of the clips only a digest is known."""
     keys = sorted(first.identity.keys() | second.identity.keys())
     rows = ((key, first.identity.get(key), second.identity.get(key)) for key in keys)
     return [
-        ("clips", "these", OTHER_CLIPS) if key == "plan" else (key, one, other)
-        for key, one, other in rows
-        if one != other
+        ("clips", "these", OTHER_CLIPS) if key == "plan" else (key, value, other)
+        for key, value, other in rows
+        if value != other
     ]
 
 
 def _histograms(sides: Sequence[Side], column: str, limits: Limits) -> list[Histogram | None]:
-    """Of each of the two, with the same limits."""
+    """The histograms of both, with the same limits."""
     shared = limits(pl.concat([side.table[column] for side in sides]))
     return [histogram(side.table[column], shared) for side in sides]
 
 
 def _classes(first: Side, second: Side) -> list[dict[str, Any]]:
-    """Of the most frequent classes, then of what has none, the number of triplets and the medians of both."""
+    """Number of triplets and medians of both: of the most frequent classes, then of triplets without one."""
     joined = _medians(first).join(
         _medians(second), on="action_class", how="full", coalesce=True, suffix="_other", nulls_equal=True
     )

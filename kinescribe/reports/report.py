@@ -17,7 +17,7 @@ from kinescribe.inference.contact_sheet import Step
 from kinescribe.reports.distributions import by_class, frequent_actions, frequent_words
 from kinescribe.reports.gallery import gallery, sampled, scores, short
 from kinescribe.reports.heatmap import data_uri, enlarged
-from kinescribe.reports.page import render, require_html, write_page
+from kinescribe.reports.page import render, require_page, write_page
 from kinescribe.reports.timeline import timeline
 from kinescribe.schemas.outcomes import ClipOutcome
 from kinescribe.storage.audit import outcomes, totals
@@ -43,7 +43,7 @@ def write_report(source: Source, out: str, sample: int = SAMPLE, imagined: Seque
 
     Raises ConfigError, DatasetError and StoreError.
     """
-    require_html(out)
+    require_page(out)
     dataset = Dataset.open(source)
     with readable(dataset):
         page = _page(dataset, sample, imagined)

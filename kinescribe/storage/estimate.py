@@ -47,6 +47,11 @@ def _row(name: str, units: Units, planned: float, done: float, actual: float) ->
     return f"{name}, {unit}", in_all, by_now, now
 
 
+def require_estimate(dataset: str) -> None:
+    """Raises DatasetError if the folder has an `estimate.json` that Kinescribe did not write."""
+    _read(uri.join(dataset, ESTIMATE))
+
+
 def write_estimate(dataset: str, estimate: Estimate) -> None:
     """Write the estimate of the run that will be in this folder, replacing an earlier one."""
     text = json.dumps(asdict(estimate), indent=2) + "\n"
@@ -56,22 +61,26 @@ def write_estimate(dataset: str, estimate: Estimate) -> None:
 def read_estimate(dataset: Dataset) -> Estimate | None:
     """The estimate of a dataset's run, None if there is none. Raises DatasetError if it is another run's."""
     target = uri.join(dataset.uri, ESTIMATE)
+    estimate = _read(target)
+    if estimate and estimate.fingerprint != dataset.fingerprint:
+        raise DatasetError(
+            f"{target} is the estimate of a run with another input, configuration or model; remove it, or "
+            f"run `kinescribe plan` with this run's input and options and `--dataset {dataset}`"
+        )
+    return estimate
+
+
+def _read(target: str) -> Estimate | None:
     try:
-        estimate = _ESTIMATE.validate_json(objects.read_bytes(target), strict=True)
+        return _ESTIMATE.validate_json(objects.read_bytes(target), strict=True)
     except FileNotFoundError:
         return None
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
         raise DatasetError(
-            f"{target} is damaged; remove it, or plan again: {where} {first['msg']}"
+            f"{target} is not an estimate, or damaged ({where} {first['msg']}); remove it, then plan again"
         ) from error
-    if estimate.fingerprint != dataset.fingerprint:
-        raise DatasetError(
-            f"{target} is the estimate of a run with another input, configuration or model; remove it, or "
-            f"run `kinescribe plan` with this run's input and options and `--dataset {dataset}`"
-        )
-    return estimate
 
 
 def compare(dataset: Dataset, stage_s: Mapping[str, float]) -> Comparison | None:

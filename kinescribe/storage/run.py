@@ -88,11 +88,8 @@ def bind(dataset: str, run: Run) -> None:
 
 def require_own(dataset: str, run: Run) -> None:
     """Raises DatasetError as `bind` does; writes nothing, and accepts a folder without a run."""
+    require_unclaimed(dataset)
     if not objects.exists(uri.join(dataset, RUN)):
-        if any(listing.list_files(uri.join(dataset, "data"))):
-            raise DatasetError(f"{dataset} contains a data folder but no {RUN}; choose an empty folder")
-        if objects.exists(uri.join(dataset, "README.md")):  # the dataset's card would replace it
-            raise DatasetError(f"{dataset} contains a README.md but no {RUN}; choose an empty folder")
         return
     changes = _differences(read_run(dataset)["identity"], run.identity)
     if changes:
@@ -101,6 +98,16 @@ def require_own(dataset: str, run: Run) -> None:
             + "\n  ".join(changes)
             + "\nchoose another output folder, or run with the input, configuration and models of that run"
         )
+
+
+def require_unclaimed(dataset: str) -> None:
+    """Raises DatasetError if the folder has no run, but files that a dataset would mix with or replace."""
+    if objects.exists(uri.join(dataset, RUN)):
+        return
+    if any(listing.list_files(uri.join(dataset, "data"))):
+        raise DatasetError(f"{dataset} contains a data folder but no {RUN}; choose an empty folder")
+    if objects.exists(uri.join(dataset, "README.md")):  # the dataset's card would replace it
+        raise DatasetError(f"{dataset} contains a README.md but no {RUN}; choose an empty folder")
 
 
 def read_run(dataset: str) -> RunRecord:

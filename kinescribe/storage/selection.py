@@ -61,15 +61,31 @@ class Selection:
 
 
 def write_selection(target: str, selection: Selection) -> None:
-    """Publish a selection in one step. Raises DatasetError where another file has that name."""
+    """Publish a selection in one step. Raises DatasetError if another file has that name."""
     if objects.create(target, selection.to_parquet()):
         return
     with suppress(DatasetError):
         if read_selection(target).digest == selection.digest:
             return
-    raise DatasetError(
-        f"{target} is there already, and not this selection; choose another name, or remove it"
-    )
+    raise _taken(target)
+
+
+def require_selection(target: str, options: Mapping[str, Any], datasets: tuple[str, ...]) -> None:
+    """Raises DatasetError if `target` is a file other than a selection with these options and datasets.
+
+    The sources may have more rows since that selection was made: this is only known after choosing.
+    """
+    if not objects.exists(target):
+        return
+    with suppress(DatasetError):
+        existing = read_selection(target)
+        if (existing.options, existing.datasets) == (options, datasets):
+            return
+    raise _taken(target)
+
+
+def _taken(target: str) -> DatasetError:
+    return DatasetError(f"{target} exists and is not this selection; name another file, or remove this one")
 
 
 def read_selection(source: str) -> Selection:

@@ -298,3 +298,24 @@ def test_filters_that_leave_nothing_are_an_error_with_the_counts(tmp_path: Path)
 def test_an_impossible_configuration_names_its_key(override: str, names: str):
     with pytest.raises(ConfigError, match=names):
         load_config(CurateConfig, None, ["top_k=1", "max_motion=2", override])
+
+
+def test_a_file_that_would_be_lost_is_refused_before_anything_is_read(tmp_path: Path):
+    build(str(tmp_path / "x"), [2])
+    for unit in (tmp_path / "x" / "data").iterdir():
+        unit.write_bytes(b"not to be read")
+    for name, write in {"notes.parquet": Path.touch, "folder": Path.mkdir}.items():
+        write(tmp_path / name)
+        with pytest.raises(DatasetError, match=f"{name} exists and is not this selection; name another file"):
+            curate([str(tmp_path / "x")], str(tmp_path / name), CurateConfig(top_k=1))
+
+
+def test_a_selection_of_other_options_is_kept(tmp_path: Path):
+    build(str(tmp_path / "x"), [2])
+    out = str(tmp_path / "selection.parquet")
+    curate([str(tmp_path / "x")], out, CurateConfig(top_k=1))
+    before = Path(out).read_bytes()
+    with pytest.raises(DatasetError, match="exists and is not this selection"):
+        curate([str(tmp_path / "x")], out, CurateConfig(top_k=2))
+    curate([str(tmp_path / "x")], out, CurateConfig(top_k=1))
+    assert Path(out).read_bytes() == before

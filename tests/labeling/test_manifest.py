@@ -206,8 +206,8 @@ def test_other_columns_are_ignored_with_a_warning(
     assert read_manifest(name).columns == ["uri", "action_class", "start_s", "end_s", "id"]
     (warning,) = caplog.messages
     assert warning == (
-        f"manifest {name}: ignoring 'fps', 'la\\nbel'; it may have uri, action_class, start_s, end_s, id; "
-        "--columns NAME,… carries others"
+        f"manifest {name}: ignoring 'fps', 'la\\nbel'; known are uri, action_class, start_s, end_s, id; "
+        "--columns NAME,… carries others into the dataset"
     )
 
 

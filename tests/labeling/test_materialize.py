@@ -6,7 +6,7 @@ import pytest
 
 from kinescribe.labeling import materialize
 from kinescribe.labeling.curate import curate
-from kinescribe.labeling.materialize import write_chosen
+from kinescribe.labeling.materialize import require_materialized, write_chosen
 from kinescribe.schemas.clips import WorkUnit
 from kinescribe.schemas.config import CurateConfig
 from kinescribe.schemas.errors import DatasetError
@@ -117,3 +117,13 @@ def test_datasets_of_two_codecs_are_refused(dataset: str, selection: str, tmp_pa
     write_plan(other, [])
     with pytest.raises(DatasetError, match=r"another-codec.*curate each on its own"):
         write_chosen([dataset, other], selection, str(tmp_path / "out"))
+
+
+def test_a_folder_of_others_is_refused_beforehand(dataset: str, tmp_path: Path):
+    require_materialized(str(tmp_path / "new"))
+    with pytest.raises(DatasetError, match="belongs to another run; choose another output folder"):
+        require_materialized(dataset)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "README.md").write_text("mine")
+    with pytest.raises(DatasetError, match=r"mine contains a README\.md but no run\.json"):
+        require_materialized(str(tmp_path / "mine"))

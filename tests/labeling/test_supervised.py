@@ -138,4 +138,4 @@ def test_other_columns_of_a_table_are_ignored_with_a_warning(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ):
     assert len(list_given(table(tmp_path, "uri,narration,verb\na,x,y\n"))) == 1
-    assert "ignoring 'verb'; it may have uri, action_class, start_s, end_s, narration" in caplog.text
+    assert "ignoring 'verb'; known are uri, action_class, start_s, end_s, narration" in caplog.text

@@ -9,7 +9,7 @@ from kinescribe.schemas.estimate import Estimate, Interval
 from kinescribe.schemas.outcomes import StageTime
 from kinescribe.storage.audit import status, totals
 from kinescribe.storage.dataset import Dataset
-from kinescribe.storage.estimate import Comparison, compare, read_estimate, write_estimate
+from kinescribe.storage.estimate import Comparison, compare, read_estimate, require_estimate, write_estimate
 from kinescribe.storage.run import read_run
 from tests.tiny_dataset import build, commit
 
@@ -90,5 +90,16 @@ def test_the_estimate_of_another_run_is_refused(dataset: str):
 @pytest.mark.parametrize("text", ["", "{}", '{"clips": "3"}'])
 def test_a_damaged_estimate_is_said(text: str, dataset: str):
     Path(dataset, "estimate.json").write_text(text)
-    with pytest.raises(DatasetError, match=r"estimate\.json is damaged; remove it, or plan again"):
+    with pytest.raises(
+        DatasetError, match=r"estimate\.json is not an estimate, or damaged .*; remove it, then plan again"
+    ):
         compared(dataset)
+
+
+def test_a_file_of_others_is_not_replaced_by_an_estimate(tmp_path: Path):
+    require_estimate(str(tmp_path))
+    write_estimate(str(tmp_path), ESTIMATE)
+    require_estimate(str(tmp_path))
+    (tmp_path / "estimate.json").write_text('{"mine": 1}')
+    with pytest.raises(DatasetError, match=r"estimate\.json is not an estimate.*; remove it"):
+        require_estimate(str(tmp_path))

@@ -46,7 +46,7 @@ def test_the_same_selection_may_be_written_again_and_another_may_not(tmp_path: P
         Selection(SELECTION.rows.slice(1), SELECTION.options, SELECTION.datasets),
         Selection(SELECTION.rows, {"top_k": 3}, SELECTION.datasets),
     ):
-        with pytest.raises(DatasetError, match="not this selection; choose another name"):
+        with pytest.raises(DatasetError, match="not this selection; name another file"):
             write_selection(target, other)
     assert read_selection(target) == SELECTION
 
@@ -55,7 +55,7 @@ def test_where_something_else_has_the_name_another_is_asked_for(tmp_path: Path):
     (tmp_path / "folder").mkdir()
     (tmp_path / "notes.txt").write_text("mine")
     for name in ("folder", "notes.txt"):
-        with pytest.raises(DatasetError, match="not this selection; choose another name, or remove it"):
+        with pytest.raises(DatasetError, match="not this selection; name another file, or remove this one"):
             write_selection(str(tmp_path / name), SELECTION)
     assert (tmp_path / "notes.txt").read_text() == "mine"
 
