@@ -228,6 +228,7 @@ def test_a_run_that_is_stopped_says_how_to_resume(number, code, undisturbed, sta
     end_driver(driver, number)
     assert driver.returncode == code
     assert RESUME in log.read_text()
+    assert not Path(out, "writers").exists()
     assert "SIGTERM received" not in log.read_text()
     assert digests(out).items() <= expected.items()
 
