@@ -41,6 +41,7 @@ import pyarrow.parquet as pq
 from kinescribe.cluster.label import run_label
 from kinescribe.cluster.pipeline import Sessions
 from kinescribe.cluster.progress import LabelProgress
+from kinescribe.labeling.extract import PairExtractor
 from kinescribe.schemas.clips import Clip, ExtractedClip, stable_id
 from kinescribe.schemas.config import LabelConfig, Resources
 from kinescribe.schemas.outcomes import ClipOutcome, DropReason, Receipt, Status
