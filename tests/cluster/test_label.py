@@ -84,7 +84,7 @@ def test_each_clip_has_its_outcome_and_harms_no_other(ray_here, clips_folder, mo
     assert check(out).problems == []
 
     reason, loading, labelling = progress.notes
-    assert "to decode" in reason
+    assert "decoders: 1" in reason
     assert loading == "1 decoder and 1 model are loading"
     assert labelling == "labelling"
     assert (progress.total, progress.done) == (7, 0)
