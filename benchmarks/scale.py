@@ -40,6 +40,8 @@ import pyarrow.parquet as pq
 
 from kinescribe.cluster.label import run_label
 from kinescribe.cluster.pipeline import Sessions
+from kinescribe.cluster.progress import LabelProgress
+from kinescribe.labeling.extract import PairExtractor
 from kinescribe.schemas.clips import Clip, ExtractedClip, stable_id
 from kinescribe.schemas.config import LabelConfig, Resources
 from kinescribe.schemas.outcomes import ClipOutcome, DropReason, Receipt, Status
@@ -75,18 +77,17 @@ class Enough(Exception):
     """Raised when the measurement is over."""
 
 
-class Meter:
+class Meter(LabelProgress):
     """Records when units were committed, and ends the run after `num_units`."""
 
     def __init__(self, num_units: int) -> None:
+        super().__init__()
         self.num_units = num_units
         self.wall, self.processor = list[float](), list[float]()
 
     def start(self, total: int, done: int) -> None:
         self._end_if_enough()
 
-    def note(self, text: str) -> None: ...
-    def stop(self) -> None: ...
     def update(self, receipt: Receipt) -> None:
         self.wall.append(time.perf_counter())
         self.processor.append(time.process_time())
@@ -97,7 +98,7 @@ class Meter:
             raise Enough
 
 
-class StubExtractor:
+class StubExtractor(PairExtractor):
     """Reports every clip as static without reading it."""
 
     def __init__(self, config: object, root: str) -> None: ...

@@ -212,7 +212,7 @@ def _reason(
     each = f"{label.gpus:g} GPUs" if label.gpus else f"{label.threads} threads"
     return (
         f"{cluster.cpus:g} cores, {cluster.gpus:g} GPUs, {cluster.memory_bytes / GIB:.0f} GiB, "
-        f"{num_units} units, {model_bytes / 1e6:,.0f} MB of weights: "
-        f"{decode} to decode, {label} to label with {each} each, "
-        f"{write} to write, claiming {decode.cpus:g}, {label.cpus:g} and {write.cpus:g} CPUs each"
+        f"{num_units} units, {model_bytes / 1e6:,.0f} MB of weights; decoders: {decode}, "
+        f"models: {label} with {each} each, writers: {write}; each claims {decode.cpus:g}, {label.cpus:g} or "
+        f"{write.cpus:g} CPUs"
     )

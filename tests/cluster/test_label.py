@@ -84,7 +84,7 @@ def test_each_clip_has_its_outcome_and_harms_no_other(ray_here, clips_folder, mo
     assert check(out).problems == []
 
     reason, loading, labelling = progress.notes
-    assert "to decode" in reason
+    assert "decoders: 1" in reason
     assert loading == "1 decoder and 1 model are loading"
     assert labelling == "labelling"
     assert (progress.total, progress.done) == (7, 0)
@@ -228,6 +228,7 @@ def test_a_run_that_is_stopped_says_how_to_resume(number, code, undisturbed, sta
     end_driver(driver, number)
     assert driver.returncode == code
     assert RESUME in log.read_text()
+    assert not Path(out, "writers").exists()
     assert "SIGTERM received" not in log.read_text()
     assert digests(out).items() <= expected.items()
 

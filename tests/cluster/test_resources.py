@@ -154,10 +154,10 @@ def test_few_units_get_few_actors():
 def test_a_plan_says_why():
     reason = plan_pools(LAPTOP, Resources(), 9, 13 << 20).reason
     assert reason == (
-        "2 cores, 0 GPUs, 8 GiB, 9 units, 14 MB of weights: 1 to decode, 2 to label with 1 threads each, "
-        "1 to write, claiming 0.3333, 0.6666 and 0.3333 CPUs each"
+        "2 cores, 0 GPUs, 8 GiB, 9 units, 14 MB of weights; decoders: 1, models: 2 with 1 threads each, "
+        "writers: 1; each claims 0.3333, 0.6666 or 0.3333 CPUs"
     )
-    assert "4 (from 4 to 1000) to label with 0.25 GPUs each" in plan(16, gpus=1, grows=True).reason
+    assert "models: 4 (from 4 to 1000) with 0.25 GPUs each" in plan(16, gpus=1, grows=True).reason
 
 
 def write_files(folder, number):

@@ -169,9 +169,12 @@ def test_one_deadline_covers_the_request_and_the_reply(tmp_path: Path, misbehavi
 
 def test_a_reply_of_an_absurd_length_is_not_read(tmp_path: Path):
     program = tmp_path / "taken_over.py"
-    program.write_text(STARTED + "parent.recv_bytes(); os.write(parent.fileno(), b'\\x7f\\xff\\xff\\xff')")
+    program.write_text(
+        STARTED + "parent.recv_bytes(); os.write(parent.fileno(), b'\\x7f\\xff\\xff\\xff'); time.sleep(600)"
+    )
     sandbox = Sandbox([sys.executable, str(program)], deadline_s=30.0, memory_bytes=1 << 30)
-    assert reject_of(sandbox, b"x").code == RejectCode.CRASHED
+    rejected = reject_of(sandbox, b"x")
+    assert (rejected.code, rejected.message) == (RejectCode.CRASHED, "it sent a malformed message")
     sandbox.close()
 
 
