@@ -11,7 +11,7 @@ from torch import nn
 from kinescribe.schemas.training import CodecTraining, TrainConfig
 from kinescribe.training.activations import activation_bytes
 from kinescribe.training.engine import multiplies_in_bf16
-from kinescribe.training.jobs import make_job
+from kinescribe.training.tasks import make_task
 
 FLOAT_BYTES = 4
 
@@ -37,23 +37,23 @@ class TrainingPlan:
 
 def dry_run(config: TrainConfig) -> TrainingPlan:
     """The plan of a training. Raises UserError for what would stop it: data, selection, model or codec."""
-    job = make_job(config, torch.device("meta"))
-    held_out = min(len(job.held_out), config.held_out_samples) if job.held_out else 0
+    task = make_task(config, torch.device("meta"))
+    held_out = min(len(task.held_out), config.held_out_samples) if task.held_out else 0
     first = range(config.rank_micro_batch)
-    batch = job.batches.batch([job.order.sample(one) for one in first], first)
-    job.module.train(not isinstance(config, CodecTraining))  # its codebook would talk to other workers
-    every, trained = _count(job.module.parameters()), _count(_trained(job.module))
+    batch = task.batches.batch([task.order.sample(one) for one in first], first)
+    task.module.train(not isinstance(config, CodecTraining))  # its codebook would talk to other workers
+    every, trained = _count(task.module.parameters()), _count(_trained(task.module))
     return TrainingPlan(
-        samples=len(job.batches),
+        samples=len(task.batches),
         held_out_samples=held_out,
-        steps=config.num_steps(len(job.batches)),
+        steps=config.num_steps(len(task.batches)),
         batch=config.batch,
         workers=config.engine.workers,
         micro_batch=config.rank_micro_batch,
         parameters=every,
         trained_parameters=trained,
         state_bytes=state_bytes(every, trained, config.engine.zero_stage, config.engine.workers),
-        activation_bytes=activation_bytes(job.module, batch, multiplies_in_bf16(config.engine.precision)),
+        activation_bytes=activation_bytes(task.module, batch, multiplies_in_bf16(config.engine.precision)),
     )
 
 
