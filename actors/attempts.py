@@ -16,6 +16,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 ISOLATE_AT_START = 3
+ANSWER_TIMEOUT_S = 5.0
 STARTS_PER_WORKER = 5
 """How many starts are allowed before any worker begins some work; a passing shortage may kill a few."""
 
@@ -31,12 +32,21 @@ class Attempts:
         self._open: Counter[str] = Counter()
         self._max_starts = max_starts
         self._num_starts = 0
+        self._num_loaded = 0
 
     def start(self) -> None:
         """Count a worker's start. Raises WorkersKeepDying after `max_starts` of them without any work."""
         self._num_starts += 1
         if self._num_starts > self._max_starts:
             raise WorkersKeepDying
+
+    def load(self) -> None:
+        """Count a worker that has loaded its model."""
+        self._num_loaded += 1
+
+    def num_loaded(self) -> int:
+        """How many workers have loaded their model."""
+        return self._num_loaded
 
     def begin(self, key: str) -> int:
         """Count a start of `key`, and return how many of its starts have no end yet, including this one."""
@@ -58,6 +68,12 @@ class RemoteAttempts(Attempts):
 
     def start(self) -> None:
         ray.get(self.actor.start.remote())
+
+    def load(self) -> None:
+        ray.get(self.actor.load.remote())
+
+    def num_loaded(self) -> int:
+        return ray.get(self.actor.num_loaded.remote(), timeout=ANSWER_TIMEOUT_S)
 
     def begin(self, key: str) -> int:
         return ray.get(self.actor.begin.remote(key))

@@ -54,6 +54,7 @@ class LabelActor:
         self.annotator = Annotator(*load_models(config), config.annotation, micro_batch)
         self.share = gpus or threads
         self.attempts = attempts
+        attempts.load()
 
     def __call__(self, rows: pa.Table) -> pa.Table:
         unit, extracted, decode = unpack(rows)

@@ -38,12 +38,13 @@ from typing import Any
 import polars as pl
 import pyarrow.parquet as pq
 
-from kinescribe.cluster.label import Sessions, run_label
+from kinescribe.cluster.label import run_label
+from kinescribe.cluster.pipeline import Sessions
 from kinescribe.schemas.clips import Clip, ExtractedClip, stable_id
 from kinescribe.schemas.config import LabelConfig, Resources
 from kinescribe.schemas.outcomes import ClipOutcome, DropReason, Receipt, Status
 from kinescribe.storage import objects, uri
-from kinescribe.storage.run import planned_units
+from kinescribe.storage.plan import Plan, plan_uri
 from kinescribe.storage.shards import committed_units, unit_uri
 from kinescribe.storage.threads import map_in_threads
 
@@ -200,7 +201,7 @@ def measure(side: str, *arguments: object) -> dict[str, float]:
 
 def commit_units(dataset: str) -> int:
     """Create empty objects for 90 % of the planned units; only their names are read."""
-    units = list(planned_units(dataset))
+    units = list(Plan(plan_uri(dataset)).clips_by_unit)
     done = units[: int(COMMITTED * len(units))]
     Path(dataset, "data").mkdir()
     for unit in done:

@@ -1,10 +1,12 @@
-"""Ray for one run: the cluster that RAY_ADDRESS names, or one of our own on this machine.
+"""Ray for a process: the cluster that RAY_ADDRESS names, or one of our own on this machine.
 
-Knows nothing of what runs on it. Ends only what it started.
+Our own is started by the first run that needs it and serves all later runs of the process. Knows nothing of
+what runs on it. Ends only what it started.
 """
 
 from __future__ import annotations
 
+import atexit
 import fcntl
 import logging
 import os
@@ -14,8 +16,8 @@ import signal
 import socket
 import tempfile
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Generator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -30,59 +32,88 @@ from kinescribe.schemas.errors import ConfigError
 QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "namespace": "kinescribe"}
 DEFAULTS = {
     "RAY_USAGE_STATS_ENABLED": "0",
-    # Ray starts its workers at niceness 15, where they starve beside anything else on the machine.
+    # Ray starts its workers with niceness 15, and they starve beside anything else on the machine.
     "RAY_worker_niceness": "0",
-    # Ray's C++ half writes to the driver's stderr past every Python logger, in the middle of the progress.
+    # Ray's C++ half bypasses Python's loggers and writes to stderr in the middle of the progress.
     "RAY_BACKEND_LOG_LEVEL": "fatal",
 }
 OOM_RETRIES = "RAY_task_oom_retries", "8"
-"""How often Ray tries its own tasks again that it ended for want of memory: for ever, if not told otherwise.
-To set it in the environment now is too late, as Ray is imported."""
+"""How often Ray repeats a task of its own that ran out of memory; without a limit, for ever. Setting it in
+the environment now is too late, because Ray is imported."""
 FOLDER = "kinescribe."
-"""What the names of the folders of our own Rays begin with."""
+"""The prefix of the folders of our own Rays."""
 RAY_FOLDER = "r"
-"""All that is in one; a Unix socket's path has no room for more."""
-CARD = "accelerator_type:"
-"""What the name of the resource begins with that says which GPU a machine has."""
+"""The only entry of such a folder; a Unix socket's path has no room for a longer name."""
+ACCELERATOR = "accelerator_type:"
+"""The prefix of the resource that says which GPU a machine has."""
 NAMED = ("auto", "local")
-"""The addresses that say which Ray without where it is."""
+"""Addresses that have no host and port."""
 LAST_PORT = 65535
 ANSWER_TIMEOUT_S = EXIT_TIMEOUT_S = 10.0
 LONGEST_SOCKET_FOLDER = 40
 """A Unix socket's path has at most 107 bytes, of which Ray's own part takes up to 66."""
 
+_own_ray = ExitStack()
+"""Ends the Ray that this process has started."""
+
+
+def _silent(_text: str) -> None:
+    """Notes nothing."""
+
 
 @contextmanager
-def ray_cluster() -> Iterator[ClusterResources]:
-    """What the cluster has; a Ray that runs in this process already is used and left running."""
+def ray_cluster(note: Callable[[str], object] = _silent) -> Generator[ClusterResources]:
+    """What the cluster has. A Ray that this process uses already is used again and left running."""
     for name, value in DEFAULTS.items():
         os.environ.setdefault(name, value)
-    if ray.is_initialized():
-        yield _resources(grows=_is_part_of_a_cluster())
-    elif address := os.environ.get("RAY_ADDRESS"):
-        with _stopped_alike():
+    with _exit_code_of_sigterm():
+        if ray.is_initialized():
+            yield _resources(grows=_is_part_of_a_cluster())
+        elif address := os.environ.get("RAY_ADDRESS"):
+            note(f"connecting to Ray at {address}")
             try:
                 _connect(address)
                 yield _resources(grows=True)
             finally:
                 ray.shutdown()
-    else:
-        _ensure_token()
-        with _stopped_alike(), _own_folder() as folder, _own_ray(folder):
+        else:
+            note("starting Ray")
+            _start_own_ray()
             yield _resources(grows=False)
 
 
-@contextmanager
-def _own_folder() -> Iterator[str]:
-    """A folder that is removed in the end; those of runs that were killed before are removed now.
+def end_own_ray() -> None:
+    """End the Ray that this process started, if any. It ends with the process at the latest."""
+    _own_ray.close()
 
-    A lock that dies with its process tells them apart, taken before the folder has the name to look for.
+
+def _start_own_ray() -> None:
+    end_own_ray()  # which somebody may have shut down without removing its folder
+    _ensure_token()
+    with ExitStack() as starting:
+        folder = starting.enter_context(_ray_folder())
+        starting.enter_context(_ray_processes(folder))
+        _own_ray.callback(starting.pop_all().close)
+    # Registered after Ray's own callback, so that it runs before.
+    atexit.register(_end_at_exit, os.getpid())
+
+
+def _end_at_exit(owner: int) -> None:
+    if os.getpid() == owner:  # and not a process that it forked
+        end_own_ray()
+
+
+@contextmanager
+def _ray_folder() -> Generator[str]:
+    """A folder that is removed at the end. Folders that killed runs have left are removed at the start.
+
+    A lock that dies with its process tells them apart; it is taken before the folder gets its final name.
     """
     parent = _socket_folder()
-    for left in Path(parent).glob(f"{FOLDER}????????"):
-        with suppress(OSError), _locked(left):  # held by a run that lives, or not ours to open
-            if {one.name for one in left.iterdir()} == {RAY_FOLDER}:  # or it is something of the user's
-                shutil.rmtree(left, ignore_errors=True)
+    for leftover in Path(parent).glob(f"{FOLDER}????????"):
+        with suppress(OSError), _locked(leftover):  # a live run holds the lock, or the folder isn't ours
+            if {entry.name for entry in leftover.iterdir()} == {RAY_FOLDER}:  # else it is a user's folder
+                shutil.rmtree(leftover, ignore_errors=True)
     unnamed = tempfile.mkdtemp(prefix=".ks-", dir=parent)
     folder = f"{parent}/{FOLDER}{unnamed[-8:]}"
     with _locked(unnamed):
@@ -95,8 +126,8 @@ def _own_folder() -> Iterator[str]:
 
 
 @contextmanager
-def _locked(folder: str | Path) -> Iterator[None]:
-    """Raises BlockingIOError where another process holds the folder's lock."""
+def _locked(folder: str | Path) -> Generator[None]:
+    """Raises BlockingIOError if another process holds the folder's lock."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -106,28 +137,28 @@ def _locked(folder: str | Path) -> Iterator[None]:
 
 
 @contextmanager
-def _own_ray(folder: str) -> Iterator[None]:
-    """A Ray of this process; none of its processes is left in the end.
+def _ray_processes(folder: str) -> Generator[None]:
+    """The processes of our own Ray. None of them is left at the end.
 
-    A worker of Ray's can lock itself up as it exits, and would stay for ever.
+    A worker can deadlock as it exits, and would stay for ever.
     """
     system = {"task_oom_retries": int(os.environ.get(*OOM_RETRIES))}
     try:
-        # Ray opens its own folder to everybody; the one around it stays closed.
+        # Ray makes its own folder readable for everybody; the one around it stays closed.
         _connect(include_dashboard=False, _temp_dir=f"{folder}/{RAY_FOLDER}", _system_config=system)
         yield
     finally:
         with _uninterrupted():
-            started = _processes(folder)
+            started = _processes_in(folder)
             ray.shutdown()
-            for left in psutil.wait_procs(started, EXIT_TIMEOUT_S)[1]:
+            for process in psutil.wait_procs(started, EXIT_TIMEOUT_S)[1]:
                 with suppress(psutil.NoSuchProcess):
-                    left.kill()
+                    process.kill()
 
 
 @contextmanager
-def _uninterrupted() -> Iterator[None]:
-    """A second Ctrl-C would leave what is ended and removed here, which takes seconds."""
+def _uninterrupted() -> Generator[None]:
+    """A second Ctrl-C would leave processes and folders behind, which take seconds to end and remove."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -139,8 +170,8 @@ def _uninterrupted() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _processes(folder: str) -> list[psutil.Process]:
-    """Those that this process started by a command with that folder in it, and all below them."""
+def _processes_in(folder: str) -> list[psutil.Process]:
+    """This process's children with that folder in their command line, and all their descendants."""
     found: list[psutil.Process] = []
     for child in psutil.Process().children():
         with suppress(psutil.NoSuchProcess):
@@ -150,8 +181,8 @@ def _processes(folder: str) -> list[psutil.Process]:
 
 
 @contextmanager
-def _stopped_alike() -> Iterator[None]:
-    """Whoever is stopped by SIGTERM exits as a shell has it, for which Ray has 15 or 1 at some moments."""
+def _exit_code_of_sigterm() -> Generator[None]:
+    """A process that SIGTERM stops exits with a shell's code, for which Ray has 15 or 1 at some moments."""
     try:
         yield
     except SystemExit as stop:
@@ -165,7 +196,7 @@ def _connect(address: str | None = None, **options: Any) -> None:
                 _reach(address)
             ray.init(address, **QUIET, **options)
         if threading.current_thread() is threading.main_thread():
-            # After Ray's own, which writes the addresses of its stack to stderr first.
+            # Replaces Ray's handler, which writes its stack to stderr.
             signal.signal(signal.SIGTERM, _exit)
     except (OSError, RpcError) as error:
         if address is None:
@@ -174,7 +205,8 @@ def _connect(address: str | None = None, **options: Any) -> None:
     except AuthenticationError as error:
         raise ConfigError(
             f"Ray's token cannot be used: {error.message.splitlines()[0]}; set RAY_AUTH_TOKEN_PATH to the "
-            "file with it, or unset RAY_AUTH_MODE and RAY_AUTH_TOKEN_PATH for a Ray of the run's own"
+            "file with the token, or unset RAY_AUTH_MODE and RAY_AUTH_TOKEN_PATH, so that the run starts its "
+            "own Ray"
         ) from error
 
 
@@ -183,7 +215,7 @@ def _exit(number: int, _: object) -> None:
 
 
 def _reach(address: str) -> None:
-    """Raises what says that no Ray answers there: itself, it would ask for minutes or for ever."""
+    """Raises an error if no Ray answers there; `ray.init` would try for minutes or for ever."""
     host, _, port = address.rpartition(":")
     if address in NAMED:
         return
@@ -191,7 +223,7 @@ def _reach(address: str) -> None:
         raise ConfigError(
             f"RAY_ADDRESS={address}: a run needs HOST:PORT of the cluster's head, as `ray start` printed it, "
             "or auto; a dashboard's URL is for `kinescribe submit --address`; without RAY_ADDRESS the run "
-            "starts a Ray of its own on this machine"
+            "starts its own Ray on this machine"
         )
     socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWER_TIMEOUT_S).close()
     get_cluster_status(address)
@@ -201,22 +233,22 @@ def _no_answer(address: str, error: Exception) -> ConfigError:
     return ConfigError(
         f"RAY_ADDRESS={address}: no cluster of Ray answers ({error}); check the address, and where the "
         "cluster asks for a token set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH; without RAY_ADDRESS "
-        "the run starts a Ray of its own on this machine"
+        "the run starts its own Ray on this machine"
     )
 
 
 def _ensure_token() -> None:
-    """Ray's ports are open to the network: give it a token, in the environment of its processes alone.
+    """Give Ray, whose ports are open to the network, a token in the environment of its processes only.
 
-    Ray itself would write one that others can read to the home folder.
+    Ray itself would write one to the home folder, where others can read it.
     """
     if not {"RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys():
         os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
 
 
 @contextmanager
-def _descriptor_silenced(descriptor: int) -> Iterator[None]:
-    """Ray's C++ half announces its log level there; what goes wrong is raised."""
+def _descriptor_silenced(descriptor: int) -> Generator[None]:
+    """Ray's C++ half prints its log level there. Errors are raised, not printed."""
     kept = os.dup(descriptor)
     with open(os.devnull, "wb") as nowhere:  # noqa: PTH123 (a device, not a path)
         os.dup2(nowhere.fileno(), descriptor)
@@ -233,7 +265,7 @@ def _socket_folder() -> str:
 
 
 def _is_part_of_a_cluster() -> bool:
-    """Whether this process's Ray has other machines, or waits for some: its autoscaler tells nobody."""
+    """Whether this process's Ray has other machines or waits for some; its autoscaler doesn't say."""
     return len(_machines()) > 1 or not ray.cluster_resources().get("CPU")
 
 
@@ -243,7 +275,7 @@ def _machines() -> list[dict[str, float]]:
 
 def _resources(grows: bool) -> ClusterResources:
     total = ray.cluster_resources()
-    cards = [name.removeprefix(CARD) for name in total if name.startswith(CARD)]
+    cards = [name.removeprefix(ACCELERATOR) for name in total if name.startswith(ACCELERATOR)]
     return ClusterResources(
         cpus=total.get("CPU", 0.0),
         gpus=total.get("GPU", 0.0),

@@ -18,7 +18,7 @@ from ray.train.torch import TorchConfig, TorchTrainer
 from ray.util.queue import Empty, Queue
 
 from kinescribe.actors.train_worker import train_worker
-from kinescribe.cluster.pending_resources import waiting_told
+from kinescribe.cluster.pending_resources import report_pending
 from kinescribe.cluster.progress import RESUME
 from kinescribe.cluster.ray_session import ray_cluster
 from kinescribe.cluster.resources import ClusterResources
@@ -35,9 +35,9 @@ from kinescribe.schemas.training import (
 )
 from kinescribe.schemas.version import VERSION
 from kinescribe.storage import uri
-from kinescribe.storage.run import RUN, Run, bind, read_runs, require_own
+from kinescribe.storage.dataset import open_datasets
+from kinescribe.storage.run import RUN, Run, bind, require_own
 from kinescribe.storage.selection import read_selection
-from kinescribe.storage.shards import scan
 from kinescribe.training.exports import EXPORT, remove_abandoned
 
 if TYPE_CHECKING:
@@ -132,11 +132,11 @@ def _identity(config: TrainConfig) -> Run:
     """Everything that decides the weights; if any of it changes, it is another run."""
     if not uri.is_local(config.out):
         raise ConfigError(f"out must be a local or shared folder, got {config.out}; upload the export after")
-    read_runs(config.data)  # raises if a dataset is named twice
+    datasets = open_datasets(config.data)  # raises if a dataset is named twice
     values = config.model_dump(mode="json", exclude={"out", "data", "held_out", "select"})
     if isinstance(config, WorldTraining) and config.select:
         values["select"] = read_selection(config.select).digest
-    objects = [sorted(Path(file).name for file in scan(dataset).files) for dataset in config.data]
+    objects = [sorted(Path(file).name for file in dataset.scan().files) for dataset in datasets.values()]
     models: dict[str, str] = {}
     if isinstance(config, DynamicsTraining | WorldTraining) and config.init:
         family_named(config.init).require_trainable(config.init, config.task)
@@ -186,9 +186,9 @@ def _fit(config: TrainConfig, cluster: ClusterResources, progress: Progress) -> 
     fitted: AsyncResult[Any] = background.apply_async(trainer.fit)
     background.close()
     errors = list[UserError]()
-    with waiting_told(_say) as came:
+    with report_pending(_say) as note_progress:
         for report in _reports(reports, fitted):
-            came()
+            note_progress()
             if isinstance(report, UserError):
                 errors.append(report)
             elif isinstance(report, str):

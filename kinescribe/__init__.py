@@ -1,35 +1,93 @@
-"""Kinescribe writes down what was done in videos; this package is its command line and public API."""
+"""Kinescribe labels video for world models: clips in, (frame, action, next frame) triplets out.
+
+>>> import kinescribe
+>>> kinescribe.label("clips", "dataset")
+>>> kinescribe.curate("dataset", "best.parquet", top_k=7000)
+>>> kinescribe.report("dataset", "report.html")
+
+`dir(kinescribe)` lists the public API; other modules are internal. Each function imports what it needs when
+it is called, so that `import kinescribe` is fast.
+"""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from kinescribe import evaluate
+from kinescribe.api import (
+    check,
+    curate,
+    export,
+    imagine,
+    ingest,
+    label,
+    load_model,
+    plan,
+    report,
+    status,
+    train,
+)
+from kinescribe.schemas.errors import (
+    ConfigError,
+    DatasetError,
+    InputError,
+    ModelError,
+    StoreError,
+    UserError,
+)
 from kinescribe.schemas.version import VERSION
 
 if TYPE_CHECKING:
-    from kinescribe.cluster.label import run_label as label
-    from kinescribe.inference.imagine import imagine
-    from kinescribe.labeling.curate import curate
-    from kinescribe.labeling.ingest import run_ingest as ingest
-    from kinescribe.models.registry import load_model
-    from kinescribe.storage.audit import check, status
+    from kinescribe.schemas.config import CurateConfig, ImagineConfig, IngestConfig, LabelConfig, Resources
+    from kinescribe.schemas.training import CodecTraining, DynamicsTraining, WorldTraining
 
 __version__ = VERSION
-__all__ = ["check", "curate", "imagine", "ingest", "label", "load_model", "status"]
+__all__ = [
+    "CodecTraining",
+    "ConfigError",
+    "CurateConfig",
+    "DatasetError",
+    "DynamicsTraining",
+    "ImagineConfig",
+    "IngestConfig",
+    "InputError",
+    "LabelConfig",
+    "ModelError",
+    "Resources",
+    "StoreError",
+    "UserError",
+    "WorldTraining",
+    "check",
+    "curate",
+    "evaluate",
+    "export",
+    "imagine",
+    "ingest",
+    "label",
+    "load_model",
+    "plan",
+    "report",
+    "status",
+    "train",
+]
 
-_HOMES = {
-    "check": ("kinescribe.storage.audit", "check"),
-    "curate": ("kinescribe.labeling.curate", "curate"),
-    "imagine": ("kinescribe.inference.imagine", "imagine"),
-    "ingest": ("kinescribe.labeling.ingest", "run_ingest"),
-    "label": ("kinescribe.cluster.label", "run_label"),
-    "load_model": ("kinescribe.models.registry", "load_model"),
-    "status": ("kinescribe.storage.audit", "status"),
+_CONFIG_MODULES = {
+    "CodecTraining": "kinescribe.schemas.training",
+    "CurateConfig": "kinescribe.schemas.config",
+    "DynamicsTraining": "kinescribe.schemas.training",
+    "ImagineConfig": "kinescribe.schemas.config",
+    "IngestConfig": "kinescribe.schemas.config",
+    "LabelConfig": "kinescribe.schemas.config",
+    "Resources": "kinescribe.schemas.config",
+    "WorldTraining": "kinescribe.schemas.training",
 }
+"""Classes of pydantic, which takes a quarter of a second to import."""
 
 
 def __getattr__(name: str) -> Any:
-    """Import what is asked for at its first use: importing `kinescribe` alone costs nothing."""
-    if name not in _HOMES:
+    if name not in _CONFIG_MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module, attribute = _HOMES[name]
-    return getattr(import_module(module), attribute)
+    return getattr(import_module(_CONFIG_MODULES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

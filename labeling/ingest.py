@@ -33,8 +33,10 @@ from kinescribe.schemas.outcomes import ClipOutcome, Receipt, receipt_of, too_ma
 from kinescribe.schemas.version import VERSION
 from kinescribe.storage.audit import DatasetStatus
 from kinescribe.storage.card import write_card
-from kinescribe.storage.run import Run, bind, plan_digest, write_plan
+from kinescribe.storage.plan import plan_digest, write_plan
+from kinescribe.storage.run import Run, bind
 from kinescribe.storage.shards import committed_units, write_unit
+from kinescribe.storage.writers import writing
 
 UNITS_AHEAD = 2
 """Units that are decoded, or being decoded, while the codec is at another."""
@@ -47,12 +49,13 @@ def run_ingest(
     config: IngestConfig,
     decode_workers: int | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
+    join: bool = False,
 ) -> DatasetStatus:
     """Write the triplets of `input` to the dataset `out`; where it was begun before, what is left of them.
 
-    `decode_workers` is the number of decoding processes, by default one a core. Raises InputError,
-    ModelError or DatasetError before anything is decoded, and InputError with the table of reasons where
-    more than `config.max_reject_rate` of the triplets were rejected.
+    `decode_workers` is the number of decoding processes, by default one a core. `join` works beside another
+    run that writes this dataset. Raises InputError, ModelError or DatasetError before anything is decoded,
+    and InputError with the reasons when more than `config.max_reject_rate` of the triplets were rejected.
     """
     folder = codec_folder(config.dynamics)
     codec = identify_codec(folder)
@@ -68,10 +71,12 @@ def run_ingest(
     if pending:
         may_not = partial(given_forbidden, input, roots=config.roots)
         make = partial(SegmentExtractor, config.limits, config.image, may_not)
-        annotator = GivenAnnotator(load_codec(folder), given)
-        with _extracting(make, decode_workers or os.cpu_count() or 1) as extract:
+        num_workers = decode_workers or os.cpu_count() or 1
+        with writing(out, join) as note_commit, _extracting(make, num_workers) as extract:
+            annotator = GivenAnnotator(load_codec(folder), given)
             extracted = _extracted(pending, given, extract)
             for total in _written(out, extracted, annotator, config.max_reject_rate):
+                note_commit()
                 progress(done + total.clips, len(given))
     return write_card(out)
 

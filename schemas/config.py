@@ -1,19 +1,30 @@
 """Configuration: one frozen model per job, unknown keys refused, derived values derived.
 
-Read from YAML, then from dotted overrides (`keyframes.min_interval=10`). A job's configuration is
-part of its fingerprint: what changes the rows is here, what only changes speed is in `Resources`.
+Read from YAML, then from dotted overrides (`keyframes.min_interval=10`), then from values that are given in
+Python. A job's configuration is part of its fingerprint: it holds what changes the rows. `Resources` holds
+what only changes the speed.
 """
 
 from __future__ import annotations
 
+import copy
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    AliasChoices,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
 from kinescribe.schemas.errors import ConfigError
 
@@ -21,56 +32,57 @@ Positive = Annotated[int, Field(gt=0)]
 Seconds = Annotated[float, Field(gt=0)]
 Precision = Literal["auto", "bf16", "fp32"]
 Attention = Literal["auto", "eager", "sdpa", "flash_attention_2"]
-"""As transformers names them; `auto` is its own choice."""
+"""The names that transformers uses; `auto` leaves the choice to it."""
 
 
 def _folder(path: str) -> str:
     if "://" in path:
-        raise ValueError("a root is a folder of this machine, not a URL")
-    return os.path.abspath(path)  # noqa: PTH100 (of a text, by its spelling alone)
+        raise ValueError("a root is a folder on this machine, not a URL")
+    return os.path.abspath(path)  # noqa: PTH100 (does not follow links)
 
 
 Roots = tuple[Annotated[str, AfterValidator(_folder)], ...]
-"""Folders in which an input's files may lie, beside its own."""
+"""Further folders that an input's files may be in."""
 
 
 class Config(BaseModel):
-    """Frozen, and refuses keys that it doesn't know."""
+    """A frozen model that refuses unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class DecodeLimits(Config):
-    """What a clip may cost before it is rejected as too_large, timeout or out_of_memory."""
+    """The limits above which a clip is rejected as too_large, timeout or out_of_memory."""
 
     max_pixels: Positive = 4096 * 4096
     max_duration_s: Seconds = 6 * 3600.0
     deadline_s: Seconds = 120.0
-    """Wall time that decoding one clip may take."""
+    """Wall time for decoding one clip."""
     memory_bytes: Positive = 4 << 30
 
 
 class Limits(DecodeLimits):
-    """The limits of clips that may be cut."""
+    """The limits of videos that may be cut into windows."""
 
     window_s: Seconds = 60.0
-    """Videos longer than this are cut into windows of this length, each a clip of its own."""
+    """Longer videos are cut into windows of this length. Each window is a clip."""
 
 
 class KeyFrames(Config):
-    """Selection of frame pairs (METHOD: K_f = 6, I_f = 20)."""
+    """Selection of key frames and pairs (K_f = 6 and I_f = 20 in arXiv:2506.06006)."""
 
     max_keyframes: Annotated[int, Field(ge=2)] = 6
     min_interval: Positive = 20
     min_motion: Annotated[float, Field(ge=0)] = 0.1
-    """Pairs with less motion than this are dropped as static: mean flow over the parts of the picture
-    that changed, in pixels at 128 on the longer side. A person moving in a wide shot has about 0.12."""
+    """Pairs with less motion are dropped as static. Motion is the mean optical flow over the changed parts
+    of the image, in pixels, with the longer side scaled to 128. A person who moves in a wide shot has about
+    0.12."""
     cut_threshold: Annotated[float, Field(gt=0, lt=1)] = 0.25
-    """A shot starts where this much more of the picture is new than in the frames around it."""
+    """A shot starts at a frame if this share of its image is new, beyond the share in the frames around."""
 
 
 class StoredImage(Config):
-    """How key frames are stored in the dataset; codes are computed from what is stored."""
+    """How key frames are stored in the dataset. Codes are computed from the stored images."""
 
     max_side: Positive = 512
     format: Literal["jpeg", "png"] = "jpeg"
@@ -82,23 +94,27 @@ class Annotation(Config):
 
     max_new_tokens: Positive = 32
     temperature: Annotated[float, Field(ge=0)] = 0.0
-    """0 is greedy; above 0, samples are drawn with a seed derived from the clip's id."""
+    """0 is greedy. Above 0, actions are sampled with a seed derived from the clip's id."""
     seed: int = 0
     scores: Literal["likelihood", "likelihood,contrast"] = "likelihood"
-    """With contrast, three more passes over each pair say how much likelier its action is for it than for the
-    pair swapped and the source copied (`DynamicsModel.contrast`)."""
+    """`contrast` adds three passes over each pair. They measure how much likelier the action is for the pair
+    than for the swapped pair and for a copy of the source (`DynamicsModel.contrast`)."""
 
 
 class LabelConfig(Config):
-    """`kinescribe label`: everything that the rows of a dataset depend on, beside input and weights."""
+    """Settings of `kinescribe.label`: all that the rows depend on, apart from the input and the weights.
+
+    >>> LabelConfig(dynamics="runs/mine/export", keyframes=KeyFrames(min_interval=10))
+    """
 
     dynamics: str = "embedded"
+    """The model that writes the actions: 'embedded', a folder, ORG/NAME@COMMIT or MODEL@URL."""
     codec: str | None = None
-    """The model whose codec makes the codes where the dynamics model sees images; None: embedded."""
+    """The model that computes the codes if the dynamics model has no codec. None is embedded."""
     precision: Precision = "auto"
-    """Of the dynamics model's weights; `auto` follows family and hardware. The codec's are always float32."""
+    """Of the dynamics model's weights. `auto` depends on family and hardware. The codec uses float32."""
     attention: Attention = "auto"
-    """How the dynamics model computes it."""
+    """The attention implementation of the dynamics model."""
     limits: Limits = Limits()
     keyframes: KeyFrames = KeyFrames()
     image: StoredImage = StoredImage()
@@ -106,6 +122,8 @@ class LabelConfig(Config):
     clips_per_unit: Positive = 16
     max_reject_rate: Annotated[float, Field(ge=0, le=1)] = 0.5
     roots: Roots = ()
+    columns: tuple[str, ...] = ()
+    """Columns of the manifest to carry into the rows as they are."""
 
     @model_validator(mode="after")
     def _window_fits(self) -> Self:
@@ -118,10 +136,10 @@ class LabelConfig(Config):
 
 
 class IngestConfig(Config):
-    """`kinescribe ingest`: what rows with given actions depend on, beside input and codec."""
+    """Settings of `kinescribe.ingest`: all that the rows depend on, apart from the input and the weights."""
 
     dynamics: str = "embedded"
-    """The model whose codec makes the codes; embedded's, where it sees images."""
+    """The model whose codec computes the codes. If it has none, the codec of `embedded` does."""
     limits: DecodeLimits = DecodeLimits()
     image: StoredImage = StoredImage()
     triplets_per_unit: Positive = 64
@@ -130,19 +148,25 @@ class IngestConfig(Config):
 
 
 class CurateConfig(Config):
-    """`kinescribe curate`: which triplets are chosen (METHOD §2). The filters come first, in this order."""
+    """Settings of `kinescribe.curate` (Algorithm 1 of arXiv:2506.06006). The filters come first."""
+
+    model_config = ConfigDict(serialize_by_alias=True)
 
     top_k: Positive
-    by: Literal["action_class", "video", "clip_id", "action"] = "action_class"
-    """What the classes are that take turns; rows without one are a class of their own."""
+    stratify_by: Annotated[
+        Literal["action_class", "video", "clip_id", "action"],
+        # Selections and the datasets made of them record the old name, and must stay the same.
+        Field(validation_alias=AliasChoices("stratify_by", "by"), serialization_alias="by"),
+    ] = "action_class"
+    """The column of classes, which take turns. Rows without a class form one class."""
     score: Literal["mean", "sum", "contrast"] = "mean"
-    """The action's log-probability, per token or of the whole sentence, or its contrast per token."""
+    """The action's log-probability per token or as a sum, or its contrast per token."""
     min_score: float | None = None
     min_motion: float | None = None
     max_motion: float | None = None
-    """Motion is that of `KeyFrames.min_motion`; with a bound on it, rows without motion are dropped."""
+    """In the unit of `KeyFrames.min_motion`. With either bound, rows without a motion are dropped."""
     duplicates: Literal["keep", "drop"] = "keep"
-    """`drop` leaves of the same action within a clip only the one with the best score."""
+    """`drop` keeps only the best of the triplets that have the same action and clip."""
 
     @model_validator(mode="after")
     def _motion_is_a_range(self) -> Self:
@@ -154,12 +178,12 @@ class CurateConfig(Config):
 
 def _in_words(action: str) -> str:
     if not re.search(r"\w", action):
-        raise ValueError("an action says in words what is done")
+        raise ValueError("an action must contain words")
     return " ".join(action.split())
 
 
 class ImagineConfig(Config):
-    """`kinescribe imagine`: what comes of the actions, one after another (METHOD §3 and §4)."""
+    """Settings of `kinescribe.imagine` (inference-time verification in arXiv:2506.06006)."""
 
     world: str
     dynamics: str = "embedded"
@@ -170,23 +194,23 @@ class ImagineConfig(Config):
 
     @property
     def seeds(self) -> range:
-        """One for each action."""
+        """A seed for each action."""
         return range(self.seed, self.seed + len(self.actions))
 
 
 class AuroraConfig(Config):
-    """`kinescribe evaluate aurora`: which models imagine, how often, and what measures them."""
+    """Settings of `kinescribe evaluate aurora`: the models, the number of runs, the metrics."""
 
     world: str
     dynamics: str | None = None
-    """Chooses among `num_samples`."""
+    """Chooses the best of `num_samples`."""
     num_samples: Positive = 1
     runs: Positive = 1
-    """How often the whole benchmark is imagined, each time with other draws."""
+    """How often the whole benchmark is run, each time with other seeds."""
     seed: Annotated[int, Field(ge=0)] = 0
     clip: str | None = None
     dino: str | None = None
-    """The models that compare images: folders, or ORG/NAME@COMMIT of a hub."""
+    """Models that compare images: folders, or ORG/NAME@COMMIT of a hub."""
     judge: str | None = None
     """MODEL@URL of an OpenAI-compatible server."""
 
@@ -204,32 +228,47 @@ def _share_or_whole(gpus: float) -> float:
 
 
 class Resources(Config):
-    """What changes only how fast a job runs; None lets the planner decide from the cluster."""
+    """How a job uses the machines. It changes only the speed; None lets the planner decide.
+
+    >>> Resources(decode_workers=4, label_gpus=0.5)
+    """
 
     decode_workers: Positive | None = None
     label_workers: Positive | None = None
     label_gpus: Annotated[float, Field(gt=0), AfterValidator(_share_or_whole)] | None = None
-    """GPUs of each label worker, where its model's size should not decide."""
+    """GPUs of each label worker, instead of a number derived from the model's size."""
     micro_batch: Positive | None = None
-    """Pairs in one call of the model; by default as many as its hardware has room for, up to a bound."""
+    """Pairs in one call of the model. By default as many as fit, up to a bound."""
 
 
 AnyConfig = TypeVar("AnyConfig", bound=Config)
+_SHORT = 16
+"""How many known keys a message lists at most."""
 
 
-def load_config(kind: type[AnyConfig], text: str | None, overrides: Iterable[str] = ()) -> AnyConfig:
-    """A `kind` from YAML text and dotted overrides (`a.b=value`, the value read as YAML).
+def load_config(
+    kind: type[AnyConfig],
+    text: str | None = None,
+    overrides: Iterable[str] = (),
+    values: Mapping[str, object] | None = None,
+) -> AnyConfig:
+    """A `kind` from YAML text, then dotted overrides (`a.b=value`, with YAML as value), then values by key.
 
-    Raises ConfigError naming each key, its value and what was expected.
+    Keys are dotted. A value of None counts as not given. Raises ConfigError that names each wrong key, its
+    value and what was expected.
     """
+    merged = config_values(text, overrides)
+    for key, value in (values or {}).items():
+        if value is not None:
+            _set(merged, key, value)
     try:
-        return kind.model_validate(config_values(text, overrides))
+        return kind.model_validate(merged)
     except ValidationError as error:
-        raise ConfigError(_explain(error)) from error
+        raise ConfigError(_explain(kind, error)) from error
 
 
 def read_config(path: Path | None) -> str | None:
-    """The text of a configuration's file. Raises ConfigError where it cannot be read."""
+    """The text of a configuration file. Raises ConfigError if it cannot be read."""
     if path is None:
         return None
     try:
@@ -238,55 +277,88 @@ def read_config(path: Path | None) -> str | None:
         raise ConfigError(f"--config {path} cannot be read: {error}; give a YAML file in UTF-8") from error
 
 
-_NO_VALUE = (yaml.YAMLError, ValueError, LookupError, AttributeError, OverflowError)
-"""What PyYAML raises: of its own for wrong syntax, and Python's where a date or a number is none."""
+_YAML_ERRORS = (yaml.YAMLError, ValueError, LookupError, AttributeError, OverflowError)
+"""What PyYAML raises: its own errors for wrong syntax, Python's for impossible dates and numbers."""
 
 
 def config_values(text: str | None, overrides: Iterable[str] = ()) -> dict[str, Any]:
-    """What YAML text and overrides say, of whatever kind it is. Raises ConfigError where they say nothing."""
+    """The values in YAML text and overrides, unchecked. Raises ConfigError if they can't be parsed."""
     try:
         values = yaml.safe_load(text) if text else {}
     except RecursionError as error:
-        raise ConfigError("the configuration is no YAML that can be read: it is nested too deeply") from error
-    except _NO_VALUE as error:
-        raise ConfigError(f"the configuration is not YAML that can be read: {error}") from error
+        raise ConfigError("the configuration is nested too deeply to be read as YAML") from error
+    except _YAML_ERRORS as error:
+        raise ConfigError(f"the configuration cannot be read as YAML: {error}") from error
     if not isinstance(values or {}, dict):
         raise ConfigError(f"the configuration must be a mapping, got {type(values).__name__}")
     values = values or {}
     for override in overrides:
-        _set(values, override)
+        _set(values, *_parse_override(override))
     return values
 
 
-def as_override(key: str, value: object) -> str:
-    """The override that gives a key this value, which is no YAML yet."""
-    # JSON is no YAML to the letter: of its escapes, those of letters beyond U+FFFF are read as two.
-    return f"{key}={yaml.safe_dump(value)}"
-
-
-def _set(values: dict[str, Any], override: str) -> None:
-    path, equals, text = override.partition("=")
-    if not equals or not path:
+def _parse_override(override: str) -> tuple[str, Any]:
+    key, equals, text = override.partition("=")
+    if not equals or not key:
         raise ConfigError(f"an override has the form key=value, got {override!r}")
+    try:
+        return key, yaml.safe_load(text)
+    except (*_YAML_ERRORS, RecursionError) as error:
+        raise ConfigError(f"the value of {key} is not YAML, got {text!r}; quote it") from error
+
+
+def _set(values: dict[str, Any], path: str, value: object) -> None:
+    """Set a value by its dotted key; sections are made as needed, and replaced values are not changed."""
     *parents, leaf = path.split(".")
     section: Any = values
     for key in parents:
-        section = section.setdefault(key, {})
+        section[key] = copy.copy(section.get(key, {}))
+        section = section[key]
         if not isinstance(section, dict):
             raise ConfigError(f"{path}: {key} is a value, not a section")
-    try:
-        section[leaf] = yaml.safe_load(text)
-    except (*_NO_VALUE, RecursionError) as error:
-        raise ConfigError(f"the value of {path} is not YAML, got {text!r}; quote it") from error
+    section[leaf] = value
 
 
-def _explain(error: ValidationError) -> str:
-    lines = []
+def _explain(kind: type[Config], error: ValidationError) -> str:
+    lines: list[str] = []
     for item in error.errors():
         where = ".".join(str(part) for part in item["loc"]) or "configuration"
         if item["type"] == "extra_forbidden":
-            lines.append(f"{where}: no such key; remove it or check its spelling")
+            lines.append(f"{where}: unknown key; {_remedy(kind, [str(part) for part in item['loc']])}")
+        elif item["type"] == "missing":
+            lines.append(f"{where}: required, but not given")
         else:
             value = "" if isinstance(item["input"], dict) else f", got {item['input']!r:.200}"
             lines.append(f"{where}: {item['msg'].removeprefix('Value error, ')}{value}")
     return "\n".join(lines)
+
+
+def _remedy(kind: type[Config], path: list[str]) -> str:
+    """What to write instead of an unknown key."""
+    *parents, key = path
+    section = kind
+    for parent in parents:
+        section = next(iter(_sections(section, parent)), section)
+    known = sorted(section.model_fields)
+    close = get_close_matches(key, known, 1)
+    elsewhere = [name for name in _dotted(kind) if name.split(".")[-1] == key]
+    if suggestion := (close or elsewhere)[:1]:
+        return f"did you mean {suggestion[0]}?"
+    if len(known) > _SHORT:
+        return "remove it or check its spelling"
+    return f"remove it, or use one of {', '.join(known)}"
+
+
+def _sections(kind: type[Config], name: str) -> Iterator[type[Config]]:
+    """The configuration class of a field, if it has one."""
+    field = kind.model_fields.get(name)
+    for candidate in (field.annotation, *get_args(field.annotation)) if field else ():
+        if isinstance(candidate, type) and issubclass(candidate, Config):
+            yield candidate
+
+
+def _dotted(kind: type[Config], prefix: str = "") -> Iterator[str]:
+    for name in kind.model_fields:
+        yield prefix + name
+        for section in _sections(kind, name):
+            yield from _dotted(section, f"{prefix}{name}.")

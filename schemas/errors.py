@@ -1,36 +1,37 @@
-"""The errors that a user can mend; the command line shows them without a traceback.
+"""The errors that a user can fix. The command line prints them without a traceback.
 
     ValueError
-    └── UserError            a value the user gave: names it, says what is wrong and the remedy
+    └── UserError            a value that the user gave: names it, says what is wrong and how to fix it
         ├── InputError       the input: a manifest, a path, a glob
         ├── ConfigError      an option or a configuration key
-        ├── DatasetError     a dataset folder: another run's, damaged, not one at all
-        ├── StoreError       a disk or an object store: full, forbidden, without an answer
+        ├── DatasetError     a dataset folder: another run's, damaged, not a dataset
+        ├── StoreError       a disk or an object store: full, forbidden, not answering
         └── ModelError       a model folder or name: missing, of an unknown kind, damaged
 
-An unusable *clip* is none of these: it is a `kinescribe.schemas.outcomes.Rejected` and never ends a run.
+An unusable *clip* raises none of these. It becomes a `kinescribe.schemas.outcomes.Rejected`, and the run
+goes on.
 """
 
 
 class UserError(ValueError):
-    """A value that the user can mend; the message gives name, value and remedy."""
+    """An error that the user can fix. The message gives name, value and remedy."""
 
 
 class InputError(UserError):
-    """The input to label cannot be taken as given."""
+    """The input cannot be used."""
 
 
 class ConfigError(UserError):
-    """An option or configuration key cannot be taken as given."""
+    """An option or configuration key has a wrong value."""
 
 
 class DatasetError(UserError):
-    """A dataset folder cannot be used as asked."""
+    """A dataset folder is another run's, damaged, or not a dataset."""
 
 
 class StoreError(UserError):
-    """A disk or an object store does not take or give what it should."""
+    """A disk or an object store cannot be read or written."""
 
 
 class ModelError(UserError):
-    """A model cannot be loaded as named."""
+    """A model is missing, damaged, or of an unknown kind."""

@@ -89,11 +89,12 @@ def ray_folder():
 
 @pytest.fixture(scope="session")
 def ray_here(ray_folder):
-    """A Ray of this process, which all runs use while it lives."""
-    from kinescribe.cluster.ray_session import ray_cluster
+    """A Ray in this process, which every run of the process uses."""
+    from kinescribe.cluster.ray_session import end_own_ray, ray_cluster
 
     with ray_cluster() as resources:
         yield resources
+    end_own_ray()
 
 
 def _wait_for(port: int) -> None:

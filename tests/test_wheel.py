@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-PACKED = (".py", ".json", ".safetensors", ".html", ".css", ".js", ".yaml", ".md")
+PACKED = (".py", ".typed", ".json", ".safetensors", ".html", ".css", ".js", ".yaml", ".md")
 PACKAGE = ROOT / "kinescribe"
 
 

@@ -26,9 +26,8 @@ from torch.nn.utils.rnn import pad_sequence
 from kinescribe.models.tokens import Codes, CodeTriplet, Task, TokenSequence
 from kinescribe.schemas.errors import ConfigError, DatasetError
 from kinescribe.schemas.training import Mix, TrainConfig
-from kinescribe.storage.run import read_runs
+from kinescribe.storage.dataset import Dataset, open_datasets, readable
 from kinescribe.storage.selection import chosen_units, read_selection, require_chosen
-from kinescribe.storage.shards import readable, scan
 from kinescribe.training.objective import TokenBatch, image_weights
 
 if TYPE_CHECKING:
@@ -181,11 +180,12 @@ def read_rows(
     Raises DatasetError if the selection covers a dataset that isn't in `datasets`, if an action has no words,
     and if no triplet is left.
     """
-    chosen = _chosen(datasets, select) if select else {}
+    opened = [Dataset.open(dataset) for dataset in datasets]
+    chosen = _chosen(opened, select) if select else {}
     tables = [
-        (dataset, _read(dataset, columns, chosen.get(dataset)))
-        for dataset in datasets
-        if dataset not in chosen or len(chosen[dataset])
+        (dataset.uri, _read(dataset, columns, chosen.get(dataset.uri)))
+        for dataset in opened
+        if dataset.uri not in chosen or len(chosen[dataset.uri])
     ]
     if not any(len(table) for _, table in tables):
         raise DatasetError(
@@ -199,27 +199,25 @@ def whole(tables: Sequence[tuple[str, pa.Table]]) -> pa.Table:
     return pa.concat_tables([table.replace_schema_metadata() for _, table in tables])
 
 
-def _chosen(datasets: Sequence[str], select: str) -> dict[str, pa.Table]:
+def _chosen(datasets: Sequence[Dataset], select: str) -> dict[str, pa.Table]:
     """The selection's rows by dataset."""
     selection = read_selection(select)
-    by_run = read_runs(datasets)
+    by_run = open_datasets(datasets)
     for run in selection.datasets:
         if run not in by_run:
             raise DatasetError(f"{select} is a selection of a dataset (run {run}) that isn't in data; add it")
     rows = selection.rows
-    return {by_run[run]: rows.filter(pc.field("dataset") == run) for run in selection.datasets}
+    return {by_run[run].uri: rows.filter(pc.field("dataset") == run) for run in selection.datasets}
 
 
-def _read(dataset: str, columns: Sequence[str], chosen: pa.Table | None) -> pa.Table:
+def _read(dataset: Dataset, columns: Sequence[str], chosen: pa.Table | None) -> pa.Table:
     with readable(dataset):
-        table = (
-            scan(dataset, columns).to_table() if chosen is None else _read_chosen(dataset, columns, chosen)
-        )
+        table = dataset.scan(columns).to_table() if chosen is None else _read_chosen(dataset, columns, chosen)
     _require_words(dataset, table)
     return table
 
 
-def _require_words(dataset: str, table: pa.Table) -> None:
+def _require_words(dataset: Dataset, table: pa.Table) -> None:
     words = pc.call_function("utf8_trim_whitespace", [table["action"]])
     wordless = table["triplet_id"].filter(pc.call_function("equal", [words, pa.scalar("")]))
     if len(wordless):
@@ -229,8 +227,8 @@ def _require_words(dataset: str, table: pa.Table) -> None:
         )
 
 
-def _read_chosen(dataset: str, columns: Sequence[str], chosen: pa.Table) -> pa.Table:
-    rows = scan(dataset, columns, chosen_units(dataset, chosen))
+def _read_chosen(dataset: Dataset, columns: Sequence[str], chosen: pa.Table) -> pa.Table:
+    rows = dataset.scan(columns, chosen_units(dataset, chosen))
     table = rows.to_table(filter=pc.field("triplet_id").isin(chosen["triplet_id"].combine_chunks()))
     require_chosen(dataset, chosen, table["triplet_id"])
     return table

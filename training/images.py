@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from kinescribe.schemas.dataset import IMAGE_FORMATS
-from kinescribe.storage.shards import readable, scan
+from kinescribe.storage.dataset import Dataset, readable
 
 
 class PixelBatch(NamedTuple):
@@ -37,7 +37,7 @@ def read_images(datasets: Sequence[str]) -> pa.Array:
     tables: list[pa.Table] = []
     for dataset in datasets:
         with readable(dataset):
-            tables.append(scan(dataset, ["source", "target"]).to_table())
+            tables.append(Dataset.open(dataset).scan(["source", "target"]).to_table())
     chunks = [chunk for table in tables for column in table.columns for chunk in column.chunks]
     return pa.chunked_array([chunk.field("bytes") for chunk in chunks], pa.binary()).unique()
 

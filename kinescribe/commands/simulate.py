@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from kinescribe.commands.evaluate import Seed
+from kinescribe.commands.options import Seed
 from kinescribe.display import progress_bar
 
 simulate = typer.Typer(help="Draw from the simulated world, whose truth is known.", no_args_is_help=True)

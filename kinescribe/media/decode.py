@@ -1,7 +1,7 @@
-"""The only door to the decoders: opens local files and yields their frames in presentation order.
+"""Opens local video files and yields their frames in presentation order; the only importer of PyAV.
 
-Knows nothing of key frames, limits or clips. On files that come from elsewhere it must only be called
-inside `kinescribe.media.sandbox`: a decoder may crash, spin or eat memory.
+Knows nothing of key frames, limits or clips. Call it on untrusted files only inside
+`kinescribe.media.sandbox`, because a decoder may crash, spin or eat memory.
 """
 
 from __future__ import annotations
@@ -34,24 +34,24 @@ CONTAINERS = (
     "mov,matroska,avi,flv,mpegts,mpeg,mpegvideo,m4v,h263,h264,hevc,vvc,av1,obu,ivf,gif,apng,ogg,asf,nut,"
     "mjpeg,rm,mxf,dv,yuv4mpegpipe,wav,mp3,aac,flac"
 )
-"""Formats that hold their own bytes. Playlists (HLS, DASH, concat, SDP …) name other files and hosts."""
+"""Formats that contain their own data. Playlists (HLS, DASH, concat, SDP …) name other files and hosts."""
 OPTIONS = {"protocol_whitelist": "file", "format_whitelist": CONTAINERS}
 DECODER_ERRORS = (av.error.FFmpegError, MemoryError)
 PLAYLISTS = (b"#EXTM3U", b"ffconcat", b"<MPD", b"v=0\r", b"v=0\n", b"[playlist]")
-"""How playlists begin; FFmpeg recognises them by their content, whatever the file is called."""
+"""How playlists begin. FFmpeg recognises them by their content, whatever the file's name."""
 COUNTABLE = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"), ("h264", "hevc")
-"""Containers that state when each packet is shown, and codecs in which each packet is one frame."""
+"""Containers with a presentation time for each packet, and codecs in which each packet is one frame."""
 DECODING_TIMES = ("avi", "asf")
-"""Containers that state only when each packet is decoded."""
+"""Containers that have only the decoding time of each packet."""
 SEEK_EARLIER_S = (0.0, 2.0, 10.0)
-"""How long before a window's start an entry point is looked for, one after another."""
+"""How long before a window's start an entry point is sought, one attempt after another."""
 NUM_BEFORE_SKIPPING = 16
-"""A clip as short as this is decoded whole: it has no frame to spare."""
+"""The first frames are all decoded, because a short clip has none to spare."""
 
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What a file says of itself before anything is decoded."""
+    """What a file states before anything is decoded."""
 
     width: int
     height: int
@@ -60,7 +60,7 @@ class Header:
 
 @dataclass(frozen=True, slots=True)
 class DecodedFrame:
-    """A decoded frame: its number, its seconds after the file's start, its picture."""
+    """A decoded frame: its number, its time in seconds after the file's start, and its picture."""
 
     index: int
     time_s: float
@@ -68,22 +68,22 @@ class DecodedFrame:
 
     @property
     def size_bytes(self) -> int:
-        """Memory that the picture occupies while it is held."""
+        """The memory that the picture takes."""
         return sum(plane.buffer_size for plane in self.picture.planes)
 
     def luma(self, width: int, height: int) -> NDArray[np.uint8]:
-        """The brightness shrunk to (height, width), not turned upright."""
+        """The brightness scaled to (height, width), not rotated upright."""
         layout = _luma_layout(self.picture.format.name)
         image = _luma(
             self.picture if layout.has_plane else self.picture.reformat(format="gray", threads=1),
             layout.depth,
         )
         while image.shape[0] >= 2 * height and image.shape[1] >= 2 * width:
-            # Exact halving is the one area reduction that OpenCV does in SIMD: a tenth of the general one.
+            # OpenCV has a SIMD version only for exact halving, which takes a tenth of the general reduction.
             half = (image.shape[1] // 2, image.shape[0] // 2)
             image = cv2.resize(image[: 2 * half[1], : 2 * half[0]], half, interpolation=cv2.INTER_AREA)
         small = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
-        # Deeper planes hold their value in the low bits of 16.
+        # Deeper planes have their value in the low bits of 16.
         return (
             small.astype(np.uint8, copy=False)
             if layout.depth == 8
@@ -91,7 +91,7 @@ class DecodedFrame:
         )
 
     def rgb(self, max_side: int) -> NDArray[np.uint8]:
-        """RGB (height, width, 3) turned upright, its longer side at most `max_side`, never enlarged."""
+        """RGB (height, width, 3), rotated upright, scaled down to at most `max_side` on the longer side."""
         scale = min(1.0, max_side / max(self.picture.width, self.picture.height))
         picture = self.picture.reformat(
             format="rgb24",
@@ -101,19 +101,19 @@ class DecodedFrame:
             threads=1,
         )
         image = picture.to_ndarray().astype(np.uint8, copy=False)
-        # Decoders have returned other channel counts for narrow frames.
+        # Decoders have returned other numbers of channels for narrow frames.
         assert image.shape[2:] == (3,), image.shape
-        # The display matrix counts anti-clockwise, as rot90 does.
+        # The display matrix rotates anticlockwise, as rot90 does.
         return np.ascontiguousarray(np.rot90(image, round(self.picture.rotation / 90) % 4))
 
 
 class Video:
-    """An open file: its header and its frames."""
+    """An open video file."""
 
     def __init__(self, container: InputContainer, stream: VideoStream) -> None:
         self._container = container
         self._stream = stream
-        # Some streams start hours into their clock; players and cutters count from the start.
+        # Some streams' clocks start at hours; players and editors count from the first frame.
         self._start_s = (container.start_time or 0) / av.time_base
         tick_s = stream.time_base or Fraction(1, av.time_base)
         self._num_tick_s, self._den_tick_s = tick_s.numerator, tick_s.denominator
@@ -122,7 +122,7 @@ class Video:
 
     @property
     def header(self) -> Header:
-        """The picture's size as coded, and the file's duration where it states one."""
+        """The coded size of the picture, and the duration if the file states it."""
         duration = self._container.duration
         return Header(self._stream.width, self._stream.height, duration / av.time_base if duration else None)
 
@@ -131,9 +131,9 @@ class Video:
     ) -> Iterator[DecodedFrame]:
         """The frames with start_s <= time < end_s in presentation order, numbered from 0.
 
-        With a `max_gap_s`, frames to which no other refers are left undecoded, until that leaves a larger
-        gap: all are decoded from there on. The numbers count them all the same. Raises Rejected where the
-        decoder meets an error or conceals one: what follows is not the video.
+        With a `max_gap_s`, frames that no other frame refers to are skipped, but still numbered. Once that
+        leaves a gap larger than `max_gap_s`, all further frames are decoded. Raises Rejected if the decoder
+        meets an error or conceals one, because what follows may not be the video.
         """
         index, last_s, first = -1, math.inf, None
         counts = skips = max_gap_s > 0 and self._is_countable
@@ -161,7 +161,7 @@ class Video:
         self._stream.codec_context.skip_frame = "NONREF" if skips else "DEFAULT"
 
     def _timed(self, start_s: float) -> Iterator[tuple[float, int, VideoFrame]]:
-        """Each picture with its time and its number among those of the packets that were read."""
+        """Each picture with its time, and its number among the packets that were read."""
         clock = self._clock()
         for picture in self._pictures(start_s):
             self.num_decoded += 1
@@ -173,11 +173,11 @@ class Video:
         return _DecodingClock() if self._container.format.name in DECODING_TIMES else _Clock()
 
     def _time_s(self, ticks: int) -> float:
-        """Seconds after the file's start; rounded to what timestamps can tell, so that none is -0.0."""
+        """Seconds after the file's start, rounded to the precision of timestamps, and never -0.0."""
         return round(ticks * self._num_tick_s / self._den_tick_s - self._start_s, 9) + 0.0
 
     def _pictures(self, start_s: float) -> Iterator[VideoFrame]:
-        """Pictures from an entry point before `start_s`, or from the first where none is found."""
+        """Pictures from an entry point before `start_s`, or from the beginning if none is found."""
         for earlier_s in SEEK_EARLIER_S:
             first, rest = self._seek(start_s - earlier_s, start_s)
             if first is not None:
@@ -194,15 +194,15 @@ class Video:
             if packet.pts is not None and not packet.is_discard:
                 self._count.read(packet.pts)
             for picture in packet.decode():
-                # Bytes that are missing and pictures that are patched up raise no error by themselves.
+                # Missing bytes and concealed errors don't raise by themselves.
                 if packet.is_corrupt or picture.is_corrupt:
                     raise av.error.InvalidDataError(0, "damaged data")
                 yield picture
 
     def _seek(self, entry_s: float, start_s: float) -> tuple[VideoFrame | None, Iterator[VideoFrame]]:
-        """The first picture from an entry point by `entry_s` and those after it; none where it came late.
+        """The first picture from an entry point before `entry_s`, or None if it is too late, and the rest.
 
-        Files are sought by the time of decoding, so that the first picture may be shown after `entry_s`.
+        Seeking goes by decoding time, so the first picture may have a presentation time after `start_s`.
         """
         rest = self._decoded()
         if entry_s <= 0:
@@ -219,27 +219,27 @@ class Video:
 
 
 class _Count:
-    """How many packets are shown before the frame that a decoder just put out; all of those were read."""
+    """Counts the packets with an earlier presentation time than a decoded frame; all of them were read."""
 
     def __init__(self) -> None:
-        self._to_come: list[int] = []
+        self._pending: list[int] = []
         self._passed = 0
 
     def read(self, pts: int) -> None:
-        heapq.heappush(self._to_come, pts)
+        heapq.heappush(self._pending, pts)
 
     def before(self, pts: int) -> int:
-        while self._to_come and self._to_come[0] < pts:
-            heapq.heappop(self._to_come)
+        while self._pending and self._pending[0] < pts:
+            heapq.heappop(self._pending)
             self._passed += 1
         return self._passed
 
 
 class _Clock:
-    """Presentation time of frames in the order in which a decoder puts them out.
+    """Presentation times of frames in the order in which a decoder returns them.
 
-    That is the timestamp of presentation, unless those went back more often than those of decoding. It is
-    libavcodec's `best_effort_timestamp`, which PyAV doesn't hand out.
+    That is the presentation timestamp, unless presentation timestamps went backwards more often than
+    decoding timestamps. libavcodec has it as `best_effort_timestamp`, which PyAV doesn't expose.
     """
 
     def __init__(self) -> None:
@@ -260,18 +260,18 @@ class _Clock:
 
 
 class _DecodingClock:
-    """The same for files that state only when a packet is decoded.
+    """The same for files that have only decoding times.
 
-    What libavformat makes of it is wrong for H.264 with B-frames. A picture comes out when the packet is
-    read that is shown as many frames later as the codec holds back, the last ones after all packets.
+    The times that libavformat derives are wrong for H.264 with B-frames. A codec that delays frames returns
+    one when it reads the packet of a frame as many places later; the last frames come after all packets.
     """
 
     def __init__(self) -> None:
         self._last = -1
 
     def presented(self, picture: VideoFrame) -> int:
-        next_one = self._last + max(picture.duration, 1)
-        self._last = next_one if picture.dts is None else max(picture.dts, self._last + 1)
+        expected = self._last + max(picture.duration, 1)
+        self._last = expected if picture.dts is None else max(picture.dts, self._last + 1)
         return self._last
 
 
@@ -279,12 +279,12 @@ class _DecodingClock:
 def open_video(path: Path) -> Generator[Video]:
     """Open a local file for decoding on one thread.
 
-    Raises Rejected: forbidden for a playlist, no_video without a video stream, unreadable otherwise.
+    Raises Rejected: forbidden for a playlist, no_video without a video stream, else unreadable.
     """
     av.logging.set_level(None)
     try:
         if _is_playlist(path):
-            raise Rejected(RejectCode.FORBIDDEN, "a playlist, which would have other files read")
+            raise Rejected(RejectCode.FORBIDDEN, "a playlist, which refers to other files")
         container = av.open(f"file:{path.absolute()}", options=OPTIONS, metadata_errors="replace")
     except (*DECODER_ERRORS, OSError) as error:
         raise _rejected(error) from error
@@ -294,8 +294,8 @@ def open_video(path: Path) -> Generator[Video]:
             raise Rejected(RejectCode.NO_VIDEO, f"a {container.format.name} file without a video stream")
         assert isinstance(stream, VideoStream), stream
         if not stream.codec_context:
-            raise Rejected(RejectCode.UNREADABLE, "no decoder knows its codec")
-        # Frames must not depend on the machine's cores, and each core decodes a clip of its own.
+            raise Rejected(RejectCode.UNREADABLE, "there is no decoder for its codec")
+        # Frames must not depend on the number of cores, and each core decodes another clip.
         stream.codec_context.thread_count = 1
         yield Video(container, stream)
 
@@ -315,7 +315,7 @@ def _rejected(error: Exception, where: str = "") -> Rejected:
 
 @dataclass(frozen=True, slots=True)
 class _LumaLayout:
-    """Whether frames of a pixel format have a plane of brightness, and its bits a pixel."""
+    """Whether a pixel format has a plane of brightness, and its bits per pixel."""
 
     has_plane: bool
     depth: int
@@ -331,7 +331,7 @@ def _luma_layout(pixel_format: str) -> _LumaLayout:
 
 
 def _luma(picture: VideoFrame, depth: int) -> NDArray[np.integer]:
-    """The first plane of a picture, without a copy."""
-    plane = cast("memoryview", picture.planes[0])  # it has the buffer protocol, its stub doesn't
+    """The first plane of a picture, not copied."""
+    plane = cast("memoryview", picture.planes[0])  # its stub lacks the buffer protocol
     pixels = np.frombuffer(plane, np.uint8 if depth == 8 else np.uint16)
     return pixels.reshape(picture.height, -1)[:, : picture.width]

@@ -1,7 +1,7 @@
-"""What crosses the pipe between an extractor and the process in which it decodes, as JSON.
+"""The messages between an extractor and its decoding process, as JSON.
 
-JSON both ways: a decoder that a hostile file has taken over must not get to run code outside its process,
-as it would where its replies were unpickled.
+JSON, because unpickling a reply would let a decoder that a hostile file has taken over run code outside its
+process.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from kinescribe.schemas.outcomes import DropReason, RejectCode
 
 
 class DecodeRequest(BaseModel):
-    """A file, or the window [start_s, end_s) of one, and what to do with it.
+    """A file, or the window [start_s, end_s) of it, and a task.
 
-    Take frame pairs from it, or its first and last frame, or measure it; or take two still images, of
-    which `target` is the second. Only frame pairs are taken by `keyframes`.
+    `pairs` extracts frame pairs, `duration` reads the header, `ends` takes the first and the last frame, and
+    `stills` takes two still images, the second of which is `target`. Only `pairs` uses `keyframes`.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -36,7 +36,7 @@ class DecodeRequest(BaseModel):
 
 
 class DecodeReply(BaseModel):
-    """Key frames, pairs and dropped pairs of a clip, or its duration, or why it is rejected."""
+    """Key frames, pairs and dropped pairs of a clip, or its duration, or the reason for its rejection."""
 
     model_config = ConfigDict(
         frozen=True, ser_json_bytes="base64", val_json_bytes="base64", allow_inf_nan=False
@@ -52,8 +52,8 @@ class DecodeReply(BaseModel):
     @model_validator(mode="after")
     def _pairs_are_of_frames(self) -> Self:
         if any(not 0 <= pair.source < pair.target < len(self.frames) for pair in self.pairs):
-            raise ValueError("a pair is of two of the frames, the earlier one first")
+            raise ValueError("a pair must be two of the frames, in order")
         times = {(self.frames[pair.source].time_s, self.frames[pair.target].time_s) for pair in self.pairs}
         if len(times) < len(self.pairs):
-            raise ValueError("no two pairs are of the same times, which make the id of a triplet")
+            raise ValueError("two pairs have the same times, which make the id of a triplet")
         return self

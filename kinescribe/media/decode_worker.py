@@ -1,6 +1,6 @@
-"""The program that runs in the sandbox: a job on a file in, key frames and pairs out, or why there are none.
+"""The program that runs in the sandbox: reads a `DecodeRequest`, answers with a `DecodeReply`.
 
-Knows nothing of how files are decoded, nor of stores, datasets or what a clip is called.
+Knows nothing of stores, datasets or clips.
 """
 
 from __future__ import annotations
@@ -12,26 +12,28 @@ import cv2
 from kinescribe.media.decode_protocol import DecodeReply, DecodeRequest
 from kinescribe.media.frame_pairs import duration, frame_pairs
 from kinescribe.media.sandbox import memory_is_exhausted, serve
-from kinescribe.media.segment_frames import segment_ends, still_ends
+from kinescribe.media.segment_frames import segment_frames, still_frames
 from kinescribe.schemas.outcomes import RejectCode, Rejected
 
 TASKS: dict[str, Callable[[DecodeRequest], DecodeReply]] = {
     "pairs": frame_pairs,
     "duration": duration,
-    "ends": segment_ends,
-    "stills": still_ends,
+    "ends": segment_frames,
+    "stills": still_frames,
 }
 
 
 def answer(request: bytes) -> bytes:
-    """Do a job as it came through the pipe; the reply is a reject where the file cannot be used."""
-    job = DecodeRequest.model_validate_json(request)
+    """The encoded reply to an encoded request, which is a reject if the file can't be used."""
+    decoded = DecodeRequest.model_validate_json(request)
     try:
-        reply = TASKS[job.task](job)
+        reply = TASKS[decoded.task](decoded)
     except Rejected as error:
         reply = DecodeReply(reject=error.code, message=error.message)
         if error.code is RejectCode.UNREADABLE and memory_is_exhausted():
-            reply = DecodeReply(reject=RejectCode.OUT_OF_MEMORY, message=f"near the limit, {error.message}")
+            reply = DecodeReply(
+                reject=RejectCode.OUT_OF_MEMORY, message=f"near the memory limit: {error.message}"
+            )
     except MemoryError as error:
         reply = DecodeReply(reject=RejectCode.OUT_OF_MEMORY, message=str(error))
     except cv2.error as error:
@@ -42,5 +44,5 @@ def answer(request: bytes) -> bytes:
 
 
 if __name__ == "__main__":
-    cv2.setNumThreads(1)  # each core decodes a clip of its own, and the sandbox allows no second thread
+    cv2.setNumThreads(1)  # each core decodes another clip, and the sandbox forbids a second thread
     serve(answer)

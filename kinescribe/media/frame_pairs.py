@@ -1,6 +1,6 @@
-"""Frame pairs from one video file: one pass of decoding, motion, key frames, stored images.
+"""Extracts frame pairs from a video file in one pass: decoding, motion, key frames, stored images.
 
-Called inside the sandbox only. Knows nothing of stores, datasets or what a clip is called.
+Called only inside the sandbox. Knows nothing of stores, datasets or clips.
 """
 
 from __future__ import annotations
@@ -24,51 +24,51 @@ from kinescribe.schemas.config import DecodeLimits, KeyFrames, StoredImage
 from kinescribe.schemas.outcomes import DropReason, RejectCode, Rejected
 
 SAMPLES_PER_INTERVAL = 10
-"""Motion is measured this often in `min_interval` frames, which places a key frame well enough."""
+"""Motion is measured this often in `min_interval` frames, which is often enough to place a key frame."""
 MAX_SAMPLE_GAP_S = 0.1
-"""But no more rarely than this: flow cannot follow what moves too far."""
+"""The longest time between two measurements: optical flow can't follow what moves too far."""
 MAX_HELD_BYTES = 256 << 20
-"""Decoded frames beyond this are turned into stored images at once, which are far smaller."""
+"""Decoded frames beyond this are encoded at once as stored images, which are far smaller."""
 
 
 @dataclass(slots=True)
-class Candidate:
-    """A frame that may become a key frame: as decoded, or as it is stored."""
+class HeldFrame:
+    """A frame that may become a key frame: as decoded, or as stored."""
 
     time_s: float
     shot: int
-    frame: DecodedFrame | None
+    decoded: DecodedFrame | None
     image: bytes = b""
     grey: Grey | None = None
 
     @property
     def held_bytes(self) -> int:
-        """Memory of the decoded frame, if it is still held."""
-        return self.frame.size_bytes if self.frame else 0
+        """The memory of the decoded frame, 0 once it is encoded."""
+        return self.decoded.size_bytes if self.decoded else 0
 
-    def store(self, image: StoredImage) -> None:
-        """Encode the frame as the dataset stores it, and let go of it."""
-        if self.frame is None:
+    def encode(self, image: StoredImage) -> None:
+        """Encode the frame as the dataset stores it, and release the decoded one."""
+        if self.decoded is None:
             return
-        rgb = self.frame.rgb(image.max_side)
+        rgb = self.decoded.rgb(image.max_side)
         grey = small_grey(rgb)
-        self.image, self.grey, self.frame = stored(rgb, image), grey, None
+        self.image, self.grey, self.decoded = stored(rgb, image), grey, None
 
 
 def duration(request: DecodeRequest) -> DecodeReply:
-    """How long the file says it is. Raises Rejected."""
+    """The duration that the file states. Raises Rejected."""
     check_file(request.path)
     with open_video(request.path) as video:
         return DecodeReply(duration_s=video.header.duration_s)
 
 
 def frame_pairs(request: DecodeRequest) -> DecodeReply:
-    """The key frames and pairs of a file or a window of it. Raises Rejected."""
+    """The key frames and pairs of a file, or of a window of it. Raises Rejected."""
     check_file(request.path)
     with open_video(request.path) as video:
         check_header(video.header, request.limits, request.start_s, request.end_s)
         max_gap_s = MAX_SAMPLE_GAP_S if _stride(request.keyframes.min_interval) > 1 else 0.0
-        frames = within(video, request.limits, request.start_s, request.end_s, max_gap_s)
+        frames = frames_within(video, request.limits, request.start_s, request.end_s, max_gap_s)
         chosen = key_frames(frames, request.keyframes, request.image)
     drops: Counter[DropReason] = Counter()
     pairs: list[FramePair] = []
@@ -78,7 +78,7 @@ def frame_pairs(request: DecodeRequest) -> DecodeReply:
             drops[pair] += 1
         else:
             pairs.append(FramePair(i, j, pair))
-    frames = tuple(KeyFrame(one.time_s, one.image) for one in chosen)
+    frames = tuple(KeyFrame(frame.time_s, frame.image) for frame in chosen)
     return DecodeReply(frames=frames if pairs else (), pairs=tuple(pairs), pair_drops=dict(drops))
 
 
@@ -87,22 +87,22 @@ def key_frames(
     keyframes: KeyFrames,
     image: StoredImage,
     max_held_bytes: int = MAX_HELD_BYTES,
-) -> list[Candidate]:
-    """The key frames in time order, stored, holding no more than the frames still in question."""
+) -> list[HeldFrame]:
+    """The key frames in time order, encoded. Holds only frames that may still be chosen."""
     candidates = Candidates(keyframes)
-    held: dict[int, Candidate] = {}
+    held: dict[int, HeldFrame] = {}
     shot = 0
     for measured in measure(_sampled(frames, keyframes.min_interval), keyframes.cut_threshold):
         index, frame = measured.sample.index, measured.sample.item
         shot += measured.is_cut
         candidates.add(index, measured.motion)
-        held[index] = Candidate(frame.time_s, shot, frame)
+        held[index] = HeldFrame(frame.time_s, shot, frame)
         if len(held) % SAMPLES_PER_INTERVAL == 0:
-            held = {one: held[one] for one in sorted(candidates.left(index + 1))}
-            _relieve(held.values(), image, max_held_bytes)
-    chosen = [held[one] for one in sorted(candidates.left(None))]
-    for one in chosen:
-        one.store(image)
+            held = {kept: held[kept] for kept in sorted(candidates.left(index + 1))}
+            _encode_oldest(held.values(), image, max_held_bytes)
+    chosen = [held[index] for index in sorted(candidates.left(None))]
+    for frame in chosen:
+        frame.encode(image)
     return chosen
 
 
@@ -110,10 +110,10 @@ def _stride(min_interval: int) -> int:
     return max(1, min_interval // SAMPLES_PER_INTERVAL)
 
 
-def within(
+def frames_within(
     video: Video, limits: DecodeLimits, start_s: float | None, end_s: float | None, max_gap_s: float = 0.0
 ) -> Iterator[DecodedFrame]:
-    """The window's frames; rejects what the header did not say, and what holds no two frames."""
+    """The window's frames. Raises Rejected if they pass the limits, or if there are fewer than two."""
     num_frames, first_s = 0, 0.0
     for frame in video.frames(start_s, end_s, max_gap_s):
         first_s = first_s if num_frames else frame.time_s
@@ -130,7 +130,7 @@ def within(
 
 
 def _sampled(frames: Iterable[DecodedFrame], min_interval: int) -> Iterator[GreyFrame[DecodedFrame]]:
-    """The frames on which motion is measured, with their small grey images of one size."""
+    """The frames on which motion is measured, with small grey images, all of the same size."""
     stride = _stride(min_interval)
     last: DecodedFrame | None = None
     size = (0, 0)
@@ -143,24 +143,24 @@ def _sampled(frames: Iterable[DecodedFrame], min_interval: int) -> Iterator[Grey
         last = frame
 
 
-def _relieve(held: Iterable[Candidate], image: StoredImage, max_held_bytes: int) -> None:
-    """Store the oldest candidates until the decoded ones fit into memory."""
-    decoded = [one for one in held if one.frame]
-    num_bytes = sum(one.held_bytes for one in decoded)
-    for one in decoded:
+def _encode_oldest(held: Iterable[HeldFrame], image: StoredImage, max_held_bytes: int) -> None:
+    """Encode the oldest frames until the decoded ones fit into memory."""
+    decoded = [frame for frame in held if frame.decoded]
+    num_bytes = sum(frame.held_bytes for frame in decoded)
+    for frame in decoded:
         if num_bytes <= max_held_bytes:
             return
-        num_bytes -= one.held_bytes
-        one.store(image)
+        num_bytes -= frame.held_bytes
+        frame.encode(image)
 
 
-def _pair(source: Candidate, target: Candidate, keyframes: KeyFrames) -> float | DropReason:
-    """The motion of a pair, or why it is dropped."""
+def _pair(source: HeldFrame, target: HeldFrame, keyframes: KeyFrames) -> float | DropReason:
+    """The motion of a pair, or the reason to drop it."""
     if source.shot != target.shot:
         return DropReason.SHOT_CUT
     assert source.grey is not None
     assert target.grey is not None
-    # A stream may change its frames' size midway.
+    # The size of the frames may change within a stream.
     grey = cv2.resize(target.grey, source.grey.shape[::-1], interpolation=cv2.INTER_AREA)
     motion = pair_motion(source.grey, np.asarray(grey, np.uint8))
     return motion if motion >= keyframes.min_motion else DropReason.STATIC

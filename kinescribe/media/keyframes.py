@@ -1,7 +1,7 @@
-"""Which frames of a clip are its key frames (METHOD §1): a function of their motion and nothing else.
+"""Selects a clip's key frames by motion alone (arXiv:2506.06006, extraction of frame pairs).
 
-Greedy: the frame with the most motion, then the next that lies at least `min_interval` frames from all
-chosen ones, until there are `max_keyframes`. Ties go to the earlier frame.
+Greedy: takes the frame with the most motion, then the next that is at least `min_interval` frames away from
+all chosen ones, until there are `max_keyframes`. Ties go to the earlier frame.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ def select(motion: Sequence[float], config: KeyFrames) -> list[int]:
 
 
 class Candidates:
-    """The frames of a clip in progress that may still become key frames.
+    """The frames that may still become key frames while a clip is being decoded.
 
-    Lets a decoder forget the others at once, so that one pass over a clip of any length is enough. In
-    the end exactly the frames that `select` takes are left.
+    The decoder can drop all others at once, so a single pass is enough for a clip of any length. At the end,
+    exactly the frames that `select` chooses are left.
     """
 
     def __init__(self, config: KeyFrames) -> None:
@@ -29,11 +29,11 @@ class Candidates:
         self._motion: dict[int, float] = {}
 
     def add(self, index: int, motion: float) -> None:
-        """Take the next frame into account; indices must rise."""
+        """Add the next frame. Indices must increase."""
         self._motion[index] = motion
 
     def left(self, next_index: int | None) -> set[int]:
-        """The frames that may still be chosen when the next one to come is `next_index`, or none is."""
+        """The frames that may still be chosen; the next frame is `next_index`, or None at the end."""
         chosen, undecided = _settle(self._motion, self._config, next_index)
         self._motion = {index: self._motion[index] for index in (*chosen, *undecided)}
         return set(self._motion)
@@ -42,10 +42,10 @@ class Candidates:
 def _settle(
     motion: Mapping[int, float], config: KeyFrames, next_index: int | None
 ) -> tuple[list[int], list[int]]:
-    """The greedy choice so far as it is certain whatever comes later, and the frames it depends on."""
+    """The frames that are chosen whatever follows, and those that depend on what follows."""
     chosen: list[int] = []
     undecided: list[int] = []
-    for index in sorted(motion, key=lambda one: (-motion[one], one)):
+    for index in sorted(motion, key=lambda place: (-motion[place], place)):
         if len(chosen) == config.max_keyframes:
             break
         if _near(index, chosen, config.min_interval):

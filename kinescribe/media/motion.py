@@ -1,4 +1,4 @@
-"""How much moves between small grey frames, and where one shot ends and the next begins.
+"""Measures motion between small grey frames, and finds shot boundaries.
 
 Knows nothing of files, decoders or key frames.
 """
@@ -17,19 +17,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 GREY_SIDE = 96
-"""Longer side of the frames on which motion is followed through a clip."""
+"""Longer side of the frames on which motion is measured throughout a clip."""
 PAIR_SIDE = 128
-"""Longer side of the frames on which a pair's motion is measured, and the unit of all motion."""
+"""Longer side of the frames on which a pair's motion is measured. All motion is in their pixels."""
 MIN_SIDE = 40
 """OpenCV's DIS flow crashes on images of fewer than about 32 pixels in height or width."""
 ALIKE = 0.9
-"""Frames that correlate this much pixel by pixel are no shot boundary, and need no closer look."""
+"""Frames that correlate this much pixel by pixel are not compared further: there is no cut between them."""
 NOISE_VARIANCE = 9.0
-"""Grey levels squared: below this, structure may as well be noise."""
+"""Grey levels squared: structure with less variance may be noise."""
 CHANGE_VARIANCE = 16.0
-"""Grey levels squared: a difference that varies less from pixel to pixel may be noise."""
+"""Grey levels squared: a difference with less variance may be noise."""
 NUM_BEFORE, NUM_AFTER = 3, 2
-"""Frames around one that decide whether it starts a shot, is a flash, or is part of fast motion."""
+"""Frames before and after one that decide whether it is a cut, a flash or fast motion."""
 
 Grey = NDArray[np.uint8]
 Flow = NDArray[np.float32]
@@ -39,7 +39,7 @@ Change = Literal["motion", "flash", "cut"]
 
 @dataclass(frozen=True, slots=True)
 class GreyFrame(Generic[Item]):
-    """A frame to measure: its number in the clip, its grey image, and what it is an image of."""
+    """A frame to measure: its number in the clip, its grey image, and the frame itself."""
 
     index: int
     grey: Grey
@@ -48,7 +48,7 @@ class GreyFrame(Generic[Item]):
 
 @dataclass(frozen=True, slots=True)
 class Measured(Generic[Item]):
-    """A sample with the motion that led to it, and whether a shot starts with it."""
+    """A frame with the motion since the previous one, and whether a shot starts with it."""
 
     sample: GreyFrame[Item]
     motion: float
@@ -56,7 +56,7 @@ class Measured(Generic[Item]):
 
 
 def grey_size(width: int, height: int, side: int) -> tuple[int, int]:
-    """(width, height) shrunk to `side`; a long narrow shape is widened to what the flow can bear."""
+    """(width, height) scaled to `side`, and at least `MIN_SIDE`, which widens very narrow frames."""
     scale = side / max(width, height)
     return max(MIN_SIDE, round(width * scale)), max(MIN_SIDE, round(height * scale))
 
@@ -64,16 +64,16 @@ def grey_size(width: int, height: int, side: int) -> tuple[int, int]:
 def pair_motion(source: Grey, target: Grey) -> float:
     """Mean flow magnitude from source to target, in pixels at 128 on the longer side.
 
-    Where the picture has not changed nothing has moved: on smooth surfaces the flow follows the noise.
+    Unchanged parts count as still, because on smooth surfaces the flow follows the noise.
     """
     lengths = _magnitude(_flow(source, target, cv2.DISOPTICAL_FLOW_PRESET_MEDIUM))
     return float((lengths * _has_changed(source, target)[2::4, 2::4]).mean())
 
 
 def measure(samples: Iterable[GreyFrame[Item]], cut_threshold: float) -> Iterator[Measured[Item]]:
-    """Motion per frame and shot boundaries in order, two samples behind the input.
+    """Motion per frame and shot boundaries in order, two frames behind the input.
 
-    The first sample of a shot and a flash have no motion: something else was shown, nothing moved.
+    A cut and a flash have no motion: the picture was replaced, and nothing moved.
     """
     for before, sample, after in _surroundings(samples):
         if not before:
@@ -81,7 +81,7 @@ def measure(samples: Iterable[GreyFrame[Item]], cut_threshold: float) -> Iterato
             continue
         previous = before[-1]
         flow_HW2 = _flow(previous.grey, sample.grey)
-        greys = [one.grey for one in (*before, sample, *after)]
+        greys = [frame.grey for frame in (*before, sample, *after)]
         change = _change(greys, len(before), flow_HW2, cut_threshold)
         motion = float(np.mean(_magnitude(flow_HW2))) / (sample.index - previous.index)
         yield Measured(sample, motion if change == "motion" else 0.0, change == "cut")
@@ -90,7 +90,7 @@ def measure(samples: Iterable[GreyFrame[Item]], cut_threshold: float) -> Iterato
 def _surroundings(
     samples: Iterable[GreyFrame[Item]],
 ) -> Iterator[tuple[list[GreyFrame[Item]], GreyFrame[Item], list[GreyFrame[Item]]]]:
-    """Each sample between those shortly before and after it, fewer at the ends."""
+    """Each frame with the ones shortly before and after it, of which there are fewer at the ends."""
     padding = itertools.repeat(None)
     padded = itertools.chain(
         itertools.islice(padding, NUM_BEFORE), samples, itertools.islice(padding, NUM_AFTER)
@@ -100,15 +100,15 @@ def _surroundings(
         window.append(latest)
         if len(window) == window.maxlen and (sample := window[NUM_BEFORE]):
             around = list(window)
-            before = [one for one in around[:NUM_BEFORE] if one]
-            yield before, sample, [one for one in around[NUM_BEFORE + 1 :] if one]
+            before = [frame for frame in around[:NUM_BEFORE] if frame]
+            yield before, sample, [frame for frame in around[NUM_BEFORE + 1 :] if frame]
 
 
 def _change(greys: Sequence[Grey], position: int, flow_HW2: Flow, threshold: float) -> Change:
-    """What lies between the frame at `position` and the one before it, from which `flow_HW2` leads here.
+    """Classifies the change from the frame before `position`, from which `flow_HW2` leads to it.
 
-    Where a large share of the picture has no counterpart, that is a cut if it stands out from the steps
-    around it and no frame before resembles one after; a flash if one does; otherwise fast motion.
+    A large part of the picture without a counterpart means a flash if some frame before resembles one after,
+    a cut if the change stands out from all steps around it, and fast motion otherwise.
     """
     before, after = greys[:position], greys[position:]
     if _difference(before[-1], after[0]) < 1 - ALIKE:
@@ -124,22 +124,22 @@ def _change(greys: Sequence[Grey], position: int, flow_HW2: Flow, threshold: flo
 
 
 def _difference(source: Grey, target: Grey) -> float:
-    """Squared difference over twice the variance: one minus the correlation, for a twentieth of its cost."""
+    """One minus the correlation, at a twentieth of its cost: squared difference over twice the variance."""
     spread = max(float(cv2.meanStdDev(grey)[1][0, 0]) for grey in (source, target))
     squared = cv2.norm(source, target, cv2.NORM_L2SQR) / source.size
     return squared / (2 * spread**2 + NOISE_VARIANCE)
 
 
 def _unmatched(source: Grey, target: Grey, flow_HW2: Flow | None = None) -> float:
-    """The share of the source's picture that has no counterpart where the flow leads.
+    """The share of the source's picture without a counterpart in the target, following the flow.
 
-    Patches are compared by local correlation, so that a change of light is none, and flat ones match.
+    Patches are compared by local correlation, so a change of light doesn't count, and flat patches match.
     """
     flow_HW2 = _flow(source, target) if flow_HW2 is None else flow_HW2
     moved = cv2.remap(
         target,
         _places(source.shape) + flow_HW2,
-        cast("Flow", None),  # the map's two channels hold x and y
+        cast("Flow", None),  # the map's two channels are x and y
         cv2.INTER_LINEAR,
         borderMode=cv2.BORDER_REPLICATE,
     )
@@ -162,8 +162,8 @@ def _local_mean(image: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _flow(source: Grey, target: Grey, preset: int = cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST) -> Flow:
-    nothing_to_start_from = cast("Flow", None)
-    return np.asarray(_estimator(preset).calc(source, target, nothing_to_start_from), np.float32)
+    no_initial_flow = cast("Flow", None)
+    return np.asarray(_estimator(preset).calc(source, target, no_initial_flow), np.float32)
 
 
 @functools.cache
@@ -172,13 +172,13 @@ def _estimator(preset: int) -> cv2.DISOpticalFlow:
 
 
 def _has_changed(source: Grey, target: Grey) -> NDArray[np.bool_]:
-    """Where the picture is another one, by more than noise and a change of light."""
+    """Where the picture has changed by more than noise and light."""
     difference = np.subtract(target, source, dtype=np.float32)
     variance = _local_mean(difference * difference) - _local_mean(difference) ** 2
     return variance > CHANGE_VARIANCE
 
 
 def _magnitude(flow_HW2: Flow) -> NDArray[np.float32]:
-    """Length of the flow in pixels of a frame with 128 on its longer side, at every fourth pixel."""
-    grid = flow_HW2[2::4, 2::4]  # DIS finds it on such a grid and interpolates the rest
+    """Length of the flow, in pixels of a frame of 128 on the longer side, at every fourth pixel."""
+    grid = flow_HW2[2::4, 2::4]  # DIS computes it on such a grid and interpolates the rest
     return np.hypot(grid[..., 0], grid[..., 1]) * (PAIR_SIDE / max(flow_HW2.shape))

@@ -1,4 +1,4 @@
-"""What can be said of a clip before anything of it is decoded: is it a file, and is it too large?"""
+"""Checks before decoding: whether a clip is a regular file, and within the limits."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from kinescribe.schemas.outcomes import RejectCode, Rejected
 
 
 def check_file(path: Path) -> None:
-    """Raises Rejected where there is no regular file with content: opening a pipe would wait for ever."""
+    """Raises Rejected if this isn't a regular file with content: opening a pipe would wait for ever."""
     try:
         status = path.stat()
     except ValueError as error:  # a zero byte in its name
@@ -28,7 +28,7 @@ def check_file(path: Path) -> None:
 
 
 def check_header(header: Header, limits: DecodeLimits, start_s: float | None, end_s: float | None) -> None:
-    """Raises Rejected where decoding the window [start_s, end_s) would pass the limits."""
+    """Raises Rejected if decoding the window [start_s, end_s) would exceed the limits."""
     check_pixels(header.width, header.height, limits)
     ends = [end for end in (end_s, header.duration_s) if end is not None]
     if ends:
@@ -36,7 +36,7 @@ def check_header(header: Header, limits: DecodeLimits, start_s: float | None, en
 
 
 def check_pixels(width: int, height: int, limits: DecodeLimits) -> None:
-    """Raises Rejected where a frame has too many pixels."""
+    """Raises Rejected if a frame has too many pixels."""
     if width * height > limits.max_pixels:
         raise Rejected(
             RejectCode.TOO_LARGE,
@@ -45,7 +45,7 @@ def check_pixels(width: int, height: int, limits: DecodeLimits) -> None:
 
 
 def check_duration(duration_s: float, limits: DecodeLimits) -> None:
-    """Raises Rejected where there are too many seconds to decode."""
+    """Raises Rejected if the clip is too long."""
     if duration_s > limits.max_duration_s:
         raise Rejected(
             RejectCode.TOO_LARGE,

@@ -1,6 +1,6 @@
-"""The two frames of a triplet whose action is given: a segment's first and last, or two still images.
+"""The two frames of a given triplet: a segment's first and last frame, or two still images.
 
-Called inside the sandbox only. Knows nothing of actions, stores or datasets.
+Called only inside the sandbox. Knows nothing of actions, stores or datasets.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from kinescribe.media.decode import open_video
 from kinescribe.media.decode_protocol import DecodeReply, DecodeRequest
-from kinescribe.media.frame_pairs import within
+from kinescribe.media.frame_pairs import frames_within
 from kinescribe.media.probe import check_file, check_header
 from kinescribe.media.still_images import Rgb, motion_between, read_image, resized, stored
 from kinescribe.schemas.clips import FramePair, KeyFrame
@@ -18,20 +18,20 @@ from kinescribe.schemas.config import StoredImage
 from kinescribe.schemas.outcomes import DropReason, Rejected
 
 
-def segment_ends(request: DecodeRequest) -> DecodeReply:
-    """The first and the last frame of a file or of a window of it. Raises Rejected."""
+def segment_frames(request: DecodeRequest) -> DecodeReply:
+    """The first and the last frame of a file, or of a window of it. Raises Rejected."""
     check_file(request.path)
     with open_video(request.path) as video:
         check_header(video.header, request.limits, request.start_s, request.end_s)
-        frames = within(video, request.limits, request.start_s, request.end_s)
+        frames = frames_within(video, request.limits, request.start_s, request.end_s)
         first = next(frames)
         last = deque(frames, maxlen=1)[0]
         source, target = (frame.rgb(request.image.max_side) for frame in (first, last))
     return _reply(source, target, request.image, (first.time_s, last.time_s))
 
 
-def still_ends(request: DecodeRequest) -> DecodeReply:
-    """Two images, which have no time. Raises Rejected, saying which of the two it is about."""
+def still_frames(request: DecodeRequest) -> DecodeReply:
+    """Two images, which have no time. Raises Rejected with a message that names the image."""
     assert request.target is not None, request
     source, target = _image("input", request.path, request), _image("output", request.target, request)
     return _reply(source, target, request.image, (None, None))
@@ -47,10 +47,10 @@ def _image(name: str, path: Path, request: DecodeRequest) -> Rgb:
 def _reply(
     source: Rgb, target: Rgb, image: StoredImage, times_s: tuple[float | None, float | None]
 ) -> DecodeReply:
-    """The pair, dropped where its two images are the same.
+    """The pair, which is dropped if its two images are the same.
 
-    The target takes the source's size, whatever its own proportions: the codec looks at the middle of each
-    image, and importance compares what is at the same place.
+    If the sizes differ, the target is resized to the source: the codec crops the centre of each image, and
+    importance compares the same places of both.
     """
     target = resized(target, source.shape[1], source.shape[0])
     images = (stored(source, image), stored(target, image))

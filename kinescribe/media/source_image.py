@@ -1,6 +1,6 @@
-"""The one image that a user names, by a path or URL: read, or refused with an error that says why.
+"""Reads the image that a user names by a path or URL, or explains why it can't be used.
 
-Pixels are treated as those of a corpus. Knows nothing of codecs and models.
+Treats pixels as `still_images` does. Knows nothing of codecs and models.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from kinescribe.schemas.errors import InputError, UserError
 from kinescribe.storage import objects
 
 SOURCE_FORMATS = (*FORMATS, "TIFF")
-"""Formats that Pillow reads by itself; for some others it would run another program."""
+"""Formats that Pillow reads itself; for some others it would run another program."""
 MAX_ASPECT_RATIO = 100
-"""The codec scales the shorter side to its own, and the longer one with it."""
+"""The codec scales the shorter side to its own size, and the longer one in proportion."""
 
 
 def read_source_image(source: str) -> Image.Image:
-    """The image at a path or URL, turned upright, in RGB. Raises InputError where it can't be used."""
+    """The image at a path or URL, rotated upright, in RGB. Raises InputError if it can't be used."""
     try:
         if not objects.is_file(source):
             raise InputError(f"source {source}: there is no such file; name an image")

@@ -1,6 +1,6 @@
-"""Still images: read from files that may be anything, and encoded as the dataset stores frames.
+"""Reads still images from untrusted files, and encodes frames as the dataset stores them.
 
-Reading is called inside the sandbox only. Knows nothing of videos, pairs or datasets.
+Images are read only inside the sandbox. Knows nothing of videos, pairs or datasets.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ Rgb = NDArray[np.uint8]
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")
 RANGELESS_MODES = {"I": "32-bit", "F": "floating-point"}
-"""Modes of Pillow whose numbers do not say which is white."""
+"""Modes of Pillow that don't define which value is white."""
 JPEG_MARKER = re.compile(rb"\xff([^\x00\xd0-\xd7\xff])", re.DOTALL)
-"""What follows a 0xff in a JPEG, other than what may stand inside its compressed data."""
+"""A marker of a JPEG: 0xff and a byte that can't follow it in compressed data."""
 
 
 def read_image(path: Path, limits: DecodeLimits, max_side: int) -> Rgb:
-    """The picture (of several, the first) turned upright, its longer side at most `max_side`.
+    """The picture (the first of several), rotated upright, with at most `max_side` on the longer side.
 
-    Transparency is left out. Raises Rejected where it is no whole image or has too many pixels.
+    Transparency is ignored. Raises Rejected if the file isn't a whole image or has too many pixels.
     """
     check_file(path)
     data = path.read_bytes()
     try:
-        # Pillow's own limit comes with a warning below it; `limits` has the stricter one.
+        # Pillow warns below its own limit; the one of `limits` is stricter.
         with (
             warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning),
             Image.open(io.BytesIO(data), formats=FORMATS) as image,
@@ -50,20 +50,20 @@ def read_image(path: Path, limits: DecodeLimits, max_side: int) -> Rgb:
         raise Rejected(RejectCode.TOO_LARGE, str(error)) from error
     except UnidentifiedImageError as error:
         raise Rejected(
-            RejectCode.UNREADABLE, f"no image of a kind that is read: {', '.join(FORMATS)}"
+            RejectCode.UNREADABLE, f"not an image; the formats are {', '.join(FORMATS)}"
         ) from error
     except (OSError, SyntaxError, ValueError, EOFError) as error:
         raise Rejected(RejectCode.UNREADABLE, str(error)) from error
-    if data.startswith(b"\xff\xd8") and not _comes_to_its_end(data):
-        raise Rejected(RejectCode.UNREADABLE, "a JPEG that stops before its end")
+    if data.startswith(b"\xff\xd8") and not _is_complete(data):
+        raise Rejected(RejectCode.UNREADABLE, "a truncated JPEG")
     return shrunk(np.asarray(upright), max_side)
 
 
 def upright_rgb(image: Image.Image) -> Image.Image:
-    """The image turned as its EXIF data says, in RGB of 8 bits, without transparency.
+    """The image rotated as its EXIF data says, in RGB of 8 bits, without transparency.
 
-    Of 16-bit pixels the upper 8 bits are kept, as Pillow does for images with colours. Raises ValueError for
-    pixels whose range is unknown: 32-bit integers and floating-point numbers.
+    The upper 8 bits of 16-bit pixels are kept, as Pillow does for colour images. Raises ValueError for pixels
+    without a known range: 32-bit integers and floating-point numbers.
     """
     if image.mode in RANGELESS_MODES:
         raise ValueError(f"it has {RANGELESS_MODES[image.mode]} pixels; save it with 8 bits")
@@ -74,7 +74,7 @@ def upright_rgb(image: Image.Image) -> Image.Image:
 
 
 def shrunk(rgb: Rgb, max_side: int) -> Rgb:
-    """The picture with its longer side at most `max_side`, never enlarged."""
+    """The picture with at most `max_side` on its longer side, never enlarged."""
     height, width = rgb.shape[:2]
     scale = min(1.0, max_side / max(height, width))
     return resized(rgb, max(1, round(width * scale)), max(1, round(height * scale)))
@@ -90,12 +90,12 @@ def resized(rgb: Rgb, width: int, height: int) -> Rgb:
 
 
 def motion_between(source: Rgb, target: Rgb) -> float:
-    """`pair_motion` of two pictures of one size."""
+    """`pair_motion` of two pictures of the same size."""
     return pair_motion(small_grey(source), small_grey(target))
 
 
 def small_grey(rgb: Rgb) -> Grey:
-    """The picture as motion between the two frames of a pair is measured on it."""
+    """The small grey picture on which the motion of a pair is measured."""
     size = grey_size(rgb.shape[1], rgb.shape[0], PAIR_SIDE)
     grey = cv2.resize(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY), size, interpolation=cv2.INTER_AREA)
     return np.asarray(grey, np.uint8)
@@ -108,15 +108,15 @@ def stored(rgb: Rgb, image: StoredImage) -> bytes:
     return encoded.tobytes()
 
 
-def _comes_to_its_end(jpeg: bytes) -> bool:
-    """Whether the end marker follows the picture, and not only that of a thumbnail in the header.
+def _is_complete(jpeg: bytes) -> bool:
+    """Whether the picture ends with an end marker; one of a thumbnail in the header doesn't count.
 
-    A file of the right length whose last part never arrived is decoded without an error, the rest grey.
+    A file of the right length without its last part is decoded without an error, and the rest is grey.
     """
     place = 2
     while marker := JPEG_MARKER.search(jpeg, place):
         if marker[1] == b"\xd9":
             return True
-        # Other markers say how long what follows is, a thumbnail for one.
+        # Other markers state the length of what follows, for example of a thumbnail.
         place = marker.end() + int.from_bytes(jpeg[marker.end() : marker.end() + 2])
     return False

@@ -1,7 +1,6 @@
-"""Two datasets on one self-contained HTML page: what differs, and what each says of the same pairs.
+"""Two datasets on one self-contained HTML page: how they differ, and what each says of the same pairs.
 
-Pairs are the same where their ids are: of the same clip at the same two times. Knows what a report is made
-of, and no more of a dataset than it.
+Pairs are the same if their ids are: the same clip at the same two times.
 """
 
 from __future__ import annotations
@@ -16,10 +15,8 @@ import pyarrow.dataset as pads
 from kinescribe.reports.distributions import Histogram, histogram, motion_limits, score_limits
 from kinescribe.reports.gallery import Gallery, gallery, sampled, scores
 from kinescribe.reports.page import render, require_html, write_page
-from kinescribe.reports.report import title
 from kinescribe.storage.audit import DatasetStatus, status
-from kinescribe.storage.run import read_run
-from kinescribe.storage.shards import readable, scan
+from kinescribe.storage.dataset import Dataset, Source, readable
 
 NUM_CLASSES = 24
 OTHER_CLIPS = "others, or of other classes, times or order"
@@ -28,7 +25,7 @@ Limits = Callable[[pl.Series], tuple[float, float]]
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """One of the two datasets: its rows, and of each row what needs no picture."""
+    """One of the two datasets: its rows, and their `gallery.scores`."""
 
     name: str
     status: DatasetStatus
@@ -37,17 +34,20 @@ class Side:
     table: pl.DataFrame
 
 
-def write_comparison(first: str, second: str, out: str, sample: int) -> None:
+def write_comparison(first: Source, second: Source, out: str, sample: int) -> None:
     """Write the page of both to `out`, with at most `sample` of the pairs whose actions differ.
 
     Raises ConfigError, DatasetError and StoreError.
     """
     require_html(out)
-    is_named = title(first) != title(second)
-    sides = [_side(dataset, title(dataset) if is_named else dataset) for dataset in (first, second)]
+    datasets = [Dataset.open(first), Dataset.open(second)]
+    names = [dataset.name for dataset in datasets]
+    if len(set(names)) == 1:
+        names = [dataset.uri for dataset in datasets]
+    sides = [_side(*pair) for pair in zip(datasets, names, strict=True)]
     common = _common(*sides)
     differing = common.filter(pl.col("action") != pl.col("action_other"))
-    with readable(first):
+    with readable(datasets[0]):
         pairs = _gallery(sides[0], sampled(differing, sample))
     page = render(
         "comparison",
@@ -67,10 +67,10 @@ def write_comparison(first: str, second: str, out: str, sample: int) -> None:
     write_page(out, page)
 
 
-def _side(dataset: str, name: str) -> Side:
+def _side(dataset: Dataset, name: str) -> Side:
     with readable(dataset):
-        rows = scan(dataset)
-        return Side(name, status(dataset), read_run(dataset)["identity"], rows, scores(rows))
+        rows = dataset.scan()
+        return Side(name, status(dataset), dataset.run["identity"], rows, scores(rows))
 
 
 def _common(first: Side, second: Side) -> pl.DataFrame:

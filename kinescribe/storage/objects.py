@@ -96,6 +96,15 @@ def replace(uri: str, data: bytes) -> None:
         temporary.replace(path)
 
 
+def remove(uri: str) -> None:
+    """Remove a file; one that is absent already is no error."""
+    if is_local(uri):
+        local_path(uri).unlink(missing_ok=True)
+        return
+    with contextlib.suppress(FileNotFoundError), open_store(uri) as (store, path):
+        store.rm_file(path)
+
+
 @contextlib.contextmanager
 def local_copy(uri: str) -> Generator[Path]:
     """The file as a local path: itself if it is local, else a download that lasts as long as the context."""

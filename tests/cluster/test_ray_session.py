@@ -16,7 +16,7 @@ import psutil
 import pytest
 import ray
 
-from kinescribe.cluster.ray_session import _own_folder, ray_cluster
+from kinescribe.cluster.ray_session import _ray_folder, ray_cluster
 from tests.processes import below
 
 ROOT = Path(__file__).parents[2]
@@ -30,10 +30,36 @@ assert not ray.is_initialized()
 
 
 @pytest.mark.ray
-def test_a_ray_that_runs_already_is_used_and_left_running(ray_here):
+def test_a_running_ray_of_the_process_is_used_and_left_running(ray_here):
     with ray_cluster() as resources:
         assert resources == ray_here
     assert ray.is_initialized()
+
+
+TWICE = """
+import ray
+from kinescribe.cluster.ray_session import ray_cluster
+addresses = []
+for again in range(3):
+    with ray_cluster(print) as resources:
+        assert not resources.grows
+        print(ray.get_runtime_context().gcs_address)
+    if again == 1:
+        ray.shutdown()
+"""
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_process_starts_one_ray_for_all_its_runs_and_ends_it_when_it_exits(ray_folder):
+    before = set(Path(ray_folder).iterdir())
+    run = subprocess.run([sys.executable, "-c", TWICE], cwd=ROOT, capture_output=True, text=True, timeout=200)
+    assert run.returncode == 0, run.stderr
+    started, first, second, started_again, third = run.stdout.splitlines()
+    assert started == started_again == "starting Ray"
+    assert first == second != third
+    assert set(Path(ray_folder).iterdir()) == before
+    assert below(os.getpid(), rf"{ray_folder}/kinescribe\.\w+/r/.*raylet") == []
 
 
 @pytest.mark.ray
@@ -57,7 +83,7 @@ def test_the_cluster_of_ray_address_is_joined_and_left_running(ray_here):
         ({"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": "/nowhere"}, "Ray's token cannot be used"),
     ],
 )
-def test_a_ray_that_cannot_be_reached_is_an_error_of_the_user(changes: dict[str, str], said: str):
+def test_an_unreachable_ray_is_a_user_error(changes: dict[str, str], said: str):
     environment = {name: value for name, value in os.environ.items() if name != "RAY_AUTH_TOKEN"} | changes
     guest = subprocess.run(
         [sys.executable, "-c", GUEST], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=200
@@ -69,7 +95,7 @@ def test_a_ray_that_cannot_be_reached_is_an_error_of_the_user(changes: dict[str,
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_a_server_that_is_none_of_rays_is_an_error_of_the_user():
+def test_a_server_that_is_not_ray_is_a_user_error():
     """Ray itself asks it for many minutes."""
     with socket.create_server(("127.0.0.1", 0)) as mute:
         address = f"127.0.0.1:{mute.getsockname()[1]}"
@@ -90,22 +116,22 @@ def test_a_server_that_is_none_of_rays_is_an_error_of_the_user():
 
 KILLED = """
 import os, signal
-from kinescribe.cluster.ray_session import _own_folder
-with _own_folder() as folder:
+from kinescribe.cluster.ray_session import _ray_folder
+with _ray_folder() as folder:
     os.mkdir(folder + "/r")
     print(folder, flush=True)
     os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
-def test_the_folder_of_a_run_that_was_killed_goes_with_the_next_and_that_of_one_alive_stays(monkeypatch):
+def test_the_folder_of_a_killed_run_is_removed_and_that_of_a_live_one_stays(monkeypatch):
     folder = tempfile.mkdtemp(prefix="k", dir="/tmp")
     monkeypatch.setenv("RAY_TMPDIR", folder)
-    with _own_folder() as alive:
+    with _ray_folder() as alive:
         killed = subprocess.run([sys.executable, "-c", KILLED], cwd=ROOT, capture_output=True, text=True)
         left = Path(killed.stdout.strip())
         assert {str(one) for one in Path(folder).iterdir()} == {alive, str(left)}
-        with _own_folder() as own:
+        with _ray_folder() as own:
             assert {str(one) for one in Path(folder).iterdir()} == {alive, own}
     Path(folder).rmdir()
 
@@ -118,7 +144,7 @@ def test_a_users_folder_of_such_a_name_stays(monkeypatch):
         one.mkdir()
     (theirs[0] / "r").mkdir()
     (theirs[0] / "run.json").write_text("{}")
-    with _own_folder():
+    with _ray_folder():
         pass
     assert sorted(Path(folder).iterdir()) == sorted(theirs)
     shutil.rmtree(folder)
@@ -144,7 +170,7 @@ with ray_cluster():
 
 
 @pytest.mark.ray
-def test_a_worker_that_does_not_exit_is_not_left(ray_folder):
+def test_a_worker_that_does_not_exit_is_killed(ray_folder):
     run = subprocess.run([sys.executable, "-c", STUCK], cwd=ROOT, capture_output=True, text=True, timeout=200)
     assert run.returncode == 0, run.stderr
     with suppress(psutil.NoSuchProcess):
@@ -175,7 +201,7 @@ with ray_cluster():
 
 @pytest.mark.ray
 @pytest.mark.parametrize("moment", ["wait", pytest.param("start", marks=pytest.mark.slow)])
-def test_sigterm_has_the_code_that_a_shell_gives_it(moment: str, ray_folder):
+def test_sigterm_exits_with_a_shells_code(moment: str, ray_folder):
     before = set(Path(ray_folder).iterdir())
     run = subprocess.run([sys.executable, "-c", STOPPED, moment], cwd=ROOT, capture_output=True, timeout=200)
     assert run.returncode == 128 + signal.SIGTERM, run.stderr
@@ -252,7 +278,7 @@ def test_the_token_is_in_no_file_and_on_no_command_line(ray_here, ray_folder):
 
 
 @pytest.mark.ray
-def test_its_folder_is_closed_to_others_and_short_enough_for_sockets(ray_here, ray_folder):
+def test_rays_folder_is_private_and_short_enough_for_sockets(ray_here, ray_folder):
     sessions = list(Path(ray_folder).glob("kinescribe.*"))
     assert {stat.S_IMODE(session.stat().st_mode) for session in sessions} == {0o700}
     sockets = [path for session in sessions for path in session.rglob("*") if path.is_socket()]

@@ -114,7 +114,7 @@ def test_a_human_study_is_built_and_scored(tmp_path: Path, capsys: pytest.Captur
         (("aurora", "--data", "nowhere", "-n", "4"), ["-n 4", "--dynamics"]),
         (("aurora", "--data", "nowhere"), ["--data nowhere", "test.json"]),
         (("human", "build", "--out", "x.html", "--model", "ours"), ["--model ours", "NAME=FOLDER"]),
-        (("human", "build", "--out", "x.html", "--model", "a=b", "--model", "a=c"), ["one name"]),
+        (("human", "build", "--out", "x.html", "--model", "a=b", "--model", "a=c"), ["same name"]),
         (("human", "score", "x.json", "--key", "nowhere.json"), ["--key nowhere.json"]),
         (("world", "--world", "nowhere"), ["nowhere", "no model"]),
         (("world", "--world", "nowhere", "-n", "4"), ["-n 4", "--dynamics"]),

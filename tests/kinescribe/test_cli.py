@@ -17,10 +17,12 @@ from kinescribe.schemas.estimate import Estimate, Interval
 from kinescribe.schemas.outcomes import ClipOutcome, DropReason, RejectCode, Status
 from kinescribe.schemas.version import VERSION
 from kinescribe.storage.audit import status
+from kinescribe.storage.dataset import Dataset
 from kinescribe.storage.estimate import write_estimate
-from kinescribe.storage.run import Run, bind, plan_digest, write_plan
+from kinescribe.storage.plan import plan_digest, write_plan
+from kinescribe.storage.run import Run, bind
 from kinescribe.storage.selection import read_selection
-from kinescribe.storage.shards import scan, unit_uri, write_unit
+from kinescribe.storage.shards import unit_uri, write_unit
 from tests.tiny_dataset import build
 from tests.tiny_triplets import write_triplets
 from tests.tiny_vlm import tiny_vlm
@@ -199,7 +201,7 @@ def test_curate_says_where_there_are_too_few(
     labelled: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     assert exit_code("curate", labelled, "--top-k", "9", "--out", str(tmp_path / "selection.parquet")) == 0
-    assert "only 3 to choose from: all were taken" in capsys.readouterr().err
+    assert "only 3 triplets were left to choose from; took all" in capsys.readouterr().err
 
 
 def test_imagine_prints_the_record_on_stdout_and_warnings_on_stderr(
@@ -209,7 +211,13 @@ def test_imagine_prints_the_record_on_stdout_and_warnings_on_stderr(
     Image.new("RGB", (32, 32)).save(tmp_path / "source.png")
     out = tmp_path / "out"
     capsys.readouterr()  # what saving a model printed
-    arguments = ["imagine", "--source", str(tmp_path / "source.png"), "--steps", "move the ball left; dance"]
+    arguments = [
+        "imagine",
+        "--source",
+        str(tmp_path / "source.png"),
+        "--actions",
+        "move the ball left; dance",
+    ]
     arguments += [f"--{task}={tmp_path / 'model'}" for task in ("world", "dynamics")]
     assert exit_code(*arguments, "-n", "2", "--seed", "4", "--out", str(out), "--json") == 0
     shown = capsys.readouterr()
@@ -278,7 +286,7 @@ def test_a_name_in_an_error_does_not_steer_the_terminal(capsys: pytest.CaptureFi
 @pytest.mark.parametrize(
     ("arguments", "names"),
     [
-        (["status", "nowhere"], ["nowhere", "no dataset", "name the folder"]),
+        (["status", "nowhere"], ["nowhere", "not a Kinescribe dataset", "name the folder"]),
         (["status", ""], ["empty"]),
         (["label", "", "--out", "y"], ["empty"]),
         (["label", "x", "--out", "y", "--config", "nowhere.yaml"], ["--config nowhere.yaml"]),
@@ -286,16 +294,16 @@ def test_a_name_in_an_error_does_not_steer_the_terminal(capsys: pytest.CaptureFi
             ["label", "x", "--out", "y", "--set", "keyframes.min_interval=0"],
             ["keyframes.min_interval", "got 0"],
         ),
-        (["label", "x", "--out", "y", "--set", "keyframe=0"], ["keyframe", "no such key"]),
+        (["label", "x", "--out", "y", "--set", "keyframe=0"], ["keyframe", "did you mean keyframes?"]),
         (["label", "x", "--out", "y", "--micro-batch", "0"], ["micro_batch", "got 0"]),
         (["label", "x", "--out", "y", "--label-gpus", "1.5"], ["label_gpus", "whole number", "got 1.5"]),
         (["curate", "x", "--top-k", "0", "--out", "x"], ["top_k", "got 0"]),
         (["report", "x", "--out", "x/run.json"], ["--out", "x/run.json", "ends in .html"]),
-        (["imagine", "--world", "x", "--source", "y"], ["--action", "--steps"]),
-        ([*IMAGINE, "--action", "a", "--steps", "b"], ["--action", "--steps"]),
+        (["imagine", "--world", "x", "--source", "y"], ["--action", "--actions"]),
+        ([*IMAGINE, "--action", "a", "--actions", "b"], ["--action", "--actions"]),
         ([*IMAGINE, "--action", "a", "-n", "0"], ["num_samples", "got 0"]),
         ([*IMAGINE, "--action", " ! "], ["actions.0", "in words", "got ' ! '"]),
-        ([*IMAGINE, "--steps", "pan left; ; pan right"], ["actions.1", "in words"]),
+        ([*IMAGINE, "--actions", "pan left; ; pan right"], ["actions.1", "in words"]),
         ([*IMAGINE, "--action", "a", "--temperature", "0"], ["temperature", "got 0"]),
         ([*IMAGINE, "--action", "a"], ["nowhere.png", "no such file"]),
         (["train", "codec", "--set", "steps=1"], ["data", "out"]),
@@ -354,7 +362,7 @@ def test_label_prints_one_json_object_on_stdout_and_nothing_else(tmp_path: Path)
         done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert json.loads(done.stdout) == asdict(status(dataset))
     assert "1/1 clips" in done.stderr
-    contrasts = scan(dataset, ["action_contrast"]).to_table()["action_contrast"]
+    contrasts = Dataset.open(dataset).scan(["action_contrast"]).to_table()["action_contrast"]
     assert len(contrasts) > contrasts.null_count == 0
 
 
@@ -371,6 +379,8 @@ def test_ingest_prints_one_json_object_on_stdout_and_nothing_else(tmp_path: Path
         "--decode-workers",
         "1",
     ]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    done = subprocess.run(command, capture_output=True, text=True)
     result = json.loads(done.stdout)
     assert (result["clips"], result["reasons"]) == (1, {"missing": 1})
+    assert done.returncode == 1
+    assert "no clip was kept: of 1 clips, 1 missing" in done.stderr

@@ -7,7 +7,8 @@ from kinescribe.labeling.units import plan_units
 from kinescribe.reports.comparison import OTHER_CLIPS, write_comparison
 from kinescribe.reports.report import write_report
 from kinescribe.schemas.errors import DatasetError
-from kinescribe.storage.run import bind, write_plan
+from kinescribe.storage.plan import write_plan
+from kinescribe.storage.run import bind
 from kinescribe.storage.shards import unit_uri, write_unit
 from tests.browser import Reader, chromium
 from tests.tiny_dataset import build, clip, outcome, row, run_of, table

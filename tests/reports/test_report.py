@@ -21,7 +21,8 @@ from kinescribe.schemas.clips import Clip, WorkUnit
 from kinescribe.schemas.dataset import triplet_schema
 from kinescribe.schemas.errors import DatasetError, StoreError
 from kinescribe.schemas.outcomes import ClipOutcome, DropReason, RejectCode, StageTime, Status
-from kinescribe.storage.run import Run, bind, write_plan
+from kinescribe.storage.plan import write_plan
+from kinescribe.storage.run import Run, bind
 from kinescribe.storage.shards import write_unit
 from tests.browser import Reader, chromium
 

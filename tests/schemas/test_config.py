@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from kinescribe.schemas.config import LabelConfig, as_override, config_values, load_config
+from kinescribe.schemas.config import LabelConfig, load_config
 from kinescribe.schemas.errors import ConfigError
 
 GUIDE = Path(__file__).parents[2] / "docs" / "guide" / "label.md"
@@ -42,7 +42,7 @@ def test_an_override_goes_before_the_file():
 @pytest.mark.parametrize(
     ("text", "override", "complaint"),
     [
-        (None, "keyframes.interval=10", "keyframes.interval: no such key"),
+        (None, "keyframes.interval=10", "keyframes.interval: unknown key; did you mean min_interval?"),
         (None, "keyframes.min_interval=0", "keyframes.min_interval: Input should be greater than 0, got 0"),
         (None, "image.format=gif", "image.format"),
         (None, "keyframes", "an override has the form key=value, got 'keyframes'"),
@@ -51,14 +51,14 @@ def test_an_override_goes_before_the_file():
         (None, "dynamics.model=x", "dynamics"),
         ("dynamics: x", "dynamics.model=x", "dynamics.model: dynamics is a value, not a section"),
         ("- a list", "clips_per_unit=2", "must be a mapping, got list"),
-        ("a: [", "clips_per_unit=2", "is not YAML"),
-        ("a: 2024-13-45", "clips_per_unit=2", "is not YAML that can be read: month must be in 1..12"),
-        ("a: !!int ''", "clips_per_unit=2", "is not YAML that can be read"),
-        ("a: !!timestamp x", "clips_per_unit=2", "is not YAML that can be read"),
-        ("a: " + "[" * 3000, "clips_per_unit=2", "is no YAML that can be read: it is nested too deeply"),
+        ("a: [", "clips_per_unit=2", "cannot be read as YAML"),
+        ("a: 2024-13-45", "clips_per_unit=2", "cannot be read as YAML: month must be in 1..12"),
+        ("a: !!int ''", "clips_per_unit=2", "cannot be read as YAML"),
+        ("a: !!timestamp x", "clips_per_unit=2", "cannot be read as YAML"),
+        ("a: " + "[" * 3000, "clips_per_unit=2", "nested too deeply to be read as YAML"),
         (None, "dynamics=2024-13-45", "the value of dynamics is not YAML, got '2024-13-45'"),
         (None, "dynamics=" + "[" * 3000, "the value of dynamics is not YAML"),
-        (None, "roots=[s3://bucket]", "roots.0: a root is a folder of this machine, not a URL"),
+        (None, "roots=[s3://bucket]", "roots.0: a root is a folder on this machine, not a URL"),
         (None, "limits.window_s=1e9", "limits.window_s must be at most limits.max_duration_s"),
         (None, "keyframes=3", "keyframes: Input should be a valid dictionary"),
     ],
@@ -77,16 +77,37 @@ def test_a_long_value_is_told_in_part():
     assert len(refusal("dynamics: [" + "1, " * 9999 + "]", "clips_per_unit=2")) < 400
 
 
+@pytest.mark.parametrize("value", ["ins Gefäß 🏀 ", "a: {b", "7", "no", "null", "x " * 99])
+def test_a_value_is_taken_as_it_is_and_not_as_yaml(value: str):
+    config = load_config(LabelConfig, "dynamics: x", ["dynamics=y"], {"dynamics": value, "codec": None})
+    assert (config.dynamics, config.codec) == (value, None)
+
+
+def test_a_value_for_a_key_of_a_section_leaves_its_other_keys():
+    given = {"min_interval": 30}
+    config = load_config(LabelConfig, None, [], {"keyframes": given, "keyframes.max_keyframes": 3})
+    assert (config.keyframes.min_interval, config.keyframes.max_keyframes) == (30, 3)
+    assert given == {"min_interval": 30}
+
+
 @pytest.mark.parametrize(
-    "value", ["ins Gefäß 🏀 ", "a: {b", "7", 7, 1e-5, True, None, ["no", "null", "🏀"], "x " * 99]
+    ("override", "remedy"),
+    [
+        ("min_interval=3", "min_interval: unknown key; did you mean keyframes.min_interval?"),
+        ("image.colour=red", "image.colour: unknown key; remove it, or use one of format, max_side, quality"),
+        ("limits.windows_s=9", "limits.windows_s: unknown key; did you mean window_s?"),
+    ],
 )
-def test_an_option_comes_through_as_it_was_given(value: object):
-    assert config_values(None, [as_override("section.key", value)]) == {"section": {"key": value}}
+def test_an_unknown_key_gets_the_one_that_was_meant(override: str, remedy: str):
+    assert refusal(None, override) == remedy
 
 
 def test_all_that_is_wrong_is_said_at_once():
     message = refusal("clips_per_unit: 0\nmax_reject_rate: 2\nkeyframe: {}")
-    assert all(key in message for key in ("clips_per_unit", "max_reject_rate", "keyframe: no such key"))
+    assert all(
+        key in message
+        for key in ("clips_per_unit", "max_reject_rate", "keyframe: unknown key; did you mean keyframes?")
+    )
 
 
 def test_a_configuration_cannot_be_changed():

@@ -1,0 +1,190 @@
+"""The labelling pipeline on Ray Data: decodes, labels and commits units, and returns a receipt of each.
+
+The pools do the work and the units' objects hold the state, so the driver may die at any moment. Knows
+nothing of decoding, models or Parquet.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import ray
+from ray.data import ActorPoolStrategy, DataContext
+from ray.exceptions import (
+    ObjectStoreFullError,
+    OutOfDiskError,
+    OutOfMemoryError,
+    RayActorError,
+    RayError,
+)
+
+from kinescribe.actors.attempts import RemoteAttempts, WorkersKeepDying
+from kinescribe.actors.decode import DecodeActor, MakeExtractor
+from kinescribe.actors.label import LabelActor, LoadModels
+from kinescribe.actors.rows import unpack
+from kinescribe.actors.write import WriteActor
+from kinescribe.cluster.pending_resources import report_pending
+from kinescribe.cluster.progress import RESUME, LabelProgress
+from kinescribe.cluster.ray_session import ray_cluster
+from kinescribe.cluster.resources import Pool, PoolPlan, plan_pools
+from kinescribe.labeling.extract import PairExtractor
+from kinescribe.labeling.inputs import forbidden, input_root
+from kinescribe.models.checkpoint_files import weight_bytes
+from kinescribe.schemas.config import LabelConfig, Resources
+from kinescribe.schemas.errors import ConfigError, InputError, StoreError, UserError
+from kinescribe.schemas.outcomes import Receipt, too_many_rejects
+
+if TYPE_CHECKING:
+    from kinescribe.models.codec import ImageCodec
+    from kinescribe.models.dynamics import DynamicsModel
+
+MOST_BLOCKS = 10_000
+"""A block costs Ray Data about 10 ms a stage; more units than this share blocks."""
+POLL_S = 0.25
+FULL = (
+    "Ray's object store and the disk that it spills to are full; free some space in its folder (RAY_TMPDIR, "
+    "else /tmp), or take fewer --decode-workers, then run the same command again"
+)
+NO_MEMORY = (
+    "Ray's workers were killed again and again before they began any work, as happens when a node's memory "
+    "runs short; take fewer --label-workers or more memory, then run the same command again"
+)
+
+
+def _pair_extractor(config: LabelConfig, root: str) -> PairExtractor:
+    is_forbidden = partial(forbidden, root=root, roots=config.roots)
+    return PairExtractor(config.limits, config.keyframes, config.image, is_forbidden)
+
+
+def _load_models(config: LabelConfig) -> tuple[DynamicsModel[Any], ImageCodec]:
+    from kinescribe.models.registry import load_labeller  # imports torch, which the driver doesn't need
+
+    return load_labeller(config)
+
+
+@dataclass(frozen=True, slots=True)
+class Sessions:
+    """Makes the session objects to which the pools' actors delegate; tests replace them."""
+
+    make_extractor: MakeExtractor = _pair_extractor
+    load_models: LoadModels = _load_models
+
+
+DEFAULT_SESSIONS = Sessions()
+
+
+@dataclass(frozen=True, slots=True)
+class LabelJob:
+    """What a labelling run was asked to do, with absolute paths."""
+
+    input: str
+    out: str
+    config: LabelConfig
+    resources: Resources
+    sessions: Sessions
+
+
+def run_pipeline(
+    job: LabelJob, pending: pa.Table, progress: LabelProgress, note_commit: Callable[[], object]
+) -> None:
+    """Label and commit the pending units, which are rows of the pipeline; call `note_commit` for each.
+
+    Raises what `run_label` does once it has started.
+    """
+    with ray_cluster(progress.note) as cluster, report_pending(progress.note) as note_arrival:
+        plan = plan_pools(cluster, job.resources, pending.num_rows, weight_bytes(job.config.dynamics))
+        progress.note(plan.reason)
+        try:
+            total = Receipt()
+            for num_done, receipt in enumerate(_receipts(job, pending, plan, progress), 1):
+                note_arrival()
+                if isinstance(receipt, UserError):
+                    raise receipt
+                note_commit()
+                progress.update(receipt)
+                total += receipt
+                problem = too_many_rejects(total, job.config.max_reject_rate)
+                if problem and num_done < pending.num_rows:
+                    raise InputError(problem)
+        except (OutOfDiskError, ObjectStoreFullError) as error:
+            raise StoreError(FULL) from error
+        except (OutOfMemoryError, RayActorError) as error:
+            if isinstance(error, OutOfMemoryError) or WorkersKeepDying.__name__ in str(error):
+                raise ConfigError(NO_MEMORY) from error
+            raise
+        except (KeyboardInterrupt, SystemExit):  # SystemExit at SIGTERM, which `kinescribe jobs stop` sends
+            # Now, because shutting Ray down takes seconds.
+            progress.note(RESUME)
+            raise
+
+
+def _receipts(
+    job: LabelJob, pending: pa.Table, plan: PoolPlan, progress: LabelProgress
+) -> Iterator[Receipt | UserError]:
+    """The receipt of each unit as it is committed, in no order, or the error that prevented its commit."""
+    _silence_ray_data()
+    attempts = RemoteAttempts(plan.decode.most + plan.label.most)
+    config, sessions = job.config, job.sessions
+    extractor = (sessions.make_extractor, config, input_root(job.input), attempts)
+    decode, label, write = plan.decode, plan.label, plan.write
+    model = (sessions.load_models, config, job.resources.micro_batch, label.threads, label.gpus, attempts)
+    receipts = (
+        ray.data.from_arrow(pending, override_num_blocks=min(pending.num_rows, MOST_BLOCKS))
+        .map_batches(DecodeActor, fn_constructor_args=extractor, compute=_actors(decode), **_claims(decode))
+        .map_batches(LabelActor, fn_constructor_args=model, compute=_actors(label), **_claims(label))
+        .map_batches(WriteActor, fn_constructor_args=(job.out,), compute=_actors(write), **_claims(write))
+    )
+    progress.note(plan.loading)
+    with _report_loaded(attempts, progress):
+        for batch in receipts.iter_batches(batch_size=1, batch_format="pyarrow", prefetch_batches=0):
+            yield unpack(batch)
+
+
+@contextmanager
+def _report_loaded(attempts: RemoteAttempts, progress: LabelProgress) -> Generator[None]:
+    """Tell `progress` when the first model is loaded."""
+    is_over = threading.Event()
+
+    def watch() -> None:
+        while not is_over.wait(POLL_S):
+            with suppress(RayError):  # the pipeline itself meets what is wrong
+                if attempts.num_loaded():
+                    progress.workers_ready()
+                    return
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        thread.join()
+
+
+def _actors(pool: Pool) -> ActorPoolStrategy:
+    """An actor gets its next block while it works on one; if it dies, only these are repeated."""
+    return ActorPoolStrategy(
+        min_size=pool.least,
+        max_size=pool.most,
+        initial_size=pool.workers,
+        max_tasks_in_flight_per_actor=2,
+    )
+
+
+def _claims(pool: Pool) -> dict[str, Any]:
+    claims: dict[str, Any] = {"batch_size": 1, "batch_format": "pyarrow", "num_cpus": pool.cpus}
+    return claims | ({"num_gpus": pool.gpus} if pool.gpus else {})
+
+
+def _silence_ray_data() -> None:
+    context = DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    logging.getLogger("ray.data").setLevel(logging.ERROR)

@@ -1,0 +1,351 @@
+"""The functions that `kinescribe` exports: plain Python values in, results of the engine out.
+
+Paths may be strings or `os.PathLike`. Keyword options are keys of the job's configuration; they override
+`config`. Nothing heavy is imported before a function is called.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
+
+from kinescribe.preconditions import OWN_PAGE, require_extras, require_file, require_folder
+
+if TYPE_CHECKING:
+    from kinescribe.inference.imagine import Imagination
+    from kinescribe.labeling.curate import Curated
+    from kinescribe.models.dynamics import DynamicsModel
+    from kinescribe.models.token_vlm import TokenVLM
+    from kinescribe.models.world import WorldModel
+    from kinescribe.schemas.config import (
+        Attention,
+        Config,
+        CurateConfig,
+        ImagineConfig,
+        IngestConfig,
+        LabelConfig,
+        Precision,
+        Resources,
+    )
+    from kinescribe.schemas.estimate import Machine, Plan
+    from kinescribe.schemas.training import TrainConfig
+    from kinescribe.storage.audit import CheckResult, DatasetStatus
+
+    AnyConfig = TypeVar("AnyConfig", bound=Config)
+
+StrPath = str | os.PathLike[str]
+
+
+def label(
+    input: StrPath,
+    out: StrPath,
+    config: LabelConfig | None = None,
+    resources: Resources | None = None,
+    *,
+    retry_rejected: bool = False,
+    join: bool = False,
+    **options: Any,
+) -> DatasetStatus:
+    """Label the clips of `input`, and write the triplets to the dataset `out`. Call again to resume.
+
+    `input` is a file, a folder, a glob, the URL of an object store, or a manifest. Options are keys of
+    `LabelConfig`. With `retry_rejected`, the clips that were rejected so far are labelled again. With `join`,
+    the dataset is written although another run is writing it.
+
+    >>> kinescribe.label("clips", "dataset", dynamics="runs/mine/export", keyframes={"min_interval": 10})
+
+    Raises InputError, ConfigError, ModelError or DatasetError before anything starts; InputError if too many
+    clips are rejected; StoreError if a unit cannot be written.
+    """
+    from kinescribe.cluster.label import run_label
+    from kinescribe.schemas.config import LabelConfig, Resources
+
+    settings = _configured(LabelConfig, config, options)
+    require_folder("out", os.fspath(out))
+    return run_label(
+        os.fspath(input),
+        os.fspath(out),
+        settings,
+        resources or Resources(),
+        retry_rejected=retry_rejected,
+        join=join,
+    )
+
+
+def ingest(
+    input: StrPath,
+    out: StrPath,
+    config: IngestConfig | None = None,
+    *,
+    decode_workers: int | None = None,
+    join: bool = False,
+    **options: Any,
+) -> DatasetStatus:
+    """Import triplets that already have an action into the dataset `out`. Call again to resume.
+
+    `input` is AURORA's JSON, or a table of narrated video segments. Options are keys of `IngestConfig`. With
+    `join`, the dataset is written although another run is writing it.
+
+    >>> kinescribe.ingest("aurora/train.json", "supervised")
+
+    Raises InputError, ConfigError, ModelError or DatasetError.
+    """
+    from kinescribe.labeling.ingest import run_ingest
+    from kinescribe.schemas.config import IngestConfig
+
+    settings = _configured(IngestConfig, config, options)
+    require_folder("out", os.fspath(out))
+    return run_ingest(os.fspath(input), os.fspath(out), settings, decode_workers, join=join)
+
+
+def status(dataset: StrPath) -> DatasetStatus:
+    """Count the clips of a dataset that are kept, dropped, rejected and pending.
+
+    >>> kinescribe.status("dataset").reasons
+    {'no_video': 1, 'static': 3}
+
+    Raises DatasetError if the folder is not a dataset, or is damaged.
+    """
+    from kinescribe.storage import audit
+
+    return audit.status(os.fspath(dataset))
+
+
+def check(dataset: StrPath) -> CheckResult:
+    """Audit a dataset: the digest of every file, and exactly one outcome for every clip.
+
+    >>> kinescribe.check("dataset").ok
+    True
+
+    Raises DatasetError if the folder is not a dataset.
+    """
+    from kinescribe.storage import audit
+
+    return audit.check(os.fspath(dataset))
+
+
+def curate(
+    datasets: StrPath | Sequence[StrPath],
+    out: StrPath,
+    config: CurateConfig | None = None,
+    *,
+    materialize: StrPath | None = None,
+    **options: Any,
+) -> Curated:
+    """Select the likeliest triplets, the same number of each class, and write them to a Parquet file.
+
+    Options are keys of `CurateConfig`, of which `top_k` is required. With `materialize`, the chosen triplets
+    are also copied into a dataset of that name.
+
+    >>> kinescribe.curate("dataset", "best.parquet", top_k=7000, min_score=-0.5)
+
+    Raises ConfigError or DatasetError.
+    """
+    from kinescribe.labeling.curate import curate as write_curated
+    from kinescribe.labeling.materialize import write_chosen
+    from kinescribe.schemas.config import CurateConfig
+
+    settings = _configured(CurateConfig, config, options)
+    require_file("out", os.fspath(out))
+    sources = _paths(datasets)
+    if materialize is not None:
+        require_folder("materialize", os.fspath(materialize))
+    curated = write_curated(sources, os.fspath(out), settings)
+    if materialize is not None:
+        write_chosen(sources, os.fspath(out), os.fspath(materialize))
+    return curated
+
+
+def train(
+    task: Literal["codec", "dynamics", "world"],
+    data: StrPath | Sequence[StrPath] | None = None,
+    out: StrPath | None = None,
+    config: TrainConfig | None = None,
+    **options: Any,
+) -> Path:
+    """Train a model on datasets, with Ray Train and DeepSpeed. Returns the folder of the exported model.
+
+    Options are keys of `CodecTraining`, `DynamicsTraining` or `WorldTraining`. Call again to resume.
+
+    >>> kinescribe.train("world", "dataset", "runs/world", init="embedded-world", steps=2000)
+
+    Raises ConfigError if the `train` extra is not installed, ConfigError, ModelError or DatasetError.
+    """
+    require_extras("train", "train")
+    from kinescribe.cluster.train import run_train
+    from kinescribe.schemas.training import TRAININGS
+
+    given = {"data": None if data is None else _paths(data), "out": out}
+    settings = _configured(TRAININGS[task], config, given | options)
+    require_folder("out", settings.out)
+    return run_train(settings)
+
+
+def imagine(
+    source: StrPath,
+    actions: str | Sequence[str] | None = None,
+    out: StrPath | None = None,
+    config: ImagineConfig | None = None,
+    **options: Any,
+) -> Imagination:
+    """Imagine the result of an action, or of several in turn. The dynamics model chooses the best sample.
+
+    `source` is the path or URL of an image. With `out`, the best images and a contact sheet are written to
+    that folder. Options are keys of `ImagineConfig`.
+
+    >>> kinescribe.imagine("scene.png", "move the red ball left", "imagined", num_samples=4)
+
+    Raises InputError, ConfigError or ModelError.
+    """
+    from kinescribe.inference.imagine import imagine as imagine_steps
+    from kinescribe.schemas.config import ImagineConfig
+
+    given = {"actions": [actions] if isinstance(actions, str) else actions}
+    defaults = {} if config else {"world": "embedded-world"}
+    settings = _configured(ImagineConfig, config, defaults | given | options)
+    return imagine_steps(os.fspath(source), settings, None if out is None else Path(out))
+
+
+def report(dataset: StrPath, out: StrPath, *, compare: StrPath | None = None, sample: int = 500) -> None:
+    """Write one self-contained HTML page about a dataset, or about two with `compare`.
+
+    `sample` is the maximum number of pairs on the page.
+
+    >>> kinescribe.report("dataset", "report.html")
+
+    Raises ConfigError or DatasetError.
+    """
+    require_file("out", os.fspath(out), OWN_PAGE)
+    if compare is not None:
+        from kinescribe.reports.comparison import write_comparison
+
+        write_comparison(os.fspath(dataset), os.fspath(compare), os.fspath(out), sample)
+    else:
+        from kinescribe.reports.report import write_report
+
+        write_report(os.fspath(dataset), os.fspath(out), sample)
+
+
+def export(
+    dataset: StrPath,
+    out: StrPath,
+    layout: Literal["webdataset", "hub"] = "webdataset",
+    *,
+    select: StrPath | None = None,
+) -> None:
+    """Copy a dataset into the empty folder `out`, in a layout that other tools read.
+
+    `select` is a selection of `curate`; only its triplets are copied.
+
+    >>> kinescribe.export("dataset", "tars", "webdataset")
+
+    Raises DatasetError.
+    """
+    from kinescribe.storage.export import export_hub, export_webdataset
+
+    write = {"webdataset": export_webdataset, "hub": export_hub}[layout]
+    require_folder("out", os.fspath(out))
+    chosen = None if select is None else os.fspath(select)
+    write(os.fspath(dataset), os.fspath(out), chosen, lambda done, total: None)
+
+
+def plan(
+    input: StrPath,
+    config: LabelConfig | None = None,
+    resources: Resources | None = None,
+    *,
+    sample: int = 64,
+    dataset: StrPath | None = None,
+    machines: Sequence[Machine] = (),
+    deadline_h: float | None = None,
+    seed: int = 0,
+    **options: Any,
+) -> Plan:
+    """Label a random sample of the clips, and estimate triplets, hours and cost of labelling all of them.
+
+    `machines` are kinds of machines with their prices. With `dataset`, the estimate is kept there, and
+    `kinescribe status` compares it with the run. Options are keys of `LabelConfig`.
+
+    >>> kinescribe.plan("clips", sample=32).estimate.triplets.expected
+
+    Raises InputError, ConfigError, ModelError or DatasetError.
+    """
+    from kinescribe.cluster.estimate import estimate_run
+    from kinescribe.cluster.label import Sessions
+    from kinescribe.cluster.planning import plan_run
+    from kinescribe.schemas.config import LabelConfig, Resources
+    from kinescribe.storage.estimate import write_estimate
+
+    settings = _configured(LabelConfig, config, options)
+    target = None if dataset is None else os.fspath(dataset)
+    speed = resources or Resources()
+    estimate, here = estimate_run(os.fspath(input), settings, speed, sample, seed, target, Sessions())
+    if target is not None:
+        write_estimate(target, estimate)
+    return plan_run(estimate, here, machines, deadline_h)
+
+
+@overload
+def load_model(
+    name: StrPath = "embedded",
+    role: Literal["unified"] = "unified",
+    precision: Precision = "auto",
+    attention: Attention = "auto",
+) -> TokenVLM: ...
+@overload
+def load_model(
+    name: StrPath,
+    role: Literal["describer", "dynamics"],
+    precision: Precision = "auto",
+    attention: Attention = "auto",
+) -> DynamicsModel[Any]: ...
+@overload
+def load_model(
+    name: StrPath, role: Literal["world"], precision: Precision = "auto", attention: Attention = "auto"
+) -> WorldModel: ...
+def load_model(
+    name: StrPath = "embedded",
+    role: Literal["unified", "describer", "dynamics", "world"] = "unified",
+    precision: Precision = "auto",
+    attention: Attention = "auto",
+) -> Any:
+    """Load a model: 'embedded', 'embedded-world', a folder, ORG/NAME@COMMIT of a hub, or MODEL@URL.
+
+    A `describer` describes frame pairs, a `dynamics` model also scores given actions, a `world` model draws
+    targets, and a `unified` model does all three. It is placed on the GPU if there is one.
+
+    >>> kinescribe.load_model("Qwen2.5-VL-7B-Instruct", "dynamics").describe(pairs)
+
+    Raises ModelError if there is no such model, or if it doesn't have this role.
+    """
+    from kinescribe.models.registry import load
+
+    return load(os.fspath(name), role, precision, attention)
+
+
+def _paths(paths: StrPath | Sequence[StrPath]) -> list[str]:
+    return [os.fspath(path) for path in ([paths] if isinstance(paths, str | os.PathLike) else paths)]
+
+
+def _configured(kind: type[AnyConfig], config: Config | None, options: Mapping[str, Any]) -> AnyConfig:
+    """The configuration with the options instead of its own values. Raises ConfigError."""
+    from kinescribe.schemas.config import load_config
+
+    own = {} if config is None else config.model_dump(exclude_unset=True, by_alias=False)
+    return load_config(kind, values=dict(_dotted(own)) | dict(_dotted(options)))
+
+
+def _dotted(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Every value by its dotted key, paths as strings."""
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _dotted(value, f"{prefix}{name}.")
+        elif isinstance(value, list | tuple):
+            yield (
+                prefix + name,
+                [os.fspath(item) if isinstance(item, os.PathLike) else item for item in value],
+            )
+        else:
+            yield prefix + name, os.fspath(value) if isinstance(value, os.PathLike) else value

@@ -1,0 +1,221 @@
+"""The commands that make, inspect and select from datasets: label, ingest, status, check, curate, report."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict
+from typing import Annotated, Literal
+
+import typer
+
+from kinescribe.commands.next_steps import print_next_steps
+from kinescribe.commands.options import (
+    Columns,
+    ConfigFile,
+    Dataset,
+    DryRun,
+    IngestOverrides,
+    Input,
+    Json,
+    Labeller,
+    MicroBatch,
+    Overrides,
+    Roots,
+    Scores,
+    curate_config,
+    ingest_config,
+    label_config,
+    label_resources,
+)
+from kinescribe.display import (
+    print_lines,
+    print_result,
+    print_tables,
+    printable,
+    progress_bar,
+    stdout_for_results,
+    warn,
+)
+from kinescribe.preconditions import OWN_PAGE, require_file, require_folder
+from kinescribe.schemas.errors import ConfigError, DatasetError
+from kinescribe.schemas.rendering import tables_of
+
+Join = Annotated[bool, typer.Option("--join", help="Write the dataset although another run is writing it.")]
+
+
+def label(
+    input: Input,
+    out: Annotated[str, typer.Option(help="Folder or URL of the dataset; run again to resume.")],
+    config: ConfigFile = None,
+    overrides: Overrides = None,
+    dynamics: Labeller = None,
+    scores: Scores = None,
+    decode_workers: Annotated[int | None, typer.Option(help="Maximum number of decoders.")] = None,
+    label_workers: Annotated[int | None, typer.Option(help="Maximum number of models.")] = None,
+    label_gpus: Annotated[
+        float | None, typer.Option(help="GPUs of each model, or a share of one. By default its size decides.")
+    ] = None,
+    micro_batch: MicroBatch = None,
+    root: Roots = None,
+    columns: Columns = None,
+    retry_rejected: Annotated[
+        bool, typer.Option("--retry-rejected", help="Label the rejected clips again.")
+    ] = False,
+    join: Join = False,
+    dry: DryRun = False,
+    as_json: Json = False,
+) -> None:
+    """Label videos: key frames, pairs, the action between them and its likelihood."""
+    if dry and retry_rejected:
+        raise ConfigError("give one of --dry-run and --retry-rejected")
+    settings = label_config(config, overrides, dynamics, scores, root, columns)
+    resources = label_resources(decode_workers, label_workers, label_gpus, micro_batch)
+    require_folder("--out", out)
+    from kinescribe.cluster.label import plan_label, run_label
+    from kinescribe.storage.audit import DatasetStatus
+
+    with stdout_for_results():
+        result = (
+            plan_label(input, out, settings)
+            if dry
+            else run_label(input, out, settings, resources, retry_rejected=retry_rejected, join=join)
+        )
+    print_result(result, as_json)
+    if isinstance(result, DatasetStatus):
+        print_next_steps("label", result, out, quiet=as_json)
+
+
+def ingest(
+    input: Annotated[str, typer.Argument(help="AURORA's JSON, or a table of narrated video segments.")],
+    out: Annotated[str, typer.Option(help="Folder or URL of the dataset; run again to resume.")],
+    config: ConfigFile = None,
+    overrides: IngestOverrides = None,
+    dynamics: Annotated[
+        str | None,
+        typer.Option(help="The model whose codec computes the codes: 'embedded', a folder, ORG/NAME@COMMIT."),
+    ] = None,
+    decode_workers: Annotated[int | None, typer.Option(min=1, help="Maximum number of decoders.")] = None,
+    root: Roots = None,
+    join: Join = False,
+    as_json: Json = False,
+) -> None:
+    """Import triplets that already have an action into a dataset like those of `label`."""
+    settings = ingest_config(config, overrides, dynamics, root)
+    require_folder("--out", out)
+    from kinescribe.labeling.ingest import run_ingest
+
+    with stdout_for_results(), progress_bar("triplets") as progress:
+        result = run_ingest(input, out, settings, decode_workers, progress, join)
+    print_result(result, as_json)
+    print_next_steps("ingest", result, out, quiet=as_json)
+
+
+def status(
+    dataset: Dataset,
+    rejects: Annotated[
+        bool,
+        typer.Option(
+            "--rejects", help="Print only a JSON line for each rejected clip: video, code, message."
+        ),
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Count the clips of a dataset that are kept, dropped, rejected and pending, beside what was planned."""
+    from kinescribe.storage import audit
+    from kinescribe.storage import dataset as datasets
+    from kinescribe.storage.credentials import redact
+    from kinescribe.storage.estimate import compare
+
+    if rejects:
+        print_lines(audit.rejects(dataset))
+        return
+    opened, compared = datasets.Dataset.open(dataset), None
+    totals = audit.totals(opened)
+    try:
+        compared = compare(opened, totals.stage_s)
+    except DatasetError as error:  # only the estimate is damaged
+        warn(printable(redact(str(error))))
+    if as_json or compared is None:
+        print_result(totals.status, as_json, asdict(compared) if compared else None)
+    else:
+        print_tables([*tables_of(totals.status), *compared.tables(totals.status)])
+
+
+def check(dataset: Dataset, as_json: Json = False) -> None:
+    """Audit a dataset: the digest of every file, and exactly one outcome for every clip."""
+    from kinescribe.storage import audit
+
+    result = audit.check(dataset)
+    print_result(result, as_json)
+    if not result.ok:
+        raise typer.Exit(1)
+
+
+def curate(
+    datasets: Annotated[list[str], typer.Argument(metavar="DATASET", help="Labelled datasets.")],
+    top_k: Annotated[int, typer.Option(help="How many triplets to choose.")],
+    out: Annotated[str, typer.Option(help="Parquet file to write the selection to.")],
+    stratify_by: Annotated[
+        Literal["action_class", "video", "clip_id", "action"],
+        typer.Option(help="Column of the classes that triplets are chosen from in turn."),
+    ] = "action_class",
+    score: Annotated[
+        Literal["mean", "sum", "contrast"],
+        typer.Option(help="Log-probability of the action per token or as a sum, or its contrast."),
+    ] = "mean",
+    min_score: Annotated[float | None, typer.Option(help="Drop triplets with a lower score.")] = None,
+    min_motion: Annotated[float | None, typer.Option(help="Drop triplets with less motion.")] = None,
+    max_motion: Annotated[float | None, typer.Option(help="Drop triplets with more motion.")] = None,
+    duplicates: Annotated[
+        Literal["keep", "drop"],
+        typer.Option(help="Keep all triplets with the same action and clip, or the best."),
+    ] = "keep",
+    materialize: Annotated[
+        str | None, typer.Option(help="Also copy the chosen triplets into this dataset; run again to resume.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Select the likeliest triplets, the same number of each class."""
+    settings = curate_config(top_k, stratify_by, score, min_score, min_motion, max_motion, duplicates)
+    require_file("--out", out)
+    if materialize is not None:
+        require_folder("--materialize", materialize)
+    from kinescribe.labeling.curate import curate as choose
+    from kinescribe.storage import dataset
+
+    opened = [dataset.Dataset.open(name) for name in datasets]
+    with progress_bar("units") as progress:
+        result = choose(opened, out, settings, progress)
+    if materialize is not None:
+        from kinescribe.labeling.materialize import write_chosen
+
+        with progress_bar("units written") as progress:
+            write_chosen(opened, out, materialize, progress)
+    print_result(result, as_json)
+    if result.missing:
+        print(f"only {result.chosen:,} triplets were left to choose from; took all", file=sys.stderr)
+
+
+def report(
+    datasets: Annotated[list[str], typer.Argument(metavar="DATASET", help="A dataset, or two to compare.")],
+    out: Annotated[str, typer.Option(help="File or URL of the page to write; ends in .html.")],
+    compare: Annotated[
+        bool, typer.Option("--compare", help="Show two datasets side by side, and where they differ.")
+    ] = False,
+    sample: Annotated[int, typer.Option(min=1, help="Maximum number of pairs to show.")] = 500,
+) -> None:
+    """Write one self-contained HTML page: the run, pairs, actions, heat maps, scores, rejects."""
+    if len(datasets) != 1 + compare:
+        wanted = "two datasets after --compare" if compare else "one dataset, or --compare and two"
+        raise ConfigError(f"give {wanted}; got {len(datasets)}")
+    require_file("--out", out, OWN_PAGE)
+    if compare:
+        from kinescribe.reports.comparison import write_comparison
+
+        first, second = datasets
+        write_comparison(first, second, out, sample)
+    else:
+        from kinescribe.reports.report import write_report
+
+        write_report(datasets[0], out, sample)
+    print(out)

@@ -1,0 +1,135 @@
+"""Measures labels and models: `kinescribe.evaluate.labels(…)` and the other functions here.
+
+Most measure against the simulated world, which has an exact truth. Each returns a result with its numbers;
+the command line prints the same. All but `best_of_n`, `world` and `preference` need the `evaluate` extra.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from kinescribe.preconditions import require_extras
+
+if TYPE_CHECKING:
+    from kinescribe.evaluation.label_accuracy import LabelScores
+    from kinescribe.evaluation.preference import Preferences
+    from kinescribe.evaluation.world import BestOfN, WorldScores
+
+__all__ = ["best_of_n", "dynamics", "labels", "preference", "world"]
+
+StrPath = str | os.PathLike[str]
+Progress = Callable[[int, int], None]
+"""Called with the number done and the total."""
+
+
+def _ignore(done: int, total: int) -> None:
+    pass
+
+
+def labels(dataset: StrPath, truth: StrPath, *, bertscore: StrPath | None = None) -> LabelScores:
+    """Score the labels of simulated clips. Pairs that don't show a single action don't count.
+
+    `truth` is the folder that `kinescribe simulate clips` wrote. `bertscore` is a text encoder, which adds
+    BERTScore.
+
+    >>> kinescribe.evaluate.labels("dataset", "clips").exact.share
+
+    Raises ConfigError, InputError, DatasetError or ModelError.
+    """
+    require_extras("evaluate labels", "evaluate")
+    from kinescribe.evaluation.label_accuracy import compare, score
+
+    predictions, _ = compare(os.fspath(dataset), Path(truth))
+    return score(predictions, None if bertscore is None else os.fspath(bertscore))
+
+
+def dynamics(
+    dataset: StrPath,
+    model: StrPath = "embedded",
+    *,
+    num: int | None = None,
+    bertscore: StrPath | None = None,
+) -> LabelScores:
+    """Score the actions that a dynamics model gives for the first `num` triplets of a simulated dataset.
+
+    >>> kinescribe.evaluate.dynamics("simulated", "runs/mine/export", num=500).exact.share
+
+    Raises ConfigError, InputError, DatasetError or ModelError.
+    """
+    require_extras("evaluate dynamics", "evaluate")
+    from kinescribe.evaluation.label_accuracy import predict, score
+    from kinescribe.models.registry import load
+
+    predictions = predict(os.fspath(dataset), load(os.fspath(model), "describer"), num)
+    return score(predictions, None if bertscore is None else os.fspath(bertscore))
+
+
+def world(
+    model: StrPath = "embedded-world",
+    *,
+    num: int = 200,
+    seed: int = 0,
+    num_samples: int = 1,
+    dynamics: StrPath | None = None,
+    progress: Progress = _ignore,
+) -> WorldScores:
+    """Judge a world model in `num` simulated scenes, beside a copy of the source and its codec's best.
+
+    With a dynamics model, the best of `num_samples` is judged.
+
+    >>> kinescribe.evaluate.world("runs/world/export").scores["model"]["all"].judge.mean
+
+    Raises ModelError.
+    """
+    from kinescribe.evaluation.world import score_world
+    from kinescribe.models.registry import load
+
+    chooser = None if dynamics is None else load(os.fspath(dynamics), "dynamics")
+    return score_world(load(os.fspath(model), "world"), chooser, num, num_samples, seed, progress)
+
+
+def best_of_n(
+    model: StrPath = "embedded-world",
+    dynamics: StrPath = "embedded",
+    *,
+    counts: Sequence[int] = (1, 2, 4, 8),
+    num: int = 200,
+    seed: int = 0,
+    progress: Progress = _ignore,
+) -> BestOfN:
+    """Judge the best of N samples for each N, chosen by a dynamics model and by the judge itself.
+
+    >>> kinescribe.evaluate.best_of_n("runs/world/export").judge["verified"][8].mean
+
+    Raises ModelError.
+    """
+    from kinescribe.evaluation.world import score_best_of_n
+    from kinescribe.models.registry import load
+
+    models = load(os.fspath(model), "world"), load(os.fspath(dynamics), "dynamics")
+    return score_best_of_n(*models, counts, num, seed, progress)
+
+
+def preference(
+    model: StrPath,
+    dataset: StrPath,
+    *,
+    task: Literal["dynamics", "world"] = "dynamics",
+    num: int = 500,
+    seed: int = 0,
+    progress: Progress = _ignore,
+) -> Preferences:
+    """Measure how often a model finds true triplets likelier than corrupted ones.
+
+    >>> kinescribe.evaluate.preference("embedded", "dataset").likelier["swapped"].share
+
+    Raises DatasetError or ModelError.
+    """
+    from kinescribe.evaluation.preference import prefer
+    from kinescribe.models.registry import load
+
+    loaded = load(os.fspath(model), "dynamics" if task == "dynamics" else "unified")
+    return prefer(loaded, os.fspath(dataset), task, num, seed, progress)

@@ -1,0 +1,50 @@
+"""What is checked before a command or a function starts: packages of extras, and paths to write to."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+
+from kinescribe.schemas.errors import ConfigError
+
+EXTRAS = {
+    "train": ("deepspeed", "peft", "tensorboard"),
+    "evaluate": ("bert_score", "matplotlib", "rouge_score", "sacrebleu"),
+}
+"""The packages of each extra in pyproject.toml, by their import names."""
+OWN_PAGE = b"default-src 'none'; img-src data:; style-src"
+"""What every page of Kinescribe holds, in its content security policy."""
+
+
+def require_extras(command: str, *names: str) -> None:
+    """Raises ConfigError if `command` needs packages of these extras that are not installed."""
+    for name in names:
+        missing = [package for package in EXTRAS[name] if find_spec(package) is None]
+        if missing:
+            verb = "is" if len(missing) == 1 else "are"
+            raise ConfigError(
+                f"{command} needs {' and '.join(missing)}, which {verb} not installed; "
+                f"pip install 'kinescribe[{name}]'"
+            )
+
+
+def require_folder(option: str, out: str) -> None:
+    """Raises ConfigError if the folder `out` cannot be made because a file is in its place. URLs pass."""
+    if "://" in out.removeprefix("file://"):
+        return
+    path = Path(out.removeprefix("file://"))
+    for place in (path, *path.parents):
+        if place.exists() and not place.is_dir():
+            raise ConfigError(f"{option} {out}: {place} is a file; name a folder")
+
+
+def require_file(option: str, out: str, marker: bytes | None = None) -> None:
+    """Raises ConfigError if the file `out` cannot be written, or would replace a file without `marker`."""
+    if "://" in out.removeprefix("file://"):
+        return
+    path = Path(out.removeprefix("file://"))
+    if path.is_dir():
+        raise ConfigError(f"{option} {out}: this is a folder; name a file")
+    require_folder(option, str(path.parent))
+    if marker and path.exists() and marker not in path.read_bytes():
+        raise ConfigError(f"{option} {out}: this is another kind of file; remove it, or name another")
