@@ -156,7 +156,7 @@ def test_a_users_error_in_the_workers_ends_the_run_at_once(config, tmp_path, cap
     (tmp_path / "checkpoints" / "step-00000020").mkdir(parents=True)
     with pytest.raises(ModelError, match="none of the 1 checkpoints"):
         run_train(config.model_copy(update={"out": str(tmp_path)}))
-    assert "step-00000020 is left out: COMPLETE" in capsys.readouterr().err
+    assert "step-00000020 is skipped: COMPLETE" in capsys.readouterr().err
     assert (tmp_path / "run.json").exists()
 
 
