@@ -65,7 +65,9 @@ def demo(
     require_extras("demo", "train", "evaluate")
     require_folder("--out", str(out))
     from kinescribe.demo import run_demo
+    from kinescribe.reports.page import require_page
 
+    require_page(str(out / "report.html"))
     result = run_demo(out)
     print_result(result, as_json=False)
     print(f"\nlook at {result.report}")

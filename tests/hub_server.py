@@ -77,6 +77,7 @@ def asked_instead(server: HubServer, cache: Path) -> Iterator[HubServer]:
         patch.setattr(constants, "ENDPOINT", server.url)
         patch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", "".join([server.url, "/", *template[1:]]))
         patch.setattr(constants, "HF_HUB_CACHE", str(cache))
+        patch.setattr(constants, "HF_HUB_OFFLINE", False)
         yield server
     hub_folder.cache_clear()
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,7 +73,7 @@ class Score:
 
     @property
     def row(self) -> tuple[str, ...]:
-        """As cells below `WorldScores.COLUMNS`."""
+        """The means as cells: editing, minimal, judge, L1."""
         return f"{self.editing:.2f}", f"{self.minimal:.2f}", f"{self.judge.mean:.2f}", f"{self.l1:.3f}"
 
 
@@ -83,20 +83,14 @@ class WorldScores:
 
     scores: dict[str, dict[str, Score]]
 
-    COLUMNS: ClassVar = ("editing", "minimal", "judge", "L1")
-
     def tables(self) -> Iterable[Table]:
-        """Means by action: the model's, and beside them those of the copy and of the codec."""
-        columns = [f"{name} {column}" for name in self.scores for column in self.COLUMNS]
+        """Means by action: the model's above those of the copy and of the codec."""
         rows = [
-            (
-                action,
-                f"{score.judge.num:,}",
-                *(cell for by in self.scores.values() for cell in by[action].row),
-            )
+            (action, f"{score.judge.num:,}", name, *by_action[action].row)
             for action, score in self.scores[MODEL].items()
+            for name, by_action in self.scores.items()
         ]
-        yield Table(rows, columns=("action", "cases", *columns))
+        yield Table(rows, columns=("action", "cases", "of", "editing", "minimal", "judge", "L1"))
 
     def draw(self, figure: Figure) -> None:
         """The judge's mean by action for the model, the copy and the codec, with standard errors."""

@@ -60,7 +60,7 @@ def test_the_same_seed_gives_the_same_study_whatever_a_judge_says_meanwhile(tmp_
     assert before == after
     scores = {choice.model: choice.judge for choice in judged.questions["q0"].values()}
     assert (scores["red"], scores["blue"]) == (3.0, None)
-    assert build(tmp_path, write_outputs(tmp_path / "c"), seed=1)[1].study != key.study
+    assert build(tmp_path / "other", write_outputs(tmp_path / "c"), seed=1)[1].study != key.study
 
 
 def test_tasks_take_turns_where_not_all_cases_are_taken(tmp_path: Path):
@@ -87,13 +87,38 @@ def test_one_model_is_no_study(tmp_path: Path):
 def test_ids_that_mean_different_cases_are_refused(tmp_path: Path):
     folders = write_outputs(tmp_path / "a")
     folders["other"] = write_outputs(tmp_path / "b", instruction="do something else")["red"]
-    with pytest.raises(InputError, match="other: the instruction of case-0"):
+    with pytest.raises(InputError, match="other: case-0 has another instruction than in red"):
         build(tmp_path, folders)
+
+
+def test_another_studys_key_is_never_replaced(tmp_path: Path):
+    page, key = build(tmp_path, write_outputs(tmp_path / "a"))
+    swapped = dict(zip(COLOURS, reversed(list(write_outputs(tmp_path / "b").values())), strict=True))
+    for folders, seed in ((write_outputs(tmp_path / "c"), 1), (swapped, 0)):
+        with pytest.raises(ConfigError, match=r"study.key.json is another study's key"):
+            build(tmp_path, folders, seed=seed)
+    assert (tmp_path / "study.html").read_text() == page
+    assert read_key(tmp_path / "study.key.json") == key
+
+
+@pytest.mark.parametrize("name", ["study.html", "study.key.json"])
+def test_a_file_that_no_study_wrote_is_never_replaced(name: str, tmp_path: Path):
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(ConfigError, match="name another"):
+        build(tmp_path, write_outputs(tmp_path))
+    assert (tmp_path / name).read_text() == "mine"
+    assert len(list(tmp_path.glob("study.*"))) == 1
+
+
+def test_one_folder_under_two_names_is_refused(tmp_path: Path):
+    red = write_outputs(tmp_path)["red"]
+    with pytest.raises(ConfigError, match=r"--model ours and theirs are the same folder"):
+        build(tmp_path, {"ours": red, "theirs": red / ".." / "red"})
 
 
 def test_what_is_no_key_is_refused(tmp_path: Path):
     (tmp_path / "key.json").write_text("{}")
-    with pytest.raises(InputError, match="is no key of a study"):
+    with pytest.raises(InputError, match="is not the key of a study"):
         read_key(tmp_path / "key.json")
 
 

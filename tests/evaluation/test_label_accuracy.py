@@ -30,6 +30,15 @@ def test_an_attribute_counts_only_where_the_truth_has_it():
     assert math.isnan(scores.new_colour.share)
 
 
+def test_an_attribute_is_right_by_itself():
+    scores = score(predictions((MOVE, "move the blue box left"), (PAN, "pan right"), (PAINT, str(PAINT))))
+    assert (scores.object, scores.direction) == (Rate(1, 2), Rate(1, 2))
+    assert scores.camera_direction == Rate(0, 1)
+    assert scores.by_verb["move"] == scores.by_verb["pan"] == Rate(0, 1)
+    assert scores.by_verb["paint"] == Rate(1, 1)
+    assert scores.by_verb["zoom"] == Rate(0, 0)
+
+
 def test_text_that_is_no_sentence_is_wrong_and_counted_as_such():
     scores = score(predictions((MOVE, "move the"), (MOVE, "pan left")))
     assert scores.exact == Rate(0, 2)
@@ -76,3 +85,8 @@ def test_an_action_twice_in_a_pair_is_that_action():
 
 def test_a_pair_over_a_cut_is_seen():
     assert pair_truth(truth(LEFT, cuts_s=(1.5,)), 0.5, 2.5) == "cut"
+
+
+def test_the_frame_at_a_cut_belongs_to_the_new_shot():
+    assert pair_truth(truth(LEFT, cuts_s=(2.5,)), 0.5, 2.5) == "cut"
+    assert pair_truth(truth(LEFT, cuts_s=(0.5,)), 0.5, 2.5) == parse("pan left")

@@ -77,3 +77,12 @@ def test_a_plot_that_cannot_be_written_is_refused(name: str, tmp_path: Path):
     (tmp_path / "folder.png").mkdir()
     with pytest.raises(ConfigError, match="--plot"):
         require_plot_file(tmp_path / name)
+
+
+@pytest.mark.parametrize("name", ["plot.png", "plot.pdf", "plot.svg"])
+def test_a_plot_replaces_a_plot_and_no_other_picture(name: str, tmp_path: Path):
+    (tmp_path / name).write_bytes(b"a photograph")
+    with pytest.raises(ConfigError, match="Kinescribe did not draw it; name another file, or remove it"):
+        require_plot_file(tmp_path / name)
+    best_of_n(tmp_path / name)
+    require_plot_file(tmp_path / name)

@@ -141,3 +141,12 @@ def test_an_object_that_leaves_the_view_with_the_camera_is_not_taken_for_moved()
     scene = Scene((Thing("cross", "purple", 0.706, 0.776, 0.173, -11.0),), Camera(), backdrop=224488331577)
     tilt = Action("tilt", direction="down")
     assert Judge(scene).judge(picture(replace(scene, camera=Camera(y=0.89))), tilt).nearest == tilt
+
+
+def test_an_outcome_between_the_members_of_the_grid_is_found():
+    """Its parameters are refined; the nearest member of the grid is another action's."""
+    rng = np.random.default_rng([7, 1])
+    change = draw_change(rng, draw_scene(rng), "add")
+    assert change
+    verdict = Judge(change.before).judge(picture(change.after), change.action)
+    assert (verdict.nearest, verdict.editing) == (change.action, 10)

@@ -176,6 +176,7 @@ def test_a_mistyped_folder_is_told_to_no_hub(hub: HubServer, tmp_path: Path, mon
 
 def test_another_machine_resolves_the_same_string(hub: HubServer, tmp_path: Path):
     environment = os.environ | {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "another")}
+    environment["HF_HUB_OFFLINE"] = "0"
     command = [sys.executable, "-m", "kinescribe", "models", OURS, "--json"]
     shown = subprocess.run(command, env=environment, capture_output=True, check=True, text=True)
     (model,) = json.loads(shown.stdout)
