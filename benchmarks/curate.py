@@ -25,7 +25,8 @@ import pyarrow.parquet as pq
 
 from kinescribe.schemas.clips import Clip, WorkUnit, stable_id
 from kinescribe.schemas.config import CurateConfig
-from kinescribe.storage.run import Run, bind, plan_digest, write_plan
+from kinescribe.storage.plan import plan_digest, write_plan
+from kinescribe.storage.run import Run, bind
 from kinescribe.storage.shards import unit_uri
 
 NUM_CLASSES = 700

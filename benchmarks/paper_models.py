@@ -42,7 +42,7 @@ from kinescribe.schemas.clips import Clip, ExtractedClip, FramePair, KeyFrame, s
 from kinescribe.schemas.config import Annotation, IngestConfig, LabelConfig
 from kinescribe.schemas.training import WorldTraining
 from kinescribe.training.engine import DeepSpeedEngine
-from kinescribe.training.jobs import make_job
+from kinescribe.training.tasks import make_task
 
 ACTION = "move the red ball to the left of the blue box"
 ACTION_TOKENS = 15
@@ -244,9 +244,9 @@ def lora_step(folder: Path, model: Path, side: int, rate: float) -> dict[str, fl
     given = {"data": [data], "out": str(folder / "run"), "init": str(model), "batch": batch, "steps": 100}
     config = WorldTraining.model_validate(given | {"lora": {}})
     forget_peak()
-    job = make_job(config)
-    engine = DeepSpeedEngine(job.module, config.optimization, config.engine, 100, config.rank_micro_batch, 1)
-    batches = made(job, 0)
+    task = make_task(config)
+    engine = DeepSpeedEngine(task.module, config.optimization, config.engine, 100, config.rank_micro_batch, 1)
+    batches = made(task, 0)
     step_s = timed(lambda: engine.step(batches))
     return {
         "samples": batch,

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from kinescribe.cluster.label import run_label
+from kinescribe.cluster.progress import LabelProgress
 from kinescribe.cluster.ray_session import ray_cluster
 from kinescribe.cluster.resources import PoolPlan, plan_pools
 from kinescribe.labeling.extract import PairExtractor
@@ -37,15 +38,13 @@ AHEAD = 2
 """Decoded units that wait for each labeller; more would be decoded before the measured time starts."""
 
 
-class Meter:
+class Meter(LabelProgress):
     """Records when each unit was committed, and shows nothing."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.committed: list[tuple[float, int]] = []
 
-    def start(self, total: int, done: int) -> None: ...
-    def note(self, text: str) -> None: ...
-    def stop(self) -> None: ...
     def update(self, receipt: Receipt) -> None:
         self.committed.append((time.perf_counter(), receipt.triplets))
 

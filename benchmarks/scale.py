@@ -40,11 +40,13 @@ import pyarrow.parquet as pq
 
 from kinescribe.cluster.label import run_label
 from kinescribe.cluster.pipeline import Sessions
+from kinescribe.cluster.progress import LabelProgress
+from kinescribe.labeling.extract import PairExtractor
 from kinescribe.schemas.clips import Clip, ExtractedClip, stable_id
 from kinescribe.schemas.config import LabelConfig, Resources
 from kinescribe.schemas.outcomes import ClipOutcome, DropReason, Receipt, Status
 from kinescribe.storage import objects, uri
-from kinescribe.storage.run import planned_units
+from kinescribe.storage.plan import Plan, plan_uri
 from kinescribe.storage.shards import committed_units, unit_uri
 from kinescribe.storage.threads import map_in_threads
 
@@ -75,18 +77,17 @@ class Enough(Exception):
     """Raised when the measurement is over."""
 
 
-class Meter:
+class Meter(LabelProgress):
     """Records when units were committed, and ends the run after `num_units`."""
 
     def __init__(self, num_units: int) -> None:
+        super().__init__()
         self.num_units = num_units
         self.wall, self.processor = list[float](), list[float]()
 
     def start(self, total: int, done: int) -> None:
         self._end_if_enough()
 
-    def note(self, text: str) -> None: ...
-    def stop(self) -> None: ...
     def update(self, receipt: Receipt) -> None:
         self.wall.append(time.perf_counter())
         self.processor.append(time.process_time())
@@ -97,7 +98,7 @@ class Meter:
             raise Enough
 
 
-class StubExtractor:
+class StubExtractor(PairExtractor):
     """Reports every clip as static without reading it."""
 
     def __init__(self, config: object, root: str) -> None: ...
@@ -201,7 +202,7 @@ def measure(side: str, *arguments: object) -> dict[str, float]:
 
 def commit_units(dataset: str) -> int:
     """Create empty objects for 90 % of the planned units; only their names are read."""
-    units = list(planned_units(dataset))
+    units = list(Plan(plan_uri(dataset)).clips_by_unit)
     done = units[: int(COMMITTED * len(units))]
     Path(dataset, "data").mkdir()
     for unit in done:

@@ -34,7 +34,7 @@ from kinescribe.simulation.actions import Action, parse
 from kinescribe.simulation.clips import read_truth, write_clips
 from kinescribe.simulation.corruptions import decompressed
 from kinescribe.simulation.triplets import write_triplets
-from kinescribe.storage.shards import scan
+from kinescribe.storage.dataset import Dataset
 
 BATCH = 64
 KEPT = {"best_25": 0.25, "best_50": 0.5, "best_75": 0.75}
@@ -67,7 +67,7 @@ def batches(items: Sequence[Item]) -> Iterator[Sequence[Item]]:
 def of_triplets(dataset: str, model: TokenVLM, noise: float) -> Iterator[Label]:
     """The model's labels of simulated triplets, with noise of some grey levels on their images."""
     random = np.random.default_rng(SEED)
-    table = scan(dataset, ["source", "target", "video", "action"]).to_table().to_pylist()
+    table = Dataset.open(dataset).scan(["source", "target", "video", "action"]).to_table().to_pylist()
     for rows in batches(table):
         sources, targets = (
             encoded([row[end]["bytes"] for row in rows], model, noise, random) for end in ("source", "target")
@@ -92,7 +92,12 @@ def of_clips(dataset: str, world: Path) -> Iterator[Label]:
     """The labels of clips from a labelled dataset."""
     truths = read_truth(world)
     columns = ["video", "source_time_s", "target_time_s", "source_codes", "target_codes"]
-    for row in scan(dataset, [*columns, "action", "action_logprob", "action_tokens"]).to_table().to_pylist():
+    for row in (
+        Dataset.open(dataset)
+        .scan([*columns, "action", "action_logprob", "action_tokens"])
+        .to_table()
+        .to_pylist()
+    ):
         truth = truths["/".join(row["video"].split("/")[-2:])]
         shown = pair_truth(truth, row["source_time_s"], row["target_time_s"])
         codes = (np.asarray(row[end], np.uint16) for end in ("source_codes", "target_codes"))

@@ -31,31 +31,31 @@ from kinescribe.models.codec import ImageCodec
 from kinescribe.schemas.training import WorldTraining
 from kinescribe.simulation.triplets import write_triplets
 from kinescribe.training.engine import DeepSpeedEngine
-from kinescribe.training.jobs import Job, make_job
 from kinescribe.training.loop import Hooks, Schedule, train
 from kinescribe.training.metrics import MetricsLog
 from kinescribe.training.objective import TokenBatch
+from kinescribe.training.tasks import TrainingTask, make_task
 
 Turn = Callable[[int, int], None]
 """Runs the steps from one number to another."""
 
 
-def made(job: Job, step: int) -> list[TokenBatch]:
+def made(task: TrainingTask, step: int) -> list[TokenBatch]:
     """The single micro-batch of a step."""
-    positions = job.order.positions(step)
-    return [job.batches.batch([job.order.sample(position) for position in positions], positions)]
+    positions = task.order.positions(step)
+    return [task.batches.batch([task.order.sample(position) for position in positions], positions)]
 
 
-def kinescribe(config: WorldTraining, job: Job, steps: int) -> Turn:
+def kinescribe(config: WorldTraining, task: TrainingTask, steps: int) -> Turn:
     """The project's loop and engine, logging at the end of each turn."""
     engine = DeepSpeedEngine(
-        job.module, config.optimization, config.engine, steps, config.rank_micro_batch, 1
+        task.module, config.optimization, config.engine, steps, config.rank_micro_batch, 1
     )
     hooks = Hooks(MetricsLog(Path(config.out), 0).write, lambda step: None, dict)
 
     def turn(start: int, end: int) -> None:
         schedule = Schedule(end, config.batch, config.seed, steps, steps, steps)
-        train(engine, partial(made, job), schedule, hooks, start)
+        train(engine, partial(made, task), schedule, hooks, start)
 
     return turn
 
@@ -142,15 +142,15 @@ def measure(folder: Path, batch: int, num: int, steps: int) -> dict[str, Any]:
         WorldTraining.model_validate(given | {"out": str(folder / weights), "weights": weights})
         for weights in ("l2", "none")
     )
-    jobs = make_job(weighted), make_job(unweighted)
-    ready = [made(jobs[1], step)[0] for step in range(total)]
+    tasks = make_task(weighted), make_task(unweighted)
+    ready = [made(tasks[1], step)[0] for step in range(total)]
     sides = {
-        "weighted": kinescribe(weighted, jobs[0], total),
-        "unweighted": kinescribe(unweighted, jobs[1], total),
+        "weighted": kinescribe(weighted, tasks[0], total),
+        "unweighted": kinescribe(unweighted, tasks[1], total),
         "bare": bare(unweighted, ready),
     }
     found = list(rounds(sides, num, steps))
-    batch_s = timed(lambda: [made(jobs[0], step) for step in range(total)]) / total
+    batch_s = timed(lambda: [made(tasks[0], step) for step in range(total)]) / total
     medians = {name: statistics.median(step_s[name] for step_s in found) for name in sides}
     return {
         **{f"{name}_cpu_s": round(seconds, 4) for name, seconds in medians.items()},

@@ -1,7 +1,7 @@
-"""Kinescribe's own code as one file, the only one that is sent to a cluster.
+"""Packs Kinescribe's own code into one file, the only one that is sent to a cluster.
 
-Says what is packed and not what is left out, so that no data and no secret that lies beside the code is
-sent. Knows nothing of Ray.
+Lists what is packed instead of what is left out, so data and secrets beside the code aren't sent. Knows
+nothing of Ray.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ from kinescribe.schemas.errors import ConfigError
 
 PACKAGE = Path(__file__).parents[1]
 LINKED = ("actors", "cluster", "labeling", "schemas", "training")
-"""The folders that a checkout has at its root, with a link in the package."""
-SUFFIXES = (".py", ".json", ".safetensors", ".md", ".yaml", ".html", ".css", ".js")
-"""Of files that the wheel holds."""
+"""The folders at the root of a checkout that are links in the package."""
+SUFFIXES = (".py", ".json", ".safetensors", ".md", ".yaml", ".html", ".css", ".js", ".typed")
+"""The suffixes of files in the wheel."""
 CONFIG = "job.yaml"
-"""The configuration's name in the package, which is the folder in which the command runs."""
+"""The configuration's name in the package, which is the working folder of the command."""
 MOST_BYTES = 200 << 20
 EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
 def write_package(path: Path, config: str | None, package: Path = PACKAGE) -> Path:
-    """Write the code, and the configuration beside it, as a zip file; the same content gives the same bytes.
+    """Write the code and the configuration as a zip file. The same content gives the same bytes.
 
-    Raises ConfigError where the code's folders hold more than can be meant to be sent.
+    Raises ConfigError if the folders of the code hold more than `MOST_BYTES`.
     """
     files = sorted(_files(package))
     sizes = {file: file.stat().st_size for file in files}
@@ -45,7 +45,7 @@ def write_package(path: Path, config: str | None, package: Path = PACKAGE) -> Pa
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    """The code's files. In a checkout, five folders of the package are links; no other link is followed."""
+    """The code's files. Follows the five links to folders of a checkout, and no other link."""
     for entry in folder.iterdir():
         if entry.name.startswith((".", "__pycache__")):
             continue

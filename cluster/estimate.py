@@ -1,6 +1,6 @@
-"""Labels a random sample of an input as a run would, into a folder that is thrown away, and measures it.
+"""Measures a labelling run on a random sample of its input, into a temporary folder.
 
-What that says of the whole run is decided in `cluster/planning.py`.
+`cluster/planning.py` derives from it what the whole run takes.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from kinescribe.actors.timing import timed
 from kinescribe.cluster.label import planned_run, run_label
-from kinescribe.cluster.pipeline import Sessions
+from kinescribe.cluster.pipeline import DEFAULT_SESSIONS, Sessions
 from kinescribe.cluster.planning import (
     STAGES,
     MeasuredUnit,
@@ -38,13 +38,15 @@ from kinescribe.schemas.errors import ConfigError
 from kinescribe.schemas.estimate import Estimate
 from kinescribe.schemas.outcomes import Status
 from kinescribe.storage import uri
-from kinescribe.storage.run import read_plan, require_own
+from kinescribe.storage.estimate import require_estimate
+from kinescribe.storage.plan import read_plan
+from kinescribe.storage.run import require_own
 from kinescribe.storage.shards import UnitFooter, read_footer, unit_uri, write_unit
 
 
 @dataclass(frozen=True, slots=True)
 class _Measured:
-    """The sample's units, the triplets of each of its clips by place, and the machine that labelled it."""
+    """The sample's units, the triplets of each of its clips by index, and the machine that labelled it."""
 
     units: list[MeasuredUnit]
     triplets: dict[int, int]
@@ -59,12 +61,12 @@ def estimate_run(
     num: int,
     seed: int,
     dataset: str | None,
-    sessions: Sessions,
+    sessions: Sessions = DEFAULT_SESSIONS,
 ) -> tuple[Estimate, ClusterResources]:
-    """What a run over `input` takes, from `num` of its clips, and the machine on which that was measured.
+    """What a run over `input` takes, measured on `num` of its clips, and the machine that labelled them.
 
-    `dataset` is where the run will be. Raises what `run_label` does before it starts, and ConfigError on a
-    cluster: its workers would not find the sample's folder, and nothing says what they are.
+    `dataset` is the folder of the future run. Raises what `run_label` raises before it starts, and
+    ConfigError on a cluster, whose workers wouldn't find the sample's folder.
     """
     if address := os.environ.get("RAY_ADDRESS"):
         raise ConfigError(
@@ -74,6 +76,7 @@ def estimate_run(
     run, clips = planned_run(input, config, sessions)
     if dataset is not None:
         require_own(dataset, run)
+        require_estimate(dataset)
     strata = draw_sample(clip_sizes(clips), num, seed)
     chosen = {place for stratum in strata for place in stratum.sampled}
     sample = {place: clip for place, clip in enumerate(clips) if place in chosen}
@@ -114,7 +117,7 @@ def _label_sample(
     footers = [read_footer(unit_uri(dataset, unit.unit_id)) for unit in units]
     places = {clip.clip_id: place for place, clip in sample.items()}
     return _Measured(
-        [_measured(dataset, *both, places) for both in zip(units, footers, strict=True)],
+        [_measured(dataset, unit, footer, places) for unit, footer in zip(units, footers, strict=True)],
         {places[end.clip_id]: end.num_triplets for footer in footers for end in footer.outcomes},
         max(0.0, min(map(_ready, footers)) - started),
         cluster,
@@ -129,19 +132,20 @@ def _write_manifest(folder: str, clips: Sequence[Clip]) -> str:
 
 
 def _sample_config(config: LabelConfig, input: str, num: int, cluster: ClusterResources) -> LabelConfig:
-    """As the run's, but the sample's clips may be read, be rejected, and give each label actor a unit."""
+    """The run's configuration, except that each label actor gets a unit, and that no reject ends the run."""
     root, actors = input_root(input), max(1, int(cluster.gpus or cluster.cpus))
     return config.model_copy(
         update={
             "roots": (*config.roots, root) if uri.is_local(root) else config.roots,
             "max_reject_rate": 1.0,
+            "columns": (),
             "clips_per_unit": min(config.clips_per_unit, max(1, num // actors)),
         }
     )
 
 
 def _measured(dataset: str, unit: WorkUnit, footer: UnitFooter, places: Mapping[str, int]) -> MeasuredUnit:
-    """What a unit took and gave. To learn what writing takes, it is written once more."""
+    """What a unit took and gave. It is written a second time, to measure writing."""
     path = Path(unit_uri(dataset, unit.unit_id))
     rows = pq.ParquetFile(path).read()
     _, write = timed("write", lambda: write_unit(f"{dataset}/again", unit, rows, footer.outcomes))
@@ -152,6 +156,6 @@ def _measured(dataset: str, unit: WorkUnit, footer: UnitFooter, places: Mapping[
 
 
 def _ready(footer: UnitFooter) -> float:
-    """When a unit that waited for nothing but its own decoding would have begun to be decoded."""
+    """When decoding must have begun at the latest for the unit to be labelled when it was."""
     stages = {stage.stage: stage for stage in footer.stages}
     return stages["label"].started - stages["decode"].work_s

@@ -1,7 +1,7 @@
-"""Jobs on a running cluster through its job server: submit, list, follow and stop.
+"""Submits, lists, follows and stops jobs on a running cluster, through its job server.
 
-Sends the code and the command line, and nothing of the environment: the server shows a job's environment to
-everybody who may ask it. Knows nothing of what a command does.
+Sends the code and the command line, but no environment variables, because the server shows them to everybody
+who may ask it. Knows nothing of what a command does.
 """
 
 from __future__ import annotations
@@ -30,67 +30,67 @@ from kinescribe.schemas.errors import ConfigError
 POLL_S = 0.5
 STOP_TIMEOUT_S = 60.0
 ANSWER_TIMEOUT_S = 30.0
-"""Until a server sends something; Ray's client itself would wait for ever."""
+"""Ray's own client would wait for ever."""
 
 
 class Client(JobSubmissionClient):
-    """Ray's, with an end to its patience."""
+    """Ray's client, with a timeout."""
 
     def _do_request(self, method: str, endpoint: str, **options: Any) -> Any:
         return super()._do_request(method, endpoint, timeout=ANSWER_TIMEOUT_S, **options)
 
 
 class NoAnswer(ConfigError):
-    """A cluster could not be asked, which may be so for a moment only."""
+    """A cluster didn't answer, perhaps only for a moment."""
 
 
 class Jobs:
-    """The jobs of the cluster whose dashboard is at `address`. Raises ConfigError where it can't be asked."""
+    """The jobs of the cluster with its dashboard at `address`. Raises ConfigError if it can't be reached."""
 
     patience_s = 60.0
-    """How long one that answered before is asked again while a job is followed."""
+    """How long a cluster that stops answering is asked again while a job is followed."""
     pending_s = 20.0
-    """How long a job that is followed may wait to be started until it is said why."""
+    """How long a followed job may wait for its start before the reason is shown."""
 
     def __init__(self, address: str) -> None:
         if not address.startswith(("http://", "https://")):
             raise ConfigError(
-                f"{address} is no URL of a cluster's dashboard; give one, as http://127.0.0.1:8265, by "
-                "--address, RAY_API_SERVER_ADDRESS or RAY_ADDRESS"
+                f"{address} is not the URL of a cluster's dashboard; give one, like http://127.0.0.1:8265, "
+                "by --address, RAY_API_SERVER_ADDRESS or RAY_ADDRESS"
             )
-        # Ray prefers what the environment says to what it is told.
+        # Ray prefers the environment to the argument.
         os.environ["RAY_API_SERVER_ADDRESS"] = self.address = address
-        # They tell of every upload and of every connection that ends.
+        # They log every upload and every connection that ends.
         for name in ("dashboard_sdk", "job.sdk"):
             logging.getLogger(f"ray.dashboard.modules.{name}").setLevel(logging.WARNING)
-        with self._asked():
+        with self._translated_errors():
             try:
                 self.client = Client(address)
-            except RuntimeError as error:  # of a server that knows no version of Ray
-                raise ConnectionError("what answers is no dashboard of Ray") from error
+            except RuntimeError as error:  # the server knows no version of Ray
+                raise ConnectionError("the server there isn't a dashboard of Ray") from error
 
     def list(self) -> list[SubmittedJob]:
-        """Every job that was submitted, the oldest first."""
-        with self._asked():
-            found = [_job(details) for details in self.client.list_jobs() if details.submission_id]
-        return sorted(found, key=lambda job: job.started or "")
+        """Every submitted job, oldest first."""
+        with self._translated_errors():
+            jobs = [_job(details) for details in self.client.list_jobs() if details.submission_id]
+        return sorted(jobs, key=lambda job: job.started or "")
 
     def get(self, submission_id: str) -> SubmittedJob:
-        """One job as it is now."""
-        with self._asked():
+        """The current state of a job."""
+        with self._translated_errors():
             return _job(self.client.get_job_info(submission_id))
 
     def submit(self, run: str, arguments: Sequence[str], config: str | None, gpus: int = 0) -> Attempt:
-        """Start `kinescribe ARGUMENTS` as an attempt of the run, unless there is one at it.
+        """Start `kinescribe ARGUMENTS` as an attempt at the run, unless an attempt is running.
 
-        `gpus` is what the command's own process claims; without, it runs on the head.
+        The command's own process claims `gpus`; if it claims none, it runs on the head.
         """
         attempt = next_attempt(run, self.list())
         if not attempt.is_new:
             return attempt
         with tempfile.TemporaryDirectory(prefix="kinescribe-") as folder:
             package = write_package(Path(folder, "code.zip"), config)
-            with self._asked():
+            with self._translated_errors():
                 try:
                     self.client.submit_job(
                         entrypoint=shlex.join(["python", "-m", "kinescribe", *arguments]),
@@ -101,92 +101,92 @@ class Jobs:
                 except RuntimeError as error:
                     if "already exists" not in str(error):
                         raise
-                    return replace(attempt, is_new=False)  # it was submitted twice at the same moment
+                    return replace(attempt, is_new=False)  # somebody else submitted it at the same moment
         return attempt
 
     def logs(self, submission_id: str) -> str:
-        """What the job has printed so far."""
+        """What the job has printed."""
         self._require(submission_id)
-        with self._asked():
+        with self._translated_errors():
             return self.client.get_job_logs(submission_id)
 
     def follow(
         self, submission_id: str, write: Callable[[str], object], note: Callable[[str], object]
     ) -> SubmittedJob:
-        """Pass on what the job prints until it is over; a connection that breaks is made anew.
+        """Pass on what the job prints until it is over, and reconnect when a connection breaks.
 
-        `note` gets why the job has not started where that takes long. Raises ConfigError where the cluster
-        does not answer for `patience_s`; the job may go on then.
+        `note` gets the reason if the job takes long to start. Raises ConfigError if the cluster doesn't
+        answer for `patience_s`; the job may go on.
         """
         self._require(submission_id)
         began = answered = time.monotonic()
-        shown, started, told = 0, False, False
+        num_shown, started, noted = 0, False, False
         while True:
-            if started:  # the log does not begin before
-                shown = asyncio.run(self._tail(submission_id, write, shown))
+            if started:  # the log begins with the start
+                num_shown = asyncio.run(self._tail(submission_id, write, num_shown))
             try:
                 job, answered = self.get(submission_id), time.monotonic()
             except NoAnswer as error:
                 if time.monotonic() - answered > self.patience_s:
                     raise ConfigError(
-                        f"{error}; {submission_id} may go on meanwhile: `kinescribe jobs logs --follow "
+                        f"{error}; {submission_id} may go on; `kinescribe jobs logs --follow "
                         f"{submission_id}` follows it again"
                     ) from error
             else:
                 if started and job.is_over:
                     return job
                 started = job.status != "PENDING"
-                if not (started or told) and answered - began > self.pending_s:
+                if not (started or noted) and answered - began > self.pending_s:
                     note(job.message or f"{submission_id} has not started yet")
-                    told = True
+                    noted = True
             time.sleep(POLL_S)
 
     def stop(self, submission_id: str) -> SubmittedJob:
-        """End the job, and wait until it is over; one that was over before stays as it is."""
+        """End the job and wait until it is over. Does nothing to a job that is over already."""
         self._require(submission_id)
-        with self._asked():
+        with self._translated_errors():
             self.client.stop_job(submission_id)
         deadline = time.monotonic() + STOP_TIMEOUT_S
         while not (job := self.get(submission_id)).is_over:
             if time.monotonic() > deadline and job.status == "PENDING":
                 raise ConfigError(
-                    f"{submission_id} has not started, and Ray stops only what has; it gives this job up 15 "
-                    "minutes after it was submitted"
+                    f"{submission_id} has not started, and Ray can stop only jobs that have; it gives up "
+                    "this job 15 minutes after it was submitted"
                 )
             if time.monotonic() > deadline:
-                raise ConfigError(f"{submission_id} is still {job.status}; look at it in {self.address}")
+                raise ConfigError(f"{submission_id} is still {job.status}; look at it at {self.address}")
             time.sleep(POLL_S)
         return job
 
     def _require(self, submission_id: str) -> None:
-        """Raises ConfigError where there is no such job; as a part of a URL, some ids ask something else."""
+        """Raises ConfigError if there is no such job; in a URL, some ids would mean something else."""
         if submission_id not in {job.submission_id for job in self.list()}:
             raise ConfigError(
-                f"{submission_id!r} is no job of the cluster at {self.address}; give an id of "
-                "`kinescribe jobs list`"
+                f"{submission_id!r} is not a job of the cluster at {self.address}; give an id that "
+                "`kinescribe jobs list` shows"
             )
 
-    async def _tail(self, submission_id: str, write: Callable[[str], object], shown: int) -> int:
-        """Pass on the log but for its first `shown` characters; how many there are now."""
+    async def _tail(self, submission_id: str, write: Callable[[str], object], num_shown: int) -> int:
+        """Pass on the log after its first `num_shown` characters, and return its length."""
         position = 0
         try:
             async for text in self.client.tail_job_logs(submission_id):
-                write(text[max(0, shown - position) :])
+                write(text[max(0, num_shown - position) :])
                 position += len(text)
-        except (RuntimeError, aiohttp.ClientError):  # the next question says whether the cluster is there
+        except (RuntimeError, aiohttp.ClientError):  # the next request shows whether the cluster is there
             pass
-        return max(shown, position)
+        return max(num_shown, position)
 
     @contextmanager
-    def _asked(self) -> Generator[None]:
-        """Turns what Ray's client raises into errors of the user."""
+    def _translated_errors(self) -> Generator[None]:
+        """Turns the exceptions of Ray's client into errors for the user."""
         try:
             yield
         except AuthenticationError as error:
             raise ConfigError(
                 f"the cluster at {self.address} asks for its token: {error.message.splitlines()[0]}; set "
                 "RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN_PATH to the file with the cluster's token "
-                "(RAY_AUTH_TOKEN goes before that, where it is set)"
+                "(RAY_AUTH_TOKEN, if it is set, has precedence)"
             ) from error
         except UnicodeDecodeError as error:
             raise ConfigError(
@@ -195,11 +195,11 @@ class Jobs:
             ) from error
         except (OSError, KeyError) as error:
             raise NoAnswer(
-                f"no cluster answers at {self.address}: {error}; see that it runs, that this is the URL of "
+                f"no cluster answers at {self.address}: {error}; check that it runs, that this is the URL of "
                 "its dashboard and that you can reach it, or give another --address"
             ) from error
         except RuntimeError as error:
-            # Ray's server answers with its traceback.
+            # Ray's server sends its traceback.
             raise ConfigError(
                 f"the cluster at {self.address} refuses: {str(error).splitlines()[-1]}"
             ) from error

@@ -35,7 +35,8 @@ from kinescribe.storage import uri
 from kinescribe.storage.audit import DatasetStatus
 from kinescribe.storage.card import write_card
 from kinescribe.storage.clips import StoredClips
-from kinescribe.storage.run import Run, bind, require_own, write_plan_tables
+from kinescribe.storage.plan import write_plan_tables
+from kinescribe.storage.run import Run, bind, require_own
 from kinescribe.storage.shards import committed_units
 from kinescribe.storage.writers import writing
 
@@ -83,7 +84,7 @@ def run_label(
             progress = progress or open_progress()
             num_pending = sum(sizes[unit_id] for unit_id in pending)
             progress.start(sum(sizes.values()), sum(sizes.values()) - num_pending)
-            units = chain(units_of(clips, ids, config.clips_per_unit), retries)
+            units = chain(clips.with_columns(units_of(clips, ids, config.clips_per_unit)), retries)
             rows = _rows(unit for unit in units if unit.unit_id in pending)
             try:
                 run_pipeline(job, rows, progress, note_commit)
@@ -127,7 +128,9 @@ def planned_run(input: str, config: LabelConfig, sessions: Sessions) -> tuple[Ru
     if config.annotation.scores == "likelihood,contrast":
         model_folder(config.dynamics)  # a server scores no given action
     with closing(sessions.make_extractor(config, input_root(input))) as extractor:
-        clips = StoredClips(clip_frames(input, config.limits, extractor.duration_s, config.roots))
+        clips = StoredClips(
+            clip_frames(input, config.limits, extractor.duration_s, config.roots, config.columns)
+        )
     run = Run(
         version=VERSION,
         config=config.model_dump(mode="json"),

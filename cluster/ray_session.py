@@ -90,12 +90,10 @@ def end_own_ray() -> None:
 def _start_own_ray() -> None:
     end_own_ray()  # which somebody may have shut down without removing its folder
     _ensure_token()
-    try:
-        folder = _own_ray.enter_context(_ray_folder())
-        _own_ray.enter_context(_ray_processes(folder))
-    except BaseException:
-        end_own_ray()
-        raise
+    with ExitStack() as starting:
+        folder = starting.enter_context(_ray_folder())
+        starting.enter_context(_ray_processes(folder))
+        _own_ray.callback(starting.pop_all().close)
     # Registered after Ray's own callback, so that it runs before.
     atexit.register(_end_at_exit, os.getpid())
 

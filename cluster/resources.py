@@ -1,6 +1,6 @@
-"""How many actors of which size a cluster gets: decisions over frozen data, with their reason.
+"""Decides how many actors of which size run on a cluster, and says why.
 
-Knows nothing of Ray: what the cluster has is given as numbers.
+Functions of frozen data. Knows nothing of Ray.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from kinescribe.schemas.errors import ConfigError
 
 GIB = 1 << 30
 LABEL_BYTES = 2 * GIB
-"""Host memory of a label actor beside its model's weights: torch and transformers take about 1 GiB."""
+"""Host memory of a label actor besides its model's weights; torch and transformers take about 1 GiB."""
 CUDA_BYTES = 2 * GIB
-"""What a process takes of a card beside its weights and what it computes with them."""
+"""GPU memory of a process besides its weights and activations."""
 SHARED = 3.0
-"""Bytes of a shared card for each byte of weights: what a batch takes is larger than they are."""
+"""Bytes of a shared GPU for each byte of weights; the activations of a batch take more than the weights."""
 SMALLEST_SHARE = 0.25
 CORES = 4
-"""For each label actor that shares a card: its own, and those that decode for it."""
+"""Cores for each label actor that shares a GPU: its own, and those that decode for it."""
 BESIDE = 0.5
-"""CPUs of a decoder or writer where the cores label: it rests when the label actors have enough to do."""
+"""CPUs of a decoder or writer on a cluster without GPUs: it rests while the label actors are busy."""
 CARDS = {
     name: gib * GIB
     for gib, names in {
@@ -39,31 +39,31 @@ CARDS = {
     }.items()
     for name in names.split()
 }
-"""Memory by Ray's name for the card; where one name is of several sizes, the smallest."""
+"""GPU memory by Ray's name of the card; if a name has several sizes, the smallest."""
 UNKNOWN_CARD = 16 * GIB
 
 
 @dataclass(frozen=True, slots=True)
 class ClusterResources:
-    """What a cluster has now."""
+    """The current resources of a cluster."""
 
     cpus: float
     gpus: float
     memory_bytes: int
     card_bytes: int = UNKNOWN_CARD
-    """Memory of its smallest GPU."""
+    """Memory of the smallest GPU."""
     machine_gpus: float = math.inf
-    """The most GPUs that one of its machines has."""
+    """The most GPUs of one machine."""
     grows: bool = False
-    """Whether machines may come and go while a job runs."""
+    """Whether machines may join and leave while a job runs."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pool:
-    """Actors of one kind: how many, and what each claims of the cluster."""
+    """Actors of one kind: their number, and the resources that each claims."""
 
     workers: int
-    """At the start, when there is room for all pools at once."""
+    """At the start, when all pools fit at once."""
     least: int
     most: int
     cpus: float = 0.0
@@ -77,7 +77,7 @@ class Pool:
 
 @dataclass(frozen=True, slots=True)
 class PoolPlan:
-    """The pools of the labelling pipeline, and why they are so."""
+    """The pools of the labelling pipeline, and the reason for their sizes."""
 
     decode: Pool
     label: Pool
@@ -86,7 +86,7 @@ class PoolPlan:
 
     @property
     def loading(self) -> str:
-        """What a run waits for at first: `1 decoder and 2 models are loading`."""
+        """What the run waits for at first: `1 decoder and 2 models are loading`."""
         decoders, models = (
             f"{pool.workers} {name}{'s' * (pool.workers > 1)}"
             for pool, name in ((self.decode, "decoder"), (self.label, "model"))
@@ -97,15 +97,15 @@ class PoolPlan:
 def plan_pools(
     cluster: ClusterResources, resources: Resources, num_units: int, model_bytes: int = 0
 ) -> PoolPlan:
-    """Pools that all fit into the cluster at once: too few claimable CPUs would deadlock the pipeline.
+    """Pools that fit into the cluster together; otherwise the pipeline could deadlock for lack of CPUs.
 
-    With GPUs, the label actors fill them, and every CPU left decodes; they claim no CPU, so that they never
-    wait until decoders make room. Without, labelling takes most of the time: one label actor a core, as far
-    as memory goes, beside decoders for half the cores.
+    On GPUs, label actors fill the GPUs and all other CPUs decode. Label actors then claim no CPU, so that
+    they never wait for decoders. Without GPUs, labelling takes most of the time: one label actor per core, as
+    far as memory allows, and decoders for half of the cores.
 
-    Where the cluster grows, this is the start: Ray Data adds actors where there are work and room for them,
-    and takes away those that rest, but no label actor of the start. A unit is never split, so `num_units`
-    bounds every pool. Raises ConfigError where a label actor should have more GPUs than there are.
+    On a cluster that grows, these are the initial sizes: Ray Data adds actors while there is work and room,
+    and removes idle ones, except the first label actors. A unit is never split, so no pool is larger than
+    `num_units`. Raises ConfigError if `label_gpus` is more than a machine has.
     """
     cores = max(1, math.floor(cluster.cpus))
     gpus = _gpus_each(cluster, resources.label_gpus, model_bytes)
@@ -127,9 +127,10 @@ def plan_pools(
 
 
 def lacking(machine: ClusterResources, model_bytes: int, proven: ClusterResources) -> str | None:
-    """Of which memory one machine has too little for a label actor, None where it holds one.
+    """Which memory of a machine is too small for a label actor, or None if the actor fits.
 
-    A machine that is no smaller than the `proven` one, which held it, does too: a card's size may be a guess.
+    It also fits a machine at least as large as the `proven` one, which held it: the size of a GPU may be a
+    guess.
     """
     host_bytes = LABEL_BYTES + (0 if machine.gpus else model_bytes)
     if machine.memory_bytes < min(host_bytes, proven.memory_bytes):
@@ -141,14 +142,14 @@ def lacking(machine: ClusterResources, model_bytes: int, proven: ClusterResource
 
 
 def card_bytes(names: Iterable[str]) -> int:
-    """Memory of the smallest of these cards."""
+    """The memory of the smallest of these GPUs."""
     return min((CARDS.get(name, UNKNOWN_CARD) for name in names), default=UNKNOWN_CARD)
 
 
 def _pool(
     cluster: ClusterResources, num_units: int, room: int, asked: int | None = None, stays: bool = False
 ) -> Pool:
-    """As many as there is room for, or as were asked for, which on a cluster that grows is the most."""
+    """As many actors as have room or were asked for; on a cluster that grows, the latter is the maximum."""
     if not cluster.grows:
         workers = min(num_units, asked or room)
         return Pool(workers, least=workers, most=workers)
@@ -158,16 +159,16 @@ def _pool(
 
 
 def _gpus_each(cluster: ClusterResources, asked: float | None, model_bytes: int) -> float:
-    """GPUs that a label actor claims, 0 where there are none.
+    """The GPUs that a label actor claims, 0 if there are none.
 
-    A share of a card where several models fit into it and cores enough are there for each, and the next power
-    of two of cards where one is too small for the weights, as far as a machine has so many.
+    It is a share of a GPU if several models fit into one and there are enough cores for each; if one GPU is
+    too small for the weights, the next power of two, up to the GPUs of a machine.
     """
     if asked is not None:
-        there = min(cluster.machine_gpus, cluster.gpus)
-        if asked > there and not cluster.grows:
+        available = min(cluster.machine_gpus, cluster.gpus)
+        if asked > available and not cluster.grows:
             raise ConfigError(
-                f"label_gpus must be at most {there:g}, which is what a machine has here, got {asked:g}; "
+                f"label_gpus must be at most {available:g}, which is what a machine has here, got {asked:g}; "
                 "leave it out, and the model's size decides"
             )
         return asked
@@ -185,19 +186,19 @@ def _gpus_each(cluster: ClusterResources, asked: float | None, model_bytes: int)
 
 
 def _bytes_on_cards(model_bytes: int) -> float:
-    """What a label actor takes of its cards at the least."""
+    """The least GPU memory of a label actor."""
     return LOADED * model_bytes + CUDA_BYTES
 
 
 def _label_room(cluster: ClusterResources, gpus: float, model_bytes: int) -> int:
-    """How many label actors the cluster has room for, one at least."""
+    """For how many label actors the cluster has room, at least one."""
     if gpus:
         return max(1, math.floor(cluster.gpus / gpus))
     return max(1, min(math.floor(cluster.cpus), cluster.memory_bytes // (LABEL_BYTES + model_bytes)))
 
 
 def _claim(amount: float) -> float:
-    """Rounded down to the four digits that Ray keeps."""
+    """The amount, rounded down to the four digits that Ray keeps."""
     return math.floor(1e4 * amount) / 1e4
 
 
@@ -211,7 +212,7 @@ def _reason(
     each = f"{label.gpus:g} GPUs" if label.gpus else f"{label.threads} threads"
     return (
         f"{cluster.cpus:g} cores, {cluster.gpus:g} GPUs, {cluster.memory_bytes / GIB:.0f} GiB, "
-        f"{num_units} units, {model_bytes / 1e6:,.0f} MB of weights: "
-        f"{decode} to decode, {label} to label with {each} each, "
-        f"{write} to write, claiming {decode.cpus:g}, {label.cpus:g} and {write.cpus:g} CPUs each"
+        f"{num_units} units, {model_bytes / 1e6:,.0f} MB of weights; decoders: {decode}, "
+        f"models: {label} with {each} each, writers: {write}; each claims {decode.cpus:g}, {label.cpus:g} or "
+        f"{write.cpus:g} CPUs"
     )

@@ -1,6 +1,6 @@
-"""Which job a command line is: its name on the cluster, whether to attach to it, and how it ended.
+"""Identifies the job of a command line: its name on the cluster, whether to attach to it, its exit code.
 
-Decisions over frozen data. Knows nothing of Ray, of which only the words for a job's status are here.
+Functions of frozen data. Knows nothing of Ray but its words for a job's status.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from kinescribe.schemas.version import VERSION
 
 OVER = ("SUCCEEDED", "FAILED", "STOPPED")
 STOPPED_CODE = 143
-"""What a shell says of a process that SIGTERM ended, which is how Ray stops a job."""
+"""A shell's code for a process that SIGTERM ended. Ray stops jobs by SIGTERM."""
 
 
 @dataclass(frozen=True, slots=True)
 class SubmittedJob:
-    """A job of a cluster, as its server tells of it; times as ISO 8601 in UTC."""
+    """A job as the cluster's server describes it, with times in ISO 8601 and UTC."""
 
     submission_id: str
     status: str
@@ -45,23 +45,23 @@ class SubmittedJob:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """The job that does a run: one to start, or the one that is at it."""
+    """The job of a run: a new one, or the one that is running."""
 
     submission_id: str
     is_new: bool
 
 
 def run_name(command: str, parameters: Mapping[str, Any]) -> str:
-    """The name of the run that a command with these parameters is, in whatever order they were given."""
+    """The name of the run of a command with these parameters, whatever their order."""
     values = json.dumps(parameters, sort_keys=True, default=str)
     return f"kinescribe-{command}-{stable_id(VERSION, command, values)[:16]}"
 
 
 def next_attempt(run: str, jobs: Sequence[SubmittedJob]) -> Attempt:
-    """The attempt of the run that isn't over, else a new one: a cluster takes an id only once.
+    """The run's attempt that isn't over, else a new one with a new id: a cluster accepts an id only once.
 
-    A run that ended well is started again too. What is done is a matter of its dataset, which may have been
-    moved or have grown since, and the command finds that out in seconds.
+    A run that succeeded gets a new attempt too. Its dataset may have moved or its input may have grown since,
+    and the command finds out in seconds what is left to do.
     """
     attempts: dict[int, SubmittedJob] = {}
     for job in jobs:
@@ -74,7 +74,7 @@ def next_attempt(run: str, jobs: Sequence[SubmittedJob]) -> Attempt:
 
 
 def exit_code(job: SubmittedJob) -> int:
-    """The code of a job that is over, as a shell would give it: its own where it ran to its end."""
+    """The exit code of a job that is over, as a shell would give it."""
     if job.status == "STOPPED":
         return STOPPED_CODE
     if job.exit_code is None:  # it never started

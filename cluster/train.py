@@ -1,6 +1,6 @@
-"""Trains on Ray: binds the folder to the run, starts the workers, passes on what they report.
+"""Trains on Ray: binds the folder to the run, starts the workers, and prints what they report.
 
-Knows Ray Train; nothing of models or of what a step is.
+Knows Ray Train; nothing of models or steps.
 """
 
 from __future__ import annotations
@@ -22,16 +22,23 @@ from kinescribe.cluster.pending_resources import report_pending
 from kinescribe.cluster.progress import RESUME
 from kinescribe.cluster.ray_session import ray_cluster
 from kinescribe.cluster.resources import ClusterResources
-from kinescribe.models.checkpoint_files import EMBEDDED, identify
+from kinescribe.models.checkpoint_files import EMBEDDED, family_named, identify
 from kinescribe.models.hub import hub_model
 from kinescribe.schemas.clips import stable_id
 from kinescribe.schemas.errors import ConfigError, UserError
-from kinescribe.schemas.training import Engine, TokenTraining, TrainConfig, WorldTraining
+from kinescribe.schemas.training import (
+    DynamicsTraining,
+    Engine,
+    TokenTraining,
+    TrainConfig,
+    WorldTraining,
+)
 from kinescribe.schemas.version import VERSION
 from kinescribe.storage import uri
-from kinescribe.storage.run import RUN, Run, bind, read_runs, require_own
+from kinescribe.storage.dataset import open_datasets
+from kinescribe.storage.run import RUN, Run, bind, require_own
 from kinescribe.storage.selection import read_selection
-from kinescribe.storage.shards import scan
+from kinescribe.training.exports import EXPORT, remove_abandoned
 
 if TYPE_CHECKING:
     from kinescribe.training.dry_run import TrainingPlan
@@ -39,29 +46,41 @@ if TYPE_CHECKING:
 Progress = Callable[[Mapping[str, float]], None]
 POLL_S = 0.5
 STEP = ("step", "steps")
+NEXT = {
+    "codec": "train a dynamics model on it: kinescribe train dynamics … --set model.codec={export}",
+    "dynamics": "label with it: kinescribe label VIDEOS --out DATASET --set dynamics={export}",
+    "world": "draw with it: kinescribe imagine --world {export} --source IMAGE --action TEXT",
+}
+"""What to do with an export, by the task that it is of."""
 
 
 def run_train(config: TrainConfig, progress: Progress | None = None) -> Path:
-    """Train to the end and return the export's folder; run again to resume, or to find it finished.
+    """Train to the end and return the folder of the export. Run again to resume.
 
-    Raises UserError for what the user can mend, before any worker starts where that is possible.
+    A finished run does nothing. Raises UserError for everything the user can fix, if possible before any
+    worker starts.
     """
     run, config = _identity(config), absolute(config)
     bind(config.out, run)
-    export = Path(config.out, "export")
-    if not export.is_dir():
-        with _left_as_it_was(config.out), ray_cluster() as cluster:
+    export = Path(config.out, EXPORT)
+    if export.is_dir():
+        remove_abandoned(Path(config.out))
+    else:
+        _say("starting Ray")
+        with _unbound_after_error(config.out), ray_cluster() as cluster:
             try:
                 _fit(config, cluster, progress or print_progress)
             except (KeyboardInterrupt, SystemExit):
                 _say(RESUME)
                 raise
+    task = getattr(config, "task", "")
+    _say(f"the export is in {export}; {NEXT[task].format(export=export)}")
     return export
 
 
 @contextmanager
-def _left_as_it_was(out: str) -> Generator[None]:
-    """A folder without a checkpoint is free again after a user's error, for the mended command."""
+def _unbound_after_error(out: str) -> Generator[None]:
+    """After a user's error, free a folder without checkpoints for the corrected command."""
     try:
         yield
     except UserError:
@@ -71,17 +90,19 @@ def _left_as_it_was(out: str) -> Generator[None]:
 
 
 def plan_train(config: TrainConfig) -> TrainingPlan:
-    """What `run_train` would do. Starts and writes nothing; raises UserError for what would stop it."""
-    from kinescribe.training.dry_run import (
-        dry_run,
-    )  # imports DeepSpeed, for which the driver has no other use
+    """The size of the training that `run_train` would do. Starts and writes nothing.
+
+    Raises UserError for everything that would stop the training.
+    """
+    # Imported here, because it imports DeepSpeed, which the driver needs for nothing else.
+    from kinescribe.training.dry_run import dry_run
 
     require_own(config.out, _identity(config))
     return dry_run(config)
 
 
 def absolute(config: TrainConfig) -> TrainConfig:
-    """The configuration with every local path absolute: Ray Train's workers run in another folder."""
+    """The configuration with absolute local paths, since Ray Train's workers run in another folder."""
     changes: dict[str, Any] = {
         "out": uri.absolute(config.out),
         "data": tuple(map(uri.absolute, config.data)),
@@ -98,7 +119,7 @@ def absolute(config: TrainConfig) -> TrainConfig:
 
 
 def print_progress(metrics: Mapping[str, float]) -> None:
-    """A line on stderr, as stdout is for results: `step 40/100: loss 1.23, samples_per_s 31, left_s 124`."""
+    """Print a line like `step 40/100: loss 1.23, samples_per_s 31, left_s 124` to stderr."""
     measured = ", ".join(f"{name} {value:.4g}" for name, value in metrics.items() if name not in STEP)
     _say(f"step {metrics['step']}/{metrics['steps']}: {measured}")
 
@@ -108,29 +129,30 @@ def _say(text: str) -> None:
 
 
 def _identity(config: TrainConfig) -> Run:
-    """What the weights are a function of; any change of it is another run."""
+    """Everything that decides the weights; if any of it changes, it is another run."""
     if not uri.is_local(config.out):
         raise ConfigError(f"out must be a local or shared folder, got {config.out}; upload the export after")
-    read_runs(config.data)  # raises where one is named twice
+    datasets = open_datasets(config.data)  # raises if a dataset is named twice
     values = config.model_dump(mode="json", exclude={"out", "data", "held_out", "select"})
     if isinstance(config, WorldTraining) and config.select:
         values["select"] = read_selection(config.select).digest
-    objects = [sorted(Path(file).name for file in scan(dataset).files) for dataset in config.data]
+    objects = [sorted(Path(file).name for file in dataset.scan().files) for dataset in datasets.values()]
     models: dict[str, str] = {}
-    if isinstance(config, TokenTraining) and config.init:
+    if isinstance(config, DynamicsTraining | WorldTraining) and config.init:
+        family_named(config.init).require_trainable(config.init, config.task)
         models["init"] = identify(config.init).fingerprint
     return Run(VERSION, values, models, codec_id="none", grid=(0, 0), plan=stable_id(*objects))
 
 
 def worker_claims(cluster: ClusterResources, engine: Engine) -> dict[str, float]:
-    """What each worker claims of the cluster: a GPU where there is one, and as much of a core as there is.
+    """The resources of each worker: a GPU if the cluster has any, and up to one core.
 
-    Raises ConfigError where a GPU is asked for that can't come.
+    Raises ConfigError if the configuration asks for a GPU that the cluster can't provide.
     """
     wants_gpu = engine.accelerator == "gpu"
     if wants_gpu and not (cluster.gpus or cluster.grows):
         raise ConfigError("engine.accelerator is gpu, and this machine has none; leave it out")
-    # Where no machine is there yet but a head that works on nothing, this is what brings one.
+    # On a cluster whose only node is a head without CPUs, this makes the autoscaler add a machine.
     cpus = min(1.0, cluster.cpus / (engine.workers + 1)) if cluster.cpus else 1.0
     return {"CPU": cpus} | ({"GPU": 1.0} if cluster.gpus or wants_gpu else {})
 
@@ -139,7 +161,9 @@ def _fit(config: TrainConfig, cluster: ClusterResources, progress: Progress) -> 
     workers, fewest = config.engine.workers, config.engine.min_workers
     threads = max(1, int(cluster.cpus) // workers)
     claims = worker_claims(cluster, config.engine)
-    # Beside the driver: a machine of the workers may be lost.
+    noun = "1 worker loads" if workers == 1 else f"{workers} workers load"
+    _say(f"{noun} the model and the data")
+    # On the driver's node, since a node of the workers may be lost.
     here = {"ray.io/node-id": ray.get_runtime_context().get_node_id()}
     reports = Queue(actor_options={"num_cpus": 0, "label_selector": here})
     trainer = TorchTrainer(
@@ -157,10 +181,10 @@ def _fit(config: TrainConfig, cluster: ClusterResources, progress: Progress) -> 
             failure_config=FailureConfig(max_failures=config.engine.max_failures),
         ),
     )
-    # In the main thread, Ray Train takes Ctrl-C for itself, and hangs where it waits for machines.
-    beside = ThreadPool(1)
-    fitted = beside.apply_async(trainer.fit)
-    beside.close()
+    # In the main thread, Ray Train would handle Ctrl-C itself, and hang while it waits for machines.
+    background = ThreadPool(1)
+    fitted: AsyncResult[Any] = background.apply_async(trainer.fit)
+    background.close()
     errors = list[UserError]()
     with report_pending(_say) as note_progress:
         for report in _reports(reports, fitted):
@@ -177,7 +201,7 @@ def _fit(config: TrainConfig, cluster: ClusterResources, progress: Progress) -> 
 
 
 def _reports(queue: Queue, fitted: AsyncResult[Any]) -> Iterator[Mapping[str, float] | str | UserError]:
-    """What the workers report, until all is over."""
+    """The reports of the workers, until the training ends."""
     while not (fitted.ready() and queue.empty()):
         try:
             yield queue.get(timeout=POLL_S)

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
-from kinescribe.preconditions import OWN_PAGE, require_extras, require_file, require_folder
+from kinescribe.preconditions import require_extras, require_file, require_folder
 
 if TYPE_CHECKING:
     from kinescribe.inference.imagine import Imagination
@@ -144,14 +144,16 @@ def curate(
     Raises ConfigError or DatasetError.
     """
     from kinescribe.labeling.curate import curate as write_curated
-    from kinescribe.labeling.materialize import write_chosen
+    from kinescribe.labeling.materialize import require_materialized, write_chosen
     from kinescribe.schemas.config import CurateConfig
+    from kinescribe.storage.dataset import Dataset
 
     settings = _configured(CurateConfig, config, options)
     require_file("out", os.fspath(out))
-    sources = _paths(datasets)
+    sources = [Dataset.open(path) for path in _paths(datasets)]
     if materialize is not None:
         require_folder("materialize", os.fspath(materialize))
+        require_materialized(os.fspath(materialize))
     curated = write_curated(sources, os.fspath(out), settings)
     if materialize is not None:
         write_chosen(sources, os.fspath(out), os.fspath(materialize))
@@ -217,7 +219,7 @@ def report(dataset: StrPath, out: StrPath, *, compare: StrPath | None = None, sa
 
     Raises ConfigError or DatasetError.
     """
-    require_file("out", os.fspath(out), OWN_PAGE)
+    require_file("out", os.fspath(out))
     if compare is not None:
         from kinescribe.reports.comparison import write_comparison
 
@@ -269,7 +271,6 @@ def plan(
     `kinescribe status` compares it with the run. Options are keys of `LabelConfig`.
 
     >>> kinescribe.plan("clips", sample=32).estimate.triplets.expected
-    4000
 
     Raises InputError, ConfigError, ModelError or DatasetError.
     """

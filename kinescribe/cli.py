@@ -23,7 +23,7 @@ from kinescribe.commands.plan import plan
 from kinescribe.commands.simulate import simulate
 from kinescribe.commands.submit import jobs, submit
 from kinescribe.display import print_result, printable
-from kinescribe.preconditions import OWN_PAGE, require_extras, require_file, require_folder
+from kinescribe.preconditions import require_extras, require_folder
 from kinescribe.schemas.errors import UserError
 
 app = typer.Typer(
@@ -64,9 +64,10 @@ def demo(
     """Label 40 simulated clips, fine-tune a world model on the best, imagine and judge. Offline, on a CPU."""
     require_extras("demo", "train", "evaluate")
     require_folder("--out", str(out))
-    require_file("--out", str(out / "report.html"), OWN_PAGE)
     from kinescribe.demo import run_demo
+    from kinescribe.reports.page import require_page
 
+    require_page(str(out / "report.html"))
     result = run_demo(out)
     print_result(result, as_json=False)
     print(f"\nlook at {result.report}")

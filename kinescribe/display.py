@@ -40,13 +40,22 @@ def stdout_for_results() -> Generator[None]:
 
 @contextmanager
 def progress_bar(things: str) -> Generator[Callable[[int, int], None]]:
-    """A bar on stderr. Yields a function that takes the number done and the total."""
+    """A bar on stderr, shown from the first report on. Yields a function of the number done and the total."""
     from rich.console import Console
     from rich.progress import Progress
 
-    with Progress(console=Console(stderr=True)) as bars:
-        bar = bars.add_task(things, total=None)
-        yield lambda done, total: bars.update(bar, completed=done, total=total)
+    bars = Progress(console=Console(stderr=True))
+    bar = bars.add_task(things, total=None)
+
+    def report(done: int, total: int) -> None:
+        bars.start()  # does nothing if it has started
+        bars.update(bar, completed=done, total=total)
+
+    try:
+        yield report
+    finally:
+        if bars.live.is_started:
+            bars.stop()
 
 
 def warn(text: str) -> None:

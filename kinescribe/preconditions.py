@@ -12,8 +12,6 @@ EXTRAS = {
     "evaluate": ("bert_score", "matplotlib", "rouge_score", "sacrebleu"),
 }
 """The packages of each extra in pyproject.toml, by their import names."""
-OWN_PAGE = b"default-src 'none'; img-src data:; style-src"
-"""What every page of Kinescribe holds, in its content security policy."""
 
 
 def require_extras(command: str, *names: str) -> None:
@@ -38,13 +36,11 @@ def require_folder(option: str, out: str) -> None:
             raise ConfigError(f"{option} {out}: {place} is a file; name a folder")
 
 
-def require_file(option: str, out: str, marker: bytes | None = None) -> None:
-    """Raises ConfigError if the file `out` cannot be written, or would replace a file without `marker`."""
+def require_file(option: str, out: str) -> None:
+    """Raises ConfigError if the file `out` cannot be written, because it is a folder or below a file."""
     if "://" in out.removeprefix("file://"):
         return
     path = Path(out.removeprefix("file://"))
     if path.is_dir():
         raise ConfigError(f"{option} {out}: this is a folder; name a file")
     require_folder(option, str(path.parent))
-    if marker and path.exists() and marker not in path.read_bytes():
-        raise ConfigError(f"{option} {out}: this is another kind of file; remove it, or name another")

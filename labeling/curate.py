@@ -1,8 +1,8 @@
-"""Chooses the best triplets of datasets, the same number of each class: Algorithm 1 of the paper (METHOD §2).
+"""Chooses the best triplets of datasets, the same number of each class: Algorithm 1 of arXiv:2506.06006.
 
-Reads the score columns of committed units and no image. Algorithm 1 can be folded: what it does not
-choose among some rows, it does not choose among more. So rows come and go in parts, and no more than
-those chosen so far, what could still displace them and one part are ever in memory.
+Reads the score columns of committed units and no image. Algorithm 1 can be folded: a row that it does not
+choose among some rows, it does not choose among more. So rows are read in parts, and memory holds one part,
+the rows chosen so far and the rows that could still displace them.
 """
 
 from __future__ import annotations
@@ -11,19 +11,20 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import polars as pl
 
 from kinescribe.schemas.config import CurateConfig
 from kinescribe.schemas.errors import DatasetError
-from kinescribe.storage.run import read_plan_columns, read_runs
-from kinescribe.storage.selection import SELECTION_SCHEMA, Selection, write_selection
-from kinescribe.storage.shards import readable, scan, unit_ids, whole_units
+from kinescribe.storage.dataset import Dataset, Source, no_triplets, open_datasets, readable
+from kinescribe.storage.selection import SELECTION_SCHEMA, Selection, require_selection, write_selection
+from kinescribe.storage.shards import unit_ids, whole_units
 
 ROWS_PER_PART = 1 << 18
 REMEDIES = {
-    "action_logprob": "their action was given, or a server wrote it that tells no likelihoods, so nothing "
-    "says how good it is; train on that dataset as is",
+    "action_logprob": "their action was given, or a server wrote it that returns no likelihoods, so they "
+    "have no score; train on that dataset as it is",
     "action_contrast": "label into another folder with --scores likelihood,contrast, or leave out --score",
 }
 
@@ -32,7 +33,7 @@ REMEDIES = {
 class Curated:
     """Rows seen, dropped by each filter, and chosen; `missing` is how many more were asked for.
 
-    `per_class` says how many were chosen of the class with the fewest, of a median one, and of that
+    `per_class` is how many were chosen of the class with the fewest, of the median class, and of the class
     with the most.
     """
 
@@ -45,28 +46,32 @@ class Curated:
 
 
 def curate(
-    datasets: Sequence[str],
+    datasets: Sequence[Source],
     out: str,
     config: CurateConfig,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Curated:
     """Choose from the committed units of the datasets, and write the selection, in the order of choice.
 
-    The result depends on the rows alone, not on the order of datasets or units. Raises DatasetError
-    where two datasets share a clip, where a row lacks the score (its action was given, or its contrast
-    wasn't asked for), where no row is left to choose, and where `out` is something else.
+    The result depends on the rows alone, not on the order of datasets or units. Raises DatasetError if two
+    datasets share a clip, a row lacks the score (its action was given, or its contrast was not asked for), no
+    row is left to choose, or `out` is another file.
     """
     sources = _distinct(datasets)
+    options, fingerprints = config.model_dump(), tuple(sorted(sources))
+    require_selection(out, options, fingerprints)
     counts: Counter[str] = Counter()
-    chosen = choose(_scored_parts(sources, config, counts, progress), config.stratify_by, config.top_k)
-    seen = counts.pop("seen", 0)
+    parts = _scored_parts(sources, config, counts, progress)
+    # Datasets whose clips were all dropped or rejected have no part.
+    if (first := next(parts, None)) is None:
+        raise no_triplets(list(sources.values()))
+    chosen = choose(chain([first], parts), config.stratify_by, config.top_k)
+    seen = counts.pop("seen")
     if chosen.is_empty():
-        raise DatasetError(
-            f"none of {seen:,} triplets is left to choose; loosen the filters, which dropped {dict(counts)}"
-        )
+        raise DatasetError(f"none of {seen:,} triplets passes the filters ({_listed(counts)}); loosen them")
     named = chosen.with_columns(pl.col("dataset").cast(pl.String), unit_id=unit_ids(chosen["object"]))
     rows = named.select(SELECTION_SCHEMA.names).to_arrow().cast(SELECTION_SCHEMA)
-    write_selection(out, Selection(rows, config.model_dump(), tuple(sorted(sources))))
+    write_selection(out, Selection(rows, options, fingerprints))
     sizes = chosen.group_by(config.stratify_by).len()["len"].sort()
     return Curated(
         seen=seen,
@@ -78,8 +83,12 @@ def curate(
     )
 
 
+def _listed(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} dropped {count:,}" for name, count in counts.items())
+
+
 def choose(parts: Iterable[pl.DataFrame], by: str, top_k: int) -> pl.DataFrame:
-    """Algorithm 1 over rows that come in parts, with fewer than 2 `top_k` of them and a part in memory."""
+    """Algorithm 1 over rows in parts, at least one; memory holds a part and 2 `top_k` rows."""
     pool: list[pl.DataFrame] = []
     bar: _Bar | None = None
     for part in parts:
@@ -91,16 +100,16 @@ def choose(parts: Iterable[pl.DataFrame], by: str, top_k: int) -> pl.DataFrame:
 
 
 def _copied(rows: pl.DataFrame) -> pl.DataFrame:
-    """The rows on their own: polars keeps all strings of a table in memory for the few that are left."""
+    """A copy without the strings of filtered rows, which polars keeps in memory otherwise."""
     return pl.DataFrame(rows.to_arrow(compat_level=pl.CompatLevel.oldest()))
 
 
 def round_robin(rows: pl.DataFrame, by: str, top_k: int) -> pl.DataFrame:
-    """Algorithm 1: go round the classes, each turn taking the class's best row left, until there are `top_k`.
+    """Algorithm 1: in each round, take the best remaining row of each class, until there are `top_k`.
 
-    Rows are best by score, then by id. The paper leaves the order of classes within a round open, which
-    matters in the last one, if it stays incomplete: here the class with the best candidate comes first.
-    Returns the rows in the order of choice, with the round as column `round`.
+    Rows are ranked by score, then by id. The paper leaves the order of classes within a round open, which
+    matters if the last round stays incomplete: here the class with the best candidate comes first. Returns
+    the rows in the order of choice, with the round as column `round`.
     """
     ranked = rows.sort(by, "score", "triplet_id", descending=[False, True, False]).with_columns(
         round=pl.int_range(1, pl.len() + 1, dtype=pl.UInt32).over(by)
@@ -111,11 +120,11 @@ def round_robin(rows: pl.DataFrame, by: str, top_k: int) -> pl.DataFrame:
 
 
 class _Bar:
-    """What a further row must score to displace one of those chosen, by class.
+    """The score that a further row needs to displace a chosen one, by class.
 
-    A further row that is worse than its class's chosen rows comes in a round after theirs. So where the
-    class has a row in the last round it cannot be chosen; where the class's last row is in the round
-    before, it would have to beat the worst row of the last round; otherwise it may have any score.
+    A further row that is worse than its class's chosen rows comes in a round after theirs. So if the class
+    has a row in the last round, the row cannot be chosen; if the class's last row is in the round before, the
+    row must beat the worst row of the last round; otherwise any score will do.
     """
 
     def __init__(self, chosen: pl.DataFrame, by: str) -> None:
@@ -135,18 +144,18 @@ class _Bar:
         return joined.filter(pl.col("score") >= least).drop("least")
 
 
-def _distinct(datasets: Sequence[str]) -> dict[str, str]:
-    """The datasets by the fingerprint of their run. Raises DatasetError where two have a clip in common."""
-    sources = read_runs(datasets)
-    if len(sources) > 1:
-        _refuse_shared_clips(datasets)
-    return sources
+def _distinct(sources: Sequence[Source]) -> dict[str, Dataset]:
+    """The datasets by the fingerprint of their run. Raises DatasetError if two have a clip in common."""
+    datasets = open_datasets(sources)
+    if len(datasets) > 1:
+        _refuse_shared_clips(list(datasets.values()))
+    return datasets
 
 
-def _refuse_shared_clips(datasets: Sequence[str]) -> None:
-    """Clips and not triplets, which follow from them, since the plans hold them and are small."""
+def _refuse_shared_clips(datasets: Sequence[Dataset]) -> None:
+    """Compares clips, not triplets: shared clips mean shared triplets, and clips are in the small plans."""
     plans = [
-        pl.DataFrame({"clip_id": pl.Series(read_plan_columns(dataset, ["clip_id"])["clip_id"])}).with_columns(
+        pl.DataFrame(pl.Series("clip_id", dataset.plans[0].columns(["clip_id"])["clip_id"])).with_columns(
             dataset=index
         )
         for index, dataset in enumerate(datasets)
@@ -161,12 +170,12 @@ def _refuse_shared_clips(datasets: Sequence[str]) -> None:
 
 
 def _scored_parts(
-    sources: Mapping[str, str],
+    sources: Mapping[str, Dataset],
     config: CurateConfig,
     counts: Counter[str],
     progress: Callable[[int, int], None],
 ) -> Iterator[pl.DataFrame]:
-    """The rows that pass the filters, with their score; counts those seen, and those dropped by each."""
+    """The rows that pass the filters, with their score; counts the rows seen, and those dropped by filter."""
     columns = {"triplet_id", "action_class", "action_logprob", "action_tokens", config.stratify_by}
     if config.score == "contrast":
         columns |= {"action_contrast"}
@@ -174,7 +183,7 @@ def _scored_parts(
         columns |= {"motion"}
     if config.duplicates == "drop":
         columns |= {"clip_id", "action"}
-    scans = {fingerprint: scan(dataset, sorted(columns)) for fingerprint, dataset in sources.items()}
+    scans = {fingerprint: dataset.scan(sorted(columns)) for fingerprint, dataset in sources.items()}
     done, total = 0, sum(len(rows.files) for rows in scans.values())
     fingerprints = pl.Enum(sorted(sources))
     for fingerprint, rows in scans.items():
@@ -188,11 +197,11 @@ def _scored_parts(
                 )
                 done += part["object"].n_unique()
                 progress(done, total)
-    progress(total, total)  # units without rows came with no part
+    progress(total, total)  # units without rows are in no part
 
 
-def _scored(rows: pl.DataFrame, dataset: str, score: str) -> pl.DataFrame:
-    """The rows with their score. Raises DatasetError where one has none."""
+def _scored(rows: pl.DataFrame, dataset: Dataset, score: str) -> pl.DataFrame:
+    """The rows with their score. Raises DatasetError if a row has none."""
     column = "action_contrast" if score == "contrast" else "action_logprob"
     total = pl.col(column).cast(pl.Float64)
     scored = rows.with_columns(score=total if score == "sum" else total / pl.col("action_tokens"))
@@ -205,7 +214,7 @@ def _scored(rows: pl.DataFrame, dataset: str, score: str) -> pl.DataFrame:
 
 
 def _filtered(rows: pl.DataFrame, config: CurateConfig, counts: Counter[str]) -> pl.DataFrame:
-    """The rows that pass every filter; each row that does not is counted under the first that it fails."""
+    """The rows that pass every filter; each other row is counted under the first filter that it fails."""
     for name, passes in _filters(config).items():
         kept = rows.filter(passes)
         counts[name] += len(rows) - len(kept)

@@ -1,8 +1,8 @@
-"""`kinescribe ingest`: triplets whose action is given, as a dataset like those that `label` writes.
+"""`kinescribe ingest`: triplets with given actions, as a dataset like those of `label`.
 
-Runs in this process, with decoders in processes of their own: there is no sentence to write, so that
-decoding and one codec are all the work, and a cluster would take longer to start than most inputs need.
-The units' objects hold the state, as in a labelling run. Knows no Ray.
+Runs in this process, with decoders in processes of their own: decoding and one codec are all the work, and a
+cluster would take longer to start than most inputs need. The units' objects are the state, as in a labelling
+run. Knows no Ray.
 """
 
 from __future__ import annotations
@@ -33,12 +33,13 @@ from kinescribe.schemas.outcomes import ClipOutcome, Receipt, receipt_of, too_ma
 from kinescribe.schemas.version import VERSION
 from kinescribe.storage.audit import DatasetStatus
 from kinescribe.storage.card import write_card
-from kinescribe.storage.run import Run, bind, plan_digest, write_plan
+from kinescribe.storage.plan import plan_digest, write_plan
+from kinescribe.storage.run import Run, bind
 from kinescribe.storage.shards import committed_units, write_unit
 from kinescribe.storage.writers import writing
 
 UNITS_AHEAD = 2
-"""Units that are decoded, or being decoded, while the codec is at another."""
+"""Units that are decoded, or being decoded, while the codec encodes another."""
 Extract = Callable[[GivenTriplet], Future[ExtractedClip]]
 
 
@@ -50,9 +51,9 @@ def run_ingest(
     progress: Callable[[int, int], None] = lambda done, total: None,
     join: bool = False,
 ) -> DatasetStatus:
-    """Write the triplets of `input` to the dataset `out`; where it was begun before, what is left of them.
+    """Write the triplets of `input` to the dataset `out`, or those that an earlier run left.
 
-    `decode_workers` is the number of decoding processes, by default one a core. `join` works beside another
+    `decode_workers` is the number of decoding processes, by default one per core. `join` works beside another
     run that writes this dataset. Raises InputError, ModelError or DatasetError before anything is decoded,
     and InputError with the reasons when more than `config.max_reject_rate` of the triplets were rejected.
     """
@@ -62,7 +63,7 @@ def run_ingest(
     units = _bind_units(out, given.values(), config, codec)
     committed = committed_units(out)
     if not committed:
-        # Before the first row, or `load_dataset` of a run that died would take the plan for rows.
+        # Before the first row, or `load_dataset` would read the plan of a run that died as rows.
         write_card(out)
     pending = [unit for unit in units if unit.unit_id not in committed]
     done = len(given) - sum(len(unit.clips) for unit in pending)
@@ -81,7 +82,7 @@ def run_ingest(
 
 
 class GivenAnnotator:
-    """A codec that makes rows of decoded triplets, with their actions as they were given, by clip id."""
+    """Makes rows of decoded triplets with a codec; `given` has their actions, by clip id."""
 
     def __init__(self, codec: ImageCodec, given: Mapping[str, GivenTriplet]) -> None:
         self.given = given
@@ -91,7 +92,7 @@ class GivenAnnotator:
     def annotate(self, extracted: Sequence[ExtractedClip]) -> tuple[pa.Table, list[ClipOutcome]]:
         """Rows in `triplet_schema` and the outcome of every clip, both in order.
 
-        The likelihood columns are null: nothing wrote the action that could say how likely it is.
+        The likelihood columns are null: no model wrote the action.
         """
         failures: dict[str, Failure] = {}
         pairs = self.encoder.encode([clip for clip in extracted if clip.outcome is None], failures)
@@ -106,7 +107,7 @@ class GivenAnnotator:
 def _bind_units(
     out: str, given: Iterable[GivenTriplet], config: IngestConfig, codec: CodecIdentity
 ) -> list[WorkUnit]:
-    """The units of this run, with the dataset bound to it."""
+    """Bind the dataset to this run, write its plan, and return its units."""
     clips = [triplet.clip for triplet in given]
     run = Run(VERSION, config.model_dump(mode="json"), {}, codec.id, codec.grid, plan_digest(clips))
     bind(out, run)
@@ -117,7 +118,7 @@ def _bind_units(
 
 @contextmanager
 def _extracting(make: Callable[[], SegmentExtractor], num: int) -> Generator[Extract]:
-    """A function that has a triplet extracted by one of `num` extractors, while others are at theirs."""
+    """A function that extracts a triplet in one of `num` extractors, which work at the same time."""
     extractors = [make() for _ in range(num)]
     idle: SimpleQueue[SegmentExtractor] = SimpleQueue()
     for extractor in extractors:
@@ -138,7 +139,7 @@ def _extracting(make: Callable[[], SegmentExtractor], num: int) -> Generator[Ext
         for extractor in extractors:
             extractor.close()
         threads.shutdown()
-        # A thread that was about to ask has started another process.
+        # A thread that was about to call an extractor may have started another process.
         for extractor in extractors:
             extractor.close()
 
@@ -146,14 +147,14 @@ def _extracting(make: Callable[[], SegmentExtractor], num: int) -> Generator[Ext
 def _extracted(
     units: Iterable[WorkUnit], given: Mapping[str, GivenTriplet], extract: Extract
 ) -> Iterator[tuple[WorkUnit, list[ExtractedClip]]]:
-    """The units in order with their clips extracted, few enough ahead for their images to fit in memory."""
+    """The units in order with their clips extracted, few ahead, so that their images fit in memory."""
     ahead: deque[tuple[WorkUnit, list[Future[ExtractedClip]]]] = deque()
     for unit in units:
         ahead.append((unit, [extract(given[clip.clip_id]) for clip in unit.clips]))
         if len(ahead) > UNITS_AHEAD:
-            yield _settled(*ahead.popleft())
+            yield _with_results(*ahead.popleft())
     while ahead:
-        yield _settled(*ahead.popleft())
+        yield _with_results(*ahead.popleft())
 
 
 def _written(
@@ -162,7 +163,7 @@ def _written(
     annotator: GivenAnnotator,
     max_reject_rate: float,
 ) -> Iterator[Receipt]:
-    """Commits each unit, and gives the sum of all so far. Raises InputError for too many rejects."""
+    """Commit each unit, and yield the sum of all so far. Raises InputError for too many rejects."""
     total = Receipt()
     for unit, clips in extracted:
         if problem := too_many_rejects(total, max_reject_rate):
@@ -173,7 +174,7 @@ def _written(
         yield total
 
 
-def _settled(
+def _with_results(
     unit: WorkUnit, extracted: Sequence[Future[ExtractedClip]]
 ) -> tuple[WorkUnit, list[ExtractedClip]]:
     return unit, [future.result() for future in extracted]

@@ -1,8 +1,7 @@
-"""What the user names as input, as a list of clips: file, folder, glob, store or manifest.
+"""The user's input as a list of clips: a file, folder, glob, object store or manifest.
 
-Whatever is wrong with the input as a whole is refused here, before anything starts; what is wrong with
-one clip (missing, leaving the input) is left to its extraction, where it becomes a reject. Knows nothing
-of what is inside a video.
+An input that is wrong as a whole is refused here, before anything starts; a single wrong clip (missing,
+outside the input) becomes a reject when it is extracted. Does not look inside videos.
 """
 
 from __future__ import annotations
@@ -18,13 +17,15 @@ from pathlib import Path, PurePosixPath
 
 import polars as pl
 
-from kinescribe.labeling.manifest import MANIFESTS, TIMES, read_manifest
+from kinescribe.labeling.manifest import COLUMNS, MANIFESTS, TIMES, read_manifest
 from kinescribe.labeling.units import cut_windows
 from kinescribe.schemas.clips import Clip, stable_id
 from kinescribe.schemas.config import Limits
+from kinescribe.schemas.dataset import FIELD_NAMES
 from kinescribe.schemas.errors import InputError
 from kinescribe.storage import credentials, listing, objects, stores
-from kinescribe.storage.clips import ROWS_PER_FRAME, clips_of, frame_of
+from kinescribe.storage.clips import ROWS_PER_FRAME, carried_names, clips_of, frame_of
+from kinescribe.storage.plan import PLAN_COLUMNS
 from kinescribe.storage.threads import map_in_threads
 from kinescribe.storage.uri import SCHEMES, absolute, is_local, is_supported, join, local_path
 
@@ -33,12 +34,16 @@ _EXTENSIONS = """
 mp4 mpe mpeg mpg mts mxf nut obu ogm ogv qt rm rmvb ts vob webm wmv y4m
 """
 VIDEOS = frozenset(f".{extension}" for extension in _EXTENSIONS.split())
-"""Extensions that are taken from a folder; a file that is named itself is always taken."""
-OUTSIDE = "a path or a link that leaves the input's folder; if it should, allow where it leads by --root"
+"""Extensions of the files that are taken from a folder; a file that is named itself is always taken."""
+OUTSIDE = (
+    "a path or a link that leaves the input's folder; to allow it, name the folder it leads to by --root"
+)
 SPLITS = frozenset(("train", "val", "test", "training", "validation", "testing"))
-"""Names of the folders of a corpus' parts, which are no action classes."""
+"""Folder names of the parts of a corpus, which are not action classes."""
+RESERVED = FIELD_NAMES | {*COLUMNS, *PLAN_COLUMNS, "object", "__filename"}
+"""Names that a carried column may not have: those of the dataset, the manifest, the plan and scans."""
 PROBED_BYTES = 16 << 20
-"""Smaller files are hardly longer than a window, and opening each would take longer than labelling it."""
+"""Smaller files are rarely longer than a window, and probing each would take longer than labelling it."""
 
 
 def list_clips(
@@ -49,8 +54,8 @@ def list_clips(
 ) -> list[Clip]:
     """The clips of an input in a fixed order, long ones cut into windows.
 
-    `duration_of` probes the duration in seconds of files that are large enough to be long and may be read,
-    one after another. Raises InputError where the input cannot be taken as a whole.
+    `duration_of` probes the duration in seconds of files that may be read and are large enough to be long,
+    one after another. Raises InputError if the input is wrong as a whole.
     """
     return [clip for frame in clip_frames(input, limits, duration_of, roots) for clip in clips_of(frame)]
 
@@ -60,26 +65,41 @@ def clip_frames(
     limits: Limits,
     duration_of: Callable[[Clip], float | None] | None = None,
     roots: Sequence[str] = (),
+    columns: Sequence[str] = (),
 ) -> Iterator[pl.DataFrame]:
-    """What `list_clips` gives, in parts (`storage.clips`): of a manifest, no clip need be an object."""
+    """The same as frames (`storage.clips`), with `columns` of the manifest."""
     may_not = partial(forbidden, root=input_root(input), roots=roots)
-    for frame in _listed(input):
+    for frame in _listed(input, columns):
         span_s = pl.col("end_s") - pl.col("start_s").fill_null(0.0)
         is_short = frame.select((span_s <= limits.window_s).fill_null(False).all()).item()
-        yield frame if is_short else frame_of(_windowed(list(clips_of(frame)), may_not, limits, duration_of))
+        yield frame if is_short else _windows(frame, may_not, limits, duration_of)
 
 
-def _listed(input: str) -> Iterator[pl.DataFrame]:
-    """The clips as the input names them. Raises InputError where there are none."""
+def _windows(
+    frame: pl.DataFrame,
+    may_not: Callable[[str], str | None],
+    limits: Limits,
+    duration_of: Callable[[Clip], float | None] | None,
+) -> pl.DataFrame:
+    """The clips cut into windows, each with the carried columns of its clip."""
+    rows = list(_windowed(list(clips_of(frame)), may_not, limits, duration_of))
+    windows = frame_of(clip for _, clip in rows)
+    if not (carried := carried_names(frame)):
+        return windows
+    return windows.hstack(frame.select(carried)[[index for index, _ in rows]])
+
+
+def _listed(input: str, columns: Sequence[str]) -> Iterator[pl.DataFrame]:
+    """The clips as the input names them. Raises InputError if there are none."""
     num_clips = 0
     try:
-        for frame in _frames(absolute_input(input)):
+        for frame in _frames(absolute_input(input), columns):
             num_clips += len(frame)
             yield frame
     except OSError as error:
         raise InputError(f"{input} cannot be listed: {error}; check its name and your permissions") from error
     if not num_clips:
-        raise InputError(f"{input} holds no video; give a file, folder, glob, URL or manifest with some")
+        raise InputError(f"{input} contains no video; give a file, folder, glob, URL or manifest with videos")
 
 
 def input_root(input: str) -> str:
@@ -91,10 +111,10 @@ def input_root(input: str) -> str:
 
 
 def forbidden(uri: str, root: str, roots: Sequence[str] = ()) -> str | None:
-    """Why a clip of an input with this root must not be read, None if it may.
+    """Why a clip of an input with this root must not be read, None if it may be.
 
-    A local file must lie below the root, or below another of `roots`, once all links are followed: a list
-    from elsewhere must not have the files of whoever reads it read. Only a manifest can name other stores.
+    A local file must be below the root, or below another of `roots`, after all links are followed: a list
+    from elsewhere must not make the reader's own files part of a dataset. Only a manifest can name stores.
     """
     if "\0" in uri:
         return "a name with a zero byte"
@@ -108,14 +128,14 @@ def forbidden(uri: str, root: str, roots: Sequence[str] = ()) -> str | None:
 
 
 def outside(uri: str, root: str, roots: Sequence[str] = ()) -> str | None:
-    """Why a file must not be read where nothing but these folders may be, None if it may."""
+    """Why a file must not be read if only these folders may be, None if it may be."""
     if why := forbidden(uri, root, roots):
         return why
     return None if is_local(uri) or is_below(uri, root) else OUTSIDE
 
 
 def absolute_input(uri: str) -> str:
-    """The input's name as it is understood in any working folder. Raises InputError for credentials."""
+    """The input's name, which means the same in any working folder. Raises InputError for credentials."""
     if credentials.holds_credentials(uri):
         raise InputError(f"the input's URL {credentials.NO_CREDENTIALS}")
     return absolute(uri)
@@ -130,22 +150,27 @@ def _is_manifest(uri: str) -> bool:
 
 
 def is_below(uri: str, root: str) -> bool:
-    """Whether the URI, as it is written, is of the folder or file `root` or of what it holds."""
+    """Whether the URI is `root` or below it, judged by its spelling."""
     return uri == root or uri.startswith(root.rstrip("/") + "/")
 
 
-def _frames(input: str) -> Iterator[pl.DataFrame]:
+def _frames(input: str, columns: Sequence[str]) -> Iterator[pl.DataFrame]:
     root = input_root(input)
     if _is_manifest(input):
-        yield from _manifest_frames(input, root)
+        yield from _manifest_frames(input, root, columns)
         return
+    if columns:
+        raise InputError(
+            f"columns {', '.join(columns)} cannot be carried from {input}: it is not a manifest "
+            f"({', '.join(MANIFESTS)}); leave out --columns"
+        )
     clips = _file_clips(_found(input, root), root)
     while some := list(islice(clips, ROWS_PER_FRAME)):
         yield frame_of(some)
 
 
 def _found(input: str, root: str) -> list[listing.FileInfo]:
-    """The files that are clips."""
+    """The files of the input that are clips."""
     if _is_glob(input):
         matches = stores.glob_pattern(input).match
         return [info for info in listing.list_files(root) if matches(info.uri)]
@@ -157,7 +182,7 @@ def _found(input: str, root: str) -> list[listing.FileInfo]:
 
 
 def _is_taken(info: listing.FileInfo, root: str) -> bool:
-    """Whether a file of a folder is a clip: a video by its name, or a link that leads out of the folder."""
+    """Whether a file of a folder is a clip: a video by its name, or a link that leaves the folder."""
     parts = PurePosixPath(relative_uri(info.uri, root)).parts
     if any(part.startswith(".") for part in parts):
         return False
@@ -167,7 +192,7 @@ def _is_taken(info: listing.FileInfo, root: str) -> bool:
 
 
 def relative_uri(uri: str, root: str) -> str:
-    """The URI below the root, the bare name of a single file, the whole URI of one elsewhere."""
+    """The URI relative to the root: the bare name of a single file, the whole URI if it is elsewhere."""
     if uri == root:
         return posixpath.basename(uri)
     return uri.removeprefix(root.rstrip("/") + "/")
@@ -180,9 +205,9 @@ def _file_clips(found: list[listing.FileInfo], root: str) -> Iterator[Clip]:
 
 
 def _class_of(relative: str) -> str | None:
-    """The action class of a file's path below the input: the name of its only folder, beside a split's.
+    """The action class from a file's path below the input: the name of its only folder, besides a split's.
 
-    So UCF-101 (CLASS/NAME), Kinetics-700 and Moments in Time (SPLIT/CLASS/NAME) lie.
+    This is the layout of UCF-101 (CLASS/NAME), Kinetics-700 and Moments in Time (SPLIT/CLASS/NAME).
     """
     folders = PurePosixPath(relative).parts[:-1]
     if len(folders) == 2 and folders[0] in SPLITS:
@@ -190,8 +215,13 @@ def _class_of(relative: str) -> str | None:
     return folders[0] if len(folders) == 1 and folders[0] not in SPLITS else None
 
 
-def _manifest_frames(manifest: str, root: str) -> Iterator[pl.DataFrame]:
-    for rows in read_manifest(manifest).iter_slices(ROWS_PER_FRAME):
+def _manifest_frames(manifest: str, root: str, columns: Sequence[str]) -> Iterator[pl.DataFrame]:
+    if clashes := sorted({*columns} & RESERVED):
+        raise InputError(
+            f"columns {', '.join(clashes)} cannot be carried: the dataset has columns of these names; "
+            f"rename them in {manifest}"
+        )
+    for rows in read_manifest(manifest, columns).iter_slices(ROWS_PER_FRAME):
         uris = [uri_in(root, uri) for uri in rows["uri"].to_list()]
         places = zip(uris, *(rows[name].to_list() for name in (*TIMES, "id")), strict=True)
         ids = [
@@ -204,11 +234,12 @@ def _manifest_frames(manifest: str, root: str) -> Iterator[pl.DataFrame]:
             "action_class",
             *TIMES,
             pl.lit(None, pl.Int64).alias("size_bytes"),
+            *columns,
         )
 
 
 def uri_in(root: str, uri: str) -> str:
-    """A URI as a table in the folder `root` gives it, in full."""
+    """A URI in a table of the folder `root`, in full."""
     uri = uri.removeprefix("file://")
     return uri if "://" in uri or uri.startswith("/") else join(root, uri)
 
@@ -218,23 +249,24 @@ def _windowed(
     may_not: Callable[[str], str | None],
     limits: Limits,
     duration_of: Callable[[Clip], float | None] | None,
-) -> Iterator[Clip]:
+) -> Iterator[tuple[int, Clip]]:
+    """Each window with the index of its clip."""
     durations_s: dict[str, float | None] = {}
     if duration_of:
         clips = _sized(clips, limits.window_s)
         large = [clip for clip in clips if (clip.size_bytes or 0) > PROBED_BYTES]
         durations_s = {clip.clip_id: duration_of(clip) for clip in large if not may_not(clip.uri)}
-    for clip in clips:
+    for index, clip in enumerate(clips):
         duration_s = durations_s.get(clip.clip_id)
         end_s = min((end for end in (clip.end_s, duration_s) if end is not None), default=0.0)
         if end_s - (clip.start_s or 0.0) > limits.max_duration_s:
-            yield clip  # one clip, which extraction rejects as too_large if so much is there
+            yield index, clip  # whole, so that extraction rejects it as too_large
         else:
-            yield from cut_windows(clip, duration_s, limits.window_s)
+            yield from ((index, window) for window in cut_windows(clip, duration_s, limits.window_s))
 
 
 def _sized(clips: list[Clip], window_s: float) -> list[Clip]:
-    """The clips of a manifest that may be long with their sizes, which a listing would have given."""
+    """The clips; those of a manifest that may be long get the sizes that a listing would have given."""
     unsized = [
         index
         for index, clip in enumerate(clips)

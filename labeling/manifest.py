@@ -1,13 +1,15 @@
 """Manifests: tables of clips in Parquet, CSV or JSON lines, checked whole before anything starts.
 
-Columns: `uri`, and optionally `action_class`, `start_s`, `end_s` (seconds of presentation time) and
-`id`. Other tables of videos have columns of their own beside these. Knows nothing of where a URI leads.
+Columns: `uri`, and optionally `action_class`, `start_s`, `end_s` (seconds of presentation time) and `id`.
+Columns of the user are carried into the dataset if asked for, and ignored otherwise. Does not look at the
+videos.
 """
 
 from __future__ import annotations
 
 import csv
 import json
+import logging
 import posixpath
 from collections.abc import Sequence
 from itertools import islice
@@ -15,6 +17,7 @@ from pathlib import Path, PurePosixPath
 
 import polars as pl
 
+from kinescribe.schemas.dataset import carried_type
 from kinescribe.schemas.errors import InputError
 from kinescribe.storage import credentials, objects
 from kinescribe.storage.clips import ROWS_PER_FRAME
@@ -22,20 +25,23 @@ from kinescribe.storage.clips import ROWS_PER_FRAME
 COLUMNS = ("uri", "action_class", "start_s", "end_s", "id")
 TIMES = ("start_s", "end_s")
 
-csv.field_size_limit(1 << 30)  # polars has none, and this module says only where a row is that it read
+csv.field_size_limit(1 << 30)  # polars has no limit, and csv only finds the line of a row that it read
 
+LOGGER = logging.getLogger(__name__)
 MANIFESTS = (".csv", ".jsonl", ".parquet")
-"""The kinds of manifest, by the end of their name."""
+"""File extensions of manifests."""
 
 
-def read_manifest(uri: str) -> pl.DataFrame:
-    """The rows of a manifest in their order, with all of `COLUMNS`, null where not given.
+def read_manifest(uri: str, carried: Sequence[str] = ()) -> pl.DataFrame:
+    """The rows of a manifest in order, with all of `COLUMNS`, null if absent, and the `carried` columns.
 
     Raises InputError naming the line (the row, in Parquet) and the remedy.
     """
     with objects.local_copy(uri) as path:
-        manifest = Manifest(uri, path)
-        rows = manifest.rows(COLUMNS, required=("uri",)).with_columns(pl.col(TIMES).abs())  # -0 is 0
+        manifest = Manifest(uri, path, remedy="; --columns NAME,… carries others into the dataset")
+        rows = manifest.rows(COLUMNS, required=("uri",), carried=carried).with_columns(
+            pl.col(TIMES).abs()
+        )  # -0 is 0
         given = rows["id"].is_not_null()
         manifest.refuse(given & rows["id"].is_duplicated(), "id must be unique", rows["id"])
         parts = (_places(uri, part).hash_rows() for part in rows.iter_slices(ROWS_PER_FRAME))
@@ -48,28 +54,36 @@ def read_manifest(uri: str) -> pl.DataFrame:
 
 
 class Manifest:
-    """A table of videos that was given as `uri` and lies at `path`, and where in it something is wrong."""
+    """A table of videos, named `uri` in messages and read from `path`."""
 
-    def __init__(self, uri: str, path: Path) -> None:
+    def __init__(self, uri: str, path: Path, remedy: str = "") -> None:
         self.uri = uri
         self.path = path
         self.kind = PurePosixPath(uri).suffix.lower()
+        self.remedy = remedy
 
-    def rows(self, columns: Sequence[str], required: Sequence[str]) -> pl.DataFrame:
-        """The rows in their order, with all of `columns`, null where not given.
+    def rows(
+        self, columns: Sequence[str], required: Sequence[str], carried: Sequence[str] = ()
+    ) -> pl.DataFrame:
+        """The rows in order, with all of `columns`, null if absent, and the `carried` ones as they are.
 
-        Raises InputError where other columns are there or a required one isn't, and where a video, a
-        time or a type is wrong.
+        Other columns are ignored with a warning. Raises InputError for a missing required or carried column,
+        and for a wrong video, time or type.
         """
         rows = self._read()
-        self._refuse_columns(rows, columns, required)
+        self._require_columns(rows, [*required, *carried])
+        kept = rows.select(carried)
+        self._require_carried_types(kept)
+        if ignored := [name for name in rows.columns if name not in (*columns, *carried)]:
+            names, known = ", ".join(map(repr, ignored)), ", ".join(columns)
+            LOGGER.warning("manifest %s: ignoring %s; known are %s%s", self.uri, names, known, self.remedy)
         rows = rows.with_columns(pl.lit(None).alias(name) for name in columns if name not in rows.columns)
         checked = self._typed(rows, columns).select(columns)
         self._refuse_rows(checked)
-        return checked
+        return checked.hstack(kept)
 
     def refuse(self, wrong: pl.Series, rule: str, values: pl.Series) -> None:
-        """Raises InputError with the rule and the place of the first row that is wrong, if one is."""
+        """Raises InputError with the rule and the place of the first wrong row, if there is one."""
         index = wrong.fill_null(False).arg_max()
         if index is not None and wrong[index]:
             raise InputError(f"manifest {self.uri}, {self._place(index)}: {rule}, got {values[index]!r}")
@@ -83,7 +97,7 @@ class Manifest:
             return pl.read_parquet(self.path)
         except (pl.exceptions.PolarsError, OSError) as error:
             where = {".csv": _bad_csv_line, ".jsonl": _bad_json_line}.get(self.kind, _nowhere)(self.path)
-            where = where or f"{error}; write it anew, each column with values of one type"
+            where = where or f"{error}; write it again, with values of one type in each column"
             raise InputError(f"manifest {self.uri} cannot be read: {where}") from error
 
     def _place(self, index: int) -> str:
@@ -91,18 +105,20 @@ class Manifest:
             return f"line {_csv_line(self.path, index)}"
         return f"line {_json_line(self.path, index)}" if self.kind == ".jsonl" else f"row {index + 1}"
 
-    def _refuse_columns(self, rows: pl.DataFrame, columns: Sequence[str], required: Sequence[str]) -> None:
-        known = ", ".join(columns)
-        unknown = [name for name in rows.columns if name not in columns]
-        if unknown:
-            raise InputError(
-                f"manifest {self.uri}, line 1: unknown columns {', '.join(map(repr, unknown))}; "
-                f"remove or rename them ({known})"
-            )
-        for name in required:
+    def _require_columns(self, rows: pl.DataFrame, names: Sequence[str]) -> None:
+        for name in names:
             if name not in rows.columns:
                 raise InputError(
-                    f"manifest {self.uri}, line 1: there is no column {name}; name one of its columns {name}"
+                    f"manifest {self.uri}, line 1: there is no column {name}, only "
+                    f"{', '.join(map(repr, rows.columns)) or 'none'}; add it, or rename one of them"
+                )
+
+    def _require_carried_types(self, rows: pl.DataFrame) -> None:
+        for field in rows.to_arrow().schema:
+            if carried_type(field.type) is None:
+                raise InputError(
+                    f"manifest {self.uri}: column {field.name} cannot be carried into the dataset, as it has "
+                    f"the type {field.type}; convert it to text, numbers, timestamps or lists of them"
                 )
 
     def _typed(self, rows: pl.DataFrame, columns: Sequence[str]) -> pl.DataFrame:
@@ -124,7 +140,7 @@ class Manifest:
     def _refuse_rows(self, rows: pl.DataFrame) -> None:
         video, start, end = rows["uri"], rows["start_s"], rows["end_s"]
         self.refuse(video.fill_null("") == "", "uri must name a video", video)
-        self.refuse(video.str.contains("\0", literal=True), "uri must hold no zero byte", video)
+        self.refuse(video.str.contains("\0", literal=True), "uri must not contain a zero byte", video)
         self.refuse(
             video.str.contains(credentials.CREDENTIALS),
             f"uri {credentials.NO_CREDENTIALS}",
@@ -136,7 +152,7 @@ class Manifest:
 
 
 def _places(manifest: str, rows: pl.DataFrame) -> pl.DataFrame:
-    """Each row's video and window, a video below the manifest's folder by its name there, as in its id."""
+    """Each row's video and window; a video below the manifest's folder by its relative name, as in its id."""
     folder = posixpath.dirname(manifest) + "/"
     video = pl.col("uri").str.strip_prefix("file://").str.strip_prefix(folder).str.replace(r"^(\./)+", "")
     return rows.select(video, pl.col("start_s").fill_null(0), "end_s")
@@ -153,7 +169,7 @@ def _csv_line(path: Path, index: int) -> int:
 
 
 def _json_line(path: Path, index: int) -> int:
-    """The line of a row; blank ones are none."""
+    """The line of a row; blank lines are not rows."""
     with path.open(encoding="utf-8", errors="replace") as lines:
         return next(islice((number for number, line in enumerate(lines, 1) if line.strip()), index, None))
 
@@ -201,5 +217,5 @@ def _bad_csv_line(path: Path) -> str:
                     return f"line {begin} has {len(row)} fields, the header {width}; quote commas in values"
                 begin = table.line_num + 1
         except csv.Error as error:
-            return f"the row that begins on line {begin} is no CSV ({error}); close and double its quotes"
+            return f"the row that begins on line {begin} is not CSV ({error}); close and double its quotes"
     return "" if width else "it is empty; its first line must name the columns"

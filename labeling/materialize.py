@@ -1,14 +1,14 @@
-"""Writes the triplets of a selection as a dataset of their own, which knows nothing of what was left out.
+"""Writes the triplets of a selection as a dataset of their own.
 
-The plan is that of the datasets without the clips of which nothing was chosen, in units of about a
-thousand triplets. Copies rows as they are; knows no scores.
+Its plan has the clips with chosen triplets, in the order of the datasets' plans, in units of about a thousand
+triplets. Copies rows as they are; knows no scores.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import polars as pl
 import pyarrow as pa
@@ -16,109 +16,114 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from kinescribe.schemas.clips import Clip, WorkUnit, stable_id
-from kinescribe.schemas.dataset import triplet_schema
+from kinescribe.schemas.dataset import is_carried, triplet_schema
 from kinescribe.schemas.errors import DatasetError
 from kinescribe.schemas.outcomes import ClipOutcome, Status
 from kinescribe.schemas.version import VERSION
-from kinescribe.storage import objects
+from kinescribe.storage import objects, uri
 from kinescribe.storage.card import write_card
-from kinescribe.storage.run import Run, bind, plan_digest, read_plan, read_run, write_plan
+from kinescribe.storage.dataset import Dataset, Source, open_datasets, readable
+from kinescribe.storage.plan import plan_digest, write_plan
+from kinescribe.storage.run import RUN, Run, bind, read_run, require_unclaimed
 from kinescribe.storage.selection import chosen_units, read_selection, require_chosen
-from kinescribe.storage.shards import (
-    committed_units,
-    readable,
-    scan,
-    unit_ids,
-    unit_uri,
-    whole_units,
-    write_unit,
-)
+from kinescribe.storage.shards import committed_units, unit_ids, whole_units, write_unit
 from kinescribe.storage.threads import map_in_threads
 
 TRIPLETS_PER_UNIT = 1024
 ROWS_PER_PART = 1 << 20
 
 
+def require_materialized(out: str) -> None:
+    """Raises DatasetError unless the folder `out` is new or has been begun by `write_chosen`."""
+    require_unclaimed(out)
+    if objects.exists(uri.join(out, RUN)) and "config.selection" not in read_run(out)["identity"]:
+        raise DatasetError(f"{out} belongs to another run; choose another output folder")
+
+
 class _Share(NamedTuple):
-    """A unit to write, and from which units of which dataset its rows come."""
+    """A unit to write, and the units of a dataset that its rows come from."""
 
     unit: WorkUnit
-    dataset: str
+    dataset: Dataset
     sources: list[str]
 
 
 class _Found(NamedTuple):
-    """The unit that holds a clip's triplets, perhaps that of a retry, and how many of them are chosen."""
+    """The unit with a clip's triplets, perhaps that of a retry, and how many of them are chosen."""
 
     unit_id: str
     num: int
 
 
 def write_chosen(
-    datasets: Sequence[str],
+    sources: Sequence[Source],
     selection: str,
     out: str,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> None:
-    """Write the rows that a selection names to the dataset folder `out`; run again to resume.
+    """Write the rows of a selection to the dataset folder `out`; run again to resume.
 
-    Raises DatasetError where the datasets lack a chosen triplet, or hold codes of different codecs.
+    Raises DatasetError if the datasets lack a chosen triplet, or have codes of different codecs.
     """
     chosen = read_selection(selection)
-    runs = dict(sorted(((dataset, read_run(dataset)) for dataset in datasets), key=_fingerprint))
-    codec = _same_codec({dataset: run["identity"] for dataset, run in runs.items()})
+    datasets = [dataset for _, dataset in sorted(open_datasets(sources).items())]
+    codec = _same_codec(datasets)
     parts = {
-        dataset: chosen.rows.filter(pc.field("dataset") == run["fingerprint"])
-        for dataset, run in runs.items()
+        dataset.fingerprint: chosen.rows.filter(pc.field("dataset") == dataset.fingerprint)
+        for dataset in datasets
     }
-    shares = [share for dataset in runs for share in _shares(dataset, parts[dataset], chosen.digest)]
-    schema = triplet_schema(*codec)
+    shares = [
+        share for dataset in datasets for share in _shares(dataset, parts[dataset.fingerprint], chosen.digest)
+    ]
+    schema = _schema(codec, datasets)
     plan = plan_digest(clip for share in shares for clip in share.unit.clips)
-    config = {"curate": chosen.options, "selection": chosen.digest}
-    bind(out, Run(VERSION, config, _models(run["identity"] for run in runs.values()), *codec, plan))
+    columns = [name for name in schema.names if is_carried(name)]
+    config = {"curate": chosen.options, "selection": chosen.digest, "columns": columns}
+    bind(out, Run(VERSION, config, _models(datasets), *codec, plan))
     write_plan(out, [share.unit for share in shares])
     done = committed_units(out)
     for index, share in enumerate(shares):
         if share.unit.unit_id not in done:
-            _write(out, share, parts[share.dataset], schema)
+            _write(out, share, parts[share.dataset.fingerprint], schema)
         progress(index + 1, len(shares))
     write_card(out)
 
 
-def _fingerprint(run: tuple[str, Mapping[str, Any]]) -> str:
-    return run[1]["fingerprint"]
-
-
-def _same_codec(identities: Mapping[str, Mapping[str, Any]]) -> tuple[str, tuple[int, int]]:
-    """The codec and its grid. Raises DatasetError where the datasets have different ones."""
-    codecs = {dataset: (run["codec.id"], tuple(run["codec.grid"])) for dataset, run in identities.items()}
-    (first, codec), *others = codecs.items()
+def _same_codec(datasets: Sequence[Dataset]) -> tuple[str, tuple[int, int]]:
+    """The codec and its grid. Raises DatasetError if the datasets have different ones."""
+    (first, codec), *others = ((dataset, _codec(dataset)) for dataset in datasets)
     for dataset, other in others:
         if other != codec:
             raise DatasetError(
-                f"{first} holds codes of {codec} and {dataset} of {other}, which are no one dataset; "
+                f"{first} has codes of {codec} and {dataset} of {other}, which cannot be in one dataset; "
                 "curate each on its own"
             )
     return codec
 
 
-def _models(identities: Iterable[Mapping[str, Any]]) -> dict[str, str]:
-    """The fingerprints of the models by role; of several where the datasets differ."""
+def _codec(dataset: Dataset) -> tuple[str, tuple[int, int]]:
+    identity = dataset.run["identity"]
+    height, width = identity["codec.grid"]
+    return identity["codec.id"], (height, width)
+
+
+def _models(datasets: Iterable[Dataset]) -> dict[str, str]:
+    """The fingerprints of the models by role; several of a role if the datasets differ."""
     roles: dict[str, set[str]] = {}
-    for identity in identities:
-        for key, value in identity.items():
+    for dataset in datasets:
+        for key, value in dataset.run["identity"].items():
             if key.startswith("models."):
                 roles.setdefault(key.removeprefix("models."), set()).add(value)
     return {role: ", ".join(sorted(fingerprints)) for role, fingerprints in roles.items()}
 
 
-def _shares(dataset: str, chosen: pa.Table, digest: str) -> Iterator[_Share]:
+def _shares(dataset: Dataset, chosen: pa.Table, digest: str) -> Iterator[_Share]:
     """Units of about `TRIPLETS_PER_UNIT`, each of the chosen clips of whole units of the dataset."""
     if not len(chosen):
         return
     found = _found_clips(dataset, chosen)
     clips: list[Clip] = []
-    for unit in read_plan(dataset):
+    for unit in dataset.plans[0].units():
         clips += [clip for clip in unit.clips if clip.clip_id in found]
         if sum(found[clip.clip_id].num for clip in clips) >= TRIPLETS_PER_UNIT:
             yield _share(dataset, clips, found, digest)
@@ -127,15 +132,15 @@ def _shares(dataset: str, chosen: pa.Table, digest: str) -> Iterator[_Share]:
         yield _share(dataset, clips, found, digest)
 
 
-def _share(dataset: str, clips: Sequence[Clip], found: Mapping[str, _Found], digest: str) -> _Share:
+def _share(dataset: Dataset, clips: Sequence[Clip], found: Mapping[str, _Found], digest: str) -> _Share:
     unit_id = stable_id(digest, *(clip.clip_id for clip in clips))
     sources = list(dict.fromkeys(found[clip.clip_id].unit_id for clip in clips))
     return _Share(WorkUnit(unit_id, tuple(clips)), dataset, sources)
 
 
-def _found_clips(dataset: str, chosen: pa.Table) -> dict[str, _Found]:
-    """Where the chosen triplets of each clip are. Raises DatasetError where the dataset lacks one."""
-    rows = scan(dataset, ["triplet_id", "clip_id"], chosen_units(dataset, chosen))
+def _found_clips(dataset: Dataset, chosen: pa.Table) -> dict[str, _Found]:
+    """Where the chosen triplets of each clip are. Raises DatasetError if the dataset lacks one."""
+    rows = dataset.scan(["triplet_id", "clip_id"], chosen_units(dataset, chosen))
     ids = pl.DataFrame(chosen.select(["triplet_id"]))
     parts = whole_units(rows, ROWS_PER_PART)
     with readable(dataset):
@@ -148,15 +153,39 @@ def _found_clips(dataset: str, chosen: pa.Table) -> dict[str, _Found]:
 
 def _write(out: str, share: _Share, chosen: pa.Table, schema: pa.Schema) -> None:
     ids = chosen.filter(pc.field("unit_id").isin(share.sources))["triplet_id"].combine_chunks()
-    units = map_in_threads(_read_unit, (unit_uri(share.dataset, unit) for unit in share.sources))
-    # A unit of a retry holds clips of several shares.
+    units = map_in_threads(_read_unit, (share.dataset.unit_uri(unit) for unit in share.sources))
+    # The unit of a retry may have clips of several shares.
     clips = pa.array([clip.clip_id for clip in share.unit.clips])
     mine = pc.field("triplet_id").isin(ids) & pc.field("clip_id").isin(clips)
     with readable(share.dataset):
-        table = pa.concat_tables([unit.filter(mine).cast(schema) for unit in units])
+        table = pa.concat_tables([_conform(unit.filter(mine), schema) for unit in units])
     counts = Counter(table["clip_id"].to_pylist())
     ends = [ClipOutcome(clip.clip_id, Status.KEPT, counts[clip.clip_id]) for clip in share.unit.clips]
     write_unit(out, share.unit, table, ends)
+
+
+def _schema(codec: tuple[str, tuple[int, int]], datasets: Sequence[Dataset]) -> pa.Schema:
+    """The schema of the rows, with the carried columns of all datasets. Raises DatasetError."""
+    schema = triplet_schema(*codec)
+    for dataset in datasets:
+        for field in dataset.scan().schema:
+            place = schema.get_field_index(field.name)
+            if place < 0:
+                schema = schema.append(field)
+            elif is_carried(field.name) and field.type != schema.field(place).type:
+                raise DatasetError(
+                    f"{dataset} has the column {field.name} as {field.type}, another dataset as "
+                    f"{schema.field(place).type}; curate each on its own"
+                )
+    return schema
+
+
+def _conform(rows: pa.Table, schema: pa.Schema) -> pa.Table:
+    """The rows in the schema, with nulls in the carried columns that they lack."""
+    for field in schema:
+        if field.name not in rows.column_names:
+            rows = rows.append_column(field, pa.nulls(len(rows), field.type))
+    return rows.select(schema.names).cast(schema)
 
 
 def _read_unit(object_uri: str) -> pa.Table:

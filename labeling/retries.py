@@ -9,16 +9,19 @@ from kinescribe.labeling.units import plan_units
 from kinescribe.schemas.clips import WorkUnit
 from kinescribe.schemas.errors import DatasetError
 from kinescribe.schemas.outcomes import Status
-from kinescribe.storage.audit import footers, outcomes
+from kinescribe.storage.audit import outcomes
 from kinescribe.storage.clips import StoredClips
-from kinescribe.storage.run import Run, num_retries, plan_uri, read_plan, write_plan
+from kinescribe.storage.dataset import Dataset
+from kinescribe.storage.plan import num_retries, plan_uri, read_plan, write_plan
+from kinescribe.storage.run import Run
 from kinescribe.storage.shards import committed_units
 
 
 def plan_retry(dataset: str, run: Run, clips: StoredClips, clips_per_unit: int) -> None:
     """Plan new units for the rejected clips that aren't in a pending unit of an earlier retry."""
     committed, retry = committed_units(dataset), num_retries(dataset) + 1
-    rejected = {end.clip_id for end in outcomes(footers(dataset)) if end.status is Status.REJECTED}
+    ends = outcomes(Dataset.open(dataset).footers())
+    rejected = {end.clip_id for end in ends if end.status is Status.REJECTED}
     for unit in retry_units(dataset, run, clips):
         if unit.unit_id not in committed:
             rejected -= {clip.clip_id for clip in unit.clips}
@@ -43,7 +46,7 @@ def retry_units(dataset: str, run: Run, clips: StoredClips) -> list[WorkUnit]:
         if [same.unit_id for same in expected] != [unit.unit_id]:
             raise DatasetError(f"{plan_uri(dataset, retry)} is not a plan of this run; move it away")
         units += expected
-    return units
+    return clips.looked_up_columns(units)
 
 
 def _fingerprint(run: Run, retry: int) -> str:

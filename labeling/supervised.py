@@ -1,7 +1,7 @@
-"""Triplets whose action is given, as a list: AURORA's JSON, or a table of narrated segments of videos.
+"""A list of triplets with given actions: AURORA's JSON, or a table of narrated segments of videos.
 
-What is wrong with the list as a whole is refused here, before anything starts; what is wrong with one
-triplet (a missing file, no words) is left to its extraction. Knows nothing of what is inside a file.
+A list that is wrong as a whole is refused here, before anything starts; a single wrong triplet (a missing
+file, no words) becomes a reject when it is extracted. Does not look inside images and videos.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from kinescribe.storage import credentials, objects
 
 AURORA = ".json"
 SEGMENTS = ("uri", "action_class", "start_s", "end_s", "narration")
-"""The columns of a table of segments; times may be left out, where a whole file is one action."""
+"""The columns of a table of segments; without times, the whole file is one action."""
 
 
 class _Edit(BaseModel):
-    """An item of AURORA's JSON; it has other keys too, which differ from subset to subset."""
+    """An item of AURORA's JSON; its other keys differ from subset to subset."""
 
     input: str = Field(min_length=1)
     output: str = Field(min_length=1)
@@ -35,7 +35,7 @@ class _Edit(BaseModel):
 
 
 def list_given(input: str) -> list[GivenTriplet]:
-    """The triplets of an input in its order. Raises InputError where it cannot be taken as a whole."""
+    """The triplets of an input in its order. Raises InputError if it is wrong as a whole."""
     input = absolute_input(input)
     read = _segments if _kind(input) in MANIFESTS else _edits
     try:
@@ -43,15 +43,15 @@ def list_given(input: str) -> list[GivenTriplet]:
     except OSError as error:
         raise InputError(f"{input} cannot be read: {error}; check its name and your permissions") from error
     if not triplets:
-        raise InputError(f"{input} holds no triplet; give a file with some")
+        raise InputError(f"{input} contains no triplet; give a file with triplets")
     return triplets
 
 
 def given_forbidden(input: str, uri: str, roots: Sequence[str] = ()) -> str | None:
-    """Why a file that this input names must not be read, None if it may.
+    """Why a file that this input names must not be read, None if it may be.
 
-    A table may name videos in stores, as a manifest may; images may only lie in the folder of their JSON, or
-    on this machine below one of `roots`.
+    A table may name videos in stores, like a manifest; images must be in the folder of their JSON, or on this
+    machine below one of `roots`.
     """
     root = _root(absolute_input(input))
     return outside(uri, root, roots) if _kind(input) == AURORA else forbidden(uri, root, roots)
@@ -61,7 +61,7 @@ def _kind(input: str) -> str:
     kind = PurePosixPath(input).suffix.lower()
     if kind not in (AURORA, *MANIFESTS):
         raise InputError(
-            f"{input} is no list of triplets: give AURORA's {AURORA}, or a table of segments "
+            f"{input} is not a list of triplets: give AURORA's {AURORA}, or a table of segments "
             f"({', '.join(MANIFESTS)})"
         )
     return kind
@@ -104,14 +104,14 @@ def _given(
     action = " ".join((words or "").split())
     relative = (relative_uri(uri, root) for uri in uris)
     parts = (*relative, start_s, end_s, action_class, action)
-    # The same item may be listed twice; both are kept apart.
+    # The same item may be listed twice and stays two triplets.
     clip_id = stable_id(*parts, seen[parts])
     seen[parts] += 1
     return GivenTriplet(Clip(clip_id, uris[0], action_class, start_s, end_s), action, uris)
 
 
 def _explain(error: ValidationError) -> str:
-    """Where the first thing is wrong in AURORA's JSON, and what."""
+    """The place and the message of the first error in AURORA's JSON."""
     first = error.errors(include_url=False)[0]
     match first["loc"]:
         case (int(index), str(key)):

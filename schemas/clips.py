@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, field
 
+import pyarrow as pa
+
 from kinescribe.schemas.outcomes import ClipOutcome
 
 
 def stable_id(*parts: object) -> str:
-    """128-bit hexadecimal hash of the parts, the same on every machine and in every version."""
+    """A 128-bit hexadecimal hash of the parts, the same on every machine and in every version."""
     data = b""
     for part in parts:
         text = b"" if part is None else str(part).encode()
@@ -21,7 +23,7 @@ def stable_id(*parts: object) -> str:
 class Clip:
     """One video, or the window [start_s, end_s) of one, in seconds of presentation time.
 
-    `size_bytes` is what the listing said, or None where the store did not say.
+    `size_bytes` comes from the listing of the store, None if that does not give it.
     """
 
     clip_id: str
@@ -36,7 +38,7 @@ class Clip:
 class GivenTriplet:
     """A clip whose action is known, and the files to read it from.
 
-    One file is a video of which `clip` is a segment, two are its source and its target image.
+    One file is a video, of which `clip` is a segment; two files are the source and the target image.
     """
 
     clip: Clip
@@ -46,10 +48,14 @@ class GivenTriplet:
 
 @dataclass(frozen=True, slots=True)
 class WorkUnit:
-    """A fixed, ordered list of clips that is decoded, labelled and committed as one."""
+    """A fixed, ordered list of clips that is decoded, labelled and committed as one.
+
+    `columns` are the carried columns of the user's manifest, one row per clip; None if there are none.
+    """
 
     unit_id: str
     clips: tuple[Clip, ...]
+    columns: pa.Table | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +84,7 @@ class FramePair:
 
 @dataclass(frozen=True, slots=True)
 class ExtractedClip:
-    """A clip after decoding: key frames and pairs to label, or the outcome that ended it early."""
+    """A clip after decoding: key frames and pairs to label, or an outcome if there is nothing to label."""
 
     clip: Clip
     frames: tuple[KeyFrame, ...] = ()

@@ -122,6 +122,8 @@ class LabelConfig(Config):
     clips_per_unit: Positive = 16
     max_reject_rate: Annotated[float, Field(ge=0, le=1)] = 0.5
     roots: Roots = ()
+    columns: tuple[str, ...] = ()
+    """Columns of the manifest to carry into the rows as they are."""
 
     @model_validator(mode="after")
     def _window_fits(self) -> Self:

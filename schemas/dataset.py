@@ -1,8 +1,11 @@
 """The Arrow schema of a labelled dataset: one row per triplet.
 
 `source` and `target` are Hugging Face `Image` features. datasets and the Hub read that from the
-`huggingface` key of the schema's metadata; a bare struct{bytes, path} would stay a struct. It believes
-the metadata of nullable fields only, so images are nullable here although none is ever null.
+`huggingface` key of the schema's metadata; without it, a struct{bytes, path} stays a struct. They use the
+metadata of nullable fields only, so images are nullable here although none is ever null.
+
+Columns that are carried over from the user's manifest follow the fields below, in types that all readers
+of Parquet and the rows' digest can handle.
 """
 
 from __future__ import annotations
@@ -14,8 +17,16 @@ import pyarrow as pa
 
 IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 IMAGE_FORMATS = ("JPEG", "PNG")
-"""What images are stored as. Left to guess, Pillow would have another program open some files."""
+"""The formats of stored images. If Pillow had to guess, it would open some files with another program."""
 
+TEXTS = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view, pa.types.is_null)
+PLAIN = (
+    pa.types.is_integer,
+    pa.types.is_floating,
+    pa.types.is_boolean,
+    pa.types.is_date32,
+    pa.types.is_timestamp,
+)
 FIELDS: tuple[pa.Field, ...] = (
     pa.field("triplet_id", pa.string(), nullable=False),
     pa.field("clip_id", pa.string(), nullable=False),
@@ -35,6 +46,27 @@ FIELDS: tuple[pa.Field, ...] = (
     pa.field("target_codes", pa.list_(pa.uint16())),
     pa.field("motion", pa.float32()),
 )
+FIELD_NAMES = frozenset(field.name for field in FIELDS)
+
+
+def is_carried(name: str) -> bool:
+    """Whether a column of a dataset was carried over from the user's manifest."""
+    return name not in FIELD_NAMES
+
+
+def carried_type(type_: pa.DataType) -> pa.DataType | None:
+    """The type of a carried column in the dataset, None if it cannot be carried.
+
+    Text, numbers, booleans, dates, timestamps and lists of them can.
+    """
+    if pa.types.is_list(type_) or pa.types.is_large_list(type_) or pa.types.is_fixed_size_list(type_):
+        item = carried_type(type_.value_type)
+        return None if item is None or pa.types.is_list(item) else pa.list_(item)
+    if pa.types.is_dictionary(type_):
+        return carried_type(type_.value_type)
+    if any(is_text(type_) for is_text in TEXTS):
+        return pa.string()
+    return type_ if any(is_plain(type_) for is_plain in PLAIN) else None
 
 
 def _feature(field: pa.Field) -> dict[str, Any]:

@@ -1,7 +1,7 @@
-"""What became of a clip or a pair: kept, dropped with a reason, or rejected with a code.
+"""The outcome of a clip or a pair: kept, dropped with a reason, or rejected with a code.
 
-A *reject* is a clip that could not be used (a fault of the input, the machine or a model); a *drop*
-is one that could but should not be. Every clip of a run's manifest ends in exactly one outcome.
+A *rejected* clip couldn't be used, because of a fault of the input, the machine or a model. A *dropped* one
+could but shouldn't be. Every clip of a run has exactly one outcome.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ FEWEST_CLIPS_TO_JUDGE = 20
 class RejectCode(StrEnum):
     """Why a clip could not be labelled."""
 
-    UNREADABLE = "unreadable"  # the bytes are no video that a decoder can follow
+    UNREADABLE = "unreadable"  # not a video that a decoder can read
     NO_VIDEO = "no_video"  # a media file without a video stream
     TOO_SHORT = "too_short"  # fewer than two frames
     TOO_LARGE = "too_large"  # more pixels, frames or hours than the limits allow
-    TIMEOUT = "timeout"  # the decoder passed its deadline
-    CRASHED = "crashed"  # the decoder (or an actor, three times) died on it
-    OUT_OF_MEMORY = "out_of_memory"  # the decoder passed its memory limit
+    TIMEOUT = "timeout"  # the decoder exceeded its deadline
+    CRASHED = "crashed"  # the decoder died on it, or three actors did
+    OUT_OF_MEMORY = "out_of_memory"  # the decoder exceeded its memory limit
     MISSING = "missing"  # nothing at that URI
-    UNREACHABLE = "unreachable"  # its store refused it, or gave no answer however often it was asked
+    UNREACHABLE = "unreachable"  # its store refused it, or never answered
     FORBIDDEN = "forbidden"  # reading it would leave the input
-    NO_ACTION = "no_action"  # it came with an action that has no words
-    MODEL_FAILED = "model_failed"  # a model raised on this clip's pair alone
+    NO_ACTION = "no_action"  # its given action has no words
+    MODEL_FAILED = "model_failed"  # a model raised on a pair of this clip alone
 
 
 class DropReason(StrEnum):
-    """Why a pair, or a clip all of whose pairs were dropped, is left out of the dataset."""
+    """Why a pair, or a clip without any other pair, is left out of the dataset."""
 
     STATIC = "static"  # too little motion between the two frames
     SHOT_CUT = "shot_cut"  # the pair would span a cut
@@ -48,7 +48,7 @@ class Status(StrEnum):
 
 
 class Rejected(Exception):
-    """Raised where a clip turns out to be unusable; caught at the unit's edge only."""
+    """Raised when a clip turns out to be unusable; becomes its outcome."""
 
     def __init__(self, code: RejectCode, message: str) -> None:
         super().__init__(f"{code}: {message}")
@@ -61,10 +61,10 @@ class Rejected(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ClipOutcome:
-    """The end of one clip, as the footer of its unit's object records it.
+    """The outcome of one clip, as the footer of its unit's object records it.
 
-    `reason` is a `RejectCode` for rejected clips, a `DropReason` for dropped ones and None for kept
-    ones. `pair_drops` counts the clip's pairs that were dropped, by reason, whatever its own status.
+    `reason` is a `RejectCode` for rejected clips, a `DropReason` for dropped ones and None for kept ones.
+    `pair_drops` counts the dropped pairs of the clip by reason, whatever its own status.
     """
 
     clip_id: str
@@ -82,7 +82,7 @@ class ClipOutcome:
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """What is told of a committed unit: clips by status, triplets, rejects by code."""
+    """Counts of a committed unit, or of several: clips by status, triplets, rejects by code."""
 
     kept: int = 0
     dropped: int = 0
@@ -106,7 +106,7 @@ class Receipt:
 
 @dataclass(frozen=True, slots=True)
 class StageTime:
-    """When a stage of the pipeline worked on a unit, and where."""
+    """When and where a stage of the pipeline worked on a unit."""
 
     stage: str
     """decode or label."""
@@ -116,11 +116,11 @@ class StageTime:
     worker: str
     """The machine's name and the process."""
     work_s: float
-    """`seconds` but those in which it waited for a core, times the cores or GPUs that the worker has."""
+    """`seconds` without the time spent waiting for a core, times the worker's cores or GPUs."""
 
 
 def receipt_of(outcomes: Sequence[ClipOutcome]) -> Receipt:
-    """The outcomes of a unit's clips, counted."""
+    """The counts of a unit's outcomes."""
     statuses = Counter(outcome.status for outcome in outcomes)
     return Receipt(
         statuses[Status.KEPT],
@@ -132,15 +132,14 @@ def receipt_of(outcomes: Sequence[ClipOutcome]) -> Receipt:
 
 
 def too_many_rejects(total: Receipt, max_reject_rate: float) -> str | None:
-    """Why the run must end, or None; a share of very few clips says nothing."""
+    """Why the run must end, or None. A share of very few clips says nothing."""
     if total.clips < FEWEST_CLIPS_TO_JUDGE or total.rejected <= max_reject_rate * total.clips:
         return None
     remedy = "mend the input, or raise max_reject_rate"
     if total.rejects[RejectCode.FORBIDDEN]:
-        remedy += ", or allow by --root what may be read outside the input's folder"
+        remedy += ", or allow other folders than the input's by --root"
     table = "\n".join(f"  {reason:<16}{count:>8}" for reason, count in total.rejects.most_common())
     return (
         f"{total.rejected} of {total.clips} clips were rejected, more than max_reject_rate "
-        f"{max_reject_rate:g}:\n{table}\n{remedy}; what is labelled is kept, and the same command goes on "
-        "from there"
+        f"{max_reject_rate:g}:\n{table}\n{remedy}; labelled clips are kept, and the same command resumes"
     )

@@ -1,9 +1,9 @@
-"""Kills parts of labelling runs at random times, resumes, and compares the rows with an undisturbed run's.
+"""Kills parts of labelling runs at random times, resumes them, and compares the rows with an undisturbed run.
 
     python -m tests.chaos --num 50 --seed 1
 
-Real videos, decoders and actors, and a model of a few thousand weights. Prints every kill, and how many rows
-were lost, doubled or others than they should be. `make chaos` runs it.
+Uses real videos, decoders and actors, and a model of a few thousand weights. Prints every kill, and how many
+rows were lost, doubled or different. `make chaos` runs it.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from pathlib import Path
 import psutil
 
 from kinescribe.schemas.outcomes import Status
-from kinescribe.storage.audit import check, footers, outcomes
-from kinescribe.storage.shards import scan
+from kinescribe.storage.audit import check, outcomes
+from kinescribe.storage.dataset import Dataset
 from tests.processes import below
 from tests.tiny_vlm import tiny_vlm
 from tests.videos import pan, write_video
@@ -33,10 +33,10 @@ from tests.videos import pan, write_video
 ROOT = Path(__file__).parents[1]
 NUM_CLIPS = 12
 MOST_KILLS = 5
-"""Of one dataset, and of a kind at most one: a clip is meant to be rejected where an actor dies on its unit
-three times, or its decoder twice, for which a slow machine leaves time."""
+"""Of one dataset, and at most one of each kind. A clip is rightly rejected if three actors die on its unit,
+or its decoder dies twice, and a slow machine leaves time for that."""
 SPARE_STARTS = 5
-"""A Ray that a busy machine gave no time to start is no fault of what is tested here."""
+"""On a busy machine Ray may take too long to start, which isn't what is tested here."""
 END_S = 1200.0
 LOG_CHARACTERS = 5000
 DRIVER = """
@@ -57,14 +57,14 @@ VICTIMS = {
     "driver": "(DecodeActor)",
     "all of Ray": "(LabelActor)",
 }
-"""What is in the command line of the process to kill; of the driver's or of all, in one to wait for."""
+"""Part of the command line of the process to kill; for the driver and all of Ray, of the one to wait for."""
 KINDS = sorted(VICTIMS)
 Start = Callable[[], subprocess.Popen[bytes]]
 
 
 @dataclass
 class Tally:
-    """What became of the datasets, row by row, and what was killed on the way."""
+    """The rows of all datasets compared with the expected ones, and what was killed."""
 
     datasets: int = 0
     lost: int = 0
@@ -86,7 +86,7 @@ class Tally:
 
 
 def chaos(folder: Path, num: int, seed: int) -> Tally:
-    """Label the same clips into one dataset after another, until `num` processes were killed on the way."""
+    """Label the same clips into one dataset after another, until `num` processes were killed."""
     draw, tally = random.Random(seed), Tally()
     start = _starter(folder)
     assert start("undisturbed").wait(END_S) == 0, (folder / "log").read_text()
@@ -105,7 +105,7 @@ def chaos(folder: Path, num: int, seed: int) -> Tally:
 
 
 def _starter(folder: Path) -> Callable[[str], subprocess.Popen[bytes]]:
-    """A function that starts to label into a folder of that name, or goes on with it."""
+    """A function that starts or resumes labelling into a folder of that name."""
     model, clips = folder / "model", folder / "clips"
     tiny_vlm().save(model)
     clips.mkdir()
@@ -121,9 +121,9 @@ def _starter(folder: Path) -> Callable[[str], subprocess.Popen[bytes]]:
 
 
 def _disturb(start: Start, most: int, busy_s: float, draw: random.Random, log: Path) -> Iterator[str]:
-    """Run until the run ends well, killing at most `most` processes at random times; yields what each was.
+    """Run until success, killing at most `most` processes at random times. Yields the kind of each.
 
-    A run that died is started anew at once, while what is left of it may still be at work.
+    A run that died is restarted at once, while processes that it left may still be working.
     """
     kinds = draw.sample(KINDS, most)
     seen: set[psutil.Process] = set()
@@ -135,14 +135,14 @@ def _disturb(start: Start, most: int, busy_s: float, draw: random.Random, log: P
         if driver.wait(END_S) == 0:
             break
     else:
-        said = log.read_text(errors="replace")[-LOG_CHARACTERS:]
-        raise AssertionError(f"the run did not end well in {most + SPARE_STARTS} starts: {said}")
+        end = log.read_text(errors="replace")[-LOG_CHARACTERS:]
+        raise AssertionError(f"the run did not succeed in {most + SPARE_STARTS} starts: {end}")
     _, left = psutil.wait_procs(seen, timeout=END_S)
     assert not left, left
 
 
 def _kill(driver: subprocess.Popen[bytes], kind: str, delay_s: float, seen: set[psutil.Process]) -> bool:
-    """Kill a process of that kind `delay_s` after there is one; False where the run ended before."""
+    """Kill a process of that kind `delay_s` after it has appeared; False if the run ended before."""
     deadline = None
     while driver.poll() is None:
         processes = _processes(driver)
@@ -160,7 +160,7 @@ def _kill(driver: subprocess.Popen[bytes], kind: str, delay_s: float, seen: set[
 
 
 def _processes(driver: subprocess.Popen[bytes]) -> list[psutil.Process]:
-    """The driver and all that it started."""
+    """The driver and all its descendants."""
     try:
         return [psutil.Process(driver.pid), *psutil.Process(driver.pid).children(recursive=True)]
     except psutil.NoSuchProcess:
@@ -168,19 +168,19 @@ def _processes(driver: subprocess.Popen[bytes]) -> list[psutil.Process]:
 
 
 def _rows(dataset: Path) -> dict[str, dict[str, object]]:
-    rows = scan(str(dataset)).to_table().to_pylist()
+    rows = Dataset.open(str(dataset)).scan().to_table().to_pylist()
     return {row["triplet_id"]: row for row in rows}
 
 
 def _compare(dataset: Path, expected: dict[str, dict[str, object]], tally: Tally) -> None:
-    found = scan(str(dataset)).to_table().to_pylist()
+    found = Dataset.open(str(dataset)).scan().to_table().to_pylist()
     counts = Counter(row["triplet_id"] for row in found)
     tally.datasets += 1
     tally.lost += len(expected.keys() - counts.keys())
     tally.doubled += counts.total() - len(counts)
     tally.different += sum(expected.get(row["triplet_id"]) != row for row in found)
     tally.problems += check(str(dataset)).problems
-    ends = outcomes(footers(str(dataset)))
+    ends = outcomes(Dataset.open(str(dataset)).footers())
     tally.problems += [f"{end.reason}: {end.message}" for end in ends if end.status is Status.REJECTED]
 
 

@@ -1,4 +1,4 @@
-"""Programs that label fake clips in processes of their own: source, dataset and model are their arguments."""
+"""Programs that label fake clips in another process; their arguments are source, dataset and model."""
 
 import secrets
 
@@ -30,7 +30,7 @@ def slow(config):
     model, codec = load_labeller(config)
     return Slow(model), codec
 """ + DRIVER.replace("FakeExtractor)", "FakeExtractor, load_models=slow)")
-"""The same with a model that takes its time."""
+"""The same with a slow model."""
 NODES = (
     """
 import atexit, sys, threading, time
@@ -70,18 +70,18 @@ threading.Thread(target=lose_the_labellers_node_twice, daemon=True).start()
 """
     + SLOW_MODEL
 )
-"""The same on three nodes that say they have a GPU, of which the one that labels is lost, and the next one to
-label after a notice; the last has room for its work."""
+"""The same on three nodes that claim to have a GPU. The node that labels is lost, the next one is lost after
+a notice, and the last one finishes the work."""
 FULL_STORE = f"""
 import ray
 ray.init(object_store_memory=80 << 20, include_dashboard=False, log_to_driver=False)
 {DRIVER.replace("FakeExtractor", "LargeExtractor")}"""
-"""The same with an object store that no unit fits into."""
+"""The same with an object store that is too small for any unit."""
 BOUNDED = """
 import ray
 ray.init(num_cpus=4, object_store_memory=160 << 20, include_dashboard=False, log_to_driver=False)
 """ + SLOW_MODEL.replace("FakeExtractor", "EagerExtractor")
-"""The same with a decoder that is far faster than the model, and a small object store."""
+"""The same with a decoder that is much faster than the model, and a small object store."""
 GROWING = DRIVER.replace("FakeExtractor", "SlowExtractor").replace("label_workers=1", "label_gpus=1")
-"""The same slowly, on a cluster that has to get machines first, and GPUs that are only said to be some."""
+"""The same with a slow decoder, on a cluster without machines at first, and with GPUs that don't exist."""
 TOKEN = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}

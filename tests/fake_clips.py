@@ -1,4 +1,4 @@
-"""Extracted clips without videos: frames of coloured noise, the same for the same clip on every machine."""
+"""Extracted clips without videos: frames of coloured noise that depend only on the clip's name."""
 
 import io
 import os
@@ -48,7 +48,7 @@ def unit(*clips: ExtractedClip) -> WorkUnit:
 
 
 class FakeExtractor(PairExtractor):
-    """Does with a clip what its file's name begins with; the rest get two pairs of noise."""
+    """Does what the name of a clip's file begins with; other clips get two pairs of noise."""
 
     def __init__(self, config: object, root: str) -> None:
         self.config, self.root = config, root
@@ -74,7 +74,7 @@ class FakeExtractor(PairExtractor):
 
 
 class SlowExtractor(FakeExtractor):
-    """Takes so long for a clip that machines which are added meanwhile have something to do."""
+    """Takes so long for a clip that machines that join meanwhile get some work."""
 
     def extract(self, clip: Clip) -> ExtractedClip:
         time.sleep(1.5)
@@ -82,7 +82,7 @@ class SlowExtractor(FakeExtractor):
 
 
 class LargeExtractor(FakeExtractor):
-    """Clips of so many bytes that a small object store has no room for a unit of them."""
+    """Makes clips so large that a unit doesn't fit into a small object store."""
 
     size_bytes = 60 << 20
 
@@ -96,7 +96,7 @@ class LargeExtractor(FakeExtractor):
 
 
 class EagerExtractor(LargeExtractor):
-    """Takes no time for clips of 4 MiB, and leaves a file for each beside the folder of the clips."""
+    """Makes clips of 4 MiB at once, and leaves a file for each beside the folder of the clips."""
 
     size_bytes = 4 << 20
 
@@ -109,7 +109,7 @@ class EagerExtractor(LargeExtractor):
 
 
 class MendedExtractor(FakeExtractor):
-    """As after the input was mended: no clip is bad."""
+    """Finds no clip bad, as if the input had been mended."""
 
     def extract(self, clip: Clip) -> ExtractedClip:
         made = extracted(Path(clip.uri).stem)
@@ -117,7 +117,7 @@ class MendedExtractor(FakeExtractor):
 
 
 class StillbornExtractor(FakeExtractor):
-    """Kills the worker that makes it, as Ray does where memory runs short."""
+    """Kills the worker that creates it, as Ray does when memory runs short."""
 
     def __init__(self, config: object, root: str) -> None:
         super().__init__(config, root)

@@ -1,4 +1,4 @@
-"""Damaged clips, and what is no clip but looks like one, each with the end that is right for it."""
+"""Damaged clips, and files that only look like clips, each with its right outcome."""
 
 import random
 import struct
@@ -32,12 +32,12 @@ def middle(num_bytes: int, fill: int | None = None, seed: int = 0) -> Change:
 
 
 def cut(share: float) -> Change:
-    """Leaves the first part of a file."""
+    """Keeps the first part of a file."""
     return lambda data: data[: int(len(data) * share)]
 
 
 def flips(num: int, first: float = 0.0, last: float = 1.0, seed: int = 0) -> Change:
-    """Flips single bits between two places, in shares of the file."""
+    """Flips single bits between two positions, given as shares of the file."""
 
     def change(data: bytes) -> bytes:
         changed, chance = bytearray(data), random.Random(seed)

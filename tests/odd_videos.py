@@ -1,6 +1,6 @@
-"""Odd and hostile clips, made from scratch, each with the end that is right for it.
+"""Odd clips, made from scratch, each with its right outcome.
 
-Every frame shows its number, so that a test can tell which one was taken and when it is to be shown.
+Every frame shows its number, so that a test can tell which frame it has and what its time must be.
 """
 
 import struct
@@ -32,13 +32,11 @@ Change = Callable[[bytes], bytes]
 
 @dataclass(frozen=True)
 class Odd:
-    """A kind of clip: how it is made in a folder, and what becomes of it.
+    """A kind of clip: a function that makes it in a folder, and its outcome.
 
-    Its frames are shown turned anti-clockwise by `quarter_turns`.
-
-    `time_of` is when the frame of a number is to be shown, in seconds, None where only a decoder can tell;
-    containers that state only when frames are decoded show all of them up to `late_s` later. `end` is
-    `kept`, a drop's reason or a reject's code.
+    `end` is `kept`, a drop's reason or a reject's code. Players rotate the frames anticlockwise by
+    `quarter_turns`. `time_of` is the presentation time of a frame in seconds, by its number; None if only a
+    decoder knows it. Containers with only decoding times show all frames up to `late_s` later.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""What a process started, by command line, while some of it ends."""
+"""Finds the descendants of a process by command line, while some of them end."""
 
 import re
 from contextlib import suppress
@@ -7,7 +7,7 @@ import psutil
 
 
 def below(pid: int, pattern: str) -> list[psutil.Process]:
-    """The processes that `pid` started, and they in turn, whose command line has the pattern somewhere."""
+    """The descendants of `pid` with the pattern in their command line."""
     found = []
     with suppress(psutil.NoSuchProcess):
         for process in psutil.Process(pid).children(recursive=True):

@@ -1,4 +1,4 @@
-"""A Ray head that is a process of its own, with ports, a folder and a token that are nobody else's."""
+"""A Ray head in another process, with its own ports, folder and token."""
 
 import json
 import os
@@ -33,29 +33,29 @@ START_S = 120.0
 @dataclass(frozen=True)
 class RayHead:
     url: str
-    """Of the dashboard."""
+    """The URL of the dashboard."""
     address: str
-    """What RAY_ADDRESS names."""
+    """The value for RAY_ADDRESS."""
     folder: Path
-    """Where Ray has its sessions."""
+    """The folder of Ray's sessions."""
     process: psutil.Process
     environment: dict[str, str]
-    """Of whoever may ask it."""
+    """The environment of a process that may connect to it."""
 
 
 @contextmanager
 def ray_head(num_cpus: int = 8, machines: Mapping[str, Any] | None = None) -> Iterator[RayHead]:
-    """Asks for a token, and ends with all that it started.
+    """A head that requires a token. At the end, it and all processes that it started are ended.
 
-    `machines` are the types of those that Ray's autoscaler adds and removes: processes that say that they
-    are machines.
+    `machines` are the types of machines that Ray's autoscaler adds and removes, which are fake: processes on
+    this machine.
     """
     folder = Path(tempfile.mkdtemp(prefix="kh-", dir="/tmp"))
     token = folder / "token"
     token.touch(0o600)
     token.write_text("1" * 64)
     environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
-    environment.pop("PYTHONPATH", None)  # so that a job has the code that was sent
+    environment.pop("PYTHONPATH", None)  # a job must use the code that was sent
     environment |= {
         "PATH": f"{Path(sys.executable).parent}:{environment['PATH']}",
         "RAY_AUTH_MODE": "token",
@@ -85,7 +85,7 @@ def ray_head(num_cpus: int = 8, machines: Mapping[str, Any] | None = None) -> It
     finally:
         started = [process, *process.children(recursive=True)]
         head.send_signal(signal.SIGTERM)
-        # Ray's end waits for the detached actors that Ray Data leaves, and nothing here needs it.
+        # Ray waits for the detached actors that Ray Data leaves, which isn't needed here.
         _, alive = psutil.wait_procs(started, timeout=6)
         for one in alive:
             with suppress(psutil.NoSuchProcess):

@@ -9,9 +9,9 @@ from transformers import AutoModelForImageTextToText
 from kinescribe.cli import main
 from kinescribe.models.checkpoint_files import EMBEDDED, identify_codec
 from kinescribe.schemas.outcomes import RejectCode
-from kinescribe.storage.audit import check, footers, outcomes
+from kinescribe.storage.audit import check, outcomes
+from kinescribe.storage.dataset import Dataset
 from kinescribe.storage.run import read_run
-from kinescribe.storage.shards import scan
 from tests.command_line import assert_adapter_is_the_export, evaluate_aurora, run, train
 from tests.judge_server import Answer, JudgeServer, serving
 from tests.tiny_chat import CHATS, tiny_chat
@@ -31,7 +31,7 @@ def label(folder: Path, num: int, *options: object) -> list[dict]:
     out = folder / "labelled"
     run("label", folder / "videos", "--out", out, *FEW, *options)
     assert check(str(out)).ok
-    return scan(str(out)).to_table().to_pylist()
+    return Dataset.open(str(out)).scan().to_table().to_pylist()
 
 
 @pytest.mark.ray
@@ -62,12 +62,12 @@ def test_a_server_labels_videos_and_the_clip_that_it_fails_on_is_rejected(tmp_pa
     with serving(JudgeServer([refused], said)) as server:
         named = ("--dynamics", f"vlm@{server.url}", "--set", f"codec={tmp_path / 'other'}")
         rows = label(tmp_path, 2, *named)
-        rejected = [end for end in outcomes(footers(dataset)) if end.reason]
+        rejected = [end for end in outcomes(Dataset.open(dataset).footers()) if end.reason]
         assert [(end.reason, end.message) for end in rejected] == [
             (RejectCode.MODEL_FAILED, "refused: 400 no")
         ]
         run("label", tmp_path / "videos", "--out", dataset, *named, *FEW, "--retry-rejected")
-    all_rows = scan(dataset).to_table().to_pylist()
+    all_rows = Dataset.open(dataset).scan().to_table().to_pylist()
     assert len(all_rows) == 2 * len(rows)
     assert {(row["action"], row["action_logprob"], row["finish_reason"]) for row in all_rows} == {
         ("pan left", None, "stop")
@@ -133,7 +133,7 @@ def test_a_chat_model_measures_and_chooses(tmp_path: Path, capsys: pytest.Captur
     run("evaluate", "best-of-n", "--world", world, "--dynamics", chat, "--n", "2", "--num", "1", "--json")
     assert set(json.loads(capsys.readouterr().out)["judge"]["verified"]) == {"2"}
     image = tmp_path / "source.png"
-    image.write_bytes(scan(str(tmp_path / "triplets")).head(1)["source"][0]["bytes"].as_py())
+    image.write_bytes(Dataset.open(str(tmp_path / "triplets")).scan().head(1)["source"][0]["bytes"].as_py())
     asked = ("--source", image, "--action", "move the red ball left", "-n", 4)
     run("imagine", *asked, "--world", world, "--dynamics", chat, "--out", tmp_path / "imagined")
     (step,) = json.loads((tmp_path / "imagined" / "imagined.json").read_text())["steps"]

@@ -9,7 +9,7 @@ from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
 
 from kinescribe.models.checkpoint_files import identify
 from kinescribe.storage.audit import check
-from kinescribe.storage.shards import scan
+from kinescribe.storage.dataset import Dataset
 from tests.command_line import assert_adapter_is_the_export, evaluate_aurora, run, train
 from tests.tiny_families import NAMES, SENTENCES, keep_decoder, write_chameleon, write_emu3, write_liquid
 from tests.videos import pan, texture, write_video
@@ -64,7 +64,7 @@ def test_a_published_model_is_fine_tuned_labels_videos_and_imagines(name: str, t
 
     labelled = label(tmp_path, dynamics)
     assert check(str(labelled)).ok
-    rows = scan(str(labelled)).to_table().to_pylist()
+    rows = Dataset.open(str(labelled)).scan().to_table().to_pylist()
     assert len(rows) >= 2
     assert all(row["action"].strip() and row["action_logprob"] < 0 for row in rows)
     assert rows[0]["target_codes"] == rows[1]["source_codes"]

@@ -24,10 +24,8 @@ CLASHING = (
 )
 SCRIPT = """
 import kinescribe
-from kinescribe.schemas.config import LabelConfig, Resources
 
-config, resources = LabelConfig(dynamics={model!r}), Resources(decode_workers=1, label_workers=1)
-status = kinescribe.label("clips", "dataset", config, resources)
+status = kinescribe.label("clips", "dataset", dynamics={model!r})
 assert status.kept == 1, status
 """
 MOST_BYTES = 32 << 20

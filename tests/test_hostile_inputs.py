@@ -1,4 +1,4 @@
-"""Inputs that would have other files and hosts read: nothing is, and each is a reject."""
+"""Inputs that refer to other files and hosts: nothing else is read, and each is rejected."""
 
 import contextlib
 import functools
@@ -99,7 +99,9 @@ def test_a_host_that_is_called_is_noticed(host: socket.socket):
     assert was_called(host)
 
 
-def test_what_a_manifest_must_not_name_is_forbidden(tmp_path: Path, secret: Path, host: socket.socket):
+def test_uris_that_a_manifest_must_not_contain_are_forbidden(
+    tmp_path: Path, secret: Path, host: socket.socket
+):
     folder = tmp_path / "in"
     folder.mkdir()
     write_video(folder / "good.mp4", FRAMES)

@@ -171,6 +171,6 @@ def test_without_credentials_the_error_says_how_to_give_them():
     command = [sys.executable, "-m", "kinescribe", "status", "s3://nobodys-bucket/dataset"]
     ended = subprocess.run(command, cwd=ROOT, env=nobody, capture_output=True, text=True, timeout=280)
     assert ended.returncode == 2
-    assert ended.stderr.startswith("error: s3://nobodys-bucket/dataset/plan/clips.parquet: Unable to locate")
+    assert ended.stderr.startswith("error: s3://nobodys-bucket/dataset/run.json: Unable to locate")
     assert "AWS_ACCESS_KEY_ID" in ended.stderr
     assert "Traceback" not in ended.stderr

@@ -1,4 +1,4 @@
-"""Every kind of odd and hostile clip through the real extractor, with its sandboxed process."""
+"""Extracts every kind of odd and hostile clip with the real extractor and its sandbox."""
 
 import io
 from collections.abc import Iterator
@@ -52,7 +52,7 @@ def check_is_right(frame: KeyFrame, odd: Odd, expected: list[tuple[float, Image]
 
 
 @pytest.mark.parametrize("odd", ALL, ids=lambda odd: odd.name)
-def test_a_clip_ends_as_it_should_and_its_frames_are_the_right_ones(
+def test_each_odd_video_has_its_outcome_and_the_right_frames(
     tmp_path: Path, extractor: PairExtractor, odd: Odd
 ):
     path = odd.make(tmp_path)

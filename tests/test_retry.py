@@ -1,4 +1,4 @@
-"""What `label --retry-rejected` plans, and what it makes of plans that are there; no unit is worked on."""
+"""What `label --retry-rejected` plans, and how it treats earlier plans. No unit is labelled."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -15,14 +15,15 @@ from kinescribe.schemas.config import LabelConfig, Resources
 from kinescribe.schemas.errors import DatasetError
 from kinescribe.schemas.outcomes import RejectCode
 from kinescribe.storage.clips import StoredClips
-from kinescribe.storage.run import Run, bind, num_retries, plan_uri, read_plan, write_plan
+from kinescribe.storage.plan import num_retries, plan_uri, read_plan, write_plan
+from kinescribe.storage.run import Run, bind
 from tests.fake_clips import FakeExtractor
 from tests.tiny_dataset import commit
 from tests.tiny_vlm import tiny_vlm
 
 
 class Planned(NamedTuple):
-    """A run of three clips, each in a unit of its own, none of them committed."""
+    """A run of three clips, each in its own unit, none of them committed."""
 
     job: LabelJob
     run: Run
@@ -48,7 +49,7 @@ def planned(tmp_path: Path) -> Planned:
     return Planned(LabelJob(str(source), str(out), config, Resources(), sessions), run, clips, units)
 
 
-def test_a_retry_that_is_not_of_this_run_is_refused(planned: Planned):
+def test_a_retry_of_another_run_is_refused(planned: Planned):
     out = planned.job.out
     (clip,) = planned.units[0].clips
     forged = [WorkUnit("../../elsewhere", (clip,)), WorkUnit("0" * 32, (replace(clip, clip_id="foreign"),))]
@@ -61,7 +62,7 @@ def test_a_retry_that_is_not_of_this_run_is_refused(planned: Planned):
     assert planned.pending_units() == 4
 
 
-def test_a_retry_that_was_cut_off_is_gone_on_with_and_its_clips_are_not_planned_again(planned: Planned):
+def test_an_interrupted_retry_is_resumed_and_its_clips_are_not_planned_again(planned: Planned):
     job, run, clips, units = planned
     bad = {clip.clip_id: RejectCode.TIMEOUT for clip in clips}
     for unit in units[:2]:
@@ -78,7 +79,7 @@ def test_a_retry_that_was_cut_off_is_gone_on_with_and_its_clips_are_not_planned_
     assert planned.pending_units() == 3
 
 
-def test_where_nothing_was_rejected_no_retry_is_planned(planned: Planned):
+def test_without_rejects_no_retry_is_planned(planned: Planned):
     job, run, clips, units = planned
     for unit in units:
         commit(job.out, unit, {clip.clip_id: 1 for clip in clips})

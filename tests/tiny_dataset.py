@@ -15,7 +15,8 @@ from kinescribe.labeling.units import plan_units
 from kinescribe.schemas.clips import Clip, WorkUnit, stable_id
 from kinescribe.schemas.dataset import triplet_schema
 from kinescribe.schemas.outcomes import ClipOutcome, DropReason, RejectCode, StageTime, Status
-from kinescribe.storage.run import Run, bind, plan_digest, planned_units, write_plan
+from kinescribe.storage.plan import Plan, plan_digest, plan_uri, write_plan
+from kinescribe.storage.run import Run, bind
 from kinescribe.storage.shards import unit_uri, write_unit
 
 GRID = (2, 3)
@@ -104,7 +105,7 @@ def build(
 
 def flip_a_bit(dataset: str) -> None:
     """In an image of the first unit, where Parquet's own structure stays whole."""
-    path = Path(unit_uri(dataset, next(iter(planned_units(dataset)))))
+    path = Path(unit_uri(dataset, next(iter(Plan(plan_uri(dataset)).clips_by_unit))))
     data = bytearray(path.read_bytes())
     data[data.index(b"JFIF") + 300] ^= 1
     path.write_bytes(data)

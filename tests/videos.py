@@ -1,4 +1,4 @@
-"""Small video files for tests. Every frame shows its number, so that a test can tell which one it got."""
+"""Small video files for tests. Every frame shows its number, so that a test can tell which frame it has."""
 
 from collections.abc import Sequence
 from fractions import Fraction

@@ -1,7 +1,7 @@
-"""How much memory a step's forward keeps for its backward, found without computing anything.
+"""The memory that a step's forward keeps for its backward, measured without computing anything.
 
-The module's weights become tensors that have a shape and no values; autograd then tells what it would save. A
-batch keeps its values, since networks look at tokens and positions.
+The module's weights become tensors with a shape and no values, and autograd reports what it would save. A
+batch keeps its values, since networks branch on tokens and positions.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from torch.autograd.graph import saved_tensors_hooks
 
 
 def activation_bytes(module: nn.Module, batch: Any, bf16: bool) -> int | None:
-    """`saved_bytes` without computing; None where shapes depend on values. The module has none afterwards."""
+    """`saved_bytes` without computing, or None if shapes depend on values. Afterwards the module has no
+    values."""
     _forget_values(module)
     try:
         return saved_bytes(module, batch, bf16)
@@ -24,11 +25,12 @@ def activation_bytes(module: nn.Module, batch: Any, bf16: bool) -> int | None:
 
 
 def saved_bytes(module: nn.Module, batch: Any, bf16: bool) -> int:
-    """Bytes that the module's forward of `batch` saves beside its own weights; casts of these to bf16 count.
+    """Bytes that the module's forward of `batch` saves in addition to its weights, including bf16 casts of
+    them.
 
-    What several operations save counts once.
+    Tensors that several operations save count once.
     """
-    saved = dict[int, torch.UntypedStorage]()  # kept, or another one could be where one was
+    saved = dict[int, torch.UntypedStorage]()  # kept alive, so that no other storage gets the same id
 
     def pack(tensor: torch.Tensor) -> torch.Tensor:
         storage = tensor.untyped_storage()
@@ -40,7 +42,7 @@ def saved_bytes(module: nn.Module, batch: Any, bf16: bool) -> int:
 
     with saved_tensors_hooks(pack, unpack), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
         kept = module(batch)
-    own = {id(one.untyped_storage()) for one in (*module.parameters(), *module.buffers())}
+    own = {id(tensor.untyped_storage()) for tensor in (*module.parameters(), *module.buffers())}
     del kept
     return sum(storage.nbytes() for key, storage in saved.items() if key not in own)
 

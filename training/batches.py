@@ -1,7 +1,7 @@
-"""Which samples a step sees, and how labelled triplets become its token batches.
+"""The samples of each step, and token batches of labelled triplets.
 
-The order is a pure function of seed and step, whatever the number of workers: a run that was killed
-and resumed sees the same batches. Codes are read once and kept packed; no image is ever decoded here.
+The order of samples depends only on seed and step, not on the number of workers, so that a run that was
+killed and resumed sees the same batches. Codes are read once and kept packed; no image is decoded here.
 Shapes: N triplets, L tokens of an image, B sequences, T tokens.
 """
 
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
 from textwrap import shorten
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -23,13 +23,15 @@ import torch
 from numpy.typing import NDArray
 from torch.nn.utils.rnn import pad_sequence
 
-from kinescribe.models.token_vlm import TokenVLM
 from kinescribe.models.tokens import Codes, CodeTriplet, Task, TokenSequence
-from kinescribe.schemas.errors import DatasetError
-from kinescribe.storage.run import read_runs
+from kinescribe.schemas.errors import ConfigError, DatasetError
+from kinescribe.schemas.training import Mix, TrainConfig
+from kinescribe.storage.dataset import Dataset, open_datasets, readable
 from kinescribe.storage.selection import chosen_units, read_selection, require_chosen
-from kinescribe.storage.shards import readable, scan
 from kinescribe.training.objective import TokenBatch, image_weights
+
+if TYPE_CHECKING:
+    from kinescribe.models.token_vlm import TokenVLM
 
 COLUMNS = ("triplet_id", "source_codes", "target_codes", "action", "finish_reason", "importance")
 
@@ -37,10 +39,10 @@ Indices = NDArray[np.int64]
 
 
 class Order(Protocol):
-    """An endless sequence of samples, a function of the seed alone."""
+    """An endless sequence of samples that depends only on the seed."""
 
     def positions(self, step: int) -> range:
-        """The positions in the sequence that the global batch of `step` takes."""
+        """The positions in the sequence of the global batch of `step`."""
         ...
 
     def sample(self, position: int) -> int:
@@ -71,9 +73,9 @@ class SampleOrder:
 
 
 class MixedOrder:
-    """Samples of two groups, each in a `SampleOrder` of its own; shares of the first, evenly spread.
+    """Samples of two groups, each in its own `SampleOrder`, with the first group's share spread evenly.
 
-    A group is the indices of its samples. Small groups are repeated, epoch after epoch, as the shares ask.
+    A group is the indices of its samples. Small groups are repeated, epoch after epoch, to fill their share.
     """
 
     def __init__(self, groups: tuple[Indices, Indices], first_share: float, batch: int, seed: int) -> None:
@@ -93,16 +95,31 @@ class MixedOrder:
         return int(self.groups[group][self.orders[group].sample(place)])
 
 
-def num_micro_batches(batch: int, world_size: int, micro_batch: int) -> int:
-    """Into how many each rank cuts its part of a global batch, none of them empty.
+def mixed_order(given_N: NDArray[np.bool_], config: TrainConfig, mix: Mix | None) -> Order:
+    """The order of samples of which `given_N` are supervised. Raises ConfigError if a mixed-in group is
+    empty."""
+    if mix is None:
+        return SampleOrder(len(given_N), config.batch, config.seed)
+    shares = {"supervised": mix.supervised, "labelled": mix.labelled}
+    groups = np.flatnonzero(given_N), np.flatnonzero(~given_N)
+    for (name, share), group in zip(shares.items(), groups, strict=True):
+        if share and not len(group):
+            raise ConfigError(
+                f"mix.{name} is {share}, but the data has no {name} triplets; add some, or set 0"
+            )
+    return MixedOrder(groups, mix.supervised, config.batch, config.seed)
 
-    None has more than `micro_batch` samples, unless there are too few samples for that.
+
+def num_micro_batches(batch: int, world_size: int, micro_batch: int) -> int:
+    """The number of micro-batches into which each rank cuts its part of a global batch.
+
+    None is empty, and none has more than `micro_batch` samples unless there are too few samples for that.
     """
     return min(math.ceil(batch / (world_size * micro_batch)), batch // world_size)
 
 
 def rank_part(positions: range, rank: int, world_size: int, micro_batch: int) -> list[range]:
-    """A rank's part of a global batch, cut into micro-batches that are as alike as can be."""
+    """A rank's part of a global batch, cut into micro-batches of nearly equal size."""
     number = num_micro_batches(len(positions), world_size, micro_batch)
     cuts = [len(positions) * cut // (world_size * number) for cut in range(world_size * number + 1)]
     return [positions[start:end] for start, end in pairwise(cuts[rank * number : (rank + 1) * number + 1])]
@@ -110,15 +127,15 @@ def rank_part(positions: range, rank: int, world_size: int, micro_batch: int) ->
 
 @dataclass(frozen=True)
 class PackedTriplets:
-    """The columns that training a unified model reads, packed."""
+    """The columns that the training of a unified model reads, packed."""
 
     source_NL: Codes
     target_NL: Codes
     importance_NL: NDArray[np.float16] | None
-    """None where some triplet has none."""
+    """None if any triplet has none."""
     actions: pa.DictionaryArray
     given_N: NDArray[np.bool_]
-    """Whether the action came with the data; else a dynamics model wrote it."""
+    """Whether the action came with the data. If not, a dynamics model wrote it."""
     codec_id: str
 
     def __len__(self) -> int:
@@ -126,9 +143,10 @@ class PackedTriplets:
 
 
 def read_triplets(datasets: Sequence[str], select: str | None = None) -> PackedTriplets:
-    """Every triplet of the datasets, in order; of those that the selection `select` is of, the chosen ones.
+    """Every triplet of the datasets, in order. Of datasets that the selection `select` covers, the chosen
+    ones.
 
-    Raises DatasetError where codecs differ, and as `read_rows` does.
+    Raises DatasetError if codecs differ, and as `read_rows` does.
     """
     tables = read_rows(datasets, COLUMNS, select)
     codec_ids = [_codec_id(*named) for named in tables]
@@ -157,20 +175,21 @@ def given(table: pa.Table) -> NDArray[np.bool_]:
 def read_rows(
     datasets: Sequence[str], columns: Sequence[str], select: str | None = None
 ) -> list[tuple[str, pa.Table]]:
-    """Each dataset with those columns of its triplets; of those that a selection is of, the chosen ones.
+    """Each dataset with columns of its triplets. Of datasets that the selection covers, the chosen ones.
 
-    Raises DatasetError where the selection is of what isn't there, where an action has no words, and where no
-    triplet is left.
+    Raises DatasetError if the selection covers a dataset that isn't in `datasets`, if an action has no words,
+    and if no triplet is left.
     """
-    chosen = _chosen(datasets, select) if select else {}
+    opened = [Dataset.open(dataset) for dataset in datasets]
+    chosen = _chosen(opened, select) if select else {}
     tables = [
-        (dataset, _read(dataset, columns, chosen.get(dataset)))
-        for dataset in datasets
-        if dataset not in chosen or len(chosen[dataset])
+        (dataset.uri, _read(dataset, columns, chosen.get(dataset.uri)))
+        for dataset in opened
+        if dataset.uri not in chosen or len(chosen[dataset.uri])
     ]
     if not any(len(table) for _, table in tables):
         raise DatasetError(
-            f"data {[*datasets]} holds no triplet to train on; name other datasets, or choose more"
+            f"data {[*datasets]} has no triplet to train on; name other datasets, or select more"
         )
     return tables
 
@@ -180,38 +199,36 @@ def whole(tables: Sequence[tuple[str, pa.Table]]) -> pa.Table:
     return pa.concat_tables([table.replace_schema_metadata() for _, table in tables])
 
 
-def _chosen(datasets: Sequence[str], select: str) -> dict[str, pa.Table]:
+def _chosen(datasets: Sequence[Dataset], select: str) -> dict[str, pa.Table]:
     """The selection's rows by dataset."""
     selection = read_selection(select)
-    by_run = read_runs(datasets)
+    by_run = open_datasets(datasets)
     for run in selection.datasets:
         if run not in by_run:
             raise DatasetError(f"{select} is a selection of a dataset (run {run}) that isn't in data; add it")
     rows = selection.rows
-    return {by_run[run]: rows.filter(pc.field("dataset") == run) for run in selection.datasets}
+    return {by_run[run].uri: rows.filter(pc.field("dataset") == run) for run in selection.datasets}
 
 
-def _read(dataset: str, columns: Sequence[str], chosen: pa.Table | None) -> pa.Table:
+def _read(dataset: Dataset, columns: Sequence[str], chosen: pa.Table | None) -> pa.Table:
     with readable(dataset):
-        table = (
-            scan(dataset, columns).to_table() if chosen is None else _read_chosen(dataset, columns, chosen)
-        )
+        table = dataset.scan(columns).to_table() if chosen is None else _read_chosen(dataset, columns, chosen)
     _require_words(dataset, table)
     return table
 
 
-def _require_words(dataset: str, table: pa.Table) -> None:
+def _require_words(dataset: Dataset, table: pa.Table) -> None:
     words = pc.call_function("utf8_trim_whitespace", [table["action"]])
     wordless = table["triplet_id"].filter(pc.call_function("equal", [words, pa.scalar("")]))
     if len(wordless):
         raise DatasetError(
-            f"{dataset} has {len(wordless)} triplets whose action has no words, first {wordless[0]}; "
-            "give them words where the data comes from, or take them out"
+            f"{dataset} has {len(wordless)} triplets with an empty action, first {wordless[0]}; "
+            "write the actions in the source of the data, or remove the triplets"
         )
 
 
-def _read_chosen(dataset: str, columns: Sequence[str], chosen: pa.Table) -> pa.Table:
-    rows = scan(dataset, columns, chosen_units(dataset, chosen))
+def _read_chosen(dataset: Dataset, columns: Sequence[str], chosen: pa.Table) -> pa.Table:
+    rows = dataset.scan(columns, chosen_units(dataset, chosen))
     table = rows.to_table(filter=pc.field("triplet_id").isin(chosen["triplet_id"].combine_chunks()))
     require_chosen(dataset, chosen, table["triplet_id"])
     return table
@@ -220,7 +237,7 @@ def _read_chosen(dataset: str, columns: Sequence[str], chosen: pa.Table) -> pa.T
 def _codec_id(dataset: str, table: pa.Table) -> str:
     metadata = table.schema.metadata or {}
     if b"kinescribe.codec" not in metadata:
-        raise DatasetError(f"{dataset} does not say which codec its codes are of; label it again")
+        raise DatasetError(f"{dataset} does not name the codec of its codes; label it again")
     return json.loads(metadata[b"kinescribe.codec"])["id"]
 
 
@@ -232,16 +249,16 @@ def _packed(table: pa.Table, column: str) -> NDArray[Any]:
 
 
 def require_importance(known: bool, floor: float | None) -> None:
-    """Raises DatasetError where targets are to be weighed and the importance of some is not known."""
+    """Raise DatasetError if targets are weighted and some have no importance."""
     if floor is not None and not known:
         raise DatasetError(
-            "weights=l2 needs the importance of target tokens, and some triplets of the data have none; "
+            "weights=l2 needs the importance of target tokens, which some triplets of the data lack; "
             "label them with the model's codec, or set weights=none"
         )
 
 
 class Batches(Protocol):
-    """Makes batches of samples; `positions` seed what is random about a sample."""
+    """Makes batches of samples. Positions seed everything random about a sample."""
 
     def __len__(self) -> int: ...
 
@@ -253,13 +270,13 @@ class Batches(Protocol):
 class TripletBatches:
     """Token batches of one task.
 
-    Targets of the world task are weighed by importance with a floor; where `floor` is None, all alike.
+    Targets of the world task are weighted by importance with a floor; if `floor` is None, all have weight 1.
     """
 
     def __init__(self, triplets: PackedTriplets, vlm: TokenVLM, task: Task, floor: float | None) -> None:
         if triplets.codec_id != vlm.codec_id:
             raise DatasetError(
-                f"the dataset's codes are of codec {triplets.codec_id}, the model's codec is {vlm.codec_id}; "
+                f"the dataset has codes of codec {triplets.codec_id}, the model's codec is {vlm.codec_id}; "
                 "label the dataset with this model's codec"
             )
         require_importance(triplets.importance_NL is not None, floor)
@@ -271,7 +288,7 @@ class TripletBatches:
         if too_long := [action for action in self._actions if not vlm.takes(task, action)]:
             raise DatasetError(
                 f"{len(too_long)} actions of the data are too long for the model, first "
-                f"{shorten(too_long[0], 80)!r}; shorten them where the data comes from, or take them out"
+                f"{shorten(too_long[0], 80)!r}; shorten them in the source of the data, or remove them"
             )
         self._action_N: NDArray[np.int32] = triplets.actions.indices.to_numpy()
 
@@ -279,7 +296,7 @@ class TripletBatches:
         return len(self.triplets)
 
     def batch(self, samples: Sequence[int], positions: Sequence[int]) -> TokenBatch:
-        """Sequences of the samples, padded on the right; nothing about them is random."""
+        """Sequences of the samples, padded on the right. Nothing in them is random."""
         columns = zip(*map(self._sequence, samples), strict=True)
         return TokenBatch(*(_padded(column) for column in columns))
 

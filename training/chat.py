@@ -1,30 +1,36 @@
-"""Labelled triplets as conversations of a chat model, from the images that the dataset stores.
+"""Training of a chat model as a dynamics model, on conversations about the images of datasets.
 
-The images of a dataset are kept as they are stored, and opened when a batch needs them. Shapes: N triplets.
+Images stay compressed until a batch needs them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import torch
 
 from kinescribe.models.chat_vlm import ChatBatch, ChatVLM
+from kinescribe.models.checkpoint_files import model_folder
 from kinescribe.models.tokens import Triplet
-from kinescribe.training.batches import read_rows, whole
+from kinescribe.schemas.training import DynamicsTraining
+from kinescribe.training.batches import SampleOrder, read_rows, whole
+from kinescribe.training.objective import TokenObjective
+from kinescribe.training.tasks import TrainingTask
 
 COLUMNS = ("triplet_id", "source", "target", "action")
 
 
 def read_conversations(datasets: Sequence[str]) -> pa.Table:
-    """Images and action of every triplet, in order; see `read_rows`."""
+    """Images and action of every triplet, in order. Raises as `read_rows` does."""
     return whole(read_rows(datasets, COLUMNS))
 
 
 class ConversationBatches:
-    """Batches of what the model is asked of two images and what it should answer."""
+    """Batches of conversations: two images, the question and the answer that the model should learn."""
 
     def __init__(self, table: pa.Table, vlm: ChatVLM) -> None:
         self.table = table
@@ -34,7 +40,7 @@ class ConversationBatches:
         return len(self.table)
 
     def batch(self, samples: Sequence[int], positions: Sequence[int]) -> ChatBatch:
-        """The samples padded on the right; nothing about them is random."""
+        """The samples, padded on the right. Nothing in them is random."""
         rows: list[dict[str, Any]] = self.table.take([*samples]).to_pylist()
         triplets = [
             Triplet(self._seen(row["source"]), self._seen(row["target"]), row["action"]) for row in rows
@@ -43,3 +49,31 @@ class ConversationBatches:
 
     def _seen(self, image: dict[str, Any]) -> Any:
         return self.vlm.see(None, partial(image.__getitem__, "bytes"))
+
+
+class ChatTask(TrainingTask):
+    """Trains a chat model as a dynamics model on the images and actions of datasets."""
+
+    def __init__(self, config: DynamicsTraining, device: torch.device | None = None) -> None:
+        assert config.init is not None
+        self.vlm = ChatVLM.load(model_folder(config.init), device=device)
+        self.lora = config.lora is not None
+        if config.lora:
+            from kinescribe.training.lora import with_adapters
+
+            self.vlm.network = with_adapters(self.vlm.network, config.lora, config.init)
+        self.module = TokenObjective(self.vlm.network)
+        self.batches = ConversationBatches(read_conversations(config.data), self.vlm)
+        self.order = SampleOrder(len(self.batches), config.batch, config.seed)
+        self.held_out = (
+            ConversationBatches(read_conversations(config.held_out), self.vlm) if config.held_out else None
+        )
+
+    def export(self, folder: Path) -> None:
+        """Write a folder that `ChatVLM.load` opens. With LoRA, it is merged; `adapter/` holds the adapter
+        alone."""
+        if self.lora:
+            from kinescribe.training.lora import save_and_merge
+
+            self.vlm.network = save_and_merge(self.vlm.network, folder / "adapter")
+        self.vlm.save(folder)

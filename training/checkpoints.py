@@ -1,10 +1,10 @@
-"""Checkpoints that are whole or not there: written aside, digests, a `COMPLETE` marker, one rename.
+"""Checkpoints that are whole or absent: written to a hidden folder, sealed with digests, then renamed.
 
     checkpoints/step-00000500/
-        state/…         what the engine's ranks wrote
-        COMPLETE        digests of every other file
+        state/…         the files of the engine's ranks
+        COMPLETE        digests of all other files
 
-Knows files; nothing of what is in them. `out` is a local folder, or one that all workers share.
+Knows files; nothing of their content. The folder is local, or shared by all workers.
 """
 
 from __future__ import annotations
@@ -22,46 +22,46 @@ from kinescribe.schemas.errors import ModelError
 MARKER = "COMPLETE"
 
 
-def named(folder: Path, step: int) -> Path:
-    """Where the checkpoint after `step` steps is."""
+def checkpoint_folder(folder: Path, step: int) -> Path:
+    """The folder of the checkpoint after `step` steps."""
     return folder / _name(step)
 
 
-def aside(folder: Path, step: int, attempt: str) -> Path:
-    """Where the ranks of one attempt write a step; workers of a dead attempt never write there."""
+def hidden_folder(folder: Path, step: int, attempt: str) -> Path:
+    """The hidden folder to which the ranks of one attempt write; each attempt has its own."""
     return folder / f".{_name(step)}-{attempt}"
 
 
 def publish(folder: Path, step: int, written: Path, keep: int) -> None:
-    """Seal what was written and give it its name, then delete all but the last `keep`. One rank only."""
+    """Seal and rename what was written, then delete all but the last `keep`. One rank only."""
     (written / MARKER).write_text(json.dumps(_digests(written)))
     for path in [*written.rglob("*"), written]:
         _sync(path)
-    final = named(folder, step)
-    if final.exists():  # a damaged one, or this run would have started after it
+    final = checkpoint_folder(folder, step)
+    if final.exists():  # damaged, or this run would have resumed from it
         shutil.rmtree(final)
     written.rename(final)
     _sync(folder)
     for _, old in sorted(_steps(folder))[:-keep]:
         shutil.rmtree(old)
-    for left_over in folder.glob(".step-*"):
-        shutil.rmtree(left_over, ignore_errors=True)
+    for abandoned in folder.glob(".step-*"):
+        shutil.rmtree(abandoned, ignore_errors=True)
 
 
 def newest(folder: Path, say: Callable[[str], None]) -> tuple[int, Path] | None:
-    """Step and folder of the newest checkpoint that verifies, None where there is none at all.
+    """Step and folder of the newest valid checkpoint, or None if there are no checkpoints.
 
-    `say` hears of those that don't verify. Raises ModelError where there are only such.
+    `say` is called for each damaged one. Raises ModelError if all are damaged.
     """
-    found = sorted(_steps(folder), reverse=True)
-    for step, path in found:
+    checkpoints = sorted(_steps(folder), reverse=True)
+    for step, path in checkpoints:
         problem = _problem(path)
         if problem is None:
             return step, path
-        say(f"{path} is left out: {problem}")
-    if found:
+        say(f"{path} is skipped: {problem}")
+    if checkpoints:
         raise ModelError(
-            f"none of the {len(found)} checkpoints in {folder} is whole; restore one, "
+            f"none of the {len(checkpoints)} checkpoints in {folder} is whole; restore one, "
             "or remove that folder to start from the first step"
         )
     return None
@@ -73,16 +73,16 @@ def _problem(path: Path) -> str | None:
     except (OSError, ValueError, RecursionError) as error:
         return f"{MARKER}: {error}"
     if not isinstance(recorded, dict):
-        return f"{MARKER} holds no digests"
-    found = _digests(path)
-    different = sorted(name for name in recorded | found if recorded.get(name) != found.get(name))
-    # Quoted, since this is shown on a terminal, and the seal may name anything.
+        return f"{MARKER} has no digests"
+    actual = _digests(path)
+    different = sorted(name for name in recorded | actual if recorded.get(name) != actual.get(name))
+    # Quoted, since this is shown on a terminal, and the marker may contain anything.
     return f"{', '.join(map(repr, different))} changed since it was written" if different else None
 
 
 def _steps(folder: Path) -> list[tuple[int, Path]]:
-    found = ((re.fullmatch(r"step-([0-9]{8,})", path.name), path) for path in folder.glob("step-*"))
-    return [(int(name[1]), path) for name, path in found if name]
+    matches = ((re.fullmatch(r"step-([0-9]{8,})", path.name), path) for path in folder.glob("step-*"))
+    return [(int(name[1]), path) for name, path in matches if name]
 
 
 def _name(step: int) -> str:

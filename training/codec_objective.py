@@ -1,9 +1,9 @@
-"""What the codec is trained for: pictures that come back, with every code of the book in use.
+"""The objective of the codec: faithful reconstruction, with every code of the codebook in use.
 
-The codebook is no parameter. It follows the encoder by exponential moving averages (van den Oord et
-al. 2017, appendix A.1), and codes that fall out of use start again from the batch. Knows pixels and
-diffusers' `VQModel`; nothing of datasets or optimizers. Shapes: B images of 3 channels, H×W pixels, N
-tokens of a batch, C channels of a code, K codes.
+The codebook is not a parameter. It follows the encoder by exponential moving averages (van den Oord et al.
+2017, appendix A.1), and unused codes restart from the batch. Knows pixels and diffusers' `VQModel`; nothing
+of datasets or optimizers. Shapes: B images of 3 channels, H×W pixels, N tokens of a batch, C channels of a
+code, K codes.
 """
 
 from __future__ import annotations
@@ -13,16 +13,15 @@ import math
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
-from diffusers.models.autoencoders.vq_model import VQModel
 from torch import Tensor, nn
 
-from kinescribe.models.codec import decode_latents, encode_latents
+from kinescribe.models.codec import VQModel, decode_latents, encode_latents
 from kinescribe.schemas.training import Codebook, CodecTraining
 from kinescribe.training.images import PixelBatch
 
 
 class EmaCodebook(nn.Module):
-    """Nearest-code quantisation, straight through, with a codebook of moving averages."""
+    """Nearest-code quantisation with straight-through gradients and a codebook of moving averages."""
 
     codes_KC: Tensor
     sums_KC: Tensor
@@ -33,7 +32,7 @@ class EmaCodebook(nn.Module):
         self.codebook = codebook
         codes_KC = codes_KC.detach().clone().float()
         self.register_buffer("codes_KC", codes_KC)
-        # Codes without any use are drawn from the first batch: random ones would all be far from it.
+        # Unused codes are drawn from the first batch: random ones would all be far from it.
         self.register_buffer("sums_KC", codes_KC * learned)
         self.register_buffer("uses_K", torch.full((len(codes_KC),), float(learned)))
 
@@ -52,7 +51,7 @@ class EmaCodebook(nn.Module):
 
     @property
     def perplexity(self) -> Tensor:
-        """exp of the entropy of the codes' use: K where all are used alike."""
+        """exp of the entropy of the use of codes: K if all are used equally."""
         share_K = self.uses_K / self.uses_K.sum()
         return torch.exp(-(share_K * share_K.clamp_min(1e-10).log()).sum())
 
@@ -75,7 +74,7 @@ class EmaCodebook(nn.Module):
 
 
 class CodecObjective(nn.Module):
-    """What DeepSpeed wraps: pixels in, sums over the images out."""
+    """The module that DeepSpeed wraps: takes pixels, returns sums over the images."""
 
     def __init__(self, network: VQModel, training: CodecTraining) -> None:
         super().__init__()
@@ -104,13 +103,13 @@ class CodecObjective(nn.Module):
         return {"loss": loss_B.sum(), "psnr": psnr_B.sum(), "perplexity": perplexity}
 
     def export(self) -> VQModel:
-        """The network with the codebook that was learned."""
+        """The network with the learned codebook."""
         self.network.quantize.embedding.weight.copy_(self.quantise.codes_KC)
         return self.network
 
 
 def gradient_error(error_B3HW: Tensor) -> Tensor:
-    """Mean absolute difference of neighbouring errors: what is sharp must come back sharp. Shape (B,)."""
+    """Mean absolute difference of neighbouring errors, which keeps edges sharp. Shape (B,)."""
     down = F.l1_loss(error_B3HW[:, :, 1:], error_B3HW[:, :, :-1], reduction="none")
     right = F.l1_loss(error_B3HW[..., 1:], error_B3HW[..., :-1], reduction="none")
     return down.flatten(1).mean(1) + right.flatten(1).mean(1)

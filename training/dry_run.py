@@ -1,4 +1,4 @@
-"""What a training would do: it is built, a model to fine-tune without its weights; nothing is written."""
+"""The size of a training, found by building it without the weights of `init`. Writes nothing."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import nn
 from kinescribe.schemas.training import CodecTraining, TrainConfig
 from kinescribe.training.activations import activation_bytes
 from kinescribe.training.engine import multiplies_in_bf16
-from kinescribe.training.jobs import make_job
+from kinescribe.training.tasks import make_task
 
 FLOAT_BYTES = 4
 
@@ -29,36 +29,38 @@ class TrainingPlan:
     parameters: int
     trained_parameters: int
     state_bytes: int
-    """Of weights, gradients and Adam's moments on each worker, in float32."""
+    """Weights, gradients and Adam's moments on each worker, in float32."""
     activation_bytes: int | None
-    """Of what the first micro-batch's forward keeps for its backward on each worker, bf16 casts of weights
-    included; None where the network's shapes depend on what it sees."""
+    """What the first micro-batch's forward keeps for its backward on each worker, including bf16 casts of
+    weights; None if shapes in the network depend on values."""
 
 
 def dry_run(config: TrainConfig) -> TrainingPlan:
-    """The plan of a training. Raises UserError for what would stop it: data, selection, model or codec."""
-    job = make_job(config, torch.device("meta"))
-    held_out = min(len(job.held_out), config.held_out_samples) if job.held_out else 0
+    """The plan of a training. Raises UserError if its data, selection, model or codec would stop it."""
+    task = make_task(config, torch.device("meta"))
+    held_out = min(len(task.held_out), config.held_out_samples) if task.held_out else 0
     first = range(config.rank_micro_batch)
-    batch = job.batches.batch([job.order.sample(one) for one in first], first)
-    job.module.train(not isinstance(config, CodecTraining))  # its codebook would talk to other workers
-    every, trained = _count(job.module.parameters()), _count(_trained(job.module))
+    batch = task.batches.batch([task.order.sample(position) for position in first], first)
+    task.module.train(
+        not isinstance(config, CodecTraining)
+    )  # its codebook would communicate with other workers
+    total, trained = _count(task.module.parameters()), _count(_trained(task.module))
     return TrainingPlan(
-        samples=len(job.batches),
+        samples=len(task.batches),
         held_out_samples=held_out,
-        steps=config.num_steps(len(job.batches)),
+        steps=config.num_steps(len(task.batches)),
         batch=config.batch,
         workers=config.engine.workers,
         micro_batch=config.rank_micro_batch,
-        parameters=every,
+        parameters=total,
         trained_parameters=trained,
-        state_bytes=state_bytes(every, trained, config.engine.zero_stage, config.engine.workers),
-        activation_bytes=activation_bytes(job.module, batch, multiplies_in_bf16(config.engine.precision)),
+        state_bytes=state_bytes(total, trained, config.engine.zero_stage, config.engine.workers),
+        activation_bytes=activation_bytes(task.module, batch, multiplies_in_bf16(config.engine.precision)),
     )
 
 
 def state_bytes(parameters: int, trained: int, zero_stage: int, workers: int) -> int:
-    """Bytes on one worker: each ZeRO stage shards one more of moments, gradients and weights."""
+    """Bytes on one worker. Each ZeRO stage shards one more of moments, gradients and weights."""
     moments, gradients, weights = (
         count / (workers if zero_stage >= stage else 1)
         for stage, count in ((1, 2 * trained), (2, trained), (3, parameters))

@@ -1,8 +1,8 @@
-"""InstructPix2Pix's objective with the importance of what changes, and the batches that it learns from.
+"""Training of InstructPix2Pix as a world model: its objective, weighted by importance, and its batches.
 
-The images of a dataset are kept as they are stored, and opened when a batch needs them; the autoencoder runs
-in the step. All that is random about a sample is drawn from its position, so that it is the same however a
-batch is cut. Shapes: B triplets, H×W pixels, T tokens, latent images of C channels and h×w places.
+Images stay compressed until a batch needs them, and the autoencoder runs in the step. Everything random about
+a sample is drawn from its position, so that it doesn't depend on how a batch is cut. Shapes: B triplets, H×W
+pixels, T tokens, latent images of C channels and h×w places.
 """
 
 from __future__ import annotations
@@ -19,26 +19,29 @@ import torch
 import torch.nn.functional as F
 from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
 from numpy.typing import NDArray
-from peft import LoraConfig, get_peft_model_state_dict
 from PIL import Image
 from torch import Tensor, nn
 
+from kinescribe.models.checkpoint_files import model_folder
 from kinescribe.models.codec import to_pixels
 from kinescribe.models.edit_diffusion import EditDiffusion, encode_latents
 from kinescribe.schemas.dataset import IMAGE_FORMATS
-from kinescribe.schemas.training import Lora
-from kinescribe.training.batches import read_rows, require_importance, whole
+from kinescribe.schemas.errors import ConfigError
+from kinescribe.schemas.training import Lora, WorldTraining
+from kinescribe.training.batches import given, mixed_order, read_rows, require_importance, whole
 from kinescribe.training.objective import image_weights
+from kinescribe.training.tasks import TrainingTask
 
 COLUMNS = ("triplet_id", "source", "target", "action", "finish_reason", "importance")
 DROPOUT = 0.05
-"""Share of samples without their action, as many without their source, and as many without both (§3.2.1)."""
+"""Shares of samples without their action, without their source, and without both, each (Brooks et al. 2023,
+§3.2.1)."""
 LORA_TARGETS = ["to_q", "to_k", "to_v", "to_out.0"]
-"""The attention's projections, as in diffusers' own trainings."""
+"""The projections of the attention, as in the training scripts of diffusers."""
 
 
 class EditBatch(NamedTuple):
-    """Triplets with the noise that the network is to find, and the weight of each place."""
+    """Triplets with the noise that the network should predict, and the weight of each place."""
 
     source_B3HW: Tensor
     target_B3HW: Tensor
@@ -46,7 +49,7 @@ class EditBatch(NamedTuple):
     source_seen_B: Tensor
     """float32, 1 or 0."""
     ids_BT: Tensor
-    """int64, those of an empty action where it is not seen."""
+    """int64; those of an empty action if the sample goes without."""
     noise_BChw: Tensor
     timesteps_B: Tensor
     """int64."""
@@ -55,15 +58,15 @@ class EditBatch(NamedTuple):
 
     @property
     def total_weight(self) -> float:
-        """Σ w, what the sums of this batch are divided by, together with those of its step."""
+        """Σ w, this batch's part of the divisor of its step's sums."""
         return float(self.weights_Bhw.sum())
 
 
 class EditObjective(nn.Module):
-    """What DeepSpeed wraps: a batch in, sums over its weighted places out.
+    """The module that DeepSpeed wraps: takes a batch, returns sums over its weighted places.
 
     min_θ  Σ w · (ε − ε_θ(z_t, t, source, action))² / Σ w,  where the square is a mean over channels and θ are
-    the weights of the UNet alone.
+    the weights of the UNet only.
     """
 
     def __init__(self, model: EditDiffusion) -> None:
@@ -80,29 +83,29 @@ class EditObjective(nn.Module):
             pixels = torch.cat([batch.source_B3HW, batch.target_B3HW])
             source_BChw, target_BChw = encode_latents(self.vae, pixels).chunk(2)
             text_BTD = self.text_encoder(batch.ids_BT)[0]
-        # As in the paper, the source's latent image is not scaled to unit variance; what is drawn is.
+        # As in the paper, the source's latent image is not scaled to unit variance; the target's is.
         clean_BChw = target_BChw * self.vae.config.scaling_factor
         noisy_BChw = self.noising.add_noise(clean_BChw, batch.noise_BChw, batch.timesteps_B)
-        given_BChw = source_BChw * batch.source_seen_B[:, None, None, None]
-        found_BChw = self.unet(
-            torch.cat([noisy_BChw, given_BChw], 1), batch.timesteps_B, text_BTD, return_dict=False
+        source_seen_BChw = source_BChw * batch.source_seen_B[:, None, None, None]
+        predicted_BChw = self.unet(
+            torch.cat([noisy_BChw, source_seen_BChw], 1), batch.timesteps_B, text_BTD, return_dict=False
         )[0]
-        wanted_BChw = batch.noise_BChw
+        truth_BChw = batch.noise_BChw
         if self.noising.config.prediction_type == "v_prediction":
-            wanted_BChw = self.noising.get_velocity(clean_BChw, batch.noise_BChw, batch.timesteps_B)
-        squared_Bhw = (found_BChw.float() - wanted_BChw).square().mean(1)
+            truth_BChw = self.noising.get_velocity(clean_BChw, batch.noise_BChw, batch.timesteps_B)
+        squared_Bhw = (predicted_BChw.float() - truth_BChw).square().mean(1)
         return {"loss": (batch.weights_Bhw * squared_Bhw).sum()}
 
 
 def read_edits(datasets: Sequence[str], select: str | None = None) -> pa.Table:
-    """Images, action and importance of every triplet, in order; see `read_rows`."""
+    """Images, action and importance of every triplet, in order. Raises as `read_rows` does."""
     return whole(read_rows(datasets, COLUMNS, select))
 
 
 class EditBatches:
-    """Batches of triplets, of which a share `dropout` goes without each of action, source, and both.
+    """Batches of triplets. Three shares of `dropout` go without the action, the source, and both.
 
-    Places of the target are weighed by importance with a floor; where `floor` is None, all alike.
+    Places of the target are weighted by importance with a floor; if `floor` is None, all have weight 1.
     """
 
     def __init__(
@@ -120,9 +123,9 @@ class EditBatches:
         return len(self.table)
 
     def batch(self, samples: Sequence[int], positions: Sequence[int]) -> EditBatch:
-        """The samples, each with its position's random numbers."""
+        """The samples, each with the random numbers of its position."""
         rows: list[dict[str, Any]] = self.table.take([*samples]).to_pylist()
-        randoms = [np.random.Generator(np.random.Philox(key=[self.seed, one])) for one in positions]
+        randoms = [np.random.Generator(np.random.Philox(key=[self.seed, position])) for position in positions]
         # The first share goes without its action, the second without both, the third without its source.
         share = np.digitize([random.random() for random in randoms], self.dropout * np.arange(1, 4))
         actions = [row["action"] if seen else "" for row, seen in zip(rows, share >= 2, strict=True)]
@@ -150,16 +153,19 @@ class EditBatches:
 
 
 def resized(importance_L: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
-    """Importance on a grid of `size` (h, w), from a square one of tokens: means of what a place covers."""
+    """Importance on a grid of `size` (h, w): means over the tokens of a square grid that a place covers."""
     side = math.isqrt(len(importance_L))
     grid_11hw = torch.from_numpy(importance_L).view(1, 1, side, side)
     return F.interpolate(grid_11hw, size, mode="area")[0, 0].numpy()
 
 
 class Adapters:
-    """What is trained of an editor with LoRA: that of the attention, and the whole of `conv_in`'s weight."""
+    """The trained parts of an editor with LoRA: adapters of the attention, and the whole weight of
+    `conv_in`."""
 
     def __init__(self, model: EditDiffusion, lora: Lora) -> None:
+        from peft import LoraConfig
+
         self.pipeline = model.pipeline
         self.unet = unet = model.pipeline.unet
         self.before: Tensor = unet.conv_in.weight.detach().clone()
@@ -174,9 +180,11 @@ class Adapters:
     def save(self, folder: Path) -> None:
         """Write one file that diffusers' `load_lora_weights` opens.
 
-        What `conv_in` learned is in it as an adapter of full rank, which is exact: its first part takes the
-        patches of the input as they are, its second is the change.
+        The change of `conv_in` is stored exactly, as an adapter of full rank: its first part passes the
+        patches of the input, its second is the change.
         """
+        from peft import get_peft_model_state_dict
+
         change = self.unet.conv_in.weight.detach().cpu() - self.before
         rank = change[0].numel()
         tensors: dict[str, Any] = get_peft_model_state_dict(self.unet)
@@ -184,11 +192,39 @@ class Adapters:
         tensors["conv_in.lora_B.weight"] = change.reshape(len(change), rank, 1, 1)
         config = self.unet.peft_config["default"].to_dict()
         config |= {"rank_pattern": {"conv_in": rank}, "alpha_pattern": {"conv_in": rank}}
-        # diffusers leaves the adapters that it loads in training mode, where they would drop out.
+        # diffusers leaves loaded adapters in training mode, in which dropout would apply.
         config |= {"target_modules": [*LORA_TARGETS, "conv_in"], "lora_dropout": 0.0}
         self.pipeline.save_lora_weights(folder, tensors, unet_lora_adapter_metadata=config)
 
     def merge(self) -> None:
-        """Leave a plain UNet with what was learned."""
+        """Merge the adapters, which leaves a plain UNet."""
         self.unet.fuse_lora()
         self.unet.unload_lora()
+
+
+class EditTask(TrainingTask):
+    """Trains an image editor as a world model on the images, actions and importance of datasets."""
+
+    def __init__(self, config: WorldTraining, device: torch.device | None = None) -> None:
+        assert config.init is not None
+        if config.new_image_head:
+            raise ConfigError(f"new_image_head: {config.init} has no head of image codes; leave it out")
+        self.model = EditDiffusion.load(model_folder(config.init), device=device)
+        self.module = EditObjective(self.model)
+        self.adapters = Adapters(self.model, config.lora) if config.lora else None
+        rows = read_edits(config.data, config.select)
+        self.batches = EditBatches(rows, self.model, config.floor, DROPOUT, config.seed)
+        self.order = mixed_order(given(rows), config, config.mix)
+        self.held_out = (
+            EditBatches(read_edits(config.held_out), self.model, config.floor, 0.0, config.seed)
+            if config.held_out
+            else None
+        )
+
+    def export(self, folder: Path) -> None:
+        """Write a pipeline that diffusers opens. With LoRA, it is merged; `adapter/` holds the adapter
+        alone."""
+        if self.adapters:
+            self.adapters.save(folder / "adapter")
+            self.adapters.merge()
+        self.model.save(folder)

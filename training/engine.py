@@ -1,7 +1,7 @@
-"""DeepSpeed, behind five verbs: step, evaluate, save, load, gathered. Its only door.
+"""The only importer of DeepSpeed, which it hides behind five verbs: step, evaluate, save, load, gathered.
 
-Takes any module whose forward maps a batch to sums over its weighted parts, `loss` among them. Knows
-nothing of what the module computes, of datasets, of Ray or of when to save.
+Takes any module that maps a batch to sums over its weighted parts, including `loss`. Knows nothing of what
+the module computes, of datasets, of Ray or of when to save.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ from kinescribe.schemas.training import Engine, Optimization
 
 Value = TypeVar("Value")
 logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
-# Its shared-memory all-reduce serves inference; building it takes a compiler and most of a minute.
+# Its shared-memory all-reduce is for inference; building it takes a compiler and most of a minute.
 deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
 
 
 class Batch(Protocol):
-    """A tuple of tensors that knows what its sums are divided by."""
+    """A tuple of tensors that knows the divisor of its sums."""
 
     @property
     def total_weight(self) -> float: ...
 
 
 class DeepSpeedEngine:
-    """A module with its optimizer and schedule, spread over the ranks of the process group.
+    """A module with its optimizer and schedule, distributed over the ranks of the process group.
 
-    A step's loss is Σ w·loss / Σ w over its whole global batch, however that is cut into ranks and
+    A step's loss is Σ w·loss / Σ w over the whole global batch, independent of how it is cut into ranks and
     micro-batches.
     """
 
@@ -78,7 +78,7 @@ class DeepSpeedEngine:
 
     @property
     def rank(self) -> int:
-        """Of this process among the workers."""
+        """The rank of this process."""
         return dist.get_rank()
 
     @property
@@ -88,13 +88,13 @@ class DeepSpeedEngine:
 
     @property
     def learning_rate(self) -> float:
-        """Of the next step."""
+        """The learning rate of the next step."""
         return self._engine.get_lr()[0]
 
     def step(self, micro_batches: Sequence[Batch]) -> dict[str, Tensor]:
         """One optimizer step on this rank's part of the global batch.
 
-        Returns this rank's share of each of the step's means: summed over ranks, they are the means.
+        Returns this rank's share of each mean of the step; the sum over ranks is the mean.
         """
         assert len(micro_batches) == self.accumulation
         self._engine.train()
@@ -112,7 +112,7 @@ class DeepSpeedEngine:
     def evaluate(self, batches: Sequence[Batch], num_counted: int) -> dict[str, Tensor]:
         """This rank's share of the means over all ranks' batches, in evaluation mode.
 
-        Every rank gives as many batches, of which the first `num_counted` count.
+        Every rank passes the same number of batches, of which the first `num_counted` count.
         """
         self._engine.eval()
         weight = self._global_weight(batches[:num_counted])
@@ -133,13 +133,13 @@ class DeepSpeedEngine:
         self._engine.save_checkpoint(str(folder), tag="state", save_latest=False)
 
     def load(self, folder: Path) -> None:
-        """Take up what `save` wrote; what is sharded, in a run with the same number of workers."""
+        """Restore what `save` wrote. Sharded state needs the same number of workers."""
         path, _ = self._engine.load_checkpoint(str(folder), tag="state")
         assert path is not None, folder
 
     @contextlib.contextmanager
     def gathered(self) -> Generator[nn.Module]:
-        """The module with all of its weights in this process, as ZeRO-3 doesn't keep them."""
+        """The module with all of its weights in this process, which ZeRO-3 keeps sharded."""
         module: nn.Module = self._engine.module.eval()
         if self.zero_stage < 3:
             yield module
@@ -163,7 +163,7 @@ class DeepSpeedEngine:
             return self._engine(batch)
 
     def _placed(self, part: Any) -> Any:
-        """A tensor, or a mapping of tensors, where the network is."""
+        """A tensor, or a mapping of tensors, on the network's device."""
         if isinstance(part, Mapping):
             return {name: self._placed(tensor) for name, tensor in part.items()}
         return part.to(self.device, non_blocking=True)
@@ -176,7 +176,7 @@ class DeepSpeedEngine:
 
 
 def multiplies_in_bf16(precision: Precision) -> bool:
-    """Whether a worker like this machine does so."""
+    """Whether a worker on this kind of machine computes in bf16."""
     if precision != "auto":
         return precision == "bf16"
     if torch.cuda.is_available():
@@ -186,12 +186,12 @@ def multiplies_in_bf16(precision: Precision) -> bool:
 
 
 def _optimizer(module: nn.Module, optimization: Optimization) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What `deepspeed.initialize` takes for the optimizer, as arguments and as configuration."""
+    """The arguments and the configuration of `deepspeed.initialize` for the optimizer."""
     groups = _decay_groups(module, optimization.weight_decay)
     adam: dict[str, Any] = {"lr": optimization.learning_rate, "betas": optimization.betas}
     if optimization.muon_learning_rate is None:
         return {"optimizer": torch.optim.AdamW(groups, fused=True, **adam)}, {}
-    # DeepSpeed's Muon takes every matrix that is no embedding and no output head; Adam has the rest.
+    # DeepSpeed's Muon takes every matrix except embeddings and output head; Adam takes the rest.
     muon = {"muon_lr": optimization.muon_learning_rate, "ns_method": "standard", "torch_adam": True}
     return {"model_parameters": groups}, {"optimizer": {"type": "Muon", "params": {**adam, **muon}}}
 

@@ -1,6 +1,6 @@
 """Images of a labelled dataset as pixel batches for the codec: random crops and flips.
 
-What is random about a sample is a function of seed and position, whatever the number of workers.
+Everything random about a sample depends only on seed and position, not on the number of workers.
 Shapes: B images of 3 channels, H×W pixels.
 """
 
@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from kinescribe.schemas.dataset import IMAGE_FORMATS
-from kinescribe.storage.shards import readable, scan
+from kinescribe.storage.dataset import Dataset, readable
 
 
 class PixelBatch(NamedTuple):
@@ -28,35 +28,35 @@ class PixelBatch(NamedTuple):
 
     @property
     def total_weight(self) -> float:
-        """Every image weighs the same."""
+        """The number of images: each has weight 1."""
         return float(len(self.pixels_B3HW))
 
 
 def read_images(datasets: Sequence[str]) -> pa.Array:
-    """The stored bytes of every source and target, each distinct frame once, in order."""
+    """The stored bytes of every distinct source and target, in order."""
     tables: list[pa.Table] = []
     for dataset in datasets:
         with readable(dataset):
-            tables.append(scan(dataset, ["source", "target"]).to_table())
+            tables.append(Dataset.open(dataset).scan(["source", "target"]).to_table())
     chunks = [chunk for table in tables for column in table.columns for chunk in column.chunks]
     return pa.chunked_array([chunk.field("bytes") for chunk in chunks], pa.binary()).unique()
 
 
 class ImageBatches:
-    """Random square crops of stored images, flipped half of the time, at the codec's resolution."""
+    """Random square crops of stored images at the codec's resolution, half of them flipped."""
 
     def __init__(self, images: pa.Array, resolution: int, crop_scale: float | None, seed: int) -> None:
         self.images = images
         self.resolution = resolution
         self.crop_scale = crop_scale
-        """None takes the central square of each image, as labelling does."""
+        """The smallest crop; None uses the central square of each image, as labelling does."""
         self.seed = seed
 
     def __len__(self) -> int:
         return len(self.images)
 
     def batch(self, samples: Sequence[int], positions: Sequence[int]) -> PixelBatch:
-        """The samples, each cropped by its position's random numbers."""
+        """The samples, each cropped by the random numbers of its position."""
         views = [self._view(*item) for item in zip(samples, positions, strict=True)]
         pixels_B3HW = torch.from_numpy(np.stack(views)).permute(0, 3, 1, 2).float() / 127.5 - 1
         return PixelBatch(pixels_B3HW.contiguous())

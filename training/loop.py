@@ -1,7 +1,7 @@
-"""The training loop: plain Python around an engine, costing nearly nothing over a bare one.
+"""The training loop: plain Python around an engine, with almost no cost of its own.
 
-Knows when to report, to measure and to save; not what a batch is, nor what runs the step. Ray and
-DeepSpeed are somewhere else.
+Decides when to report, evaluate and save. Knows neither batches nor what runs the step; nothing of Ray and
+DeepSpeed.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch import Tensor
 
 
 class Stepper(Protocol):
-    """What the loop needs of an engine."""
+    """The part of an engine that the loop needs."""
 
     @property
     def learning_rate(self) -> float: ...
@@ -29,7 +29,7 @@ class Stepper(Protocol):
 
 @dataclass(frozen=True)
 class Schedule:
-    """When the loop does what; `batch` counts the samples of a step over all workers."""
+    """How often the loop reports, evaluates and saves; `batch` counts a step's samples over all workers."""
 
     steps: int
     batch: int
@@ -41,20 +41,23 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Hooks:
-    """What the loop calls, on every rank. `report` gets the step's number, from 1, and its metrics."""
+    """The functions that the loop calls, on every rank. `report` takes the step's number, from 1, and
+    metrics."""
 
     report: Callable[[int, dict[str, float]], None]
     checkpoint: Callable[[int], None]
     evaluate: Callable[[], dict[str, float]]
+    first_step: Callable[[float], None] = lambda seconds: None
+    """Takes the seconds of the first step, including its batch."""
 
 
 def train(
     engine: Stepper, batches: Callable[[int], Sequence[Any]], schedule: Schedule, hooks: Hooks, start: int
 ) -> None:
-    """Take the steps from `start` to the end. `batches` gives a step's micro-batches for this rank.
+    """Take the steps from `start` to the end. `batches` returns a step's micro-batches for this rank.
 
-    The next step's batches are made while the current one computes. Random numbers are a function of
-    seed, step and rank, so that a resumed run draws what an undisturbed one does.
+    The next step's batches are made while the current step computes. Random numbers depend on seed, step and
+    rank, so that a resumed run draws the same as an undisturbed one.
     """
     meter = Meter(schedule.batch)
     with ThreadPoolExecutor(1, "batches") as pool:
@@ -65,7 +68,9 @@ def train(
                 ahead = pool.submit(batches, step + 1)
             torch.manual_seed(hash((schedule.seed, step, engine.rank)))
             learning_rate = engine.learning_rate
-            meter.add(engine.step(micro_batches))
+            meter.add(engine.step(micro_batches), is_first=step == start)
+            if step == start:
+                hooks.first_step(meter.first_step_s)
             _after(step + 1, engine, schedule, hooks, meter, learning_rate)
 
 
@@ -85,32 +90,42 @@ def _after(
 
 
 class Meter:
-    """Means of the steps since the last reading, and samples a second over the steps alone."""
+    """Means over the steps since the last reading, and their samples per second.
+
+    The speed counts neither the first step, in which libraries set up, nor the time between steps.
+    """
 
     def __init__(self, batch: int) -> None:
+        self.first_step_s = 0.0
         self._batch = batch
         self._shares: dict[str, Tensor] = {}
         self._steps = 0
+        self._timed_steps = 0
         self._elapsed_s = 0.0
         self.restart()
 
     def restart(self) -> None:
-        """Leave out the time that passed since the last step."""
+        """Don't count the time since the last step."""
         self._at = time.perf_counter()
 
-    def add(self, shares: Mapping[str, Tensor]) -> None:
+    def add(self, shares: Mapping[str, Tensor], is_first: bool) -> None:
         """Count a step."""
         for name, share in shares.items():
             self._shares[name] = self._shares[name] + share if name in self._shares else share
         self._steps += 1
         now = time.perf_counter()
-        self._elapsed_s += now - self._at
+        if is_first:
+            self.first_step_s = now - self._at
+        else:
+            self._timed_steps += 1
+            self._elapsed_s += now - self._at
         self._at = now
 
     def read(self, engine: Stepper) -> dict[str, float]:
-        """Means over all ranks since the last reading; starts anew."""
+        """Means over all ranks since the last reading; no speed if only the first step was counted."""
         sums = engine.reduce(self._shares)
         means = {name: value / self._steps for name, value in sums.items()}
-        means["samples_per_s"] = self._steps * self._batch / self._elapsed_s
-        self._shares, self._steps, self._elapsed_s = {}, 0, 0.0
+        if self._timed_steps:
+            means["samples_per_s"] = self._timed_steps * self._batch / self._elapsed_s
+        self._shares, self._steps, self._timed_steps, self._elapsed_s = {}, 0, 0, 0.0
         return means

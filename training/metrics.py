@@ -1,6 +1,6 @@
-"""What a run measured, as TensorBoard events and as `metrics.jsonl`; a resumed run continues both.
+"""The metrics of a run, as TensorBoard events and as `metrics.jsonl`. A resumed run continues both.
 
-Knows numbers by name and step; nothing of where they come from.
+Knows numbers by name and step; nothing of their origin.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 
 class MetricsLog:
-    """Appends to the logs of a run's folder. What was logged after `start` is taken back first."""
+    """Appends to the logs of a run's folder, after removing everything logged after step `start`."""
 
     def __init__(self, out: Path, start: int) -> None:
         out.mkdir(parents=True, exist_ok=True)
@@ -32,14 +32,14 @@ class MetricsLog:
         self._board.close()
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Log a step's metrics."""
+        """Log the metrics of a step."""
         self._file.write(json.dumps({"step": step, **metrics}) + "\n")
         for name, value in metrics.items():
             self._board.add_scalar(name, value, step)
 
 
 def read_lines(path: Path) -> list[dict[str, float]]:
-    """The complete lines of a `metrics.jsonl`; empty where there is none."""
+    """The complete lines of a `metrics.jsonl`; empty if there is no such file."""
     if not path.exists():
         return []
     return [json.loads(line) for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]

@@ -1,7 +1,7 @@
-"""The weighted next-token objective (METHOD §3) and the module that computes it.
+"""The weighted next-token objective (arXiv:2506.06006) and the module that computes it.
 
 Knows tensors and a causal network; nothing of datasets, ranks or optimizers. Shapes: B sequences, T
-tokens, K columns in which some sequence has a weight, N = B·K, V vocabulary, L tokens of an image.
+tokens, K columns in which any sequence has a weight, N = B·K, V vocabulary, L tokens of an image.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from torch import Tensor, nn
 
 
 class WeightedBatch(Protocol):
-    """Sequences as a network takes them, with the weight of each token as a prediction."""
+    """Inputs of a network for B sequences, with the weight of each token in the loss."""
 
     @property
     def inputs(self) -> Mapping[str, Tensor]:
-        """By the names of the network's own arguments, `input_ids` (B, T) among them."""
+        """The arguments of the network by name, including `input_ids` (B, T)."""
         ...
 
     @property
@@ -30,7 +30,7 @@ class WeightedBatch(Protocol):
 
 
 class TokenBatch(NamedTuple):
-    """Sequences padded on the right, with the weight of each token as a prediction."""
+    """Sequences padded on the right, with the weight of each token in the loss."""
 
     ids_BT: Tensor
     """int64."""
@@ -46,20 +46,20 @@ class TokenBatch(NamedTuple):
 
     @property
     def total_weight(self) -> float:
-        """Σ w, what the sums of this batch are divided by, together with those of its step."""
+        """Σ w, this batch's part of the divisor of its step's sums."""
         return float(self.weights_BT[:, 1:].sum())
 
 
 def weighted_nll(logits_NV: Tensor, targets_N: Tensor, weights_N: Tensor) -> Tensor:
-    """−Σ_n w_n · log p(target_n): the numerator of  min_θ −Σ w·log p / Σ w  (METHOD §3)."""
+    """−Σ_n w_n · log p(target_n): the numerator of  min_θ −Σ w·log p / Σ w  (arXiv:2506.06006)."""
     nll_N = F.cross_entropy(logits_NV.float(), targets_N, reduction="none")
     return (weights_N * nll_N).sum()
 
 
 def image_weights(importance_L: NDArray[Any], floor: float) -> NDArray[np.float32]:
-    """The weights of an image's tokens: mean 1, none below `floor`, in proportion to `importance` above.
+    """The weights of an image's tokens: mean 1, at least `floor`, and above it proportional to `importance`.
 
-    An image that equals its source has no importance anywhere; its tokens weigh the same.
+    If the image equals its source, the importance is 0 everywhere and all weights are 1.
     """
     importance = importance_L.astype(np.float32)
     mean = importance.mean()
@@ -69,10 +69,10 @@ def image_weights(importance_L: NDArray[Any], floor: float) -> NDArray[np.float3
 
 
 class TokenObjective(nn.Module):
-    """What DeepSpeed wraps: a batch in, sums over its weighted tokens out.
+    """The module that DeepSpeed wraps: takes a batch, returns sums over its weighted tokens.
 
-    The logits are computed only in the columns where some sequence has a weight. Padding is on the
-    right, where a causal network needs no mask.
+    Logits are only computed in the columns in which any sequence has a weight. Padding is on the right, where
+    a causal network needs no mask.
     """
 
     def __init__(self, network: nn.Module) -> None:
@@ -80,11 +80,11 @@ class TokenObjective(nn.Module):
         self.network = network
 
     def forward(self, batch: WeightedBatch) -> dict[str, Tensor]:
-        """`loss` is Σ w·(−log p); `accuracy` is Σ w where the most likely token is the right one."""
+        """`loss` is Σ w·(−log p); `accuracy` is Σ w over the tokens that are predicted correctly."""
         weights_BK = batch.weights_BT[:, 1:]
         columns_K = weights_BK.any(0).nonzero()[:, 0]
         logits_BKV = self.network(**batch.inputs, logits_to_keep=columns_K, use_cache=False).logits
-        # Taking only the positions with a weight out of the rest would cost more than their loss does.
+        # Gathering only the positions with a weight would cost more than computing the loss of all.
         logits_NV = logits_BKV.flatten(0, 1)
         targets_N = batch.inputs["input_ids"][:, 1:][:, columns_K].flatten()
         weights_N = weights_BK[:, columns_K].flatten()

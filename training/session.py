@@ -1,13 +1,12 @@
 """One worker's part of a training run, from its configuration to the export.
 
-Puts the room's pieces together, for any number of workers; runs inside a process group that somebody
-else opened. Knows nothing of Ray.
+Connects task, engine, loop and checkpoints, for any number of workers. Needs an open process group. Knows
+nothing of Ray.
 """
 
 from __future__ import annotations
 
 import contextlib
-import shutil
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -17,31 +16,32 @@ import torch.distributed as dist
 
 from kinescribe.schemas.errors import UserError
 from kinescribe.schemas.training import TrainConfig
-from kinescribe.training import checkpoints
+from kinescribe.training import checkpoints, exports
 from kinescribe.training.batches import num_micro_batches, rank_part
 from kinescribe.training.engine import DeepSpeedEngine
-from kinescribe.training.jobs import assert_full, make_job
 from kinescribe.training.loop import Hooks, Schedule, train
 from kinescribe.training.metrics import MetricsLog
+from kinescribe.training.tasks import make_task
 
 Report = Callable[[Mapping[str, float]], None]
-"""Gets `step`, `steps` and what was measured, with `left_s` where speed was; called on the first rank."""
+"""Takes `step`, `steps` and the metrics, with `left_s` if the speed was measured; called on the first
+rank."""
 Say = Callable[[str], None]
-"""Gets what the user should know; called on the first rank."""
+"""Takes a message for the user; called on the first rank."""
 
 
 class TrainSession:
-    """A worker's state: job, engine and where it stands."""
+    """A worker's state: task, engine and progress."""
 
     def __init__(self, config: TrainConfig, report: Report, say: Say) -> None:
         self.config = config
         self.report = report
         self.say = say
         self.out = Path(config.out)
-        self.job = make_job(config)
-        self.steps = config.num_steps(len(self.job.batches))
+        self.task = make_task(config)
+        self.steps = config.num_steps(len(self.task.batches))
         self.engine = DeepSpeedEngine(
-            self.job.module,
+            self.task.module,
             config.optimization,
             config.engine,
             self.steps,
@@ -52,12 +52,14 @@ class TrainSession:
         self.log: MetricsLog | None = None
 
     def run(self) -> None:
-        """Resume or begin, train to the last step, write the export.
+        """Resume or begin, train to the last step, and write the export.
 
-        Raises ModelError, on every rank, where there are checkpoints and all are damaged.
+        Raises ModelError on every rank if there are checkpoints and all are damaged.
         """
         start = self._resume()
-        hooks = Hooks(self._report, self._checkpoint, self._evaluate)
+        resumed = f", resumed after step {start:,}" if start else ""
+        self._say(f"{len(self.task.batches):,} samples, {self.steps:,} steps of {self.config.batch}{resumed}")
+        hooks = Hooks(self._report, self._checkpoint, self._evaluate, self._first_step)
         with contextlib.ExitStack() as stack:
             if self.engine.rank == 0:
                 self.log = stack.enter_context(MetricsLog(self.out, start))
@@ -66,39 +68,48 @@ class TrainSession:
 
     def _resume(self) -> int:
         folder = self.out / "checkpoints"
-        # Raised on one rank alone, the error would leave the others waiting.
+        if self.engine.rank == 0:
+            exports.remove_abandoned(self.out)
+        # If one rank raised the error, the others would wait for it.
         step = self.engine.agree(self._newest(folder) if self.engine.rank == 0 else 0)
         if isinstance(step, UserError):
             raise step
         if step:
-            self.engine.load(checkpoints.named(folder, step))
+            self.engine.load(checkpoints.checkpoint_folder(folder, step))
         return step
 
     def _newest(self, folder: Path) -> int | UserError:
         try:
-            found = checkpoints.newest(folder, self.say)
+            checkpoint = checkpoints.newest(folder, self.say)
         except UserError as error:
             return error
-        return found[0] if found else 0
+        return checkpoint[0] if checkpoint else 0
 
     def _batches(self, step: int) -> Sequence[Any]:
-        positions = self.job.order.positions(step)
+        positions = self.task.order.positions(step)
         parts = rank_part(positions, self.engine.rank, self.engine.world_size, self.config.rank_micro_batch)
-        return [self.job.batches.batch([self.job.order.sample(p) for p in part], part) for part in parts]
+        return [self.task.batches.batch([self.task.order.sample(p) for p in part], part) for part in parts]
 
     def _evaluate(self) -> dict[str, float]:
-        held_out = self.job.held_out
+        held_out = self.task.held_out
         if held_out is None:
             return {}
         samples = range(min(len(held_out), self.config.held_out_samples))
         size = self.config.rank_micro_batch
         parts = [samples[start : start + size] for start in range(0, len(samples), size)]
         mine = parts[self.engine.rank :: self.engine.world_size]
-        # Every rank goes through as many, since ZeRO-3 collects the weights from all ranks at each; the last
-        # may be another rank's, which does not count here.
+        # Every rank runs the same number of batches, since ZeRO-3 collects weights from all ranks in each.
+        # The last one may be another rank's, and doesn't count here.
         num = -(-len(parts) // self.engine.world_size)
         batches = [held_out.batch(part, part) for part in (mine + parts)[:num]]
         return self.engine.reduce(self.engine.evaluate(batches, len(mine)))
+
+    def _say(self, text: str) -> None:
+        if self.engine.rank == 0:
+            self.say(text)
+
+    def _first_step(self, seconds: float) -> None:
+        self._say(f"the first step took {seconds:.1f} s")
 
     def _report(self, step: int, metrics: dict[str, float]) -> None:
         if self.log is None:
@@ -111,7 +122,7 @@ class TrainSession:
 
     def _checkpoint(self, step: int) -> None:
         folder = self.out / "checkpoints"
-        written = checkpoints.aside(folder, step, self.attempt)
+        written = checkpoints.hidden_folder(folder, step, self.attempt)
         self.engine.save(written)
         self.engine.barrier()
         if self.engine.rank == 0:
@@ -119,15 +130,11 @@ class TrainSession:
         self.engine.barrier()
 
     def _export(self) -> None:
-        """Write aside, verify, rename: an `export` that is there is whole."""
-        written = self.out / f".export-{self.attempt}"
+        self._say("writing the export")
         with self.engine.gathered():
             if self.engine.rank == 0:
-                self.job.export(written)
-        if self.engine.rank == 0:
-            assert_full(written)
-            shutil.rmtree(self.out / "export", ignore_errors=True)
-            written.rename(self.out / "export")
+                with exports.publishing(self.out, self.attempt) as folder:
+                    self.task.export(folder)
         self.engine.barrier()
 
     def _schedule(self) -> Schedule:

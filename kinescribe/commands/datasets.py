@@ -10,6 +10,7 @@ import typer
 
 from kinescribe.commands.next_steps import print_next_steps
 from kinescribe.commands.options import (
+    Columns,
     ConfigFile,
     Dataset,
     DryRun,
@@ -35,7 +36,7 @@ from kinescribe.display import (
     stdout_for_results,
     warn,
 )
-from kinescribe.preconditions import OWN_PAGE, require_file, require_folder
+from kinescribe.preconditions import require_file, require_folder
 from kinescribe.schemas.errors import ConfigError, DatasetError
 from kinescribe.schemas.rendering import tables_of
 
@@ -56,6 +57,7 @@ def label(
     ] = None,
     micro_batch: MicroBatch = None,
     root: Roots = None,
+    columns: Columns = None,
     retry_rejected: Annotated[
         bool, typer.Option("--retry-rejected", help="Label the rejected clips again.")
     ] = False,
@@ -66,7 +68,7 @@ def label(
     """Label videos: key frames, pairs, the action between them and its likelihood."""
     if dry and retry_rejected:
         raise ConfigError("give one of --dry-run and --retry-rejected")
-    settings = label_config(config, overrides, dynamics, scores, root)
+    settings = label_config(config, overrides, dynamics, scores, root, columns)
     resources = label_resources(decode_workers, label_workers, label_gpus, micro_batch)
     require_folder("--out", out)
     from kinescribe.cluster.label import plan_label, run_label
@@ -120,21 +122,23 @@ def status(
 ) -> None:
     """Count the clips of a dataset that are kept, dropped, rejected and pending, beside what was planned."""
     from kinescribe.storage import audit
+    from kinescribe.storage import dataset as datasets
     from kinescribe.storage.credentials import redact
     from kinescribe.storage.estimate import compare
 
     if rejects:
         print_lines(audit.rejects(dataset))
         return
-    counts, compared = audit.status(dataset), None
+    opened, compared = datasets.Dataset.open(dataset), None
+    totals = audit.totals(opened)
     try:
-        compared = compare(dataset)
+        compared = compare(opened, totals.stage_s)
     except DatasetError as error:  # only the estimate is damaged
         warn(printable(redact(str(error))))
     if as_json or compared is None:
-        print_result(counts, as_json, asdict(compared) if compared else None)
+        print_result(totals.status, as_json, asdict(compared) if compared else None)
     else:
-        print_tables([*tables_of(counts), *compared.tables(counts)])
+        print_tables([*tables_of(totals.status), *compared.tables(totals.status)])
 
 
 def check(dataset: Dataset, as_json: Json = False) -> None:
@@ -177,14 +181,17 @@ def curate(
     if materialize is not None:
         require_folder("--materialize", materialize)
     from kinescribe.labeling.curate import curate as choose
+    from kinescribe.labeling.materialize import require_materialized, write_chosen
+    from kinescribe.storage import dataset
 
-    with progress_bar("units") as progress:
-        result = choose(datasets, out, settings, progress)
     if materialize is not None:
-        from kinescribe.labeling.materialize import write_chosen
-
+        require_materialized(materialize)
+    opened = [dataset.Dataset.open(name) for name in datasets]
+    with progress_bar("units") as progress:
+        result = choose(opened, out, settings, progress)
+    if materialize is not None:
         with progress_bar("units written") as progress:
-            write_chosen(datasets, out, materialize, progress)
+            write_chosen(opened, out, materialize, progress)
     print_result(result, as_json)
     if result.missing:
         print(f"only {result.chosen:,} triplets were left to choose from; took all", file=sys.stderr)
@@ -202,7 +209,7 @@ def report(
     if len(datasets) != 1 + compare:
         wanted = "two datasets after --compare" if compare else "one dataset, or --compare and two"
         raise ConfigError(f"give {wanted}; got {len(datasets)}")
-    require_file("--out", out, OWN_PAGE)
+    require_file("--out", out)
     if compare:
         from kinescribe.reports.comparison import write_comparison
 

@@ -29,13 +29,15 @@ def webdataset(dataset: Dataset, out: Out, select: Select = None) -> None:
     """Write tars of source.jpg, target.jpg and json with action, score, importance and codes."""
     require_folder("--out", out)
     from kinescribe.storage.audit import status
+    from kinescribe.storage.dataset import Dataset as OpenDataset
     from kinescribe.storage.export import export_webdataset
 
+    opened = OpenDataset.open(dataset)
     with progress_bar("units") as progress:
-        export_webdataset(dataset, out, select, progress)
+        export_webdataset(opened, out, select, progress)
     print(out)
     if select is None:
-        _warn_of_pending(status(dataset), out)
+        _warn_of_pending(status(opened), out)
 
 
 @export.command("hub")

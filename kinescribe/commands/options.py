@@ -40,6 +40,10 @@ Roots = Annotated[
 Labeller = Annotated[
     str | None, typer.Option(help="Dynamics model: 'embedded', a folder, ORG/NAME@COMMIT or MODEL@URL.")
 ]
+Columns = Annotated[
+    str | None,
+    typer.Option(metavar="NAME,…", help="Columns of the manifest to carry into the dataset as they are."),
+]
 Scores = Annotated[
     Literal["likelihood", "likelihood,contrast"] | None,
     typer.Option(help="Scores of each action; contrast takes three more passes."),
@@ -80,11 +84,13 @@ def label_config(
     dynamics: str | None,
     scores: str | None,
     root: list[str] | None,
+    columns: str | None = None,
 ) -> LabelConfig:
     """The configuration of `label`. Raises ConfigError."""
     from kinescribe.schemas.config import LabelConfig, load_config, read_config
 
-    values = {"dynamics": dynamics, "annotation.scores": scores, "roots": root or None}
+    values: dict[str, Any] = {"dynamics": dynamics, "annotation.scores": scores, "roots": root or None}
+    values["columns"] = [name.strip() for name in columns.split(",")] if columns else None
     return load_config(LabelConfig, read_config(config), overrides or (), values)
 
 

@@ -1,7 +1,6 @@
-"""`kinescribe plan`: what labelling an input will take and cost, from a sample of its clips.
+"""`kinescribe plan`: estimates from a sample what labelling an input will take and cost.
 
-Part of the command line: reads options and the file of machines, calls what measures and what decides,
-prints and plots what came out.
+Part of the command line.
 """
 
 from __future__ import annotations
@@ -42,7 +41,9 @@ def plan(
         ),
     ] = None,
     machines: Annotated[Path | None, typer.Option(help="YAML file with machines and their prices.")] = None,
-    deadline: Annotated[float | None, typer.Option(metavar="HOURS", help="When all must be done.")] = None,
+    deadline: Annotated[
+        float | None, typer.Option(metavar="HOURS", help="The time in which all clips must be labelled.")
+    ] = None,
     config: ConfigFile = None,
     overrides: Overrides = None,
     dynamics: Labeller = None,
@@ -53,7 +54,7 @@ def plan(
     as_json: Json = False,
     plot: Plot = None,
 ) -> None:
-    """Label a random sample, and say what all clips will give and take: triplets, hours, machines, cost."""
+    """Label a random sample, and estimate triplets, hours, machines and cost for all clips."""
     settings = label_config(config, overrides, dynamics, scores, root)
     speed = label_resources(micro_batch=micro_batch)
     kinds = _read_machines(machines, deadline)
@@ -62,11 +63,10 @@ def plan(
 
         require_plot_file(plot)
     from kinescribe.cluster.estimate import estimate_run
-    from kinescribe.cluster.pipeline import Sessions
     from kinescribe.cluster.planning import plan_run
 
     with stdout_for_results():
-        estimate, here = estimate_run(input, settings, speed, sample, seed, dataset, Sessions())
+        estimate, here = estimate_run(input, settings, speed, sample, seed, dataset)
     result = plan_run(estimate, here, kinds, deadline)
     if dataset is not None:
         from kinescribe.storage.estimate import write_estimate
@@ -81,7 +81,7 @@ def plan(
 
 
 def _read_machines(path: Path | None, deadline_h: float | None) -> tuple[Machine, ...]:
-    """The machines of the file. Raises ConfigError where it or the deadline is wrong."""
+    """The machines of the file. Raises ConfigError if it or the deadline is wrong."""
     from kinescribe.schemas.config import load_config
     from kinescribe.schemas.estimate import Machines
 
@@ -89,7 +89,7 @@ def _read_machines(path: Path | None, deadline_h: float | None) -> tuple[Machine
         raise ConfigError(f"--deadline {deadline_h:g}: give a number of hours above 0")
     if path is None:
         if deadline_h is not None:
-            raise ConfigError(f"--deadline {deadline_h:g}: say by --machines which machines there are")
+            raise ConfigError(f"--deadline {deadline_h:g}: give the available machines by --machines")
         return ()
     try:
         text = path.read_text()
@@ -102,7 +102,7 @@ def _read_machines(path: Path | None, deadline_h: float | None) -> tuple[Machine
 
 
 def _require_offer(result: Plan, deadline_h: float | None) -> None:
-    """Raises InputError where no machine of the file can do it."""
+    """Raises InputError if no machine of the file can label the input in time."""
     if result.left_out and not result.offers:
         deadline = "" if deadline_h is None else f" within {deadline_h:g} hours"
         reasons = "\n".join(f"  {name}: {why}" for name, why in result.left_out.items())

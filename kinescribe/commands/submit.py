@@ -1,7 +1,6 @@
-"""`kinescribe submit …` and `kinescribe jobs …`: the same command line as a job on a running cluster.
+"""`kinescribe submit …` and `kinescribe jobs …`: runs a command line as a job on a running cluster.
 
-Part of the command line: checks a command before anything is sent, calls one function, prints what it
-returned.
+Part of the command line. Checks the command before anything is sent.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ bertscore clip codec data dataset datasets dino dynamics held_out init input mat
 root roots select truth world
 """
 PATHS = frozenset(_PATHS.split())
-"""Parameters and configuration keys that name a file or a folder."""
+"""Parameters and configuration keys that are paths."""
 
 CHECKS: Mapping[str, Sequence[Callable[..., object]]] = {
     "label": (label_config, label_resources),
@@ -45,7 +44,7 @@ CHECKS: Mapping[str, Sequence[Callable[..., object]]] = {
     "curate": (curate_config,),
     "evaluate-aurora": (aurora_config,),
 }
-"""What makes a command's configuration of its options, and refuses what is wrong there."""
+"""Functions that make a command's configuration of its options, and raise if one is wrong."""
 
 Address = Annotated[
     str,
@@ -63,7 +62,7 @@ class CommandLine:
 
     name: str
     arguments: Sequence[str]
-    """As the job gets them: with its configuration where the code will be."""
+    """As the job gets them, with the path of the configuration in the package."""
     parameters: Mapping[str, Any]
     config: str | None
 
@@ -77,10 +76,13 @@ def submit(
     ] = False,
     gpus: Annotated[
         int,
-        typer.Option(min=0, help="GPUs of the command itself, as `evaluate` needs; others ask for theirs."),
+        typer.Option(
+            min=0,
+            help="GPUs for the command's own process. `evaluate` needs them; the others ask for theirs.",
+        ),
     ] = 0,
 ) -> None:
-    """Run a command as a job on a Ray cluster, or attach to the job that is already at it."""
+    """Run a command as a job on a Ray cluster, or attach to the job that runs it already."""
     line = read_command(context.find_root().command, arguments)
     from kinescribe.cluster.jobs import Jobs
     from kinescribe.cluster.submission import run_name
@@ -88,7 +90,7 @@ def submit(
     server = Jobs(address)
     run = run_name(line.name, line.parameters)
     attempt = server.submit(run, line.arguments, line.config, gpus)
-    print("submitted" if attempt.is_new else "runs already: attached", file=sys.stderr)
+    print("submitted" if attempt.is_new else "already running: attached", file=sys.stderr)
     print(attempt.submission_id, file=sys.stderr if wait else sys.stdout)
     if wait:
         _follow(server, attempt.submission_id)
@@ -99,7 +101,7 @@ def list_jobs(
     address: Address = LOCAL,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON list on stdout.")] = False,
 ) -> None:
-    """List what was submitted, the oldest first."""
+    """List the submitted jobs, oldest first."""
     from kinescribe.cluster.jobs import Jobs
     from kinescribe.cluster.submission import SubmittedJob
 
@@ -115,7 +117,7 @@ def logs(
     submission_id: SubmissionId,
     address: Address = LOCAL,
     follow: Annotated[
-        bool, typer.Option("--follow", "-f", help="Until the job is over; exit with its exit code.")
+        bool, typer.Option("--follow", "-f", help="Go on until the job is over, and exit with its exit code.")
     ] = False,
 ) -> None:
     """Print what a job has printed."""
@@ -129,16 +131,16 @@ def logs(
 
 @jobs.command()
 def stop(submission_id: SubmissionId, address: Address = LOCAL) -> None:
-    """Stop a job, and wait until it is over; submit the same command again to resume."""
+    """Stop a job and wait until it is over. To resume, submit the same command again."""
     from kinescribe.cluster.jobs import Jobs
 
     print(Jobs(address).stop(submission_id).status)
 
 
 def read_command(root: Any, arguments: Sequence[str]) -> CommandLine:
-    """The command line, checked as far as it can be here.
+    """Parse and check a command line.
 
-    `root` is the whole command line's command. Raises ConfigError, and what typer raises of a wrong option.
+    `root` is the command `kinescribe`. Raises ConfigError, or typer's errors if an option is wrong.
     """
     from kinescribe.schemas.config import config_values, read_config
     from kinescribe.storage.credentials import NO_CREDENTIALS, holds_credentials, redact
@@ -147,58 +149,58 @@ def read_command(root: Any, arguments: Sequence[str]) -> CommandLine:
     given = command.make_context(" ".join(("kinescribe", *words)), rest).params
     config = read_config(given.get("config"))
     values = config_values(config, given.get("overrides") or ())
-    # What the configuration says stands for its path and text; how a result is printed makes no other run.
-    apart = ("config", "overrides", "as_json")
-    parameters = {key: value for key, value in given.items() if key not in apart}
+    # The configuration's values identify the run, not its path; neither does the format of the result.
+    ignored = ("config", "overrides", "as_json")
+    parameters = {key: value for key, value in given.items() if key not in ignored}
     leaves = [
         (key, str(value)) for key, value in (*_leaves(parameters), *_leaves(values)) if value is not None
     ]
     for key, text in leaves:
         if holds_credentials(text):
             raise ConfigError(f"{key}={redact(text)} {NO_CREDENTIALS}")
-    if wrong := dict(relative_paths(leaves)):
+    if relative := dict(relative_paths(leaves)):
         raise ConfigError(
-            ", ".join(f"{key}={value}" for key, value in wrong.items())
-            + ": a job does not run in this folder; give absolute paths that every machine of the cluster "
-            "has, or URLs where the command takes them"
+            ", ".join(f"{key}={value}" for key, value in relative.items())
+            + ": the job runs in another folder; give absolute paths that every machine of the cluster has, "
+            "or URLs if the command takes them"
         )
     name = "-".join(words)
     for check in CHECKS.get(name, ()):
         check(**{key: given[key] for key in signature(check).parameters})
-    once = {key: _named_once(value) if key in PATHS else value for key, value in parameters.items()}
-    return CommandLine(name, _with_sent_config(arguments), once | {"config": values}, config)
+    normalized = {key: _normalized(value) if key in PATHS else value for key, value in parameters.items()}
+    return CommandLine(name, _with_packed_config(arguments), normalized | {"config": values}, config)
 
 
-def _named_once(value: Any) -> Any:
-    """A path, or several, without what makes no other run: a file's scheme, a slash too many."""
+def _normalized(value: Any) -> Any:
+    """One spelling of a path or of several: without `file://` and superfluous slashes."""
     from kinescribe.storage.uri import is_local
 
     if isinstance(value, list | tuple):
-        return [_named_once(one) for one in value]
+        return [_normalized(item) for item in value]
     if not isinstance(value, str):
         return value
     return str(PurePosixPath(value.removeprefix("file://"))) if is_local(value) else value.rstrip("/")
 
 
 def _find(root: Any, arguments: Sequence[str]) -> tuple[Any, list[str], list[str]]:
-    """The command that the arguments begin with, the words of its name, and its own arguments."""
+    """The command at the start of the arguments, the words of its name, and its own arguments."""
     command, words, rest = root, list[str](), list(arguments)
     while rest and rest[0] in getattr(command, "commands", {}):
         command = command.commands[rest[0]]
         words.append(rest.pop(0))
     if words and words[0] in COMMANDS and "human" not in words and hasattr(command, "commands"):
         known = ", ".join(name for name in command.commands if name != "human")
-        raise ConfigError(f"`{words[0]}` is several commands; give one of {known} after it")
+        raise ConfigError(f"`{words[0]}` has several commands; give one of {known} after it")
     if not words or words[0] not in COMMANDS or "human" in words:
         raise ConfigError(
             f"{' '.join(arguments[:2])} cannot be submitted; give one of {', '.join(COMMANDS)} with its "
-            "arguments, but for `evaluate human`, which is for where its page is"
+            "arguments. `evaluate human` can't be submitted, because it works on the page's folder"
         )
     return command, words, rest
 
 
 def relative_paths(values: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
-    """The names and values of parameters and keys that name a file by a path that only this folder knows."""
+    """The names and values of parameters and keys that are relative paths."""
     from kinescribe.models.checkpoint_files import EMBEDDED
     from kinescribe.models.hub import hub_model
     from kinescribe.storage.uri import is_local
@@ -211,7 +213,7 @@ def relative_paths(values: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str
 
 
 def _leaves(values: Any, key: str = "") -> Iterator[tuple[str, Any]]:
-    """Every value of nested mappings and lists with the innermost key above it."""
+    """Every value of nested mappings and lists, with the innermost key above it."""
     if isinstance(values, Mapping):
         for name, value in values.items():
             yield from _leaves(value, str(name))
@@ -222,16 +224,16 @@ def _leaves(values: Any, key: str = "") -> Iterator[tuple[str, Any]]:
         yield key, values
 
 
-def _with_sent_config(arguments: Sequence[str]) -> list[str]:
-    """The arguments with the configuration where it is in the package."""
+def _with_packed_config(arguments: Sequence[str]) -> list[str]:
+    """The arguments, with the path of the configuration in the package."""
     from kinescribe.cluster.code_package import CONFIG
 
-    sent = [f"--config={CONFIG}" if one.startswith("--config=") else one for one in arguments]
-    return [CONFIG if i and sent[i - 1] == "--config" else one for i, one in enumerate(sent)]
+    packed = [f"--config={CONFIG}" if word.startswith("--config=") else word for word in arguments]
+    return [CONFIG if i and packed[i - 1] == "--config" else word for i, word in enumerate(packed)]
 
 
 def _follow(server: Jobs, submission_id: str) -> None:
-    """Print the log until the job is over, and exit as it did."""
+    """Print the log until the job is over, and exit with its exit code."""
     from kinescribe.cluster.submission import exit_code
 
     try:

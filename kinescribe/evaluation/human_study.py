@@ -21,7 +21,7 @@ from pydantic import BaseModel, ValidationError
 from kinescribe.evaluation.model_outputs import Output, read_outputs
 from kinescribe.media.source_image import read_source_image
 from kinescribe.reports.heatmap import data_uri
-from kinescribe.reports.page import render, require_html, write_page
+from kinescribe.reports.page import render, require_page, write_page
 from kinescribe.schemas.errors import ConfigError, InputError
 from kinescribe.storage import objects
 
@@ -71,7 +71,7 @@ def build_study(
     Raises InputError, StoreError and ConfigError, also if the page or its key would replace another study's.
     """
     _require_models(folders)
-    require_html(out)
+    require_page(out)
     outputs = {name: read_outputs(folder) for name, folder in folders.items()}
     cases = _common(outputs, warn)
     rng = np.random.default_rng(seed)

@@ -22,7 +22,7 @@ from kinescribe.schemas.errors import InputError, ModelError
 from kinescribe.schemas.rendering import BLUE, Figure, Table, panels
 from kinescribe.simulation.actions import VERBS, Action, parse
 from kinescribe.simulation.clips import Truth, read_truth
-from kinescribe.storage.shards import readable, scan
+from kinescribe.storage.dataset import Dataset, readable
 
 DECILES = 10
 WHOLE, NOTHING = 0.5, 0.1
@@ -231,7 +231,7 @@ _SCORES = ("action_logprob", "action_tokens")
 
 def _rows(dataset: str, columns: Sequence[str], limit: int | None = None) -> Iterator[dict[str, Any]]:
     with readable(dataset):
-        rows = scan(dataset, columns)
+        rows = Dataset.open(dataset).scan(columns)
         table: pa.Table = rows.to_table() if limit is None else rows.head(limit)
     yield from table.to_pylist()
 

@@ -184,11 +184,13 @@ def _cause_of_death(child: _Child) -> Rejected:
     with contextlib.suppress(subprocess.TimeoutExpired):
         child.process.wait(5)
     status, last_line = child.process.returncode, _last_line(child.stderr)
+    if status is None:
+        return Rejected(RejectCode.CRASHED, "it sent a malformed message")
     if status == -signal.SIGKILL:
         return _Killed(RejectCode.OUT_OF_MEMORY, "killed by the system, as when memory runs out")
     if "bad_alloc" in last_line:
         return Rejected(RejectCode.OUT_OF_MEMORY, last_line)
-    cause = f"exit status {status}" if status is None or status >= 0 else signal.Signals(-status).name
+    cause = f"exit status {status}" if status >= 0 else signal.Signals(-status).name
     return Rejected(RejectCode.CRASHED, f"{cause}: {last_line}" if last_line else cause)
 
 

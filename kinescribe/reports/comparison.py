@@ -1,7 +1,6 @@
-"""Two datasets on one self-contained HTML page: what differs, and what each says of the same pairs.
+"""Two datasets on one self-contained HTML page: how they differ, and what each says of the same pairs.
 
-Pairs are the same where their ids are: of the same clip at the same two times. Knows what a report is made
-of, and no more of a dataset than it.
+Pairs are the same if their ids are: the same clip at the same two times.
 """
 
 from __future__ import annotations
@@ -15,20 +14,18 @@ import pyarrow.dataset as pads
 
 from kinescribe.reports.distributions import Histogram, histogram, motion_limits, score_limits
 from kinescribe.reports.gallery import Gallery, gallery, sampled, scores
-from kinescribe.reports.page import render, require_html, write_page
-from kinescribe.reports.report import title
+from kinescribe.reports.page import render, require_page, write_page
 from kinescribe.storage.audit import DatasetStatus, status
-from kinescribe.storage.run import read_run
-from kinescribe.storage.shards import readable, scan
+from kinescribe.storage.dataset import Dataset, Source, readable
 
 NUM_CLASSES = 24
-OTHER_CLIPS = "others, or of other classes, times or order"
+OTHER_CLIPS = "other clips, or other classes, times or order"
 Limits = Callable[[pl.Series], tuple[float, float]]
 
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """One of the two datasets: its rows, and of each row what needs no picture."""
+    """One of the two datasets: its rows, and their `gallery.scores`."""
 
     name: str
     status: DatasetStatus
@@ -37,17 +34,20 @@ class Side:
     table: pl.DataFrame
 
 
-def write_comparison(first: str, second: str, out: str, sample: int) -> None:
+def write_comparison(first: Source, second: Source, out: str, sample: int) -> None:
     """Write the page of both to `out`, with at most `sample` of the pairs whose actions differ.
 
     Raises ConfigError, DatasetError and StoreError.
     """
-    require_html(out)
-    is_named = title(first) != title(second)
-    sides = [_side(dataset, title(dataset) if is_named else dataset) for dataset in (first, second)]
+    require_page(out)
+    datasets = [Dataset.open(first), Dataset.open(second)]
+    names = [dataset.name for dataset in datasets]
+    if len(set(names)) == 1:
+        names = [dataset.uri for dataset in datasets]
+    sides = [_side(*pair) for pair in zip(datasets, names, strict=True)]
     common = _common(*sides)
     differing = common.filter(pl.col("action") != pl.col("action_other"))
-    with readable(first):
+    with readable(datasets[0]):
         pairs = _gallery(sides[0], sampled(differing, sample))
     page = render(
         "comparison",
@@ -67,14 +67,14 @@ def write_comparison(first: str, second: str, out: str, sample: int) -> None:
     write_page(out, page)
 
 
-def _side(dataset: str, name: str) -> Side:
+def _side(dataset: Dataset, name: str) -> Side:
     with readable(dataset):
-        rows = scan(dataset)
-        return Side(name, status(dataset), read_run(dataset)["identity"], rows, scores(rows))
+        rows = dataset.scan()
+        return Side(name, status(dataset), dataset.run["identity"], rows, scores(rows))
 
 
 def _common(first: Side, second: Side) -> pl.DataFrame:
-    """The pairs of the first that the second has too, whose columns are called `…_other`."""
+    """The pairs of the first that the second has too; the columns of the second are called `…_other`."""
     others = second.table.select("triplet_id", "action", "score", "action_tokens")
     return first.table.join(others, on="triplet_id", suffix="_other")
 
@@ -90,7 +90,7 @@ def _gallery(side: Side, chosen: pl.DataFrame) -> Gallery:
 
 
 def _counts(first: Side, second: Side) -> list[tuple[str, int, int]]:
-    """What is counted, of each of the two; drops and rejects also by reason."""
+    """The counts of both; drops and rejects also by reason."""
     names = ("clips", "kept", "dropped", "rejected", "pending", "triplets")
     reasons = sorted(first.status.reasons.keys() | second.status.reasons.keys())
     return [(name, getattr(first.status, name), getattr(second.status, name)) for name in names] + [
@@ -100,24 +100,24 @@ def _counts(first: Side, second: Side) -> list[tuple[str, int, int]]:
 
 
 def _settings(first: Side, second: Side) -> list[tuple[str, Any, Any]]:
-    """Configuration, models and clips that differ; of clips a digest is all that is known."""
+    """Configuration, models and clips that differ; of the clips only a digest is known."""
     keys = sorted(first.identity.keys() | second.identity.keys())
     rows = ((key, first.identity.get(key), second.identity.get(key)) for key in keys)
     return [
-        ("clips", "these", OTHER_CLIPS) if key == "plan" else (key, one, other)
-        for key, one, other in rows
-        if one != other
+        ("clips", "these", OTHER_CLIPS) if key == "plan" else (key, value, other)
+        for key, value, other in rows
+        if value != other
     ]
 
 
 def _histograms(sides: Sequence[Side], column: str, limits: Limits) -> list[Histogram | None]:
-    """Of each of the two, with the same limits."""
+    """The histograms of both, with the same limits."""
     shared = limits(pl.concat([side.table[column] for side in sides]))
     return [histogram(side.table[column], shared) for side in sides]
 
 
 def _classes(first: Side, second: Side) -> list[dict[str, Any]]:
-    """Of the most frequent classes, then of what has none, the number of triplets and the medians of both."""
+    """Number of triplets and medians of both: of the most frequent classes, then of triplets without one."""
     joined = _medians(first).join(
         _medians(second), on="action_class", how="full", coalesce=True, suffix="_other", nulls_equal=True
     )

@@ -1,4 +1,4 @@
-"""How scores and motion are distributed, over all pairs and class by class, and which actions are frequent.
+"""The distributions of scores and motion, over all pairs and by class, and the most frequent actions.
 
 Pure functions of a table with the columns of `gallery.scores`. Knows no page.
 """
@@ -14,8 +14,8 @@ import polars as pl
 
 NUM_BINS = 32
 TAIL = 0.005
-"""The share of the least values that the first bin takes, wherever they lie, so that a few leave room for all
-others; of motion the last bin takes the greatest."""
+"""The share of the lowest scores that goes into the first bin, however low they are, so that a few outliers
+leave room for the rest; of motion, the share of the highest values that goes into the last bin."""
 NUM_CLASSES = 12
 NUM_FREQUENT = 12
 STOP_WORDS = ["and", "for", "from", "her", "his", "into", "its", "the", "their", "with"]
@@ -23,7 +23,7 @@ STOP_WORDS = ["and", "for", "from", "her", "his", "into", "its", "the", "their",
 
 @dataclass(frozen=True, slots=True)
 class Histogram:
-    """Counts in bins of equal width from `low` to `high`; values beyond them are in the outermost bins."""
+    """Counts in bins of equal width from `low` to `high`; values beyond are in the outermost bins."""
 
     low: float
     high: float
@@ -33,7 +33,7 @@ class Histogram:
 
 @dataclass(frozen=True, slots=True)
 class ClassRow:
-    """The pairs of one class, or of several; None where none of them has a score or a motion."""
+    """The pairs of one class, or of several; None if none of them has a score or a motion."""
 
     name: str
     is_class: bool
@@ -43,18 +43,18 @@ class ClassRow:
 
 
 def by_class(table: pl.DataFrame) -> list[ClassRow]:
-    """All pairs first, then those of the most frequent classes, last those of all others together."""
+    """All pairs, then those of each frequent class, then those of all other classes together."""
     score, motion = score_limits(table["score"]), motion_limits(table["motion"])
     return [
         ClassRow(
-            name, is_class, len(some), histogram(some["score"], score), histogram(some["motion"], motion)
+            name, is_class, len(rows), histogram(rows["score"], score), histogram(rows["motion"], motion)
         )
-        for name, is_class, some in _groups(table)
+        for name, is_class, rows in _groups(table)
     ]
 
 
 def histogram(values: pl.Series, limits: tuple[float, float]) -> Histogram | None:
-    """Of the values that are finite numbers; None where there are none."""
+    """The histogram of the finite values; None if there are none."""
     known = values.filter(values.is_finite()).to_numpy()
     if not len(known):
         return None
@@ -63,12 +63,12 @@ def histogram(values: pl.Series, limits: tuple[float, float]) -> Histogram | Non
 
 
 def score_limits(scores: pl.Series) -> tuple[float, float]:
-    """From almost the least log-likelihood to 0."""
+    """From almost the lowest log-likelihood to 0."""
     return min(math.floor(_quantile(scores, TAIL) * 10) / 10, -0.1), 0.0
 
 
 def motion_limits(motion: pl.Series) -> tuple[float, float]:
-    """From 0 to almost the greatest motion."""
+    """From 0 to almost the highest motion."""
     return 0.0, max(math.ceil(_quantile(motion, 1 - TAIL)), 1.0)
 
 
@@ -78,7 +78,7 @@ def frequent_actions(actions: pl.Series) -> list[tuple[str, int]]:
 
 
 def frequent_words(actions: pl.Series) -> list[tuple[str, int]]:
-    """The most frequent words of three letters or more, with the number of actions that they are in."""
+    """The most frequent words of three letters or more, with the number of actions that contain them."""
     words = (
         actions.str.to_lowercase().str.extract_all(r"[\p{L}\p{N}'-]{3,}").list.unique().explode().drop_nulls()
     )
@@ -104,5 +104,5 @@ def _groups(table: pl.DataFrame) -> Iterator[tuple[str, bool, pl.DataFrame]]:
 
 
 def _quantile(values: pl.Series, share: float) -> float:
-    found = values.filter(values.is_finite()).quantile(share)
-    return 0.0 if found is None else found
+    quantile = values.filter(values.is_finite()).quantile(share)
+    return 0.0 if quantile is None else quantile

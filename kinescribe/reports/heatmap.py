@@ -1,7 +1,7 @@
-"""The pictures of a report: frames small enough for a page, and the heat map that lies over a target.
+"""The images of a report: frames small enough for a page, and the heat map over a target.
 
-The codec sees the shorter side resized and the centre cropped to a square; the heat map is of that square,
-one pixel a token, and the page lays it there.
+The codec resizes the shorter side and crops the centre to a square; the heat map covers that square with one
+pixel per token, and the page places it there.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ LONGER_SIDE = 320
 THUMBNAIL, SMALLEST = 256, 16
 """Longer sides of a thumbnail in pixels."""
 BITS_PER_PIXEL = 1.2
-"""Of most frames as WebP at this size and quality."""
+"""The size of most frames as WebP at this size and quality."""
 QUALITY = 75
-# Share of the largest weight → colour and opacity: from nothing over yellow to red.
+# Share of the largest weight → colour and opacity: from transparent over yellow to red.
 STOPS = (0.0, 0.15, 0.5, 1.0)
 RED, GREEN, BLUE = (255, 255, 255, 214), (224, 214, 128, 20), (80, 60, 20, 40)
 ALPHA = (0.0, 0.25, 0.6, 0.75)
 LEVELS = 16
-"""Steps between no weight and the largest: half a byte a token."""
+"""Steps from zero to the largest weight: half a byte per token."""
 
 
 def thumbnail(image: bytes, max_bytes: int) -> bytes:
-    """The stored image as WebP, as large as `max_bytes` allow, up to `THUMBNAIL` pixels and its own size."""
+    """The stored image as WebP of at most `max_bytes`, `THUMBNAIL` pixels and its own size."""
     with Image.open(io.BytesIO(image), formats=IMAGE_FORMATS) as stored:
         frame = stored.convert("RGB")
     side = min(THUMBNAIL, max(frame.size), math.isqrt(int(8 * max_bytes / BITS_PER_PIXEL)))
@@ -52,7 +52,7 @@ def enlarged(frame: Image.Image) -> Image.Image:
 
 
 def heat(importance: Sequence[float], grid: tuple[int, int]) -> bytes:
-    """The row-major weights of shape `grid` (height, width) as a PNG to lay over the codec's square."""
+    """The row-major weights of shape `grid` (height, width) as a PNG that covers the codec's square."""
     weights_hw = np.asarray(importance, np.float32).reshape(grid)
     shares_hw = weights_hw / max(float(weights_hw.max(initial=0)), 1e-12)
     levels_hw = (shares_hw * (LEVELS - 1)).round().astype(np.uint8)
@@ -65,7 +65,7 @@ def heat(importance: Sequence[float], grid: tuple[int, int]) -> bytes:
 
 
 def data_uri(picture: Image.Image) -> str:
-    """The picture as a JPEG that a page can carry in itself."""
+    """The image as a JPEG data URI."""
     jpeg = io.BytesIO()
     picture.save(jpeg, "JPEG", quality=85)
     return encoded(jpeg.getvalue(), "jpeg")

@@ -1,7 +1,7 @@
-"""A page that needs no other file: a template with its style and script inside, and no other may run.
+"""Self-contained HTML pages: a template with its style and script inside.
 
-Every page extends `page.html`, whose content security policy says so. Whatever is put into a page is escaped
-by the template. Knows nothing of what the pages show.
+Every page extends `page.html`, whose content security policy allows no other style or script. The templates
+escape all values. Knows nothing of what the pages show.
 """
 
 from __future__ import annotations
@@ -19,13 +19,15 @@ from kinescribe.schemas.errors import ConfigError
 from kinescribe.storage import credentials, objects
 
 PACKAGE = "kinescribe.reports"
+OWN_PAGE = b"default-src 'none'; img-src data:; style-src"
+"""Part of the content security policy in `page.html`, which is in every page."""
 
 
 def render(name: str, /, *, look: str | None = None, package: str = PACKAGE, **values: Any) -> str:
     """The page `NAME.html` of a package, with `LOOK.css` and, if there is one, `LOOK.js` inside.
 
-    By default the look has the page's own name, and the package is this file's. The template gets `css`,
-    `js` and their hashes for its content security policy, and may include and import others beside it.
+    By default the look has the page's own name, and the package is this one. The template gets `css`, `js`
+    and their hashes for its content security policy, and may include and import others beside it.
     """
     css, js = _read(package, f"{look or name}.css"), _read(package, f"{look or name}.js")
     environment = jinja2.Environment(
@@ -41,24 +43,32 @@ def render(name: str, /, *, look: str | None = None, package: str = PACKAGE, **v
     )
 
 
-def require_html(out: str) -> None:
-    """Raises ConfigError for a name that isn't a page's: no other file can be overwritten with one."""
+def require_page(out: str) -> None:
+    """Raises ConfigError unless `out` ends in .html and is a new file or a page that Kinescribe wrote."""
     if not out.endswith(".html"):
         raise ConfigError(
-            f"--out {credentials.redact(out)!r} is no name of a page; give one that ends in .html"
+            f"--out {credentials.redact(out)!r} is not the name of a page; give one that ends in .html"
         )
+    try:
+        is_own = OWN_PAGE in objects.read_bytes(out)
+    except (FileNotFoundError, NotADirectoryError):  # writing it says why a path is impossible
+        return
+    except IsADirectoryError as error:
+        raise ConfigError(f"--out {out} is a folder; name a file") from error
+    if not is_own:
+        raise ConfigError(f"--out {out} is another kind of file; remove it, or name another")
 
 
 def write_page(out: str, page: str) -> None:
     """Publish the page as the file or URL `out`, as a whole. Raises ConfigError and StoreError."""
-    require_html(out)
+    require_page(out)
     objects.replace(out, page.encode())
 
 
 def _read(package: str, name: str) -> str:
-    """The text of a file in `package` or else beside this module; empty where there is none."""
-    found = (file for folder in (package, PACKAGE) if (file := files(folder) / name).is_file())
-    return next((file.read_text("utf-8") for file in found), "")
+    """The text of a file in `package` or else beside this module; empty if there is none."""
+    existing = (file for folder in (package, PACKAGE) if (file := files(folder) / name).is_file())
+    return next((file.read_text("utf-8") for file in existing), "")
 
 
 def _hash(text: str) -> str:

@@ -1,12 +1,12 @@
 "use strict";
-// The pairs of a page, chosen and shown a few at a time: no more of them are ever in the document, and no picture
-// is looked up before it is shown. What comes from outside reaches the page as text only, never as markup.
+// Filters the pairs and shows a few at a time: the document never has more of them, and an image is read only
+// when it is shown. Text from outside is inserted as text only, never as markup.
 
 const PER_PAGE = 24;
-const PER_BLOCK = 32; // as PICTURES_PER_BLOCK of gallery.py
+const PER_BLOCK = 32; // IMAGES_PER_BLOCK in gallery.py
 const ORDERS = {
-  "surest first": ["score", -1],
-  "least sure first": ["score", 1],
+  "highest score first": ["score", -1],
+  "lowest score first": ["score", 1],
   "most motion first": ["motion", -1],
   "least motion first": ["motion", 1],
   "by video": ["place", 1],
@@ -123,7 +123,7 @@ const said = (score, tokens, motion) =>
     .join(" · ");
 
 const written = (text, className = "") =>
-  element("h3", { dir: "auto", className: text.trim() ? className : `${className} muted`, textContent: text.trim() || "nothing written" });
+  element("h3", { dir: "auto", className: text.trim() ? className : `${className} muted`, textContent: text.trim() || "no action" });
 
 const facts = (text) => element("p", { className: "facts", textContent: text });
 
@@ -153,7 +153,7 @@ const show = () => {
   byId("cards").className = `pairs ${byId("view").value}`;
   byId("cards").replaceChildren(...shown.map(card));
   byId("found").textContent =
-    found.length === 0 ? "No pair is like that." : `${found.length.toLocaleString("en")} of ${count.toLocaleString("en")} pairs`;
+    found.length === 0 ? "No pair matches." : `${found.length.toLocaleString("en")} of ${count.toLocaleString("en")} pairs`;
   byId("page").textContent = `page ${page + 1} of ${pages}`;
   byId("previous").disabled = page === 0;
   byId("next").disabled = page === pages - 1;

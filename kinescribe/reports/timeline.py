@@ -1,6 +1,6 @@
-"""How a run went, from what its units say of themselves: throughput, busy workers, and the bottleneck.
+"""How a run went, from the footers of its units: throughput, busy workers, and the bottleneck.
 
-A run that was stopped and resumed has pauses, which are left out. A pure function of footers; knows no page.
+The pauses of a run that was stopped and resumed are left out. A pure function of footers; knows no page.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ from kinescribe.schemas.outcomes import StageTime
 from kinescribe.storage.shards import UnitFooter
 
 PAUSE_S = 300
-"""Nothing was worked on and nothing committed for so long: the run was not running."""
+"""If no work and no commit is recorded for so long, the run was stopped."""
 FEWEST_BINS, MOST_BINS = 12, 60
 Seconds = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """A stage's workers over the run; `busy` is the mean number of busy ones in each bin."""
+    """A stage's workers over the run; `busy` is the mean number of busy workers in each bin."""
 
     name: str
     num_workers: int
     most_busy: float
     busy: Sequence[float]
     seconds: float
-    """Of work, over all units."""
+    """Total work on all units."""
     busy_share: float
-    """Of the time between a worker's first unit and the end of its last."""
+    """Share of the time from a worker's first unit to the end of its last."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +42,9 @@ class Timeline:
 
     active_s: float
     idle_s: float
-    """Of it, when no worker was at work, as while models are loaded; 0 where no stage tells."""
+    """Time of it in which no worker was busy, for example while models were loaded; 0 without stages."""
     pauses: Sequence[float]
-    """How long each took, in seconds."""
+    """The length of each in seconds."""
     bin_s: float
     clips: Sequence[int]
     """Committed in each bin."""
@@ -59,9 +59,9 @@ class Timeline:
 
     @property
     def bottleneck(self) -> Stage | None:
-        """The stage whose workers waited least: more of the other's would not make the run faster.
+        """The stage whose workers waited least: more workers of the others would not make the run faster.
 
-        None where for most of the time no worker was at work: then it was none of the stages.
+        None if no worker was busy for most of the time: then no stage was the bottleneck.
         """
         if self.idle_s > self.active_s / 2:
             return None
@@ -69,7 +69,7 @@ class Timeline:
 
 
 def timeline(footers: Sequence[UnitFooter]) -> Timeline | None:
-    """None where the footers tell no time: of a single unit without stages, say."""
+    """None if the footers span no time, for example of a single unit without stages."""
     ends = np.array([footer.committed_at.timestamp() for footer in footers])
     times = [time for footer in footers for time in footer.stages]
     spans = [(time.started, time.started + time.seconds) for time in times]
@@ -92,12 +92,12 @@ def timeline(footers: Sequence[UnitFooter]) -> Timeline | None:
         clips=[int(num) for num in clips],
         num_clips=sum(num_clips),
         num_triplets=sum(end.num_triplets for footer in footers for end in footer.outcomes),
-        stages=[_stage(name, some, clock, edges) for name, some in by_stage.items()],
+        stages=[_stage(name, times, clock, edges) for name, times in by_stage.items()],
     )
 
 
 def _merged(spans: Sequence[tuple[float, float]], pause_s: float) -> list[tuple[float, float]]:
-    """The spans in order, as one where no more than `pause_s` lies between two."""
+    """The spans in order; those with at most `pause_s` between them become one."""
     merged: list[tuple[float, float]] = []
     for begin, end in sorted(spans):
         if merged and begin - merged[-1][1] <= pause_s:
@@ -108,7 +108,7 @@ def _merged(spans: Sequence[tuple[float, float]], pause_s: float) -> list[tuple[
 
 
 def _without_pauses(active: Sequence[tuple[float, float]]) -> tuple[tuple[Seconds, Seconds], list[float]]:
-    """Moments, and how long the run had been active at each, for `np.interp`; and the pauses."""
+    """Points in time with the active seconds until then, for `np.interp`; and the pauses."""
     moments = np.array(active).flatten()
     passed = np.diff(moments, prepend=moments[:1])
     pauses = [float(pause) for pause in passed[2::2]]
@@ -124,7 +124,8 @@ def _stage(name: str, times: Sequence[StageTime], clock: tuple[Seconds, Seconds]
     busy = [(after - before) / float(edges[1]) for before, after in pairwise(worked)]
     workers = np.array([time.worker for time in times])
     present = sum(
-        float(ends[mine].max() - begins[mine].min()) for mine in (workers == one for one in set(workers))
+        float(ends[mine].max() - begins[mine].min())
+        for mine in (workers == worker for worker in set(workers))
     )
     total = float(seconds.sum())
     return Stage(name, len({*workers}), max(busy), busy, total, min(1.0, total / max(present, 1e-9)))

@@ -31,7 +31,8 @@ from kinescribe.simulation.corruptions import (
 )
 from kinescribe.simulation.scene import SHAPES, Image
 from kinescribe.simulation.transitions import Change, draw_change, draw_scene
-from kinescribe.storage.run import Run, bind, plan_digest, write_plan
+from kinescribe.storage.plan import plan_digest, write_plan
+from kinescribe.storage.run import Run, bind
 from kinescribe.storage.shards import committed_units, write_unit
 
 Split = Literal["train", "test"]

@@ -1,7 +1,8 @@
-"""The dataset card: the README.md that tells people, the Hub and `datasets` what a dataset folder holds.
+"""The dataset card: the README.md that tells people, the Hub and `datasets` what is in a dataset folder.
 
-Derived from the folder, so it may be written again at any time; what people set in its front matter, as the
-licence, stays. That names `data/*.parquet` as the only data, or `datasets` would take the plan for rows.
+It is derived from the folder and can be written again at any time; what people set in its front matter, such
+as the licence, stays. The front matter names `data/*.parquet` as the only data, or `datasets` would read the
+plan as rows.
 """
 
 from __future__ import annotations
@@ -16,14 +17,15 @@ from kinescribe.schemas.dataset import FIELDS, triplet_schema
 from kinescribe.schemas.errors import DatasetError
 from kinescribe.storage import objects, uri
 from kinescribe.storage.audit import DatasetStatus, status
-from kinescribe.storage.run import read_run
+from kinescribe.storage.dataset import Dataset, Source
+from kinescribe.storage.run import RunRecord
 
 DERIVED = ("configs", "dataset_info")
 TEXT = """\
 # {title}
 
-Pairs of frames with the action between them, written by Kinescribe {version}. An action with a
-`finish_reason` is a model's, not a person's; one without came with the data.
+Pairs of frames with the action between them, written by Kinescribe {version}. A model wrote the actions that
+have a `finish_reason`; the others came with the data.
 
 | clips | kept | dropped | rejected | pending | triplets |
 |---|---|---|---|---|---|
@@ -40,22 +42,23 @@ log-probability, and for each of the {height}×{width} image tokens of the targe
 
 ## Licence
 
-The frames keep the licence of the videos or images they were taken from. The actions are subject to that of
+The frames keep the licence of the videos or images they come from. The actions are subject to the licence of
 the model that wrote them, or of the data they came with. Set `license` in the header above once you have
-settled both.
+checked both.
 """
 
 
-def write_card(dataset: str) -> DatasetStatus:
-    """Write README.md anew from what the folder holds now, and say how far it is."""
-    run, counts = read_run(dataset), status(dataset)
-    text = card(run, counts, given_header(dataset), title=dataset.rstrip("/").rpartition("/")[2])
-    objects.replace(uri.join(dataset, "README.md"), text.encode())
+def write_card(source: Source) -> DatasetStatus:
+    """Write README.md from the dataset, keeping what people set in its front matter; returns the status."""
+    dataset = Dataset.open(source)
+    counts = status(dataset)
+    text = card(dataset.run, counts, edited_header(dataset), dataset.name)
+    objects.replace(uri.join(dataset.uri, "README.md"), text.encode())
     return counts
 
 
-def card(run: dict[str, Any], counts: DatasetStatus, given: Mapping[str, Any], title: str) -> str:
-    """The text of the card, front matter first, of which `given` is what people set."""
+def card(run: RunRecord, counts: DatasetStatus, edited: Mapping[str, Any], title: str) -> str:
+    """The text of the card; `edited` is what people set in the front matter."""
     identity = run["identity"]
     height, width = identity["codec.grid"]
     made_with = {"codec": identity["codec.id"], "run": run["fingerprint"]}
@@ -74,22 +77,24 @@ def card(run: dict[str, Any], counts: DatasetStatus, given: Mapping[str, Any], t
         width=width,
         made_with="\n".join(f"| {key} | {_cell(value)} |" for key, value in made_with.items()),
     )
-    front_matter = {**_front_matter(identity["codec.id"], (height, width)), **given}
+    front_matter = {**_front_matter(identity["codec.id"], (height, width)), **edited}
+    if identity.get("config.columns"):  # `datasets` gets the types of carried columns from the files alone
+        del front_matter["dataset_info"]
     header = yaml.safe_dump(front_matter, sort_keys=False, allow_unicode=True)
     return f"---\n{header}---\n\n{body}"
 
 
-def given_header(dataset: str) -> dict[str, Any]:
-    """The front matter of the card that a dataset has, but for what is derived; empty where it has none."""
-    name = uri.join(dataset, "README.md")
+def edited_header(dataset: Dataset) -> dict[str, Any]:
+    """What people set in the front matter of the dataset's card; empty if there is no card."""
+    name = uri.join(dataset.uri, "README.md")
     try:
         _, _, rest = objects.read_bytes(name).decode(errors="replace").partition("---\n")
-        found = yaml.safe_load(rest.partition("\n---")[0])
+        loaded = yaml.safe_load(rest.partition("\n---")[0])
     except FileNotFoundError:
         return {}
     except yaml.YAMLError as error:
-        raise DatasetError(f"{name}: its front matter is no YAML; mend it or remove the file") from error
-    header: dict[str, Any] = found if isinstance(found, dict) else {}
+        raise DatasetError(f"{name}: its front matter is not YAML; correct it or remove the file") from error
+    header: dict[str, Any] = loaded if isinstance(loaded, dict) else {}
     return {key: value for key, value in header.items() if key not in DERIVED}
 
 
@@ -109,7 +114,7 @@ def _cell(value: object) -> str:
 
 
 def _feature(name: str, feature: dict[str, Any]) -> dict[str, Any]:
-    """A feature as dataset cards spell it, from how the schema's metadata does."""
+    """A feature in the spelling of dataset cards, from that of the schema's metadata."""
     if feature["_type"] == "List":
         return {"name": name, "list": feature["feature"]["dtype"]}
     return {"name": name, "dtype": feature.get("dtype", "image")}

@@ -1,4 +1,4 @@
-"""What a run was expected to give, in `estimate.json` beside it, and what it gave so far.
+"""The estimate of a run, in `estimate.json` in its folder, beside the run so far.
 
 Knows nothing of how an estimate is made.
 """
@@ -6,7 +6,6 @@ Knows nothing of how an estimate is made.
 from __future__ import annotations
 
 import json
-from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 
@@ -15,21 +14,22 @@ from pydantic import TypeAdapter, ValidationError
 from kinescribe.schemas.errors import DatasetError
 from kinescribe.schemas.estimate import Estimate
 from kinescribe.schemas.rendering import DURATIONS, SIZES, Table, Units, unit_of
-from kinescribe.storage import listing, objects, uri
-from kinescribe.storage.audit import DatasetStatus, footers
-from kinescribe.storage.run import ESTIMATE, read_run
+from kinescribe.storage import objects, uri
+from kinescribe.storage.audit import DatasetStatus
+from kinescribe.storage.dataset import Dataset
+from kinescribe.storage.run import ESTIMATE
 
 _ESTIMATE = TypeAdapter(Estimate)
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """What was expected of a run, and what its committed units took and hold by now."""
+    """The estimate of a run, and the time and size of its committed units."""
 
     planned: Estimate
     size_bytes: int
     stage_s: Mapping[str, float]
-    """Seconds of one core, or of one GPU; what writing took, a unit cannot say."""
+    """Seconds of one core, or of one GPU; without writing, whose time is not recorded."""
 
     def tables(self, status: DatasetStatus) -> Iterable[Table]:
         """The plan, its share for the clips that are done, and what they really took."""
@@ -47,26 +47,22 @@ def _row(name: str, units: Units, planned: float, done: float, actual: float) ->
     return f"{name}, {unit}", in_all, by_now, now
 
 
+def require_estimate(dataset: str) -> None:
+    """Raises DatasetError if the folder has an `estimate.json` that Kinescribe did not write."""
+    _read(uri.join(dataset, ESTIMATE))
+
+
 def write_estimate(dataset: str, estimate: Estimate) -> None:
-    """Keep the estimate of the run that will be in this folder; a later one takes its place."""
+    """Write the estimate of the run that will be in this folder, replacing an earlier one."""
     text = json.dumps(asdict(estimate), indent=2) + "\n"
     objects.replace(uri.join(dataset, ESTIMATE), text.encode())
 
 
-def read_estimate(dataset: str) -> Estimate | None:
-    """The estimate of the run in this folder, None where there is none. Raises DatasetError."""
-    target = uri.join(dataset, ESTIMATE)
-    try:
-        estimate = _ESTIMATE.validate_json(objects.read_bytes(target), strict=True)
-    except FileNotFoundError:
-        return None
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise DatasetError(
-            f"{target} is damaged; remove it, or plan again: {where} {first['msg']}"
-        ) from error
-    if estimate.fingerprint != read_run(dataset)["fingerprint"]:
+def read_estimate(dataset: Dataset) -> Estimate | None:
+    """The estimate of a dataset's run, None if there is none. Raises DatasetError if it is another run's."""
+    target = uri.join(dataset.uri, ESTIMATE)
+    estimate = _read(target)
+    if estimate and estimate.fingerprint != dataset.fingerprint:
         raise DatasetError(
             f"{target} is the estimate of a run with another input, configuration or model; remove it, or "
             f"run `kinescribe plan` with this run's input and options and `--dataset {dataset}`"
@@ -74,14 +70,23 @@ def read_estimate(dataset: str) -> Estimate | None:
     return estimate
 
 
-def compare(dataset: str) -> Comparison | None:
-    """The run beside what was expected of it, None where nothing was. Raises DatasetError."""
-    planned = read_estimate(dataset)
-    if planned is None:
+def _read(target: str) -> Estimate | None:
+    try:
+        return _ESTIMATE.validate_json(objects.read_bytes(target), strict=True)
+    except FileNotFoundError:
         return None
-    stage_s: defaultdict[str, float] = defaultdict(float)
-    for _, footer in footers(dataset):
-        for stage in footer.stages:
-            stage_s[stage.stage] += stage.work_s
-    sizes = (info.size_bytes or 0 for info in listing.list_files(uri.join(dataset, "data")))
-    return Comparison(planned, sum(sizes), dict(stage_s))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise DatasetError(
+            f"{target} is not an estimate, or damaged ({where} {first['msg']}); remove it, then plan again"
+        ) from error
+
+
+def compare(dataset: Dataset, stage_s: Mapping[str, float]) -> Comparison | None:
+    """The run beside its estimate, None if there is none; `stage_s` is that of `audit.totals`.
+
+    Raises DatasetError.
+    """
+    planned = read_estimate(dataset)
+    return planned and Comparison(planned, sum(dataset.committed.values()), stage_s)

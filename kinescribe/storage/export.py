@@ -1,7 +1,7 @@
-"""A dataset in the layouts that others read: WebDataset tars, and a folder to push to the Hugging Face Hub.
+"""A dataset in the layouts of other tools: WebDataset tars, and a folder to push to the Hugging Face Hub.
 
-Both are copies of the rows, or of those that a selection names, in a few large shards instead of many units.
-They know nothing of runs: neither can be resumed, checked or curated.
+Both are copies of the rows, or of those in a selection, in a few large shards instead of many units. They are
+not runs: they cannot be resumed, checked or curated.
 """
 
 from __future__ import annotations
@@ -20,14 +20,13 @@ from kinescribe.schemas.dataset import FIELDS
 from kinescribe.schemas.errors import DatasetError
 from kinescribe.storage import listing, objects, uri
 from kinescribe.storage.audit import DatasetStatus, status
-from kinescribe.storage.card import card, given_header
-from kinescribe.storage.run import read_run
+from kinescribe.storage.card import card, edited_header
+from kinescribe.storage.dataset import Dataset, Source, no_triplets, readable
 from kinescribe.storage.selection import chosen_units, read_selection, require_chosen
-from kinescribe.storage.shards import readable, scan
 
 SHARD_BYTES = 256 << 20
 ROWS_PER_GROUP = 256
-"""Of a Parquet shard: a few megabytes that a viewer can fetch on their own."""
+"""In a Parquet shard: a few megabytes, which a viewer can fetch on their own."""
 IMAGES = ("source", "target")
 TEXTS = tuple(field.name for field in FIELDS if pa.types.is_string(field.type))
 Progress = Callable[[int, int], None]
@@ -35,15 +34,16 @@ Item = TypeVar("Item")
 
 
 def export_webdataset(
-    dataset: str, out: str, select: str | None, progress: Progress, shard_bytes: int = SHARD_BYTES
+    source: Source, out: str, select: str | None, progress: Progress, shard_bytes: int = SHARD_BYTES
 ) -> None:
     """Write tars `000000.tar`, …, each triplet as ID.source.jpg, ID.target.jpg and ID.json (or `.png`).
 
-    In the JSON, text that a triplet has not, as a class, is empty.
-    Raises DatasetError, also where `out` holds files already or there is no triplet.
+    In the JSON, missing text (such as the class) is empty. Raises DatasetError, also if `out` contains files
+    or there are no triplets.
     """
     _require_empty(out)
-    codec = json.loads(scan(dataset).schema.metadata[b"kinescribe.codec"])
+    dataset = Dataset.open(source)
+    codec = json.loads(dataset.scan().schema.metadata[b"kinescribe.codec"])
     rows = (row for table in _tables(dataset, select, progress) for row in table.to_pylist())
     samples = (_files(row, codec) for row in rows)
     for index, shard in enumerate(_shards(samples, _size, shard_bytes)):
@@ -51,15 +51,15 @@ def export_webdataset(
 
 
 def export_hub(
-    dataset: str, out: str, select: str | None, progress: Progress, shard_bytes: int = SHARD_BYTES
+    source: Source, out: str, select: str | None, progress: Progress, shard_bytes: int = SHARD_BYTES
 ) -> DatasetStatus:
     """Write `data/train-00000.parquet`, … and the dataset card, which is all that the Hub needs.
 
-    Returns what the card counts: how far the dataset is, or what the selection holds.
-
-    Raises DatasetError, also where `out` holds files already or there is no triplet.
+    Returns the counts on the card: the status of the dataset, or the size of the selection. Raises
+    DatasetError, also if `out` contains files or there are no triplets.
     """
     _require_empty(out)
+    dataset = Dataset.open(source)
     clips: set[str] = set()
     num_triplets = 0
     tables = _tables(dataset, select, progress)
@@ -73,15 +73,15 @@ def export_hub(
     chosen = DatasetStatus(len(clips), len(clips), 0, 0, 0, num_triplets, {})
     counts = status(dataset) if select is None else chosen
     title = out.rstrip("/").rpartition("/")[2]
-    text = card(read_run(dataset), counts, given_header(dataset), title)
+    text = card(dataset.run, counts, edited_header(dataset), title)
     _publish("README.md", out, text.encode())
     return counts
 
 
-def _tables(dataset: str, select: str | None, progress: Progress) -> Iterator[pa.Table]:
-    """The rows, or those that were chosen, by unit in the plan's order; units without any are left out."""
+def _tables(dataset: Dataset, select: str | None, progress: Progress) -> Iterator[pa.Table]:
+    """The rows, or the chosen ones, by unit in the plan's order, without units that have none."""
     chosen = None if select is None else _chosen(dataset, select)
-    rows = scan(dataset, units=None if chosen is None else chosen_units(dataset, chosen))
+    rows = dataset.scan(units=None if chosen is None else chosen_units(dataset, chosen))
     ids = None if chosen is None else pc.field("triplet_id").isin(chosen["triplet_id"].combine_chunks())
     chunks: list[pa.Array] = []
     for done, unit in enumerate(rows.get_fragments(), start=1):
@@ -95,25 +95,24 @@ def _tables(dataset: str, select: str | None, progress: Progress) -> Iterator[pa
     if chosen is not None:
         require_chosen(dataset, chosen, exported)
     if not len(exported):
-        raise DatasetError(f"{dataset} has no triplets so far; `kinescribe status` says how its clips ended")
+        raise no_triplets([dataset])
 
 
-def _chosen(dataset: str, select: str) -> pa.Table:
-    """The rows of a selection that are of this dataset. Raises DatasetError where there are none."""
-    fingerprint = read_run(dataset)["fingerprint"]
-    chosen = read_selection(select).rows.filter(pc.field("dataset") == fingerprint)
+def _chosen(dataset: Dataset, select: str) -> pa.Table:
+    """The rows of a selection from this dataset. Raises DatasetError if there are none."""
+    chosen = read_selection(select).rows.filter(pc.field("dataset") == dataset.fingerprint)
     if not len(chosen):
-        raise DatasetError(f"{select} chooses no triplet of {dataset}; name the dataset it was made of")
+        raise DatasetError(f"{select} has no triplet of {dataset}; name the dataset that it was made from")
     return chosen
 
 
 def _files(row: dict[str, Any], codec: Mapping[str, Any]) -> dict[str, bytes]:
-    """A triplet as files by their names. An id holds no dot, at which readers would cut a name."""
+    """A triplet as files by name. Readers cut a name at its first dot; an id contains none."""
     images = {name: row.pop(name)["bytes"] for name in IMAGES}
     files = {f"{name}.{_extension(data)}": data for name, data in images.items()}
-    # Readers take a key's type from the first samples, and none of those may have a class.
-    said = row | {name: row[name] or "" for name in TEXTS}
-    files["json"] = json.dumps({**said, "codec": codec}, ensure_ascii=False).encode()
+    # Readers take a key's type from the first samples, which may all lack a class.
+    filled = row | {name: row[name] or "" for name in TEXTS}
+    files["json"] = json.dumps({**filled, "codec": codec}, ensure_ascii=False, default=str).encode()
     return {f"{row['triplet_id']}.{name}": data for name, data in files.items()}
 
 
@@ -130,7 +129,7 @@ def _nbytes(table: pa.Table) -> int:
 
 
 def _shards(items: Iterable[Item], size: Callable[[Item], int], shard_bytes: int) -> Iterator[list[Item]]:
-    """The items in order, in lists of `shard_bytes` or, if one item is larger than that, of one."""
+    """The items in order, in lists of at most `shard_bytes`, or of one item if that is larger."""
     shard: list[Item] = []
     held = 0
     for item in items:
@@ -156,7 +155,7 @@ def _tar(samples: Iterable[Mapping[str, bytes]]) -> bytes:
 def _require_empty(out: str) -> None:
     if found := next(iter(listing.list_files(out)), None):
         raise DatasetError(
-            f"{out} holds {found.uri.rpartition('/')[2]} already, maybe of an export that was cut off; "
+            f"{out} already contains {found.uri.rpartition('/')[2]}, maybe from an interrupted export; "
             "name an empty folder, or remove what is there"
         )
 
@@ -164,5 +163,5 @@ def _require_empty(out: str) -> None:
 def _publish(name: str, out: str, data: bytes) -> None:
     if not objects.create(uri.join(out, name), data):
         raise DatasetError(
-            f"{uri.join(out, name)} was written meanwhile by somebody else; name an empty folder"
+            f"{uri.join(out, name)} was written by another process meanwhile; name an empty folder"
         )

@@ -1,7 +1,7 @@
-"""A selection: the triplets of one or more datasets that were chosen, in order, as one small Parquet file.
+"""A selection: triplets chosen from one or more datasets, in order, as one small Parquet file.
 
-It names rows, by the fingerprint of their dataset's run and the id of their unit, and holds none. Knows
-neither how they were chosen nor what for, but whether a dataset has them.
+It refers to rows by the fingerprint of their dataset's run, the id of their unit and their own id, and does
+not contain them. Knows whether a dataset has the rows, but not how they were chosen, nor what for.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ import pyarrow.parquet as pq
 from kinescribe.schemas.clips import stable_id
 from kinescribe.schemas.errors import DatasetError
 from kinescribe.storage import objects
-from kinescribe.storage.shards import committed_units, rows_digest
+from kinescribe.storage.dataset import Dataset
+from kinescribe.storage.shards import rows_digest
 
 SELECTION_KEY = b"kinescribe.selection"
 SELECTION_SCHEMA = pa.schema(
@@ -36,7 +37,7 @@ SELECTION_SCHEMA = pa.schema(
 class Selection:
     """Rows in `SELECTION_SCHEMA`, the best first, and the options by which they were chosen.
 
-    `datasets` are the fingerprints of all runs that were chosen from, in the order of the alphabet.
+    `datasets` are the fingerprints of all runs that were chosen from, sorted.
     """
 
     rows: pa.Table
@@ -45,7 +46,7 @@ class Selection:
 
     @property
     def digest(self) -> str:
-        """A hash of everything that the selection says."""
+        """A hash of rows, options and datasets."""
         return stable_id(self._description(), rows_digest(self.rows))
 
     def _description(self) -> str:
@@ -60,19 +61,35 @@ class Selection:
 
 
 def write_selection(target: str, selection: Selection) -> None:
-    """Publish a selection in one step. Raises DatasetError where another file has that name."""
+    """Publish a selection in one step. Raises DatasetError if another file has that name."""
     if objects.create(target, selection.to_parquet()):
         return
     with suppress(DatasetError):
         if read_selection(target).digest == selection.digest:
             return
-    raise DatasetError(
-        f"{target} is there already, and not this selection; choose another name, or remove it"
-    )
+    raise _taken(target)
+
+
+def require_selection(target: str, options: Mapping[str, Any], datasets: tuple[str, ...]) -> None:
+    """Raises DatasetError if `target` is a file other than a selection with these options and datasets.
+
+    The sources may have more rows since that selection was made: this is only known after choosing.
+    """
+    if not objects.exists(target):
+        return
+    with suppress(DatasetError):
+        existing = read_selection(target)
+        if (existing.options, existing.datasets) == (options, datasets):
+            return
+    raise _taken(target)
+
+
+def _taken(target: str) -> DatasetError:
+    return DatasetError(f"{target} exists and is not this selection; name another file, or remove this one")
 
 
 def read_selection(source: str) -> Selection:
-    """The selection in a file. Raises DatasetError where it is none."""
+    """The selection in a file. Raises DatasetError if the file is not a selection."""
     remedy = "name a file that `kinescribe curate` wrote"
     try:
         table = pq.read_table(pa.BufferReader(objects.read_bytes(source)))
@@ -95,10 +112,10 @@ def read_selection(source: str) -> Selection:
         raise DatasetError(f"{source} is not a selection ({error!r}); {remedy}") from error
 
 
-def chosen_units(dataset: str, chosen: pa.Table) -> set[str]:
-    """The units of the rows that were chosen of a dataset. Raises DatasetError where it lacks one of them."""
+def chosen_units(dataset: Dataset, chosen: pa.Table) -> set[str]:
+    """The units of the rows chosen from a dataset. Raises DatasetError if it lacks one of them."""
     units = set(chosen["unit_id"].to_pylist())
-    if missing := sorted(units - committed_units(dataset)):
+    if missing := sorted(units - dataset.committed.keys()):
         raise DatasetError(
             f"the selection names {len(missing)} units that {dataset} lacks, first {missing[0]}; "
             "curate it again"
@@ -106,8 +123,8 @@ def chosen_units(dataset: str, chosen: pa.Table) -> set[str]:
     return units
 
 
-def require_chosen(dataset: str, chosen: pa.Table, found: pa.Array | pa.ChunkedArray) -> None:
-    """Raises DatasetError where a chosen triplet is not among the ids that were found in its dataset."""
+def require_chosen(dataset: Dataset, chosen: pa.Table, found: pa.Array | pa.ChunkedArray) -> None:
+    """Raises DatasetError if a chosen triplet is not among the ids `found` in its dataset."""
     if missing := sorted(set(chosen["triplet_id"].to_pylist()) - set(found.to_pylist())):
         raise DatasetError(
             f"{dataset} lacks {len(missing)} of its chosen triplets, first {missing[0]}; curate it again"

@@ -1,8 +1,8 @@
-"""A work unit as one Parquet object, which is also its commit: rows, and in the footer every clip's end.
+"""A work unit as one Parquet object, which is also its commit: rows, and every clip's outcome in the footer.
 
-`data/<unit id>.parquet` is published by a single create-if-absent, so there is no second write that
-could be lost and nothing is ever overwritten. Knows the layout of a dataset folder and the schema of a
-footer; not how rows come about, nor which units a run has.
+`data/<unit id>.parquet` is published by a single create-if-absent, so no second write can be lost and nothing
+is ever overwritten. Knows the layout of a dataset folder and the schema of a footer; not how rows are made,
+nor which units a run has.
 """
 
 from __future__ import annotations
@@ -10,8 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Generator, Iterator, Mapping, Sequence, Set
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -30,22 +29,21 @@ from kinescribe.schemas.clips import WorkUnit
 from kinescribe.schemas.dataset import IMAGE
 from kinescribe.schemas.errors import DatasetError
 from kinescribe.schemas.outcomes import ClipOutcome, StageTime
-from kinescribe.storage import credentials, listing, objects, stores, uri
-from kinescribe.storage.run import planned_units
+from kinescribe.storage import credentials, listing, objects, uri
 from kinescribe.storage.threads import map_in_threads
 
 FOOTER_KEY = b"kinescribe.unit"
 MAX_MESSAGE = 500
-"""Characters of a clip's message that are kept: a decoder may complain without end."""
+"""Characters of a clip's message that are stored: a decoder's complaints may be endless."""
 TAIL_BYTES = 64 << 10
-"""What is read first to find a footer; larger footers cost a second request."""
+"""Size of the first read of a footer; larger footers cost a second request."""
 HEX_DIGITS = "0123456789abcdef"
 REMEDY = "move it out of the folder and run the command that wrote it again"
 
 
 @dataclass(frozen=True, slots=True)
 class UnitFooter:
-    """What a unit's object says about itself; `stages` is how long the pipeline worked on it."""
+    """The footer of a unit's object; `stages` is how long the pipeline worked on it."""
 
     unit_id: str
     digest: str
@@ -58,7 +56,7 @@ _FOOTER = TypeAdapter(UnitFooter)
 
 
 def unit_uri(dataset: str, unit_id: str) -> str:
-    """Where a unit's object is."""
+    """The object of a unit."""
     return uri.join(dataset, "data", f"{unit_id}.parquet")
 
 
@@ -69,17 +67,17 @@ def write_unit(
     outcomes: Sequence[ClipOutcome],
     stages: Sequence[StageTime] = (),
 ) -> bool:
-    """Commit a unit: its rows, ordered by clip and time, and the outcome of each of its clips.
+    """Commit a unit: its rows, ordered by clip and time, with the unit's carried columns, and all outcomes.
 
-    False if the unit had been committed already; then this call's rows are thrown away.
+    Returns False, and discards the rows, if the unit has been committed before.
     """
     _assert_accounted(unit, table, outcomes)
-    rows = _ordered(table, unit)
+    rows = _with_carried_columns(_ordered(table, unit), unit)
     footer = {
         "unit_id": unit.unit_id,
         "digest": rows_digest(rows),
         "committed_at": datetime.now(UTC).isoformat(timespec="milliseconds"),
-        "outcomes": [{**asdict(end), "message": _kept(end.message)} for end in outcomes],
+        "outcomes": [{**asdict(end), "message": _stored_message(end.message)} for end in outcomes],
         "stages": [asdict(stage) for stage in stages],
     }
     data = _parquet(rows, json.dumps(footer))
@@ -87,7 +85,7 @@ def write_unit(
 
 
 def read_footer(object_uri: str) -> UnitFooter:
-    """The footer of a unit's object, without its rows. Raises DatasetError where it has none."""
+    """The footer of a unit's object, without its rows. Raises DatasetError if it has none."""
     tail = objects.read_tail(object_uri, TAIL_BYTES)
     needed = int.from_bytes(tail[-8:-4], "little") + 8
     if needed > len(tail) == TAIL_BYTES:
@@ -110,54 +108,34 @@ def parse_footer(object_uri: str, metadata: Mapping[bytes, bytes] | None) -> Uni
 
 
 def committed_units(dataset: str) -> set[str]:
-    """The ids of the units that are done, from a listing alone."""
-    # A store lists a thousand names at a time, page by page; an id's first digits can be listed side by side.
+    """The ids of the committed units, from a listing alone."""
+    return set(committed_sizes(dataset))
+
+
+def committed_sizes(dataset: str) -> dict[str, int]:
+    """The ids of the committed units, and the sizes of their objects in bytes, from a listing alone."""
+    # A store lists a thousand names per page, one page after another; the sixteen first digits of the ids are
+    # listed at the same time.
     prefixes = [""] if uri.is_local(dataset) else HEX_DIGITS
-    return set[str]().union(*map_in_threads(partial(_committed, uri.join(dataset, "data")), prefixes))
+    listings = map_in_threads(partial(_list_units, uri.join(dataset, "data")), prefixes)
+    return dict(pair for pairs in listings for pair in pairs)
 
 
-def _committed(folder: str, prefix: str) -> set[str]:
-    names = (info.uri.removeprefix(f"{folder}/") for info in listing.list_files(folder, prefix))
-    return {name.removesuffix(".parquet") for name in names if name.endswith(".parquet") and "/" not in name}
-
-
-def scan(dataset: str, columns: Sequence[str] | None = None, units: Set[str] | None = None) -> pads.Dataset:
-    """The rows of the committed units of the plan, or of some of them, in the plan's order, lazily."""
-    committed = committed_units(dataset) if units is None else units
-    objects = [unit_uri(dataset, unit) for unit in planned_units(dataset) if unit in committed]
-    if not objects:
-        raise DatasetError(f"{dataset} has no committed unit yet; run the command that writes it to the end")
-    store, _ = stores.arrow_filesystem(dataset)
-    verifying = pads.ParquetFileFormat(
-        default_fragment_scan_options=pads.ParquetFragmentScanOptions(page_checksum_verification=True)
+def _list_units(folder: str, prefix: str) -> list[tuple[str, int]]:
+    files = (
+        (info.uri.removeprefix(f"{folder}/"), info.size_bytes) for info in listing.list_files(folder, prefix)
     )
-    files = [stores.arrow_filesystem(item)[1] for item in objects]
-    with readable(dataset):
-        rows = pads.dataset(files, filesystem=store, format=verifying)
-    if columns is None:
-        return rows
-    if missing := set(columns) - set(rows.schema.names):
-        raise DatasetError(
-            f"{dataset} lacks {', '.join(sorted(missing))}: an earlier version made it; "
-            "make it again in another folder"
-        )
-    fields = [rows.schema.field(name) for name in columns]
-    return rows.replace_schema(pa.schema(fields, rows.schema.metadata))
-
-
-@contextmanager
-def readable(dataset: str) -> Generator[None]:
-    """What cannot be read of the dataset in the block is a DatasetError."""
-    try:
-        yield
-    except (pa.ArrowException, pl.exceptions.PolarsError, OSError) as error:
-        raise DatasetError(f"{dataset} cannot be read: {error}; `check` says what is damaged") from error
+    return [
+        (name.removesuffix(".parquet"), size or 0)
+        for name, size in files
+        if name.endswith(".parquet") and "/" not in name
+    ]
 
 
 def whole_units(rows: pads.Dataset, num_rows: int) -> Iterator[pl.DataFrame]:
-    """The rows of a scan in order, in parts of whole units, of about `num_rows` where no unit has more.
+    """The rows of a scan in order, in parts of whole units: about `num_rows`, or one larger unit.
 
-    The column `object` says where each row's unit is; `unit_ids` makes ids of it.
+    The column `object` is the path of each row's unit, from which `unit_ids` gets the id.
     """
     held: list[pl.DataFrame] = []
     size = 0
@@ -166,7 +144,7 @@ def whole_units(rows: pads.Dataset, num_rows: int) -> Iterator[pl.DataFrame]:
         size += len(batch)
         if size > num_rows:
             part = pl.concat(held)
-            # More rows of the last unit may be to come.
+            # The next batch may have more rows of the last unit.
             is_last = pl.col("object") == part["object"][-1]
             held = [part.filter(is_last)]
             size = len(held[0])
@@ -177,7 +155,7 @@ def whole_units(rows: pads.Dataset, num_rows: int) -> Iterator[pl.DataFrame]:
 
 
 def unit_ids(objects: pl.Series) -> pl.Series:
-    """The ids of the units that these objects are."""
+    """The ids of the units in these objects."""
     return objects.str.extract(r"([^/]+)\.parquet$")
 
 
@@ -186,13 +164,13 @@ def _is_local(rows: pads.Dataset) -> bool:
 
 
 def _local_batches(rows: pads.Dataset) -> Iterator[pl.DataFrame]:
-    """As below, by polars, which opens a small file in a quarter of the time."""
+    """The same as `_batches` by polars, which opens a small file in a quarter of the time."""
     lazy = pl.scan_parquet(rows.files, glob=False, include_file_paths="object")
     yield from lazy.select(*rows.schema.names, "object").collect_batches(maintain_order=True)
 
 
 def _batches(rows: pads.Dataset) -> Iterator[pl.DataFrame]:
-    # A footer that is kept for each of a million units is what would fill the memory.
+    # Cached metadata of a million units would fill the memory.
     for batch in rows.scanner(cache_metadata=False).scan_batches():
         yield pl.DataFrame(pa.table(batch.record_batch)).with_columns(object=pl.lit(batch.fragment.path))
 
@@ -228,8 +206,8 @@ def _feed(digest: hashlib.blake2b, values: Any) -> None:
         digest.update(values.to_numpy(zero_copy_only=False).tobytes())
 
 
-def _kept(message: str) -> str:
-    """As much of a message as a footer holds, no secrets; half a surrogate pair could not be read back."""
+def _stored_message(message: str) -> str:
+    """The start of a message, without secrets and without lone surrogates, which could not be read back."""
     return credentials.redact(message)[:MAX_MESSAGE].encode(errors="replace").decode()
 
 
@@ -246,15 +224,26 @@ def _ordered(table: pa.Table, unit: WorkUnit) -> pa.Table:
     return ranked.sort_by([(name, "ascending") for name in order]).drop_columns("rank")
 
 
+def _with_carried_columns(rows: pa.Table, unit: WorkUnit) -> pa.Table:
+    """The rows, each with the carried columns of its clip."""
+    if unit.columns is None:
+        return rows
+    places = {clip.clip_id: index for index, clip in enumerate(unit.clips)}
+    carried = unit.columns.take(pa.array([places[id_] for id_ in rows["clip_id"].to_pylist()], pa.int64()))
+    for field in carried.schema:
+        rows = rows.append_column(field, carried[field.name])
+    return rows
+
+
 def _parquet(rows: pa.Table, footer: str) -> bytes:
-    """The bytes of a Parquet file: images as they are (they are compressed), the rest under zstd."""
+    """The bytes of a Parquet file: images as they are, since they are compressed, the rest with zstd."""
     leaves = [_leaf(field) for field in rows.schema if field.type != IMAGE]
     options: dict[str, Any] = {
         "compression": dict.fromkeys(leaves, "zstd"),
         "use_dictionary": [field.name for field in rows.schema if field.type == pa.string()],
-        # Minima and maxima help nobody in an object this small, and no digest would cover them.
+        # Minima and maxima are useless in an object this small, and the digest would not cover them.
         "write_statistics": False,
-        # So that whoever reads pages sees damage too, not `check` alone.
+        # With checksums every reader notices damage, not only `check`.
         "write_page_checksum": True,
     }
     sink = pa.BufferOutputStream()

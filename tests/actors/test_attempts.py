@@ -31,36 +31,36 @@ def run_until_done(poison, items):
     raise AssertionError("the unit was started for ever")
 
 
-def test_a_unit_that_lives_is_worked_on_at_once():
+def test_a_unit_that_kills_no_worker_is_done_at_the_first_start():
     assert run_until_done(set(), "abc") == ([["a", "b", "c"]], 1)
 
 
-def test_the_item_that_kills_is_found_alone_and_no_other_is_given_up():
+def test_only_the_item_that_kills_its_worker_is_given_up():
     results, starts = run_until_done({"b"}, "abc")
     assert results == [["a"], ["crashed b"], ["c"]]
     assert starts == 4
 
 
-def test_two_items_that_kill_are_both_found():
+def test_two_items_that_kill_are_both_given_up():
     results, starts = run_until_done({"a", "c"}, "abc")
     assert results == [["crashed a"], ["b"], ["crashed c"]]
     assert starts == 5
 
 
-def test_starts_that_ended_are_not_held_against_a_unit():
+def test_starts_that_ended_do_not_count():
     attempts = Attempts(9)
     for _ in range(5):
         assert attempt(attempts, "unit", "ab", kill_on(set()), crashed) == [["a", "b"]]
 
 
-def test_other_units_are_counted_apart():
+def test_units_are_counted_separately():
     attempts = Attempts(9)
     assert [attempts.begin("a"), attempts.begin("a"), attempts.begin("b")] == [1, 2, 1]
     attempts.end("a")
     assert [attempts.begin("a"), attempts.begin("b")] == [1, 2]
 
 
-def test_workers_that_start_in_vain_are_too_many_once_and_none_where_one_began_something():
+def test_workers_that_keep_dying_raise_unless_one_began_some_work():
     attempts = Attempts(2)
     attempts.start()
     attempts.start()

@@ -7,7 +7,7 @@ from kinescribe.schemas.outcomes import RejectCode, Status
 from tests.fake_clips import FakeExtractor, clip
 
 
-def test_a_unit_comes_out_with_its_clips_extracted_in_order():
+def test_the_clips_of_a_unit_are_extracted_in_order():
     unit = WorkUnit("u", (clip("b"), clip("bad1"), clip("a")))
     actor = DecodeActor(FakeExtractor, LabelConfig(), "root", Attempts(9))
     same, extracted, decode = unpack(actor(pack("u", unit)))
@@ -17,13 +17,13 @@ def test_a_unit_comes_out_with_its_clips_extracted_in_order():
     assert decode.stage == "decode"
 
 
-def test_the_extractor_gets_the_jobs_configuration_and_the_inputs_root():
+def test_the_extractor_gets_the_configuration_and_the_root_of_the_input():
     config = LabelConfig(clips_per_unit=3)
     extractor = DecodeActor(FakeExtractor, config, "root", Attempts(9)).extractor
     assert (extractor.config, extractor.root) == (config, "root")
 
 
-def test_a_clip_on_which_the_process_died_before_is_rejected_as_crashed():
+def test_a_clip_that_killed_its_process_is_rejected_as_crashed():
     unit = WorkUnit("u", (clip("a"), clip("poison")))
     attempts = Attempts(9)
     for key in ("decode/u", "decode/u", "decode/u/1"):  # as three dead actors leave it

@@ -36,7 +36,7 @@ def label(model, clips, attempts=None, gpus=0.0):
     return same, table, outcomes
 
 
-def test_a_unit_comes_out_with_rows_and_outcomes(model):
+def test_a_unit_becomes_rows_and_outcomes(model):
     clips = [extracted("a"), rejected("r"), extracted("b")]
     same, table, outcomes = label(model, clips)
     assert same == unit(*clips)
@@ -44,7 +44,7 @@ def test_a_unit_comes_out_with_rows_and_outcomes(model):
     assert table.num_rows == sum(outcome.num_triplets for outcome in outcomes) == 4
 
 
-def test_where_actors_share_a_gpu_the_work_is_their_share_of_the_time(model):
+def test_the_work_of_an_actor_is_its_share_of_a_gpu_times_the_time(model):
     label(model, [extracted("a")], gpus=0.25)
 
 
@@ -58,7 +58,7 @@ def test_clips_tried_alone_get_the_same_labels(model):
     assert alone.select(names) == together.select(names)
 
 
-def test_an_actor_that_shares_a_card_keeps_to_its_share(model, monkeypatch: pytest.MonkeyPatch):
+def test_an_actor_that_shares_a_gpu_allocates_its_share(model, monkeypatch: pytest.MonkeyPatch):
     shares: list[float] = []
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", shares.append)
@@ -78,7 +78,7 @@ def test_only_the_clip_that_killed_the_model_is_rejected_as_crashed(model):
     assert set(table["clip_id"].to_pylist()) == {clips[2].clip.clip_id}
 
 
-def test_a_clip_that_was_rejected_before_keeps_its_reason(model):
+def test_a_clip_that_was_rejected_earlier_keeps_its_reason(model):
     clips = [rejected("r")]
     attempts = Attempts(9)
     for key in ("label/unit", "label/unit", "label/unit/0"):

@@ -24,6 +24,6 @@ def test_a_unit_adds_its_clips_pairs_tokens_rejects_and_seconds():
     ]
 
 
-def test_a_unit_without_rows_or_tokens_is_counted_too():
+def test_a_unit_without_rows_is_counted():
     UnitCounters().add(Receipt(dropped=1), TABLE.slice(1, 1), [])
     assert sum(count.value for count in counts(Receipt(dropped=1), TABLE.slice(1, 1), [])) == 1

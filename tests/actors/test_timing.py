@@ -21,7 +21,7 @@ print(stage.seconds, stage.work_s)
 """
 
 
-def test_work_comes_back_with_the_time_that_it_took():
+def test_the_result_comes_with_the_time_it_took():
     before = time.time()
     result, stage = timed("decode", lambda: time.sleep(0.05) or "done")
     assert (result, stage.stage) == ("done", "decode")
@@ -31,7 +31,7 @@ def test_work_comes_back_with_the_time_that_it_took():
 
 
 @pytest.mark.parametrize("work", [SPIN, BELOW], ids=["own", "below"])
-def test_waiting_for_a_core_that_another_has_is_no_work(work):
+def test_waiting_for_a_core_does_not_count_as_work(work):
     everywhere = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {min(everywhere)})  # as the program below will be
     try:
@@ -46,11 +46,11 @@ def test_waiting_for_a_core_that_another_has_is_no_work(work):
     assert 0.1 < work_s < 0.75 * seconds
 
 
-def test_waiting_for_a_store_is_work_and_counts_by_what_the_worker_has():
+def test_waiting_for_a_store_counts_as_work_of_the_workers_share():
     _, stage = timed("label", lambda: time.sleep(0.1), share=0.25)
     assert 0.2 * stage.seconds < stage.work_s <= 0.25 * stage.seconds
 
 
-def test_what_work_raises_is_raised():
+def test_an_exception_of_the_work_is_raised():
     with pytest.raises(ZeroDivisionError):
         timed("label", lambda: 1 / 0)

@@ -8,7 +8,7 @@ class FakeQueue(list):
     put = list.append
 
 
-def test_an_error_of_the_user_is_reported_and_does_not_look_like_a_lost_worker(tmp_path):
+def test_a_user_error_is_reported_instead_of_raised(tmp_path):
     from kinescribe.actors.train_worker import train_worker
 
     tiny_vlm().save(tmp_path / "model")

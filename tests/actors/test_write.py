@@ -28,7 +28,7 @@ def test_a_committed_unit_gives_a_receipt_of_its_outcomes(tmp_path, row):
     assert committed_units(str(tmp_path)) == {"unit"}
 
 
-def test_a_committed_unit_says_how_long_its_stages_took(tmp_path, row):
+def test_a_committed_unit_records_the_time_of_its_stages(tmp_path, row):
     WriteActor(str(tmp_path))(row)
     assert list(read_footer(unit_uri(str(tmp_path), "unit")).stages) == STAGES
 
@@ -39,7 +39,7 @@ def test_a_unit_that_was_committed_before_gives_the_same_receipt(tmp_path, row):
     assert commit(row) == first
 
 
-def test_a_unit_that_cannot_be_written_gives_the_error(tmp_path, row):
+def test_a_unit_that_cannot_be_written_returns_the_error(tmp_path, row):
     (tmp_path / "full").write_bytes(b"")
     error = unpack(WriteActor(str(tmp_path / "full" / "dataset"))(row))
     assert isinstance(error, StoreError)

@@ -1,4 +1,4 @@
-"""What a labelling run needs, and an end for what it started."""
+"""Fixtures for labelling runs in other processes, and for ending them."""
 
 import os
 import subprocess
@@ -17,13 +17,13 @@ ROOT = Path(__file__).parents[2]
 
 
 def ray_processes(driver):
-    """The processes of a driver's Ray but its agents, which see only after a minute that it is gone."""
+    """The processes of a driver's Ray, without its agents, which notice its end only after a minute."""
     return below(driver.pid, "(?i)^((?!agent).)*$")
 
 
 @pytest.fixture
 def end_driver():
-    """Sends a driver a signal, and waits until nothing of its Ray is left."""
+    """Sends a signal to a driver, and waits until its Ray has ended."""
 
     def end(driver, number):
         started = ray_processes(driver)
@@ -37,7 +37,7 @@ def end_driver():
 
 @pytest.fixture
 def start_driver(tmp_path):
-    """Starts a run in a process of its own; its stderr goes to a file."""
+    """Starts a run in another process; its stderr goes to a file."""
     drivers = []
 
     def start(source, model, out=str(tmp_path / "out"), program=DRIVER, **environment):
@@ -69,7 +69,7 @@ def model_folder(tmp_path_factory):
 
 @pytest.fixture
 def clips_folder(tmp_path):
-    """Makes a folder of files for `FakeExtractor`, which goes by their names alone."""
+    """Makes a folder of files for `FakeExtractor`, which uses only their names."""
 
     def make(*names: str) -> str:
         folder = tmp_path / "clips"

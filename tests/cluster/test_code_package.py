@@ -48,20 +48,18 @@ def contents(path: Path) -> dict[str, str]:
         return {name: opened.read(name).decode() for name in opened.namelist()}
 
 
-def test_code_and_the_configuration_are_packed_and_nothing_that_lies_beside_them(
-    checkout: Path, tmp_path: Path
-):
+def test_only_the_code_and_the_configuration_are_packed(checkout: Path, tmp_path: Path):
     packed = contents(write_package(tmp_path / "code.zip", "seed: 3", checkout / "kinescribe"))
     assert packed == {**dict.fromkeys(CODE, "code"), CONFIG: "seed: 3"}
 
 
-def test_the_same_code_is_the_same_package_whenever_it_was_written(checkout: Path, tmp_path: Path):
+def test_the_same_code_gives_the_same_package(checkout: Path, tmp_path: Path):
     first = write_package(tmp_path / "first.zip", None, checkout / "kinescribe").read_bytes()
     (checkout / CODE[0]).touch()
     assert write_package(tmp_path / "second.zip", None, checkout / "kinescribe").read_bytes() == first
 
 
-def test_code_of_an_unlikely_size_is_refused_by_the_name_of_its_largest_file(checkout: Path, tmp_path: Path):
+def test_code_that_is_too_large_is_refused_with_its_largest_file(checkout: Path, tmp_path: Path):
     with (checkout / "kinescribe" / "models" / "mine.safetensors").open("wb") as file:
         file.truncate(MOST_BYTES + 1)  # a hole: it takes no room
     with pytest.raises(ConfigError, match=r"200 MiB.*models/mine\.safetensors"):
@@ -69,9 +67,9 @@ def test_code_of_an_unlikely_size_is_refused_by_the_name_of_its_largest_file(che
     assert not (tmp_path / "code.zip").exists()
 
 
-def test_what_is_packed_is_what_the_wheel_holds():
+def test_the_package_holds_the_same_files_as_the_wheel():
     root = PACKAGE.parent
     setuptools = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["setuptools"]
     assert {entry.name for entry in PACKAGE.iterdir() if entry.is_symlink()} == set(LINKED)
-    data = {pattern.removeprefix("**/*") for pattern in setuptools["package-data"]["*"]}
+    data = {Path("x" + pattern.removeprefix("**/*")).suffix for pattern in setuptools["package-data"]["*"]}
     assert data | {".py"} == set(SUFFIXES)

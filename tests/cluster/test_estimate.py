@@ -8,7 +8,8 @@ from kinescribe.cluster.pipeline import Sessions
 from kinescribe.cluster.planning import plan_run
 from kinescribe.schemas.config import LabelConfig, Resources
 from kinescribe.schemas.errors import ConfigError, DatasetError, InputError
-from kinescribe.storage.audit import check
+from kinescribe.storage.audit import check, totals
+from kinescribe.storage.dataset import Dataset
 from kinescribe.storage.estimate import compare, write_estimate
 from tests.fake_clips import FakeExtractor
 
@@ -21,7 +22,7 @@ def estimate(source, config, num=4, dataset=None):
 
 
 @pytest.mark.ray
-def test_what_a_sample_promises_the_run_gives(ray_here, clips_folder, model_folder, tmp_path):
+def test_a_run_gives_what_its_sample_promised(ray_here, clips_folder, model_folder, tmp_path):
     source, out = clips_folder(*(f"good{index}" for index in range(10))), str(tmp_path / "out")
     before = sorted(tmp_path.rglob("*"))
     config = LabelConfig(dynamics=model_folder, clips_per_unit=5)
@@ -33,7 +34,8 @@ def test_what_a_sample_promises_the_run_gives(ray_here, clips_folder, model_fold
 
     write_estimate(out, planned)
     status = run_label(source, out, config, ONE, sessions=FAKES)
-    compared = compare(out)
+    dataset = Dataset.open(out)
+    compared = compare(dataset, totals(dataset).stage_s)
     assert compared.planned == planned
     assert planned.triplets.low < planned.triplets.expected == status.triplets < planned.triplets.high
     assert compared.stage_s.keys() == {"decode", "label"}
@@ -44,7 +46,7 @@ def test_what_a_sample_promises_the_run_gives(ray_here, clips_folder, model_fold
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_a_sample_of_bad_clips_is_a_plan_with_rejects(ray_here, clips_folder, model_folder):
+def test_a_sample_of_bad_clips_gives_a_plan_with_rejects(ray_here, clips_folder, model_folder):
     source = clips_folder(*(f"bad{index}" for index in range(30)))
     planned, _ = estimate(source, LabelConfig(dynamics=model_folder), num=25)
     assert planned.rejected == pytest.approx(1)
@@ -52,7 +54,7 @@ def test_a_sample_of_bad_clips_is_a_plan_with_rejects(ray_here, clips_folder, mo
 
 
 def test_nothing_to_label_is_refused(model_folder, tmp_path):
-    with pytest.raises(InputError, match="holds no video"):
+    with pytest.raises(InputError, match="contains no video"):
         estimate(str(tmp_path), LabelConfig(dynamics=model_folder))
 
 

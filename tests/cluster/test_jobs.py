@@ -23,7 +23,7 @@ from kinescribe.cluster.submission import SubmittedJob
 from kinescribe.schemas.config import LabelConfig, Resources
 from kinescribe.schemas.errors import ConfigError
 from kinescribe.storage.audit import check, status
-from kinescribe.storage.shards import scan
+from kinescribe.storage.dataset import Dataset
 from tests.prometheus import prometheus
 from tests.ray_head import ray_head
 from tests.rows import assert_alike
@@ -84,16 +84,16 @@ class Shaky(Jobs):
         return shown
 
 
-def test_a_cluster_that_is_away_for_a_moment_is_followed_on():
+def test_following_survives_a_short_outage_of_the_cluster():
     assert Shaky("RUNNING", "RUNNING", None, "SUCCEEDED").follow("a", print, print).status == "SUCCEEDED"
 
 
-def test_a_cluster_that_stays_away_is_given_up_with_how_to_follow_the_job_again():
-    with pytest.raises(ConfigError, match="no cluster answers; a may go on meanwhile: `kinescribe jobs logs"):
+def test_following_ends_after_a_long_outage_with_a_remedy():
+    with pytest.raises(ConfigError, match="no cluster answers; a may go on; `kinescribe jobs logs"):
         Shaky("RUNNING", "RUNNING", None, None, patience_s=0.6).follow("a", print, print)
 
 
-def test_why_a_job_does_not_start_is_said_once_and_the_cluster_may_be_away_meanwhile():
+def test_the_reason_why_a_job_does_not_start_is_shown_once():
     told = list[str]()
     Shaky("PENDING", None, "PENDING", "PENDING", "RUNNING", "SUCCEEDED").follow("a", print, told.append)
     assert told == ["a has not started yet"]
@@ -103,11 +103,11 @@ def test_why_a_job_does_not_start_is_said_once_and_the_cluster_may_be_away_meanw
     ("answer", "said"),
     [
         (None, "no cluster answers at .*timed out"),
-        (b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", "what answers is no dashboard of Ray"),
+        (b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", "the server there isn't a dashboard of Ray"),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n<html>", "no cluster answers at "),
     ],
 )
-def test_a_server_that_is_mute_or_none_of_rays_is_said_to_be_so(
+def test_a_server_that_is_not_a_dashboard_of_ray_is_named(
     answer: bytes | None, said: str, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr("kinescribe.cluster.jobs.ANSWER_TIMEOUT_S", 0.5)
@@ -195,7 +195,7 @@ def sent_files(head):
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_a_job_makes_the_rows_of_a_local_run_and_is_attached_to_stopped_and_resumed(
+def test_a_job_that_is_stopped_and_resumed_makes_the_rows_of_a_local_run(
     head, kinescribe, ray_here, model_folder, tmp_path
 ):
     clips, config = write_clips(tmp_path / "clips"), tmp_path / "run.yaml"
@@ -206,7 +206,7 @@ def test_a_job_makes_the_rows_of_a_local_run_and_is_attached_to_stopped_and_resu
     first = kinescribe("submit", "--address", head.url, *label)
     assert (first.returncode, first.stderr) == (0, "submitted\n"), first.stderr
     second = kinescribe("submit", "--address", head.url, *label)
-    assert (second.stdout, second.stderr) == (first.stdout, "runs already: attached\n")
+    assert (second.stdout, second.stderr) == (first.stdout, "already running: attached\n")
 
     held = hold(head, tmp_path / "job")
     stopped = kinescribe("jobs", "stop", first.stdout.strip(), RAY_API_SERVER_ADDRESS=head.url)
@@ -236,7 +236,7 @@ def test_a_job_makes_the_rows_of_a_local_run_and_is_attached_to_stopped_and_resu
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_a_job_that_fails_gives_its_own_exit_code_and_no_secret_away(head, kinescribe):
+def test_a_failed_job_shows_its_exit_code_and_no_secret(head, kinescribe):
     failed = kinescribe("submit", "--address", head.url, "--wait", "label", "/nowhere", "--out", "/tmp/never")
     assert failed.returncode == 2, failed.stdout + failed.stderr
     assert "error: /nowhere does not exist; check its spelling" in failed.stdout
@@ -253,7 +253,7 @@ def test_a_job_that_fails_gives_its_own_exit_code_and_no_secret_away(head, kines
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_without_the_right_token_it_says_what_to_set(head, kinescribe, tmp_path):
+def test_a_wrong_token_is_named_with_a_remedy(head, kinescribe, tmp_path):
     (tmp_path / "token").write_text("2" * 64)
     for changes in ({"RAY_AUTH_TOKEN_PATH": str(tmp_path / "token")}, {"RAY_AUTH_MODE": "disabled"}):
         turned_away = kinescribe("jobs", "list", "--address", head.url, **changes)
@@ -276,11 +276,11 @@ def test_a_command_that_claims_a_gpu_waits_for_one(head, kinescribe):
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_a_job_that_is_not_there_is_said_to_be_so(head, kinescribe):
+def test_an_unknown_job_is_named(head, kinescribe):
     for arguments in (["logs", "a#b"], ["logs", "--follow", "../nothing"], ["stop", ""]):
         missing = kinescribe("jobs", *arguments, "--address", head.url)
         assert missing.returncode == 2
-        assert f"{arguments[-1]!r} is no job of the cluster" in missing.stderr
+        assert f"{arguments[-1]!r} is not a job of the cluster" in missing.stderr
         assert os.linesep not in missing.stderr.strip()
 
 
@@ -315,7 +315,7 @@ def test_rays_own_command_line_labels_from_a_checkout_and_the_dashboard_shows_it
         assert grown("clips") == {"kept": end.kept, "rejected": 1}
         assert grown("rejects") == end.reasons == {"unreadable": 1}
         assert grown("pairs") == {"": end.triplets}
-        tokens = scan(out, ["action_tokens"]).to_table()["action_tokens"]
+        tokens = Dataset.open(out).scan(["action_tokens"]).to_table()["action_tokens"]
         assert grown("tokens") == {"": pc.sum(tokens).as_py()}
         assert server.peak("sum(rate(ray_kinescribe_clips_total[15s]))") > 0
 

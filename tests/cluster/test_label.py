@@ -15,10 +15,12 @@ from kinescribe.cluster.pipeline import NO_MEMORY, Sessions
 from kinescribe.cluster.progress import RESUME, LabelProgress
 from kinescribe.cluster.ray_session import DEFAULTS
 from kinescribe.schemas.config import LabelConfig, Resources
-from kinescribe.schemas.errors import ConfigError, InputError, ModelError
+from kinescribe.schemas.errors import ConfigError, DatasetError, InputError, ModelError
 from kinescribe.schemas.outcomes import DropReason, RejectCode, Status
 from kinescribe.storage.audit import check
-from kinescribe.storage.shards import committed_units, read_footer, scan, unit_uri
+from kinescribe.storage.dataset import Dataset
+from kinescribe.storage.shards import committed_units, read_footer, unit_uri
+from kinescribe.storage.writers import writing
 from tests.drivers import FULL_STORE, NODES, SLOW_MODEL, TOKEN
 from tests.fake_clips import FakeExtractor, MendedExtractor, StillbornExtractor
 from tests.fault_proxy import error, lose_reply, reset, reset_in_body, truncate_body
@@ -57,7 +59,7 @@ def objects(dataset):
 
 def outcomes(dataset):
     """Outcomes by the name of the clip's file."""
-    from kinescribe.storage.run import read_plan
+    from kinescribe.storage.plan import read_plan
 
     names = {clip.clip_id: Path(clip.uri).stem for unit in read_plan(dataset) for clip in unit.clips}
     footers = [read_footer(unit_uri(dataset, unit)) for unit in committed_units(dataset)]
@@ -65,7 +67,7 @@ def outcomes(dataset):
 
 
 @pytest.mark.ray
-def test_each_clip_ends_as_it_must_and_harms_no_other(ray_here, clips_folder, model_folder, tmp_path):
+def test_each_clip_has_its_outcome_and_harms_no_other(ray_here, clips_folder, model_folder, tmp_path):
     names = ("bad1", "good1", "good2", "poison1", "good3", "torn1", "good4")
     out, progress = str(tmp_path / "out"), RecordedProgress()
     config = LabelConfig(dynamics=model_folder, clips_per_unit=4)
@@ -82,7 +84,7 @@ def test_each_clip_ends_as_it_must_and_harms_no_other(ray_here, clips_folder, mo
     assert check(out).problems == []
 
     reason, loading, labelling = progress.notes
-    assert "to decode" in reason
+    assert "decoders: 1" in reason
     assert loading == "1 decoder and 1 model are loading"
     assert labelling == "labelling"
     assert (progress.total, progress.done) == (7, 0)
@@ -111,7 +113,7 @@ def test_real_videos_become_a_dataset(ray_here, model_folder, tmp_path):
         "broken": RejectCode.UNREADABLE,
         "outside": RejectCode.FORBIDDEN,
     }
-    rows = scan(out).to_table().to_pylist()
+    rows = Dataset.open(out).scan().to_table().to_pylist()
     assert len(rows) == ends["moving"].num_triplets > 0
     for row in rows:
         assert row["action_class"] == "pan left"
@@ -122,7 +124,7 @@ def test_real_videos_become_a_dataset(ray_here, model_folder, tmp_path):
 
 
 @pytest.mark.ray
-def test_relative_names_are_those_of_the_drivers_folder(
+def test_relative_paths_start_at_the_drivers_folder(
     ray_here, clips_folder, model_folder, tmp_path, monkeypatch
 ):
     clips_folder("good1")
@@ -163,13 +165,20 @@ def test_a_retry_tries_only_what_was_rejected(ray_here, clips_folder, model_fold
     assert label(source, out, config, sessions=nothing, retry_rejected=True) == status
 
 
-def test_what_is_wrong_with_the_whole_run_is_refused_before_ray_starts(clips_folder, model_folder, tmp_path):
+def test_a_wrong_model_or_input_is_refused_before_ray_starts(clips_folder, model_folder, tmp_path):
     source, out = clips_folder("good"), str(tmp_path / "out")
     with pytest.raises(ModelError, match="no model 'absent'"):
         label(source, out, LabelConfig(dynamics="absent"))
     with pytest.raises(InputError, match="nowhere does not exist"):
         label(str(tmp_path / "nowhere"), out, LabelConfig(dynamics=model_folder))
     assert not Path(out).exists()
+
+
+def test_a_second_run_is_refused_before_ray_starts_while_another_writes(clips_folder, model_folder, tmp_path):
+    source, out = clips_folder("good"), str(tmp_path / "out")
+    with writing(out), pytest.raises(DatasetError, match="is being written by process"):
+        label(source, out, LabelConfig(dynamics=model_folder))
+    assert not Path(out, "plan").exists()
 
 
 @pytest.fixture(scope="module")
@@ -193,9 +202,7 @@ def wait_for_units(driver, out, log, count):
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_a_run_whose_driver_was_killed_gives_the_rows_of_one_that_was_not(
-    undisturbed, start_driver, end_driver
-):
+def test_a_run_whose_driver_was_killed_resumes_with_the_same_rows(undisturbed, start_driver, end_driver):
     source, config, expected = undisturbed
     driver, out, log = start_driver(source, config.dynamics, program=SLOW_MODEL)
     wait_for_units(driver, out, log, 2)
@@ -221,6 +228,7 @@ def test_a_run_that_is_stopped_says_how_to_resume(number, code, undisturbed, sta
     end_driver(driver, number)
     assert driver.returncode == code
     assert RESUME in log.read_text()
+    assert not Path(out, "writers").exists()
     assert "SIGTERM received" not in log.read_text()
     assert digests(out).items() <= expected.items()
 
@@ -245,9 +253,7 @@ def test_a_driver_that_dies_leaves_its_cluster_to_the_next(undisturbed, start_dr
 @pytest.mark.ray
 @pytest.mark.slow
 @pytest.mark.long
-def test_a_cluster_that_loses_two_of_three_nodes_gives_the_rows_of_one_that_did_not(
-    undisturbed, start_driver
-):
+def test_a_cluster_that_loses_two_of_three_nodes_gives_the_same_rows(undisturbed, start_driver):
     source, config, expected = undisturbed
     driver, out, log = start_driver(source, config.dynamics, program=NODES, **DEFAULTS, **TOKEN)
     assert driver.wait(timeout=280) == 0, log.read_text()
@@ -263,7 +269,7 @@ def test_a_cluster_that_loses_two_of_three_nodes_gives_the_rows_of_one_that_did_
 @pytest.mark.ray
 @pytest.mark.slow
 @pytest.mark.long
-def test_where_ray_has_no_room_left_the_error_says_what_to_do_and_the_run_resumes(undisturbed, start_driver):
+def test_a_full_object_store_ends_the_run_with_a_remedy_and_the_run_resumes(undisturbed, start_driver):
     source, config, expected = undisturbed
     full = {"RAY_local_fs_capacity_threshold": "0.001", **DEFAULTS, **TOKEN}
     driver, out, log = start_driver(source, config.dynamics, program=FULL_STORE, **full)
@@ -278,7 +284,7 @@ def test_where_ray_has_no_room_left_the_error_says_what_to_do_and_the_run_resume
 @pytest.mark.ray
 @pytest.mark.slow
 @pytest.mark.long
-def test_where_memory_stays_short_the_error_says_what_to_do_and_the_run_resumes(undisturbed, start_driver):
+def test_lack_of_memory_ends_the_run_with_a_remedy_and_the_run_resumes(undisturbed, start_driver):
     source, config, expected = undisturbed
     short = {"RAY_memory_usage_threshold": "0.01", "RAY_task_oom_retries": "1"}
     driver, out, log = start_driver(source, config.dynamics, **short)
@@ -317,7 +323,7 @@ def test_two_drivers_at_once_make_one_dataset(undisturbed, start_driver):
 @pytest.mark.ray
 @pytest.mark.slow
 @pytest.mark.long
-def test_a_run_that_wakes_up_after_another_finished_its_work_changes_nothing(
+def test_a_suspended_run_that_wakes_up_after_another_finished_changes_nothing(
     undisturbed, start_driver, end_driver
 ):
     source, config, expected = undisturbed
@@ -340,9 +346,7 @@ def test_a_run_that_wakes_up_after_another_finished_its_work_changes_nothing(
 @pytest.mark.ray
 @pytest.mark.slow
 @pytest.mark.long
-def test_a_run_over_a_store_that_fails_now_and_then_gives_the_same_rows(
-    undisturbed, start_driver, bucket, proxy
-):
+def test_a_store_that_fails_now_and_then_gets_the_same_rows(undisturbed, start_driver, bucket, proxy):
     source, config, expected = undisturbed
     faults = [
         error(500, "InternalError"),

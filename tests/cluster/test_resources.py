@@ -12,8 +12,9 @@ from kinescribe.models.registry import load_labeller
 from kinescribe.schemas.config import LabelConfig, Resources
 from kinescribe.schemas.errors import ConfigError
 from kinescribe.storage.audit import check, status
-from kinescribe.storage.run import read_plan
-from kinescribe.storage.shards import committed_units, scan
+from kinescribe.storage.dataset import Dataset
+from kinescribe.storage.plan import read_plan
+from kinescribe.storage.shards import committed_units
 from tests.drivers import BOUNDED, GROWING, TOKEN
 from tests.fake_clips import FakeExtractor
 from tests.processes import below
@@ -59,34 +60,34 @@ def test_more_workers_than_cores_still_fit():
     assert sum(pool.workers * pool.cpus for pool in pools(planned)) <= 2
 
 
-def test_claims_are_of_a_precision_that_ray_keeps():
+def test_claims_have_the_precision_that_ray_keeps():
     for pool in pools(plan(7)):
         assert math.isclose(round(pool.cpus, 4), pool.cpus)
 
 
-def test_a_machine_of_its_own_has_pools_of_one_size():
+def test_a_single_machine_has_pools_of_fixed_size():
     assert all(pool.least == pool.workers == pool.most for pool in (*pools(plan(16)), *pools(plan(16, 2))))
 
 
-def test_a_cluster_that_grows_starts_with_what_fits_and_is_bounded_by_the_units():
+def test_a_growing_cluster_starts_with_what_fits_and_grows_up_to_the_units():
     planned = plan(16, grows=True, num_units=900)
     assert [pool.workers for pool in pools(planned)] == [pool.workers for pool in pools(plan(16))]
     assert {pool.most for pool in pools(planned)} == {900}
     assert planned.decode.least == planned.write.least == 1
 
 
-def test_on_a_cluster_that_grows_the_workers_that_were_asked_for_are_the_most():
+def test_on_a_growing_cluster_the_requested_workers_are_a_maximum():
     planned = plan(4, grows=True, decode_workers=50, label_workers=3)
     assert (planned.decode.workers, planned.decode.most) == (2, 50)
     assert (planned.label.workers, planned.label.most) == (3, 3)
 
 
-def test_label_actors_of_the_start_stay_and_claim_no_cpu_beside_a_gpu():
+def test_the_first_label_actors_stay_and_claim_no_cpu_beside_a_gpu():
     label = plan(64, gpus=8, card="T4", model_gib=6, grows=True).label
     assert (label.workers, label.least, label.most, label.cpus) == (8, 8, 1000, 0)
 
 
-def test_a_cluster_without_any_machine_yet_starts_with_one_of_each_that_claims_as_if_there_were_room():
+def test_a_cluster_without_a_machine_starts_with_one_actor_of_each_kind():
     planned = plan(0, memory_gib=0, grows=True)
     assert [pool.workers for pool in pools(planned)] == [1, 1, 1]
     assert (planned.decode.cpus, planned.label.cpus) == (0.5, 1)
@@ -94,7 +95,7 @@ def test_a_cluster_without_any_machine_yet_starts_with_one_of_each_that_claims_a
     assert (label.workers, label.cpus, label.gpus) == (1, 0, 1)
 
 
-def test_gpus_that_no_machine_has_are_refused_where_none_will_come():
+def test_more_gpus_than_a_machine_has_are_refused_unless_the_cluster_grows():
     with pytest.raises(ConfigError, match=r"label_gpus must be at most 1, .* got 2"):
         plan(16, gpus=1, label_gpus=2)
     assert plan(16, gpus=1, grows=True, label_gpus=2).label.gpus == 2
@@ -114,22 +115,22 @@ def test_gpus_that_no_machine_has_are_refused_where_none_will_come():
         ("nobody's", 1, 0.5),
     ],
 )
-def test_small_models_share_a_card_and_large_ones_get_several(card, model_gib, gpus):
+def test_small_models_share_a_gpu_and_large_ones_get_several(card, model_gib, gpus):
     assert plan(256, gpus=8, model_gib=model_gib, card=card).label.gpus == gpus
 
 
-def test_a_card_is_shared_only_where_each_model_has_cores():
+def test_a_gpu_is_shared_only_if_each_model_has_cores():
     assert [plan(cores, gpus=1).label.workers for cores in (2, 4, 8, 16, 64)] == [1, 1, 2, 4, 4]
 
 
-def test_label_actors_fill_the_gpus_and_the_cores_left_decode():
+def test_label_actors_fill_the_gpus_and_the_other_cores_decode():
     planned = plan(32, gpus=4, model_gib=14)
     assert (planned.label.workers, planned.label.gpus, planned.decode.workers) == (4, 1.0, 27)
     assert plan(64, gpus=8, model_gib=140).label.workers == 2
 
 
 @pytest.mark.parametrize(("workers", "gpus"), [(1, 1.0), (2, 1.0), (3, 0.5), (4, 0.5), (5, 0.3333)])
-def test_label_actors_that_were_asked_for_share_the_cards_evenly(workers, gpus):
+def test_requested_label_actors_share_the_gpus_evenly(workers, gpus):
     label = plan(32, gpus=2, label_workers=workers).label
     assert (label.workers, label.gpus) == (workers, gpus)
 
@@ -153,10 +154,10 @@ def test_few_units_get_few_actors():
 def test_a_plan_says_why():
     reason = plan_pools(LAPTOP, Resources(), 9, 13 << 20).reason
     assert reason == (
-        "2 cores, 0 GPUs, 8 GiB, 9 units, 14 MB of weights: 1 to decode, 2 to label with 1 threads each, "
-        "1 to write, claiming 0.3333, 0.6666 and 0.3333 CPUs each"
+        "2 cores, 0 GPUs, 8 GiB, 9 units, 14 MB of weights; decoders: 1, models: 2 with 1 threads each, "
+        "writers: 1; each claims 0.3333, 0.6666 or 0.3333 CPUs"
     )
-    assert "4 (from 4 to 1000) to label with 0.25 GPUs each" in plan(16, gpus=1, grows=True).reason
+    assert "models: 4 (from 4 to 1000) with 0.25 GPUs each" in plan(16, gpus=1, grows=True).reason
 
 
 def write_files(folder, number):
@@ -174,7 +175,7 @@ def assert_rows_are_those_made_without_ray(dataset, model_folder):
     ]
     both = [
         table.sort_by("triplet_id").to_pylist()
-        for table in (scan(dataset).to_table(), pa.concat_tables(made))
+        for table in (Dataset.open(dataset).scan().to_table(), pa.concat_tables(made))
     ]
     for row, expected in zip(*both, strict=True):
         assert row.pop("importance") == pytest.approx(expected.pop("importance"), abs=1e-3)
@@ -197,7 +198,7 @@ def num_machines(head):
 @pytest.mark.slow
 @pytest.mark.long
 @pytest.mark.timeout(900)
-def test_machines_come_for_what_a_run_has_to_do_and_go_after_it(model_folder, start_driver, tmp_path):
+def test_machines_join_for_a_run_and_leave_after_it(model_folder, start_driver, tmp_path):
     clips = write_files(tmp_path / "clips", 24)
     with ray_head(num_cpus=0, machines=MACHINES) as head:
         token = Path(head.environment["RAY_AUTH_TOKEN_PATH"]).read_text()
@@ -223,7 +224,7 @@ def test_machines_come_for_what_a_run_has_to_do_and_go_after_it(model_folder, st
 @pytest.mark.ray
 @pytest.mark.slow
 @pytest.mark.long
-def test_a_fast_decoder_waits_where_half_of_the_object_store_is_full(model_folder, start_driver, tmp_path):
+def test_a_fast_decoder_waits_when_half_of_the_object_store_is_full(model_folder, start_driver, tmp_path):
     clips = write_files(tmp_path / "clips", 80)
     driver, out, log = start_driver(clips, model_folder, program=BOUNDED, **DEFAULTS, **TOKEN)
     ahead = 0

@@ -16,7 +16,7 @@ def job(attempt, status, run=RUN, **values):
     return SubmittedJob(f"{run}-{attempt}", status, "python -m kinescribe label", **values)
 
 
-def test_a_run_has_one_name_in_whatever_order_its_parameters_come():
+def test_a_runs_name_does_not_depend_on_the_order_of_its_parameters():
     assert run_name("label", {"out": "s3://b/out", "input": "s3://b/clips"}) == RUN
     assert RUN.startswith("kinescribe-label-")
 
@@ -34,12 +34,12 @@ def test_another_command_parameter_or_configuration_is_another_run(other):
 
 
 @pytest.mark.parametrize("status", ["PENDING", "RUNNING"])
-def test_a_run_that_somebody_is_at_is_attached_to(status):
+def test_a_run_that_is_running_is_attached_to(status):
     assert next_attempt(RUN, [job(1, "STOPPED"), job(2, status)]) == Attempt(f"{RUN}-2", is_new=False)
 
 
 @pytest.mark.parametrize("status", ["STOPPED", "FAILED", "SUCCEEDED"])
-def test_what_is_over_is_started_again_under_a_new_id(status):
+def test_a_run_that_is_over_starts_again_under_a_new_id(status):
     assert next_attempt(RUN, [job(9, status), job(10, status)]) == Attempt(f"{RUN}-11", is_new=True)
 
 
@@ -62,5 +62,5 @@ def test_jobs_of_others_do_not_count():
         ("STOPPED", None, STOPPED_CODE),
     ],
 )
-def test_the_exit_code_is_the_jobs_own_as_a_shell_gives_it(status, code, expected):
+def test_the_exit_code_is_the_jobs_own_as_a_shell_would_give_it(status, code, expected):
     assert exit_code(job(1, status, exit_code=code)) == expected

@@ -156,7 +156,7 @@ def test_a_users_error_in_the_workers_ends_the_run_at_once(config, tmp_path, cap
     (tmp_path / "checkpoints" / "step-00000020").mkdir(parents=True)
     with pytest.raises(ModelError, match="none of the 1 checkpoints"):
         run_train(config.model_copy(update={"out": str(tmp_path)}))
-    assert "step-00000020 is left out: COMPLETE" in capsys.readouterr().err
+    assert "step-00000020 is skipped: COMPLETE" in capsys.readouterr().err
     assert (tmp_path / "run.json").exists()
 
 
@@ -177,7 +177,7 @@ def test_an_object_store_is_no_folder_to_train_in(config):
 
 def test_a_dataset_that_is_named_twice_is_refused(config):
     given = config.data[0]
-    with pytest.raises(DatasetError, match="are the same run's dataset; name one of them"):
+    with pytest.raises(DatasetError, match="are the dataset of the same run; name one of them"):
         run_train(config.model_copy(update={"data": (given, f"{given}/../given")}))
 
 

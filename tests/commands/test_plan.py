@@ -42,7 +42,7 @@ def lines(capsys: pytest.CaptureFixture[str]) -> list[str]:
     return [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
 
 
-def test_a_plan_for_people_has_what_comes_out_what_it_takes_and_what_it_costs(
+def test_a_plan_is_printed_with_results_time_and_cost(
     capsys: pytest.CaptureFixture[str],
 ):
     print_result(PLAN, as_json=False)
@@ -56,7 +56,7 @@ def test_a_plan_for_people_has_what_comes_out_what_it_takes_and_what_it_costs(
     assert "small: too slow" in shown
 
 
-def test_a_small_plan_is_in_units_that_suit_it(capsys: pytest.CaptureFixture[str]):
+def test_a_small_plan_has_small_units(capsys: pytest.CaptureFixture[str]):
     small = replace(ESTIMATE, size_bytes=1500, stage_s={"decode": 0.25, "label": 90.0, "write": 0.0})
     offer = Offer("big", False, 1, 2.5, 3.0, "label")
     print_result(replace(PLAN, estimate=small, here_hours=0.01, offers=(offer,)), as_json=False)
@@ -103,7 +103,10 @@ def test_the_examples_of_machines_can_be_read():
             ["machines.0.price_per_hour: required, but not given", "machines.0.gpus"],
         ),
         ("machines: [{name: a, cpus: 0}]", ["machines.0.cpus", "greater than 0, got 0"]),
-        (EXAMPLES.read_text().replace("interruptions_per_hour", "# "), ["interruptions_per_hour, or none"]),
+        (
+            EXAMPLES.read_text().replace("interruptions_per_hour", "# "),
+            ["interruptions_per_hour, or neither"],
+        ),
         ("machine: 1", ["machine: unknown key; did you mean machines?"]),
         ("[", ["cannot be read as YAML"]),
     ],
@@ -122,7 +125,7 @@ def test_a_wrong_file_of_machines_is_refused_before_anything_starts(
     ("field", "value"),
     [("price_per_hour", "-1"), ("price_per_hour", ".nan"), ("price_per_hour", "$3.00"), ("cpus", "0")],
 )
-def test_of_a_wrong_machine_only_what_is_wrong_is_said(
+def test_only_the_wrong_values_of_a_machine_are_reported(
     field: str, value: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     values = {"name": "a", "cpus": "2", "gpus": "0", "memory_gib": "8", "boot_minutes": "1"}
@@ -158,7 +161,7 @@ def test_wrong_options_are_refused(
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_a_plan_is_printed_drawn_and_kept_also_where_no_machine_keeps_the_deadline(
+def test_a_plan_is_printed_plotted_and_kept_even_if_no_machine_keeps_the_deadline(
     ray_here: object, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     model, videos, out = tmp_path / "model", tmp_path / "videos", tmp_path / "out"

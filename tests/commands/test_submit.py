@@ -31,13 +31,13 @@ def leaves(command: Any) -> Iterator[Any]:
         yield command
 
 
-def test_a_command_is_sent_as_it_was_given(root: Any):
+def test_the_arguments_are_sent_as_given(root: Any):
     line = read_command(root, LABEL)
     assert (line.name, line.arguments, line.config) == ("label", list(LABEL), None)
     assert line.parameters["out"] == "s3://b/out"
 
 
-def test_how_the_result_is_printed_and_where_the_configuration_lies_make_no_other_run(
+def test_a_run_does_not_depend_on_the_output_format_or_the_path_of_the_configuration(
     root: Any, tmp_path: Path
 ):
     names = [tmp_path / "a.yaml", tmp_path / "b.yaml"]
@@ -59,7 +59,7 @@ def test_how_the_result_is_printed_and_where_the_configuration_lies_make_no_othe
     ("one", "same"),
     [("s3://b/clips", "s3://b/clips/"), ("/clips/a", "file:///clips/a"), ("/clips/a", "/clips//./a/")],
 )
-def test_another_spelling_of_a_path_makes_no_other_run(root: Any, one: str, same: str):
+def test_a_run_does_not_depend_on_the_spelling_of_a_path(root: Any, one: str, same: str):
     first, second = (read_command(root, ["label", clips, *LABEL[2:]]) for clips in (one, same))
     assert first.parameters == second.parameters
 
@@ -79,8 +79,8 @@ def test_another_spelling_of_a_path_makes_no_other_run(root: Any, one: str, same
         (("evaluate", "world", "--plot", "p.png"), "plot=p.png"),
     ],
 )
-def test_a_path_that_only_this_folder_knows_is_refused(root: Any, arguments: tuple[str, ...], named: str):
-    with pytest.raises(ConfigError, match="does not run in this folder") as error:
+def test_a_relative_path_is_refused(root: Any, arguments: tuple[str, ...], named: str):
+    with pytest.raises(ConfigError, match="the job runs in another folder") as error:
         read_command(root, arguments)
     assert str(error.value).startswith(f"{named}:")
 
@@ -102,7 +102,7 @@ def test_a_relative_path_in_the_configuration_is_refused(root: Any, tmp_path: Pa
         (("evaluate", "aurora", "--data", "/a", "--out", "/o", "-n", "2"), "give --dynamics"),
     ],
 )
-def test_a_configuration_that_is_wrong_is_refused_here(root: Any, arguments: tuple[str, ...], said: str):
+def test_a_wrong_configuration_is_refused_before_it_is_sent(root: Any, arguments: tuple[str, ...], said: str):
     with pytest.raises(ConfigError, match=said):
         read_command(root, arguments)
 
@@ -129,7 +129,7 @@ def test_a_url_with_a_secret_is_not_sent(root: Any, arguments: tuple[str, ...], 
     assert "secret" not in str(error.value)
 
 
-def test_every_check_is_one_of_a_command(root: Any):
+def test_every_check_belongs_to_a_command(root: Any):
     def name_of(command: Any, words: tuple[str, ...] = ()) -> Iterator[str]:
         for name, one in getattr(command, "commands", {}).items():
             yield from name_of(one, (*words, name))
@@ -138,7 +138,7 @@ def test_every_check_is_one_of_a_command(root: Any):
     assert CHECKS.keys() <= set(name_of(root))
 
 
-def test_models_of_the_code_and_of_a_hub_are_on_every_machine(root: Any):
+def test_embedded_models_and_models_of_a_hub_may_be_named(root: Any):
     for name in ("embedded", f"me/ours@{'0' * 40}"):
         line = read_command(root, [*LABEL, "--dynamics", name, "--set", f"dynamics={name}"])
         assert line.parameters["dynamics"] == name
@@ -154,18 +154,18 @@ def test_models_of_the_code_and_of_a_hub_are_on_every_machine(root: Any):
         ("evaluate", "human", "score", "/e.json", "--key", "/k.json"),
     ],
 )
-def test_what_cannot_be_submitted_is_refused(root: Any, arguments: tuple[str, ...]):
+def test_other_commands_are_refused(root: Any, arguments: tuple[str, ...]):
     with pytest.raises(ConfigError, match="cannot be submitted; give one of label, train, curate, evaluate"):
         read_command(root, arguments)
 
 
 @pytest.mark.parametrize("arguments", [("evaluate",), ("evaluate", "nothing")])
-def test_of_several_commands_one_is_to_be_named(root: Any, arguments: tuple[str, ...]):
-    with pytest.raises(ConfigError, match="`evaluate` is several commands; give one of labels, dynamics"):
+def test_a_group_of_commands_is_refused_with_their_names(root: Any, arguments: tuple[str, ...]):
+    with pytest.raises(ConfigError, match="`evaluate` has several commands; give one of labels, dynamics"):
         read_command(root, arguments)
 
 
-def test_every_parameter_and_key_that_names_a_file_is_looked_at(root: Any):
+def test_every_path_among_parameters_and_keys_is_checked(root: Any):
     commands = [one for name in COMMANDS for one in leaves(root.commands[name])]
     assert {"label", "aurora"} <= {command.name for command in commands}
     of_type_path = {
@@ -183,11 +183,11 @@ def test_every_parameter_and_key_that_names_a_file_is_looked_at(root: Any):
 @pytest.mark.parametrize(
     ("address", "said"),
     [
-        ("127.0.0.1:6379", "127.0.0.1:6379 is no URL of a cluster's dashboard"),
+        ("127.0.0.1:6379", "127.0.0.1:6379 is not the URL of a cluster's dashboard"),
         ("http://127.0.0.1:1", "no cluster answers at http://127.0.0.1:1"),
     ],
 )
-def test_where_no_cluster_is_the_address_is_named(
+def test_an_address_without_a_cluster_is_named(
     address: str, said: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv("RAY_API_SERVER_ADDRESS", "http://127.0.0.1:2")
@@ -197,7 +197,7 @@ def test_where_no_cluster_is_the_address_is_named(
     assert said in capsys.readouterr().err
 
 
-def test_a_wrong_option_of_the_command_is_found_before_anything_is_sent(
+def test_a_wrong_option_is_found_before_anything_is_sent(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):
     with pytest.raises(SystemExit) as leaving:

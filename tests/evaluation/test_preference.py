@@ -71,10 +71,10 @@ def test_shares_are_a_function_of_the_seed_and_count_every_fair_twin(dataset: st
 
 def test_a_share_is_that_of_higher_likelihoods(dataset: str):
     """The copy's likelihoods, one by one: batches and padding change nothing."""
-    from kinescribe.storage.shards import scan
+    from kinescribe.storage.dataset import Dataset
 
     model = tiny_vlm()
-    rows = scan(dataset, ("source_codes", "target_codes", "action")).head(20).to_pylist()
+    rows = Dataset.open(dataset).scan(("source_codes", "target_codes", "action")).head(20).to_pylist()
     wins = 0
     for row in rows:
         source, target = (np.array(row[name], np.uint16) for name in ("source_codes", "target_codes"))

@@ -17,10 +17,12 @@ from kinescribe.schemas.estimate import Estimate, Interval
 from kinescribe.schemas.outcomes import ClipOutcome, DropReason, RejectCode, Status
 from kinescribe.schemas.version import VERSION
 from kinescribe.storage.audit import status
+from kinescribe.storage.dataset import Dataset
 from kinescribe.storage.estimate import write_estimate
-from kinescribe.storage.run import Run, bind, plan_digest, write_plan
+from kinescribe.storage.plan import plan_digest, write_plan
+from kinescribe.storage.run import Run, bind
 from kinescribe.storage.selection import read_selection
-from kinescribe.storage.shards import scan, unit_uri, write_unit
+from kinescribe.storage.shards import unit_uri, write_unit
 from tests.tiny_dataset import build
 from tests.tiny_triplets import write_triplets
 from tests.tiny_vlm import tiny_vlm
@@ -284,7 +286,7 @@ def test_a_name_in_an_error_does_not_steer_the_terminal(capsys: pytest.CaptureFi
 @pytest.mark.parametrize(
     ("arguments", "names"),
     [
-        (["status", "nowhere"], ["nowhere", "no dataset", "name the folder"]),
+        (["status", "nowhere"], ["nowhere", "not a Kinescribe dataset", "name the folder"]),
         (["status", ""], ["empty"]),
         (["label", "", "--out", "y"], ["empty"]),
         (["label", "x", "--out", "y", "--config", "nowhere.yaml"], ["--config nowhere.yaml"]),
@@ -360,7 +362,7 @@ def test_label_prints_one_json_object_on_stdout_and_nothing_else(tmp_path: Path)
         done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert json.loads(done.stdout) == asdict(status(dataset))
     assert "1/1 clips" in done.stderr
-    contrasts = scan(dataset, ["action_contrast"]).to_table()["action_contrast"]
+    contrasts = Dataset.open(dataset).scan(["action_contrast"]).to_table()["action_contrast"]
     assert len(contrasts) > contrasts.null_count == 0
 
 

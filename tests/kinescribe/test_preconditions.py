@@ -95,12 +95,10 @@ def test_a_file_above_a_folder_is_named(tmp_path: Path):
             require_folder("--out", out)
 
 
-def test_a_file_is_replaced_only_by_its_kind(tmp_path: Path):
-    (tmp_path / "page.html").write_text("<p>ours")
-    require_file("--out", str(tmp_path / "new.html"), b"ours")
-    require_file("--out", str(tmp_path / "page.html"), b"ours")
-    require_file("--out", "s3://bucket/page.html", b"ours")
-    with pytest.raises(ConfigError, match="another kind of file"):
-        require_file("--out", str(tmp_path / "page.html"), b"theirs")
+def test_a_folder_is_not_a_file_to_write(tmp_path: Path):
+    (tmp_path / "page.html").write_text("<p>mine")
+    require_file("--out", str(tmp_path / "new.html"))
+    require_file("--out", str(tmp_path / "page.html"))
+    require_file("--out", "s3://bucket/page.html")
     with pytest.raises(ConfigError, match="this is a folder; name a file"):
         require_file("--out", str(tmp_path))

@@ -145,7 +145,7 @@ def test_frames_are_encoded_together_up_to_the_micro_batch(model):
     assert codec.calls == [4, 4, 1]
 
 
-def test_a_frame_of_no_pair_is_not_encoded(model):
+def test_a_frame_without_a_pair_is_not_encoded(model):
     whole = extracted("a", 4)
     clip = ExtractedClip(whole.clip, whole.frames, whole.pairs[:1])
     codec = CountingCodec(model.codec)
@@ -153,7 +153,7 @@ def test_a_frame_of_no_pair_is_not_encoded(model):
     assert sum(codec.calls) == 2
 
 
-def test_rows_hold_what_the_model_says_of_the_stored_images(model):
+def test_rows_hold_the_models_description_of_the_stored_images(model):
     clips = [extracted("a", 3)]
     table, _ = annotate(model, clips)
     row = table.to_pylist()[1]
@@ -181,7 +181,7 @@ def test_the_log_probability_is_the_score_of_the_written_action(model):
         )
 
 
-def test_contrast_is_written_where_it_is_asked_for(model):
+def test_contrast_is_written_if_it_is_configured(model):
     clips = [extracted("a", 5), extracted("b", 3)]
     plain, table = (annotate(model, clips, annotation)[0] for annotation in (GREEDY, CONTRASTED))
     assert plain["action_contrast"].to_pylist() == [None] * 6
@@ -209,7 +209,7 @@ def test_the_schema_names_the_codec_and_its_grid(model):
     assert json.loads(table.schema.metadata[b"kinescribe.codec"]) == {"id": model.codec.id, "grid": [4, 4]}
 
 
-def test_labels_do_not_depend_on_what_shares_the_batch(model):
+def test_labels_do_not_depend_on_the_rest_of_the_batch(model):
     clips = [extracted(name, 4) for name in "abcd"]
     for annotation in (GREEDY, SAMPLED, CONTRASTED):
         together, _ = annotate(model, clips, annotation, micro_batch=16)
@@ -223,7 +223,7 @@ def test_labels_do_not_depend_on_what_shares_the_batch(model):
         ]
 
 
-def test_pairs_whose_prompts_are_alike_share_a_batch_and_nothing_is_padded(model, tmp_path):
+def test_pairs_with_prompts_of_the_same_length_share_a_batch(model, tmp_path):
     chat = ChatVLM.load(tiny_chat("qwen", tmp_path))
     chat.processor = counted = PaddingCounted(chat.processor)
     clips = [of_size(name, size) for name, size in zip("abcdef", [(16, 16), (32, 32)] * 3, strict=True)]
@@ -289,7 +289,7 @@ def test_triplet_ids_differ_and_are_the_same_in_every_run(model):
     assert annotate(tiny_vlm(seed=1), clips)[0]["triplet_id"].to_pylist() == ids
 
 
-def test_outcomes_follow_the_clips_and_pass_earlier_ends_on(model):
+def test_outcomes_are_in_the_order_of_the_clips_and_keep_earlier_ones(model):
     clips = [rejected("r"), extracted("a", 3), dropped("d")]
     table, outcomes = annotate(model, clips)
     assert outcomes[0] is clips[0].outcome
@@ -300,7 +300,7 @@ def test_outcomes_follow_the_clips_and_pass_earlier_ends_on(model):
 
 
 @pytest.mark.parametrize("when", ["poison", "contrast_poison"])
-def test_a_pair_on_which_the_model_raises_rejects_its_clip_alone(model, when: str):
+def test_a_pair_on_which_the_model_raises_rejects_only_its_clip(model, when: str):
     clips = [extracted(name, 3) for name in "abc"]
     fake = FakeModel(model.codec, **{when: codes_of(model, image("b", 1))})
     table, outcomes = annotate(fake, clips, CONTRASTED)
@@ -310,7 +310,7 @@ def test_a_pair_on_which_the_model_raises_rejects_its_clip_alone(model, when: st
     assert set(table["clip_id"].to_pylist()) == {clips[0].clip.clip_id, clips[2].clip.clip_id}
 
 
-def test_an_image_that_cannot_be_encoded_rejects_its_clip_alone(model):
+def test_an_image_that_cannot_be_encoded_rejects_only_its_clip(model):
     broken = extracted("b", 3)
     frames = (*broken.frames[:2], KeyFrame(1.6, b"no image"))
     fake = FakeModel(model.codec)
@@ -331,7 +331,7 @@ def test_an_action_without_words_rejects_the_clip(model):
     ("score", "message"),
     [("logprob", "the likelihood of the action 'left' is nan"), ("contrast", "the contrast of the action")],
 )
-def test_a_score_that_is_no_number_rejects_the_clip(model, score: str, message: str):
+def test_a_score_that_is_not_finite_rejects_the_clip(model, score: str, message: str):
     fake = FakeModel(model.codec, **{score: float("nan")})
     _, outcomes = annotate(fake, [extracted("a")], CONTRASTED)
     assert outcomes[0].reason is RejectCode.MODEL_FAILED

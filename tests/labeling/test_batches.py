@@ -19,13 +19,13 @@ class Recorder:
         return [2 * item for item in items]
 
 
-def test_items_go_in_order_and_in_batches_of_the_size():
+def test_items_are_passed_in_order_in_batches_of_the_size():
     call = Recorder()
     assert MicroBatches(3).run(range(7), call) == [0, 2, 4, 6, 8, 10, 12]
     assert call.batches == [[0, 1, 2], [3, 4, 5], [6]]
 
 
-def test_items_of_like_length_share_a_batch_and_results_keep_their_order():
+def test_items_of_similar_length_share_a_batch_and_results_keep_their_order():
     lengths, call = [3, 90, 5, 3, 88, 90, 5], Recorder()
     assert MicroBatches(3).run(range(7), call, lengths.__getitem__) == [0, 2, 4, 6, 8, 10, 12]
     assert call.batches == [[1, 5, 4], [2, 6, 0], [3]]
@@ -67,6 +67,17 @@ def test_out_of_memory_halves_the_size_for_good(error):
     assert later.batches == [[0, 1], [2, 3]]
 
 
+def test_a_size_that_was_lowered_never_grows_back():
+    def call(items):
+        if sum(items) > 4:
+            raise MemoryError
+        return items
+
+    batches = MicroBatches(8)
+    assert batches.run([4, 4, 1, 1, 2, 2, 2, 2], call) == [4, 4, 1, 1, 2, 2, 2, 2]
+    assert batches.size == 1
+
+
 def test_an_item_that_is_too_large_alone_fails_alone():
     batches, call = MicroBatches(4), Recorder(bad=1, error=torch.OutOfMemoryError("out of memory"))
     results = batches.run(range(4), call)
@@ -74,7 +85,7 @@ def test_an_item_that_is_too_large_alone_fails_alone():
     assert batches.size == 1
 
 
-def test_a_keyboard_interrupt_is_no_failure_of_an_item():
+def test_a_keyboard_interrupt_is_not_a_failure_of_an_item():
     def interrupted(items):
         raise KeyboardInterrupt
 

@@ -12,7 +12,8 @@ from kinescribe.labeling.curate import choose, curate, round_robin
 from kinescribe.schemas.clips import WorkUnit
 from kinescribe.schemas.config import CurateConfig, load_config
 from kinescribe.schemas.errors import ConfigError, DatasetError
-from kinescribe.storage.run import bind, write_plan
+from kinescribe.storage.plan import write_plan
+from kinescribe.storage.run import bind
 from kinescribe.storage.selection import Selection, read_selection
 from kinescribe.storage.shards import write_unit
 from tests.tiny_dataset import build, clip, outcome, row, run_of, table
@@ -257,7 +258,7 @@ def test_a_foreign_file_and_a_pending_unit_are_no_rows(tmp_path: Path):
 
 def test_one_dataset_given_twice_is_refused(tmp_path: Path):
     source = dataset(tmp_path / "x", {"a": scored(-1)})
-    with pytest.raises(DatasetError, match="the same run's dataset"):
+    with pytest.raises(DatasetError, match="the dataset of the same run"):
         run(tmp_path, source, source, top_k=1)
 
 
@@ -286,7 +287,7 @@ def test_a_row_without_a_score_is_refused(tmp_path: Path, values: dict[str, Any]
 
 def test_filters_that_leave_nothing_are_an_error_with_the_counts(tmp_path: Path):
     source = dataset(tmp_path / "x", {"a": scored(-1)})
-    with pytest.raises(DatasetError, match=r"loosen the filters.*'min_score': 1"):
+    with pytest.raises(DatasetError, match=r"passes the filters \(min_score dropped 1\); loosen them"):
         run(tmp_path, source, top_k=1, min_score=0)
 
 
@@ -297,3 +298,24 @@ def test_filters_that_leave_nothing_are_an_error_with_the_counts(tmp_path: Path)
 def test_an_impossible_configuration_names_its_key(override: str, names: str):
     with pytest.raises(ConfigError, match=names):
         load_config(CurateConfig, None, ["top_k=1", "max_motion=2", override])
+
+
+def test_a_file_that_would_be_lost_is_refused_before_anything_is_read(tmp_path: Path):
+    build(str(tmp_path / "x"), [2])
+    for unit in (tmp_path / "x" / "data").iterdir():
+        unit.write_bytes(b"not to be read")
+    for name, write in {"notes.parquet": Path.touch, "folder": Path.mkdir}.items():
+        write(tmp_path / name)
+        with pytest.raises(DatasetError, match=f"{name} exists and is not this selection; name another file"):
+            curate([str(tmp_path / "x")], str(tmp_path / name), CurateConfig(top_k=1))
+
+
+def test_a_selection_of_other_options_is_kept(tmp_path: Path):
+    build(str(tmp_path / "x"), [2])
+    out = str(tmp_path / "selection.parquet")
+    curate([str(tmp_path / "x")], out, CurateConfig(top_k=1))
+    before = Path(out).read_bytes()
+    with pytest.raises(DatasetError, match="exists and is not this selection"):
+        curate([str(tmp_path / "x")], out, CurateConfig(top_k=2))
+    curate([str(tmp_path / "x")], out, CurateConfig(top_k=1))
+    assert Path(out).read_bytes() == before

@@ -45,7 +45,7 @@ def test_an_image_that_clips_share_is_encoded_once(codec):
     assert failures == {}
 
 
-def test_a_bad_image_fails_every_clip_that_shows_it_and_no_other(codec):
+def test_a_bad_image_fails_exactly_the_clips_that_have_it(codec):
     clips = [edit("a", image("a", 0), b"none"), edit("b", b"none", image("b", 0)), extracted("c")]
     failures: dict[str, Failure] = {}
     pairs = FrameEncoder(codec).encode(clips, failures)
@@ -53,7 +53,7 @@ def test_a_bad_image_fails_every_clip_that_shows_it_and_no_other(codec):
     assert {pair.extracted.clip.clip_id for pair in pairs} == {clip("c").clip_id}
 
 
-def test_a_still_has_no_time_and_an_id_all_the_same(codec):
+def test_a_still_image_has_no_time_but_an_id(codec):
     encoder = FrameEncoder(codec)
     images = [image("chain", index) for index in range(3)]
     pairs = encoder.encode([edit("a", *images[:2]), edit("b", *images[1:])], {})

@@ -17,7 +17,7 @@ from tests.videos import pan, still, write_audio, write_video
 DECODER = """
 import os, signal, time
 from pathlib import Path
-from kinescribe.media.decode_protocol import DecodeRequest
+from kinescribe.media.decode_protocol import DecodeReply, DecodeRequest
 from kinescribe.media.decode_worker import answer
 from kinescribe.media.sandbox import serve
 
@@ -29,6 +29,9 @@ def fake(request):
         os.kill(os.getpid(), signal.SIGSEGV)
     if name == "eats":
         raise MemoryError("std::bad_alloc")
+    if name == "starves":
+        reply = DecodeReply(reject="out_of_memory", message=f"of process {os.getpid()}")
+        return reply.model_dump_json().encode()
     if name == "babbles":
         return b"\\x80\\x04N."
     if name == "lies":
@@ -61,9 +64,7 @@ def fake(tmp_path: Path) -> Iterator[PairExtractor]:
     one.close()
 
 
-def test_a_clip_that_its_store_refuses_is_called_unreachable(
-    real: PairExtractor, bucket: str, proxy: FaultProxy
-):
+def test_a_clip_that_its_store_refuses_is_unreachable(real: PairExtractor, bucket: str, proxy: FaultProxy):
     proxy.fail("GET /", [error(403, "AccessDenied")])
     outcome = real.extract(Clip("c", f"{bucket}/clip.mp4")).outcome
     assert outcome
@@ -92,7 +93,7 @@ def test_a_clip_becomes_frames_and_pairs(tmp_path: Path, real: PairExtractor):
     assert all(frame.image.startswith(b"\xff\xd8") for frame in extracted.frames)
 
 
-def test_a_file_url_and_a_window_are_read_too(tmp_path: Path, real: PairExtractor):
+def test_a_file_url_and_a_window_are_read(tmp_path: Path, real: PairExtractor):
     path = write_video(tmp_path / "clip.mp4", pan(120))
     extracted = real.extract(Clip("window", f"file://{path}", start_s=1.0, end_s=2.0))
     assert all(1.0 <= frame.time_s < 2.0 for frame in extracted.frames)
@@ -128,7 +129,7 @@ def test_each_bad_file_is_one_reject_with_its_code(tmp_path: Path, real: PairExt
     assert {name: reject_of(real.extract(clip(tmp_path / name))) for name in expected} == expected
 
 
-def test_a_huge_picture_is_refused_by_its_header(tmp_path: Path):
+def test_a_huge_picture_is_rejected_by_its_header(tmp_path: Path):
     one = extractor(max_pixels=100)
     try:
         assert (
@@ -138,7 +139,7 @@ def test_a_huge_picture_is_refused_by_its_header(tmp_path: Path):
         one.close()
 
 
-def test_a_clip_that_must_not_be_read_never_is():
+def test_a_forbidden_clip_is_not_read():
     def refuse(uri: str) -> str | None:
         return f"{uri} leaves the input"
 
@@ -160,7 +161,7 @@ ADDRESSES = (
 
 
 @pytest.mark.parametrize("address", ADDRESSES)
-def test_an_address_of_no_store_is_a_reject(real: PairExtractor, tmp_path: Path, address: str):
+def test_an_address_without_a_store_is_rejected(real: PairExtractor, tmp_path: Path, address: str):
     (tmp_path / "m.csv").write_text(f"uri\n{address}\n")
     (listed,) = list_clips(str(tmp_path / "m.csv"), Limits(), real.duration_s)
     assert reject_of(real.extract(listed)) == RejectCode.UNREADABLE
@@ -184,6 +185,12 @@ def test_a_decoder_that_fails_costs_one_clip(
     assert fake.extract(clip(good)).outcome is None
 
 
+def test_a_decoder_that_ran_out_of_memory_is_replaced(tmp_path: Path, fake: PairExtractor):
+    outcomes = [fake.extract(clip(tmp_path / "starves.mp4")).outcome for _ in range(2)]
+    assert [outcome and outcome.reason for outcome in outcomes] == [RejectCode.OUT_OF_MEMORY] * 2
+    assert outcomes[0] != outcomes[1]
+
+
 def test_a_decompression_bomb_stays_within_its_memory(tmp_path: Path):
     large = pan(1)[0].repeat(20, 0).repeat(20, 1)
     path = write_video(tmp_path / "bomb.mkv", [large] * 6, options={"preset": "ultrafast"})
@@ -194,7 +201,7 @@ def test_a_decompression_bomb_stays_within_its_memory(tmp_path: Path):
         one.close()
 
 
-def test_a_duration_is_told_where_there_is_one(tmp_path: Path, real: PairExtractor):
+def test_the_duration_is_none_if_it_is_unknown(tmp_path: Path, real: PairExtractor):
     assert real.duration_s(clip(write_video(tmp_path / "c.mp4", pan(60)))) == pytest.approx(2, abs=0.05)
     assert real.duration_s(clip(tmp_path / "nowhere.mp4")) is None
 
@@ -218,7 +225,7 @@ def test_a_triplet_without_words_is_not_decoded(action: str):
     assert reject_of(extracted) == RejectCode.NO_ACTION
 
 
-def test_both_images_of_a_triplet_are_asked_about():
+def test_both_images_of_a_triplet_may_be_forbidden():
     one = SegmentExtractor(
         DecodeLimits(), StoredImage(), lambda uri: "no" if uri == "b.png" else None, ("no such program",)
     )

@@ -20,8 +20,11 @@ from kinescribe.schemas.config import IngestConfig
 from kinescribe.schemas.errors import DatasetError, InputError, ModelError
 from kinescribe.schemas.outcomes import DropReason, RejectCode
 from kinescribe.storage.audit import check, status
-from kinescribe.storage.run import read_plan, read_run
-from kinescribe.storage.shards import committed_units, read_footer, scan, unit_uri
+from kinescribe.storage.dataset import Dataset
+from kinescribe.storage.plan import read_plan
+from kinescribe.storage.run import read_run
+from kinescribe.storage.shards import committed_units, read_footer, unit_uri
+from kinescribe.storage.writers import writing
 from kinescribe.training.batches import TripletBatches, read_triplets
 from tests.tiny_vlm import tiny_vlm
 from tests.videos import pan, texture, write_video
@@ -71,7 +74,7 @@ def ingest(input: str, out: Path, model: str, **config: Any):
 
 
 def rows(out: Path) -> pa.Table:
-    return scan(str(out)).to_table()
+    return Dataset.open(str(out)).scan().to_table()
 
 
 def reasons(out: Path) -> Counter[str]:
@@ -183,6 +186,17 @@ def test_a_run_that_is_done_needs_its_files_no_more(tmp_path: Path, model_folder
     for image in (tmp_path / "images").iterdir():
         image.unlink()
     assert ingest(input, tmp_path / "out", model_folder) == first
+
+
+def test_a_second_ingest_is_refused_while_another_run_writes_unless_it_joins(
+    tmp_path: Path, model_folder: str
+):
+    source, out = edits(tmp_path, 2), str(tmp_path / "out")
+    with writing(out):
+        with pytest.raises(DatasetError, match="is being written by process"):
+            ingest(source, tmp_path / "out", model_folder)
+        config = IngestConfig(dynamics=model_folder)
+        assert run_ingest(source, out, config, decode_workers=1, join=True).kept == 2
 
 
 def test_another_action_is_another_run(tmp_path: Path, model_folder: str):

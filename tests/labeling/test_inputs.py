@@ -2,13 +2,15 @@ import os
 import uuid
 from pathlib import Path
 
+import polars as pl
 import pytest
 
-from kinescribe.labeling.inputs import OUTSIDE, PROBED_BYTES, forbidden, input_root, list_clips
+from kinescribe.labeling.inputs import OUTSIDE, PROBED_BYTES, clip_frames, forbidden, input_root, list_clips
 from kinescribe.schemas.clips import Clip
 from kinescribe.schemas.config import Limits
 from kinescribe.schemas.errors import InputError, UserError
 from kinescribe.storage import objects, uri
+from kinescribe.storage.clips import StoredClips
 
 LIMITS = Limits()
 
@@ -151,15 +153,15 @@ def test_a_manifest_keeps_its_order_classes_windows_and_ids(tmp_path: Path):
 @pytest.mark.parametrize("given", ["absent", "absent.mp4", "absent.csv", "empty", "empty/*.mp4"])
 def test_an_input_without_any_video_is_refused(tmp_path: Path, given: str):
     touch(tmp_path, "empty/notes.txt")
-    with pytest.raises(InputError, match=r"does not exist|holds no video"):
+    with pytest.raises(InputError, match=r"does not exist|contains no video"):
         list_clips(str(tmp_path / given), LIMITS)
 
 
 def test_an_empty_manifest_and_an_empty_bucket_are_refused(tmp_path: Path, bucket: str):
     (tmp_path / "m.csv").write_text("uri\n")
     for given, reason in (
-        (str(tmp_path / "m.csv"), "holds no video"),
-        (bucket, "holds no video"),
+        (str(tmp_path / "m.csv"), "contains no video"),
+        (bucket, "contains no video"),
         (f"{bucket}-never", "bucket does not exist"),
     ):
         with pytest.raises(UserError, match=reason):
@@ -297,3 +299,36 @@ def test_a_link_to_itself_leaves_nothing(tmp_path: Path):
 def test_what_the_file_system_refuses_is_an_error_of_the_input():
     with pytest.raises(InputError, match=r"cannot be listed: .*File name too long"):
         list_clips("/" + "x" * 5000, LIMITS)
+
+
+def carried(manifest: Path, *columns: str, window_s: float = 60.0) -> StoredClips:
+    return StoredClips(clip_frames(str(manifest), Limits(window_s=window_s), columns=columns))
+
+
+def test_columns_of_a_manifest_are_carried_to_each_window(tmp_path: Path):
+    (tmp_path / "m.csv").write_text("uri,start_s,end_s,robot,n\na.mp4,0,25,left,1\nb.mp4,0,5,,2\n")
+    clips = carried(tmp_path / "m.csv", "robot", window_s=10.0)
+    rows = pl.concat(clips.frames(["start_s", "robot"])).rows()
+    assert rows == [(0.0, "left"), (10.0, "left"), (20.0, "left"), (0.0, None)]
+    assert [clip.start_s for clip in clips] == [0.0, 10.0, 20.0, 0.0]
+
+
+def test_the_run_depends_on_carried_values(tmp_path: Path):
+    digests = set()
+    for value in ("left", "right"):
+        (tmp_path / "m.csv").write_text(f"uri,robot\na.mp4,{value}\n")
+        digests |= {carried(tmp_path / "m.csv").digest, carried(tmp_path / "m.csv", "robot").digest}
+    assert len(digests) == 3
+
+
+@pytest.mark.parametrize("column", ["action", "clip_id", "uri", "object"])
+def test_a_carried_column_cannot_have_the_name_of_another(tmp_path: Path, column: str):
+    (tmp_path / "m.csv").write_text(f"uri,{column}\na.mp4,x\n" if column != "uri" else "uri\na.mp4\n")
+    with pytest.raises(InputError, match=f"columns {column} cannot be carried: the dataset has columns of"):
+        carried(tmp_path / "m.csv", column)
+
+
+def test_columns_are_carried_from_a_manifest_only(tmp_path: Path):
+    (tmp_path / "a.mp4").write_bytes(b"x")
+    with pytest.raises(InputError, match=r"columns robot cannot be carried from .* it is not a manifest"):
+        carried(tmp_path, "robot")

@@ -6,15 +6,16 @@ import pytest
 
 from kinescribe.labeling import materialize
 from kinescribe.labeling.curate import curate
-from kinescribe.labeling.materialize import write_chosen
+from kinescribe.labeling.materialize import require_materialized, write_chosen
 from kinescribe.schemas.clips import WorkUnit
 from kinescribe.schemas.config import CurateConfig
 from kinescribe.schemas.errors import DatasetError
 from kinescribe.schemas.outcomes import DropReason, RejectCode
 from kinescribe.storage.audit import check
-from kinescribe.storage.run import bind, read_run, write_plan
+from kinescribe.storage.dataset import Dataset
+from kinescribe.storage.plan import write_plan
+from kinescribe.storage.run import bind, read_run
 from kinescribe.storage.selection import read_selection, write_selection
-from kinescribe.storage.shards import scan
 from tests.tiny_dataset import build, clip, commit, flip_a_bit, run_of
 
 
@@ -38,8 +39,10 @@ def test_the_chosen_rows_are_a_dataset_that_passes_the_audit(dataset: str, selec
     write_chosen([dataset], selection, out)
     assert check(out).problems == []
     chosen = read_selection(selection).rows["triplet_id"].to_pylist()
-    expected = [row for row in scan(dataset).to_table().to_pylist() if row["triplet_id"] in chosen]
-    assert scan(out).to_table().to_pylist() == expected
+    expected = [
+        row for row in Dataset.open(dataset).scan().to_table().to_pylist() if row["triplet_id"] in chosen
+    ]
+    assert Dataset.open(out).scan().to_table().to_pylist() == expected
     assert len(expected) == 4
 
 
@@ -56,7 +59,7 @@ def test_clips_that_were_tried_again_are_written_with_the_others(
     curate([folder], selection, CurateConfig(top_k=9))
     write_chosen([folder], selection, out)
     assert check(out).problems == []
-    written, chosen = (scan(one).to_table().sort_by("triplet_id") for one in (out, folder))
+    written, chosen = (Dataset.open(one).scan().to_table().sort_by("triplet_id") for one in (out, folder))
     assert written.to_pylist() == chosen.to_pylist()
     assert len(written) == 7
 
@@ -114,3 +117,13 @@ def test_datasets_of_two_codecs_are_refused(dataset: str, selection: str, tmp_pa
     write_plan(other, [])
     with pytest.raises(DatasetError, match=r"another-codec.*curate each on its own"):
         write_chosen([dataset, other], selection, str(tmp_path / "out"))
+
+
+def test_a_folder_of_others_is_refused_beforehand(dataset: str, tmp_path: Path):
+    require_materialized(str(tmp_path / "new"))
+    with pytest.raises(DatasetError, match="belongs to another run; choose another output folder"):
+        require_materialized(dataset)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "README.md").write_text("mine")
+    with pytest.raises(DatasetError, match=r"mine contains a README\.md but no run\.json"):
+        require_materialized(str(tmp_path / "mine"))

@@ -72,7 +72,7 @@ def test_ids_are_of_what_is_given_wherever_it_lies(tmp_path: Path):
             json.dumps([{**EDIT, "input": "s3://key:hunter2@b/a.jpg"}]),
             "item 1: a path must not contain",
         ),
-        ("[]", "holds no triplet"),
+        ("[]", "contains no triplet"),
         ("[" * 100_000, "Invalid JSON"),
     ],
 )
@@ -87,13 +87,12 @@ def test_json_that_cannot_be_meant_is_refused(tmp_path: Path, text: str, complai
     ("text", "complaint"),
     [
         ("uri,start_s,end_s\na,0,1\n", "there is no column narration"),
-        ("uri,narration,verb\na,x,y\n", "unknown columns 'verb'"),
         (
             'uri,start_s,end_s,narration\na,0,1,"two\nlines"\nb,0,1,x\nc,2,1,y\n',
             "line 5: end_s must be greater",
         ),
         ('uri,start_s,end_s,narration\na,0,1,"x\n\ny"\nb,soon,1,x\n', "line 5: start_s must be a number"),
-        ("uri,start_s,end_s,narration\n", "holds no triplet"),
+        ("uri,start_s,end_s,narration\n", "contains no triplet"),
         (
             "uri,narration\nhttps://host/a.mp4?sig=a,x\n",
             "line 2: uri must not contain a password",
@@ -105,7 +104,7 @@ def test_a_table_that_cannot_be_meant_is_refused_by_its_line(tmp_path: Path, tex
 
 
 def test_another_kind_of_file_is_refused(tmp_path: Path):
-    assert "no list of triplets" in refusal(str(tmp_path / "clips"))
+    assert "not a list of triplets" in refusal(str(tmp_path / "clips"))
     assert "cannot be read" in refusal(str(tmp_path / "absent.json"))
     assert "cannot be read" in refusal(str(tmp_path / "absent.csv"))
 
@@ -133,3 +132,10 @@ def test_a_table_may_name_videos_in_stores_and_below_its_roots(tmp_path: Path):
     uris = [triplet.uris[0] for triplet in list_given(input)]
     assert [given_forbidden(input, uri) is None for uri in uris] == [True, False, True, False]
     assert [given_forbidden(input, uri, ["/far"]) is None for uri in uris] == [True, True, True, False]
+
+
+def test_other_columns_of_a_table_are_ignored_with_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    assert len(list_given(table(tmp_path, "uri,narration,verb\na,x,y\n"))) == 1
+    assert "ignoring 'verb'; known are uri, action_class, start_s, end_s, narration" in caplog.text

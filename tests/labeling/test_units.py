@@ -24,7 +24,7 @@ def test_every_clip_is_in_one_unit_in_order(names: list[str], size: int):
 
 
 @given(names=names, size=st.integers(1, 8))
-def test_a_plan_depends_on_clips_and_run_alone(names: list[str], size: int):
+def test_a_plan_depends_only_on_clips_and_run(names: list[str], size: int):
     clips = [Clip(name, name) for name in names]
     moved = [Clip(name, f"/elsewhere/{name}", "class", size_bytes=5) for name in names]
     ids = [unit.unit_id for unit in plan_units(clips, size, "run")]
@@ -58,7 +58,7 @@ def test_windows_cover_the_clip_and_nothing_else(
 
 
 @pytest.mark.parametrize("duration_s", [None, 59.0, 60.0])
-def test_a_clip_that_fits_a_window_stays_itself(duration_s: float | None):
+def test_a_clip_that_fits_a_window_is_not_cut(duration_s: float | None):
     assert cut_windows(WHOLE, duration_s, 60.0) == [WHOLE]
 
 
@@ -72,7 +72,7 @@ def test_a_long_video_becomes_windows_of_the_given_length():
     ]
 
 
-def test_a_window_of_a_manifest_is_cut_where_it_is_long():
+def test_a_long_window_of_a_manifest_is_cut():
     clip = Clip("id", "/v.mp4", None, 10.0, 100.0)
     spans = [(window.start_s, window.end_s) for window in cut_windows(clip, None, 60.0)]
     assert spans == [(10.0, 70.0), (70.0, 100.0)]

@@ -36,7 +36,7 @@ def test_frames_come_in_presentation_order_with_their_times(tmp_path: Path, suff
 
 
 @pytest.mark.parametrize("name", ["mpeg4.avi", "libx264.avi", "mpeg4.asf", "libx264.asf"])
-def test_no_frame_is_lost_where_only_times_of_decoding_are_stated(tmp_path: Path, name: str):
+def test_no_frame_is_lost_in_files_with_only_decoding_times(tmp_path: Path, name: str):
     options = {"bf": "3", "g": "10"}
     path = write_video(tmp_path / name, pan(90), codec=name[:-4], options=options)
     frames = frames_of(path)
@@ -46,14 +46,14 @@ def test_no_frame_is_lost_where_only_times_of_decoding_are_stated(tmp_path: Path
     assert numbers(frames_of(path, 2.0, 2.5)) == numbers(window)
 
 
-def test_times_are_those_of_presentation_not_of_a_frame_rate(tmp_path: Path):
+def test_times_are_presentation_times_whatever_the_frame_rate(tmp_path: Path):
     times_s = [0.0, 0.1, 0.15, 0.4, 1.0, 1.05]
     frames = frames_of(write_video(tmp_path / "variable.mp4", pan(6), times_s=times_s))
     assert [frame.time_s for frame in frames] == pytest.approx(times_s, abs=1e-4)
 
 
 @pytest.mark.parametrize("suffix", ["mp4", "mkv", "ts"])
-def test_a_window_holds_the_same_frames_as_the_whole(tmp_path: Path, suffix: str):
+def test_a_window_has_the_same_frames_as_the_whole_file(tmp_path: Path, suffix: str):
     path = write_video(tmp_path / f"clip.{suffix}", pan(60), options={"g": "12"})
     expected = [frame for frame in frames_of(path) if 1.0 <= frame.time_s < 1.5]
     window = frames_of(path, 1.0, 1.5)
@@ -72,7 +72,7 @@ def test_a_window_is_sought_not_decoded_from_the_start(tmp_path: Path):
 
 @pytest.mark.parametrize("codec", ["libx264", "libx265"])
 @pytest.mark.parametrize("suffix", ["mp4", "mkv"])
-def test_frames_left_undecoded_are_counted_and_change_no_other(tmp_path: Path, suffix: str, codec: str):
+def test_skipped_frames_are_counted_and_change_no_other(tmp_path: Path, suffix: str, codec: str):
     options = {"bf": "3", "x265-params": "log-level=none"}
     path = write_video(tmp_path / f"clip.{suffix}", pan(90), codec=codec, options=options)
     whole = frames_of(path)
@@ -85,7 +85,7 @@ def test_frames_left_undecoded_are_counted_and_change_no_other(tmp_path: Path, s
         assert np.array_equal(frame.rgb(512), whole[frame.index].rgb(512))
 
 
-def test_a_window_counts_from_its_own_first_frame_also_where_some_stay_undecoded(tmp_path: Path):
+def test_a_window_with_skipped_frames_counts_from_its_own_first_frame(tmp_path: Path):
     path = write_video(tmp_path / "clip.mp4", pan(120), options={"g": "30", "bf": "3"})
     window = frames_of(path, 1.5, 3.5, max_gap_s=0.1)
     assert len(window) < 50
@@ -105,7 +105,7 @@ def test_a_window_near_an_entry_point_counts_its_own_frames_and_decodes_few_othe
     assert [frame.index + first for frame in window] == numbers(window)
 
 
-def test_everything_is_decoded_once_the_frames_left_out_leave_too_large_a_gap(tmp_path: Path):
+def test_everything_is_decoded_once_skipping_leaves_too_large_a_gap(tmp_path: Path):
     options = {"bf": "8", "x264-params": "b-pyramid=none:b-adapt=0"}
     part = frames_of(write_video(tmp_path / "clip.mp4", pan(120), options=options), max_gap_s=0.1)
     gaps = np.diff([frame.index for frame in part])
@@ -113,18 +113,18 @@ def test_everything_is_decoded_once_the_frames_left_out_leave_too_large_a_gap(tm
     assert (gaps[gaps.argmax() + 1 :] == 1).all()
 
 
-def test_no_frame_of_a_short_clip_is_left_out(tmp_path: Path):
+def test_no_frame_of_a_short_clip_is_skipped(tmp_path: Path):
     path = write_video(tmp_path / "clip.mp4", pan(16), options={"bf": "3"})
     assert numbers(frames_of(path, max_gap_s=0.1)) == list(range(16))
 
 
-def test_every_frame_is_decoded_where_frames_cannot_be_counted_otherwise(tmp_path: Path):
+def test_every_frame_is_decoded_if_frames_cannot_be_counted_otherwise(tmp_path: Path):
     path = write_video(tmp_path / "clip.ts", pan(60), options={"bf": "3"})
     assert numbers(frames_of(path, max_gap_s=0.1)) == list(range(60))
 
 
 @pytest.mark.parametrize("rotation", [0, 90, 180, 270])
-def test_frames_are_turned_upright_as_decord_turns_them(tmp_path: Path, rotation: int):
+def test_frames_are_rotated_upright_like_decords(tmp_path: Path, rotation: int):
     path = write_video(tmp_path / "phone.mp4", pan(3), rotation=rotation)
     expected = decord.VideoReader(str(path))[0].asnumpy()
     assert np.array_equal(frames_of(path)[0].rgb(512), expected)
@@ -166,7 +166,7 @@ def test_brightness_is_the_same_from_every_pixel_format(tmp_path: Path, pixels: 
     "content",
     [b"", b"<!DOCTYPE html><html><body>404</body></html>", b"\x00" * 4096, b"\x89PNG\r\n\x1a\n"],
 )
-def test_what_is_no_video_is_unreadable(tmp_path: Path, content: bytes):
+def test_a_file_that_is_not_a_video_is_unreadable(tmp_path: Path, content: bytes):
     path = tmp_path / "page.mp4"
     path.write_bytes(content)
     assert code_of(path) == RejectCode.UNREADABLE
@@ -189,7 +189,7 @@ def test_a_playlist_in_disguise_is_forbidden(tmp_path: Path, playlist: str, name
     assert code_of(path) == RejectCode.FORBIDDEN
 
 
-def test_sound_without_picture_is_no_video(tmp_path: Path):
+def test_sound_without_picture_has_no_video(tmp_path: Path):
     assert code_of(write_audio(tmp_path / "song.mp4")) == RejectCode.NO_VIDEO
 
 
@@ -199,7 +199,7 @@ def test_a_truncated_file_is_unreadable(tmp_path: Path):
     assert code_of(path) == RejectCode.UNREADABLE
 
 
-def test_a_damaged_stream_is_unreadable_and_says_how_far_it_came(tmp_path: Path):
+def test_a_damaged_stream_is_unreadable_after_the_decoded_frames(tmp_path: Path):
     path = write_video(tmp_path / "clip.mp4", pan(60), options={"bf": "0"})
     data = bytearray(path.read_bytes())
     middle = len(data) // 2

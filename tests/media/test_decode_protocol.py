@@ -11,18 +11,18 @@ from kinescribe.schemas.outcomes import RejectCode
 FRAMES = b'{"frames": [{"time_s": 0, "image": ""}, {"time_s": 1, "image": ""}], "pairs": '
 
 
-def test_a_reply_survives_the_pipe():
+def test_a_reply_survives_json():
     frames = (KeyFrame(0.1, bytes(range(256))), KeyFrame(0.9, b""))
     reply = DecodeReply(frames=frames, pairs=(FramePair(0, 1, 2.5),), pair_drops={"static": 2})
     assert DecodeReply.model_validate_json(reply.model_dump_json()) == reply
 
 
-def test_a_reject_survives_the_pipe():
+def test_a_reject_survives_json():
     reply = DecodeReply(reject=RejectCode.TOO_LARGE, message="9x9 pixels")
     assert DecodeReply.model_validate_json(reply.model_dump_json()) == reply
 
 
-def test_a_job_survives_the_pipe():
+def test_a_request_survives_json():
     job = DecodeRequest(
         task="pairs",
         path=Path("/clips/ä b.mp4"),
@@ -51,6 +51,6 @@ def test_a_job_survives_the_pipe():
         FRAMES + b'[{"source": 0, "target": 1, "motion": 1}, {"source": 0, "target": 1, "motion": 2}]}',
     ],
 )
-def test_anything_else_is_no_reply(answer: bytes):
+def test_anything_else_is_not_a_reply(answer: bytes):
     with pytest.raises(ValidationError):
         DecodeReply.model_validate_json(answer)

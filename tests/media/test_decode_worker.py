@@ -14,12 +14,12 @@ def reply(path: Path, task: str) -> DecodeReply:
     return DecodeReply.model_validate_json(answer(job.model_dump_json().encode()))
 
 
-def test_an_answer_carries_the_reject(tmp_path: Path):
+def test_the_reply_carries_the_reject(tmp_path: Path):
     rejected = reply(tmp_path / "none.mp4", "pairs")
     assert (rejected.reject, rejected.message) == (RejectCode.MISSING, "no such file")
 
 
-def test_each_task_has_its_answer(tmp_path: Path):
+def test_each_task_has_its_reply(tmp_path: Path):
     path = write_video(tmp_path / "clip.mp4", pan(90))
     assert len(reply(path, "pairs").frames) > 2
     assert len(reply(path, "ends").frames) == 2

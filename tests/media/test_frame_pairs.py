@@ -10,6 +10,8 @@ from PIL import Image as Pillow
 from kinescribe.media.decode import DecodedFrame
 from kinescribe.media.decode_protocol import DecodeReply, DecodeRequest
 from kinescribe.media.frame_pairs import duration, frame_pairs, key_frames
+from kinescribe.media.motion import pair_motion
+from kinescribe.media.still_images import small_grey
 from kinescribe.schemas.config import KeyFrames, Limits, StoredImage
 from kinescribe.schemas.outcomes import DropReason, RejectCode, Rejected
 from tests.videos import Image, number_of, pan, still, write_video
@@ -50,6 +52,13 @@ def test_a_clip_becomes_adjacent_key_frames_with_their_own_times(tmp_path: Path)
     assert [(pair.source, pair.target) for pair in reply.pairs] == list(itertools.pairwise(range(len(found))))
     assert all(pair.motion > 1 for pair in reply.pairs)
     assert reply.pair_drops == {}
+
+
+def test_motion_is_measured_from_the_source_to_the_target(tmp_path: Path):
+    path, png = write_video(tmp_path / "clip.mp4", pan(45)), StoredImage(format="png")
+    reply = frame_pairs(job(path, image=png))
+    source, target = (small_grey(image) for image in images(reply)[:2])
+    assert reply.pairs[0].motion == pair_motion(source, target) != pair_motion(target, source)
 
 
 def test_key_frames_are_where_the_motion_is(tmp_path: Path):
@@ -107,7 +116,7 @@ def test_stored_images_are_small_upright_and_the_same_every_time(tmp_path: Path,
     assert {Pillow.open(io.BytesIO(frame.image)).format for frame in reply.frames} == {kind.upper()}
 
 
-def test_frames_beyond_the_memory_that_may_be_held_are_stored_early_and_alike():
+def test_frames_beyond_the_memory_limit_are_encoded_early_with_the_same_result():
     frames = decoded(pan(120))
     expected = key_frames(frames, KeyFrames(), StoredImage())
     relieved = key_frames(frames, KeyFrames(), StoredImage(), max_held_bytes=0)
@@ -130,7 +139,7 @@ def test_fewer_than_two_frames_in_a_window_are_too_short(tmp_path: Path, num_fra
     assert code_of(one) == RejectCode.TOO_SHORT
 
 
-def test_a_window_behind_the_end_is_too_short(tmp_path: Path):
+def test_a_window_after_the_end_is_too_short(tmp_path: Path):
     path = write_video(tmp_path / "clip.mp4", pan(30))
     assert code_of(job(path, start_s=50.0, end_s=60.0)) == RejectCode.TOO_SHORT
 
@@ -158,7 +167,7 @@ def test_a_file_that_is_longer_than_it_says_is_too_large(tmp_path: Path):
     assert code_of(job(path, limits=limits)) == RejectCode.TOO_LARGE
 
 
-def test_a_duration_is_what_the_header_says(tmp_path: Path):
+def test_the_duration_is_that_of_the_header(tmp_path: Path):
     path = write_video(tmp_path / "clip.mp4", pan(60))
     reply = duration(job(path, task="duration"))
     assert reply.duration_s == pytest.approx(2.0, abs=0.05)

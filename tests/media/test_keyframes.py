@@ -19,7 +19,7 @@ def test_key_frames_keep_their_distance_and_their_number(motion: list[float], co
 
 
 @given(motions, configs)
-def test_a_frame_left_out_is_too_near_one_with_as_much_motion_or_came_too_late(
+def test_a_frame_is_left_out_only_near_one_with_as_much_motion_or_beyond_the_number(
     motion: list[float], config: KeyFrames
 ):
     chosen = select(motion, config)
@@ -31,7 +31,7 @@ def test_a_frame_left_out_is_too_near_one_with_as_much_motion_or_came_too_late(
 
 
 @given(motions, configs, st.integers(1, 9))
-def test_frames_that_are_forgotten_on_the_way_would_not_have_been_chosen(
+def test_frames_that_are_dropped_early_would_not_have_been_chosen(
     motion: list[float], config: KeyFrames, every: int
 ):
     candidates = Candidates(config)
@@ -46,7 +46,7 @@ def test_ties_go_to_the_earlier_frame():
     assert select([1.0] * 50, KeyFrames(max_keyframes=2, min_interval=20)) == [0, 20]
 
 
-def test_what_is_held_of_a_long_clip_does_not_grow_with_it():
+def test_the_held_frames_do_not_grow_with_the_clip():
     config = KeyFrames()
     candidates = Candidates(config)
     held: list[int] = []

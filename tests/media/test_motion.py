@@ -8,6 +8,7 @@ from kinescribe.media.motion import (
     Grey,
     GreyFrame,
     Measured,
+    _difference,
     grey_size,
     measure,
     pair_motion,
@@ -46,13 +47,13 @@ def test_motion_is_measured_in_pixels_of_128_per_frame():
 
 
 @pytest.mark.parametrize("noise", [0.0, 3.0, 10.0])
-def test_noise_is_no_motion(noise: float):
+def test_noise_is_not_motion(noise: float):
     source, target = (grey(image, PAIR_SIDE) for image in still(2, noise))
     assert pair_motion(source, target) < 0.05
 
 
 @pytest.mark.parametrize("noise", [0.0, 3.0, 10.0])
-def test_noise_on_a_smooth_surface_is_no_motion(noise: float):
+def test_noise_on_a_smooth_surface_is_not_motion(noise: float):
     random = np.random.default_rng(0)
     ramp = np.broadcast_to(np.linspace(60, 180, 640), (480, 640))
     source, target = (
@@ -67,7 +68,7 @@ def test_noise_on_a_smooth_surface_is_no_motion(noise: float):
     assert pair_motion(source, target) < 0.05
 
 
-def test_a_change_of_light_is_no_motion():
+def test_a_change_of_light_is_not_motion():
     image = still(1)[0]
     darker = np.asarray(image * 0.85, np.uint8)
     assert pair_motion(grey(image, PAIR_SIDE), grey(darker, PAIR_SIDE)) < 0.05
@@ -79,7 +80,7 @@ def test_slow_camera_motion_is_motion():
     assert pair_motion(grey(first, PAIR_SIDE), grey(last, PAIR_SIDE)) > 2
 
 
-def test_a_cut_is_found_where_it_is():
+def test_a_cut_is_found_at_its_frame():
     assert cuts(pan(8, seed=1) + pan(8, seed=2) + pan(8, seed=3)) == [8, 16]
 
 
@@ -90,7 +91,7 @@ def test_nothing_moves_across_a_cut():
 
 
 @pytest.mark.parametrize("length", [1, 2])
-def test_a_flash_is_no_cut_and_no_motion(length: int):
+def test_a_flash_is_neither_a_cut_nor_motion(length: int):
     scene = pan(16, step=0.5, seed=4)
     for index in range(6, 6 + length):
         scene[index] = texture(99)[:120, :160]
@@ -98,12 +99,26 @@ def test_a_flash_is_no_cut_and_no_motion(length: int):
     assert measured(scene)[6].motion == 0
 
 
+def test_a_cut_stands_out_from_every_step_around_it():
+    flicker = [texture(seed)[:120, :160] for seed in range(50, 58)]
+    assert cuts(pan(8, seed=1) + flicker) == []
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_the_difference_of_two_frames_is_one_minus_their_correlation(share: float):
+    random = np.random.default_rng(0)
+    first, second = (random.normal(0, 30, (200, 200)) for _ in range(2))
+    mixed = share * first + np.sqrt(1 - share**2) * second
+    frames = [np.clip(128 + values, 0, 255).astype(np.uint8) for values in (first, mixed)]
+    assert _difference(*frames) == pytest.approx(1 - share, abs=0.03)
+
+
 @pytest.mark.parametrize("step", [4.0, 12.0, 24.0])
-def test_a_fast_pan_is_no_cut(step: float):
+def test_a_fast_pan_is_not_a_cut(step: float):
     assert cuts(pan(20, step=step, seed=5)) == []
 
 
-def test_a_lamp_that_is_switched_on_is_no_cut():
+def test_switching_on_a_lamp_is_not_a_cut():
     bright = pan(16, seed=6)
     dark = [np.asarray(image * 0.4, np.uint8) for image in bright]
     assert cuts(dark[:8] + bright[8:]) == []

@@ -17,7 +17,7 @@ def code_of_file(path: Path) -> RejectCode:
     return caught.value.code
 
 
-def test_a_file_that_is_not_there_is_missing(tmp_path: Path):
+def test_an_absent_file_is_missing(tmp_path: Path):
     assert code_of_file(tmp_path / "none.mp4") == RejectCode.MISSING
 
 
@@ -41,7 +41,7 @@ def test_a_folder_and_an_empty_file_are_unreadable(tmp_path: Path):
         (Header(100, 100, None), 0.0, 61.0),
     ],
 )
-def test_what_passes_a_limit_is_too_large(header: Header, start_s: float | None, end_s: float | None):
+def test_a_clip_beyond_a_limit_is_too_large(header: Header, start_s: float | None, end_s: float | None):
     with pytest.raises(Rejected) as caught:
         check_header(header, LIMITS, start_s, end_s)
     assert caught.value.code == RejectCode.TOO_LARGE

@@ -33,14 +33,14 @@ def images(reply: DecodeReply) -> list[Image]:
     return [np.asarray(Pillow.open(io.BytesIO(frame.image))) for frame in reply.frames]
 
 
-def test_the_first_and_the_last_frame_within_the_times_are_taken(tmp_path: Path):
+def test_the_first_and_the_last_frame_of_the_window_are_taken(tmp_path: Path):
     reply = segment_frames(segment(write_video(tmp_path / "clip.mp4", pan(90)), 0.99, 2.01))
     assert [number_of(image) for image in images(reply)] == [30, 60]
     assert [frame.time_s for frame in reply.frames] == pytest.approx([1.0, 2.0])
     assert reply.pairs[0].motion > 1
 
 
-def test_times_are_those_of_presentation(tmp_path: Path):
+def test_times_are_presentation_times(tmp_path: Path):
     times_s = [index / 30 + (2.0 if index >= 20 else 0.0) for index in range(40)]
     path = write_video(tmp_path / "clip.mp4", pan(40), times_s=times_s)
     reply = segment_frames(segment(path, 0.0, 3.0))
@@ -70,13 +70,13 @@ def test_two_images_become_a_pair_without_times(tmp_path: Path):
 
 
 @pytest.mark.parametrize("size", [(80, 60), (500, 375), (300, 100)])
-def test_the_target_takes_the_sources_size(tmp_path: Path, size: tuple[int, int]):
+def test_the_target_is_resized_to_the_source(tmp_path: Path, size: tuple[int, int]):
     source = save(tmp_path / "a.png", texture(0, 160, 120))
     target = save(tmp_path / "b.png", texture(1, *size))
     assert [image.shape for image in images(still_frames(stills(source, target)))] == [(120, 160, 3)] * 2
 
 
-def test_images_are_stored_as_key_frames_are(tmp_path: Path):
+def test_images_are_stored_like_key_frames(tmp_path: Path):
     source, target = (save(tmp_path / f"{seed}.png", texture(seed, 800, 400)) for seed in (0, 1))
     reply = still_frames(stills(source, target, StoredImage(max_side=200)))
     assert [image.shape for image in images(reply)] == [(100, 200, 3)] * 2
@@ -88,7 +88,7 @@ def test_a_pair_of_the_same_image_is_dropped(tmp_path: Path):
     assert still_frames(stills(path, path)) == DecodeReply(pair_drops={DropReason.STATIC: 1})
 
 
-def test_a_reject_says_which_image_it_is_about(tmp_path: Path):
+def test_a_reject_names_its_image(tmp_path: Path):
     good = save(tmp_path / "a.png", texture(0))
     for job, name in ((stills(tmp_path / "no", good), "input"), (stills(good, tmp_path / "no"), "output")):
         with pytest.raises(Rejected, match=f"missing: {name}: no such file"):

@@ -25,7 +25,7 @@ def refusal(source: str) -> str:
     return str(refused.value)
 
 
-def test_a_picture_is_turned_as_its_camera_says(tmp_path: Path):
+def test_an_image_is_rotated_as_its_exif_data_says(tmp_path: Path):
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = 6  # the first row is the right-hand side
     left_red().save(tmp_path / "turned.png", exif=exif)
@@ -49,21 +49,21 @@ def test_sixteen_bits_of_grey_keep_their_shades(tmp_path: Path, dtype: str):
 
 
 @pytest.mark.parametrize(("mode", "name"), [("F", "floating-point"), ("I", "32-bit")])
-def test_pixels_of_which_nobody_knows_what_is_white_are_refused(tmp_path: Path, mode: str, name: str):
+def test_pixels_without_a_known_range_are_refused(tmp_path: Path, mode: str, name: str):
     Image.new(mode, (3, 2)).save(tmp_path / "image.tif")
     assert f"has {name} pixels; save it with 8 bits" in refusal(str(tmp_path / "image.tif"))
     with pytest.raises(ValueError, match=f"has {name} pixels"):  # of a corpus too
         upright_rgb(Image.new(mode, (3, 2)))
 
 
-def test_a_picture_may_lie_in_a_store():
+def test_an_image_may_be_in_a_store():
     source = f"memory://{uuid.uuid4().hex}.png"
     with fsspec.open(source, "wb") as file:
         left_red().save(file, "PNG")
     assert read_source_image(source).tobytes() == left_red().tobytes()
 
 
-def test_what_is_no_image_is_refused(tmp_path: Path):
+def test_a_file_that_is_not_an_image_is_refused(tmp_path: Path):
     text, script = tmp_path / "text.png", tmp_path / "script.eps"
     text.write_text("not an image")
     left_red().save(script, "EPS")
@@ -72,7 +72,7 @@ def test_what_is_no_image_is_refused(tmp_path: Path):
 
 
 @pytest.mark.parametrize("format", ["PNG", "JPEG", "WEBP", "GIF", "BMP"])
-def test_an_image_that_ends_early_is_refused(tmp_path: Path, format: str):
+def test_a_truncated_image_is_refused(tmp_path: Path, format: str):
     image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8))
     image.save(tmp_path / "image", format)
     whole = (tmp_path / "image").read_bytes()
@@ -80,7 +80,7 @@ def test_an_image_that_ends_early_is_refused(tmp_path: Path, format: str):
     assert "name an intact image" in refusal(str(tmp_path / "image"))
 
 
-def test_a_header_that_is_damaged_is_refused(tmp_path: Path):
+def test_a_damaged_header_is_refused(tmp_path: Path):
     left_red().save(tmp_path / "image.png")
     data = bytearray((tmp_path / "image.png").read_bytes())
     data[11] = 5  # the length of the header's chunk, which Pillow calls a ValueError
@@ -94,7 +94,7 @@ def test_a_decompression_bomb_is_refused(tmp_path: Path, size: tuple[int, int]):
     assert "too large" in refusal(str(tmp_path / "bomb.png"))
 
 
-def test_a_bomb_in_an_images_words_is_refused(tmp_path: Path):
+def test_a_bomb_in_an_images_text_is_refused(tmp_path: Path):
     words = PngInfo()
     words.add_text("comment", "x" * (2 << 20), zip=True)
     left_red().save(tmp_path / "words.png", pnginfo=words)
@@ -106,7 +106,7 @@ def test_a_strip_is_refused(tmp_path: Path):
     assert "too narrow" in refusal(str(tmp_path / "strip.png"))
 
 
-def test_what_is_no_file_is_refused(tmp_path: Path):
+def test_a_path_without_a_file_is_refused(tmp_path: Path):
     for source in ("nowhere.png", str(tmp_path), "/dev/zero"):
         assert "no such file" in refusal(source)
     assert "an empty name" in refusal("")

@@ -38,7 +38,7 @@ def code_of(path: Path, data: bytes, limits: DecodeLimits = LIMITS) -> RejectCod
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP", "GIF"])
-def test_each_kind_is_read(tmp_path: Path, kind: str):
+def test_each_format_is_read(tmp_path: Path, kind: str):
     buffer = io.BytesIO()
     picture().save(buffer, kind)
     rgb = read(tmp_path / "image", buffer.getvalue())
@@ -60,12 +60,12 @@ def test_sixteen_bits_of_grey_keep_their_shades(tmp_path: Path):
     np.testing.assert_array_equal(read(tmp_path / "image", buffer.getvalue())[..., 0], grey)
 
 
-def test_a_large_image_is_shrunk_and_a_small_one_left(tmp_path: Path):
+def test_a_large_image_is_shrunk_and_a_small_one_is_not(tmp_path: Path):
     assert read(tmp_path / "a", jpeg(picture(800, 400)), 512).shape == (256, 512, 3)
     assert read(tmp_path / "b", jpeg(picture(80, 48)), 512).shape == (48, 80, 3)
 
 
-def test_an_image_is_turned_upright(tmp_path: Path):
+def test_an_image_is_rotated_upright(tmp_path: Path):
     exif = Image.Exif()
     exif[0x0112] = 6
     assert read(tmp_path / "a", jpeg(picture(), exif=exif)).shape == (160, 120, 3)
@@ -73,7 +73,7 @@ def test_an_image_is_turned_upright(tmp_path: Path):
 
 @pytest.mark.parametrize("progressive", [False, True])
 @pytest.mark.parametrize("share", [0.05, 0.5, 0.99])
-def test_a_jpeg_that_is_cut_short_is_no_image(tmp_path: Path, share: float, progressive: bool):
+def test_a_truncated_jpeg_is_unreadable(tmp_path: Path, share: float, progressive: bool):
     whole = jpeg(picture(), progressive=progressive)
     kept = int(share * len(whole))
     assert code_of(tmp_path / "cut", whole[:kept]) == RejectCode.UNREADABLE
@@ -81,7 +81,7 @@ def test_a_jpeg_that_is_cut_short_is_no_image(tmp_path: Path, share: float, prog
     assert code_of(tmp_path / "zeros", whole[:kept].ljust(len(whole), b"\0")) == RejectCode.UNREADABLE
 
 
-def test_the_end_of_a_thumbnail_is_not_that_of_the_picture(tmp_path: Path):
+def test_the_end_marker_of_a_thumbnail_does_not_count(tmp_path: Path):
     exif = b"Exif\0\0" + jpeg(picture(40, 24))
     whole = jpeg(picture())
     with_thumbnail = whole[:2] + b"\xff\xe1" + struct.pack(">H", 2 + len(exif)) + exif + whole[2:]
@@ -90,20 +90,20 @@ def test_the_end_of_a_thumbnail_is_not_that_of_the_picture(tmp_path: Path):
     assert code_of(tmp_path / "cut", cut) == RejectCode.UNREADABLE
 
 
-def test_what_follows_a_whole_jpeg_does_no_harm(tmp_path: Path):
+def test_bytes_after_a_whole_jpeg_are_ignored(tmp_path: Path):
     trailer = np.random.default_rng(0).integers(0, 256, 100_000, np.uint8).tobytes()
     assert read(tmp_path / "a", jpeg(picture()) + trailer).shape == (120, 160, 3)
 
 
 @pytest.mark.parametrize("kind", ["PNG", "WEBP", "BMP"])
-def test_other_kinds_that_are_cut_short_are_no_images(tmp_path: Path, kind: str):
+def test_truncated_images_of_other_formats_are_unreadable(tmp_path: Path, kind: str):
     buffer = io.BytesIO()
     picture().save(buffer, kind)
     half = buffer.getvalue()[: len(buffer.getvalue()) // 2]
     assert code_of(tmp_path / "cut", half) == RejectCode.UNREADABLE
 
 
-def test_what_is_no_image_is_said_to_be_none(tmp_path: Path):
+def test_a_file_that_is_not_an_image_is_unreadable(tmp_path: Path):
     assert code_of(tmp_path / "page", b"<html>404</html>") == RejectCode.UNREADABLE
     assert code_of(tmp_path / "empty", b"") == RejectCode.UNREADABLE
     # A kind that can name other files or run code is not among those read.

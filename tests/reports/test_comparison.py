@@ -7,7 +7,8 @@ from kinescribe.labeling.units import plan_units
 from kinescribe.reports.comparison import OTHER_CLIPS, write_comparison
 from kinescribe.reports.report import write_report
 from kinescribe.schemas.errors import DatasetError
-from kinescribe.storage.run import bind, write_plan
+from kinescribe.storage.plan import write_plan
+from kinescribe.storage.run import bind
 from kinescribe.storage.shards import unit_uri, write_unit
 from tests.browser import Reader, chromium
 from tests.tiny_dataset import build, clip, outcome, row, run_of, table
@@ -39,7 +40,7 @@ def test_the_page_says_what_differs_in_counts_settings_and_actions(tmp_path: Pat
     write(tmp_path / "one", ["jump", "run", "sit"], micro=1)
     write(tmp_path / "other", ["jump", "walk", "stand", "lie"], micro=2)
     page = compared(tmp_path / "one", tmp_path / "other")
-    assert "<strong>3</strong> pairs are in both; of <strong>2</strong> the actions differ" in page
+    assert "<strong>3</strong> pairs are in both; the actions of <strong>2</strong> differ" in page
     assert "<th>config.micro</th><td><code>1</code></td><td><code>2</code></td>" in page
     assert (
         '<td>triplets</td><td class="number">3</td><td class="number">4</td><td class="number muted">+1'
@@ -61,7 +62,7 @@ def test_two_that_say_the_same_or_share_nothing_have_a_page(tmp_path: Path):
     write(tmp_path / "one", ["jump"])
     write(tmp_path / "other", ["jump"])
     build(str(tmp_path / "third"), [2])
-    assert "say the same of every pair" in compared(tmp_path / "one", tmp_path / "other")
+    assert "All shared pairs have the same action" in compared(tmp_path / "one", tmp_path / "other")
     assert "They share no pair" in compared(tmp_path / "one", tmp_path / "third")
 
 
@@ -78,7 +79,7 @@ def test_where_one_of_two_has_no_scores_the_page_says_which(tmp_path: Path):
     write(tmp_path / "other", ["jump"], {"action_logprob": None})
     page = compared(tmp_path / "one", tmp_path / "other")
     assert "Not drawn: <bdi>other</bdi> has no score." in page
-    assert "as high as its own highest" in page
+    assert "Bars are scaled to the highest bar of each dataset" in page
 
 
 def test_folders_of_one_name_are_told_apart(tmp_path: Path):

@@ -6,14 +6,16 @@ import pytest
 
 from kinescribe.labeling.units import plan_units
 from kinescribe.reports.gallery import gallery, sampled, scores
-from kinescribe.storage.run import bind, write_plan
-from kinescribe.storage.shards import scan, write_unit
+from kinescribe.storage.dataset import Dataset
+from kinescribe.storage.plan import write_plan
+from kinescribe.storage.run import bind
+from kinescribe.storage.shards import write_unit
 from tests.tiny_dataset import build, clip, outcome, row, run_of, table
 
 
 def test_a_frame_that_pairs_share_is_in_the_page_once(tmp_path: Path):
     build(str(tmp_path), [3, 2, 4])
-    rows = scan(str(tmp_path))
+    rows = Dataset.open(str(tmp_path)).scan()
     made = gallery(rows, sampled(scores(rows), 100))
     assert len(made) == 9
     assert len({*made.pairs["source"]}) == len({*made.pairs["target"]}) == len({*made.pairs["heat"]}) == 1
@@ -28,7 +30,7 @@ def test_a_frame_that_pairs_share_is_in_the_page_once(tmp_path: Path):
 
 def test_columns_say_of_each_pair_what_its_row_says(tmp_path: Path):
     build(str(tmp_path), [2])
-    rows = scan(str(tmp_path))
+    rows = Dataset.open(str(tmp_path)).scan()
     made = gallery(rows, sampled(scores(rows), 100))
     pairs = {made.pairs["action"][place]: place for place in range(2)}
     place = pairs["move 1"]
@@ -55,7 +57,7 @@ def test_a_score_that_is_no_finite_number_is_none(tmp_path: Path, value: float):
     write_plan(str(tmp_path), [unit])
     odd = {**row(clips[0], 0), "action_logprob": value, "motion": value}
     write_unit(str(tmp_path), unit, table([odd]), [outcome(clips[0], 1)])
-    rows = scan(str(tmp_path))
+    rows = Dataset.open(str(tmp_path)).scan()
     found = scores(rows)
     assert (found["score"].to_list(), found["motion"].to_list()) == ([None], [None])
     json.dumps(gallery(rows, found).pairs, allow_nan=False)
@@ -63,7 +65,7 @@ def test_a_score_that_is_no_finite_number_is_none(tmp_path: Path, value: float):
 
 def test_a_sample_is_the_rows_with_the_smallest_ids(tmp_path: Path):
     build(str(tmp_path), [3] * 6)
-    rows = scan(str(tmp_path))
+    rows = Dataset.open(str(tmp_path)).scan()
     every = scores(rows)
     ids = sorted(every["triplet_id"])
     assert sampled(every, 5)["triplet_id"].to_list() == ids[:5]

@@ -4,9 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from kinescribe.reports.page import render, write_page
+from kinescribe.reports.page import OWN_PAGE, render, write_page
 from kinescribe.schemas.errors import ConfigError, StoreError
 from kinescribe.storage import objects
+
+OWN = OWN_PAGE.decode()
 
 
 def test_a_page_allows_its_own_style_and_script_and_no_other():
@@ -42,19 +44,37 @@ def test_a_page_that_cannot_be_written_is_said_in_words(tmp_path: Path):
 
 
 def test_a_page_may_lie_in_an_object_store():
-    write_page("memory://pages/page.html", "é")
-    assert objects.read_bytes("memory://pages/page.html").decode() == "é"
+    write_page("memory://pages/page.html", f"{OWN}é")
+    assert objects.read_bytes("memory://pages/page.html").decode() == f"{OWN}é"
 
 
 def test_an_old_page_is_whole_until_the_new_one_is(tmp_path: Path):
     page, linked = tmp_path / "page.html", tmp_path / "linked.html"
-    write_page(str(page), "old")
+    write_page(str(page), f"{OWN}old")
     linked.hardlink_to(page)
-    write_page(str(page), "new")
-    assert (page.read_text(), linked.read_text()) == ("new", "old")
+    write_page(str(page), f"{OWN}new")
+    assert (page.read_text(), linked.read_text()) == (f"{OWN}new", f"{OWN}old")
 
 
 @pytest.mark.parametrize("name", ["run.json", "data/unit.parquet", "page", ""])
 def test_a_page_takes_the_place_of_no_other_kind_of_file(name: str):
     with pytest.raises(ConfigError, match=rf"--out '{name}'.*ends in \.html"):
         write_page(name, "")
+
+
+def test_a_page_replaces_no_page_of_others(tmp_path: Path):
+    page = tmp_path / "page.html"
+    page.write_text("<h1>My thesis</h1>")
+    with pytest.raises(ConfigError, match=r"page\.html is another kind of file; remove it, or name another"):
+        write_page(str(page), "")
+    assert page.read_text() == "<h1>My thesis</h1>"
+    (tmp_path / "folder.html").mkdir()
+    with pytest.raises(ConfigError, match=r"folder\.html is a folder; name a file"):
+        write_page(str(tmp_path / "folder.html"), "")
+
+
+def test_every_page_has_the_mark_by_which_it_may_be_replaced():
+    page = render(
+        "human_study", package="kinescribe.evaluation", study={"id": "x", "criteria": {}, "questions": []}
+    )
+    assert OWN in page

@@ -18,12 +18,12 @@ def refusal(*entries: str) -> str:
     return str(refused.value)
 
 
-def test_machines_of_one_name_are_refused_by_that_name():
+def test_machines_with_the_same_name_are_refused():
     refused = refusal(entry(name="big"), entry(name="small"), entry(name="' big'"))
-    assert refused.endswith("machines: each needs a name of its own, got 'big' more than once")
+    assert refused.endswith("machines: each needs another name, got 'big' more than once")
 
 
-def test_no_machine_is_called_as_another_ones_spot_machine():
+def test_no_machine_has_the_name_of_another_spot_machine():
     assert "got 'big, spot' more than once" in refusal(entry(name="big", **SPOT), entry(name="'big, spot'"))
     assert load_config(Machines, f"machines: [{entry(name='big')}, {entry(name=repr('big, spot'))}]")
 
@@ -44,7 +44,7 @@ def test_a_machine_without_a_name_is_refused(name: str):
         *[("cpus", "1" * 5000), ("memory_gib", "-1"), ("memory_gib", "0"), ("cpus", "1.5")],
     ],
 )
-def test_a_value_that_no_machine_has_is_refused(field: str, value: str):
+def test_impossible_values_of_a_machine_are_refused(field: str, value: str):
     refused = refusal(entry(name="big", **(SPOT | {field: value})))
     assert refused.startswith(f"machines.0.{field}: ") or "Exceeds the limit" in refused
     assert len(refused.splitlines()) == 1

@@ -16,12 +16,12 @@ from kinescribe.schemas.outcomes import (
 )
 
 
-def test_the_guide_says_what_each_code_and_reason_means():
+def test_the_documentation_explains_each_code_and_reason():
     guide = (Path(__file__).parents[2] / "docs" / "guide" / "inspect.md").read_text()
     assert [one for one in (*RejectCode, *DropReason) if f"`{one}`" not in guide] == []
 
 
-def test_a_reject_survives_the_way_between_processes():
+def test_a_reject_can_be_pickled():
     reject = pickle.loads(pickle.dumps(Rejected(RejectCode.TIMEOUT, "after 3 s")))
     assert (reject.code, reject.message, str(reject)) == (
         RejectCode.TIMEOUT,
@@ -60,18 +60,18 @@ def rejected(count, kept=0):
     return Receipt(kept=kept, rejected=count, rejects=Counter(unreadable=count))
 
 
-def test_a_few_rejects_say_nothing():
+def test_a_few_rejects_do_not_end_a_run():
     assert too_many_rejects(rejected(FEWEST_CLIPS_TO_JUDGE - 1), 0.5) is None
     assert too_many_rejects(rejected(FEWEST_CLIPS_TO_JUDGE), 0.5) is not None
 
 
-def test_the_rate_itself_is_allowed():
+def test_the_maximal_rate_itself_is_allowed():
     assert too_many_rejects(rejected(50, kept=50), 0.5) is None
     assert too_many_rejects(rejected(51, kept=49), 0.5) is not None
     assert too_many_rejects(rejected(100), 1.0) is None
 
 
-def test_where_clips_lie_outside_the_input_the_error_says_how_to_allow_them():
+def test_the_error_says_how_to_allow_clips_outside_the_input():
     outside = Receipt(rejected=30, rejects=Counter({"forbidden": 30}))
     assert "--root" in str(too_many_rejects(outside, 0.5))
     assert "--root" not in str(too_many_rejects(rejected(30), 0.5))

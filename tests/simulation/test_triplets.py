@@ -20,7 +20,7 @@ from kinescribe.simulation.triplets import (
     write_triplets,
 )
 from kinescribe.storage.audit import check
-from kinescribe.storage.shards import scan
+from kinescribe.storage.dataset import Dataset
 
 
 @pytest.fixture(scope="module")
@@ -43,8 +43,8 @@ def test_a_dataset_of_triplets_passes_the_audit(dataset: str):
 
 
 def test_every_triplet_has_its_inverse_with_the_frames_swapped(dataset: str):
-    rows = scan(
-        dataset, ["clip_id", "source_time_s", "target_time_s", "action", "source_codes", "target_codes"]
+    rows = Dataset.open(dataset).scan(
+        ["clip_id", "source_time_s", "target_time_s", "action", "source_codes", "target_codes"]
     )
     by_place = {
         (r["clip_id"], r["source_time_s"], r["target_time_s"]): r for r in rows.to_table().to_pylist()
@@ -56,7 +56,7 @@ def test_every_triplet_has_its_inverse_with_the_frames_swapped(dataset: str):
 
 
 def test_codes_are_those_of_the_stored_image(dataset: str, codec: ImageCodec):
-    row = scan(dataset, ["source", "source_codes"]).head(1).to_pylist()[0]
+    row = Dataset.open(dataset).scan(["source", "source_codes"]).head(1).to_pylist()[0]
     image = Image.open(io.BytesIO(row["source"]["bytes"]))
     assert codec.encode(codec.preprocess([image])).codes_BL[0].tolist() == row["source_codes"]
 

@@ -15,8 +15,10 @@ from kinescribe.schemas.clips import WorkUnit
 from kinescribe.schemas.errors import DatasetError
 from kinescribe.schemas.outcomes import DropReason, RejectCode
 from kinescribe.storage.audit import CheckResult, DatasetStatus, check, rejects, status
-from kinescribe.storage.run import bind, read_plan, write_plan
-from kinescribe.storage.shards import FOOTER_KEY, scan, unit_uri, write_unit
+from kinescribe.storage.dataset import Dataset
+from kinescribe.storage.plan import read_plan, write_plan
+from kinescribe.storage.run import bind
+from kinescribe.storage.shards import FOOTER_KEY, unit_uri, write_unit
 from tests.tiny_dataset import Ending, build, commit, outcome, row, run_of, table
 
 ENDINGS = [2, DropReason.STATIC, RejectCode.TIMEOUT, 1, RejectCode.TIMEOUT, DropReason.FEW_KEYFRAMES, 3]
@@ -64,7 +66,7 @@ def test_a_dataset_in_an_object_store_is_audited(bucket: str):
 
 def test_a_folder_that_is_no_dataset_is_refused(tmp_path: Path):
     for audit in (status, check):
-        with pytest.raises(DatasetError, match="is no dataset of Kinescribe"):
+        with pytest.raises(DatasetError, match="is not a Kinescribe dataset"):
             audit(str(tmp_path))
 
 
@@ -131,7 +133,7 @@ def test_a_triplet_that_is_there_twice_is_found(tmp_path: Path):
     rows = [row(unit.clips[0], 0)] * 2
     write_unit(str(tmp_path), unit, table(rows), [outcome(unit.clips[0], 2)])
     (problem,) = problems(tmp_path)
-    assert "is there more than once" in problem
+    assert "is in it more than once" in problem
 
 
 @pytest.mark.parametrize("name", ["mine.parquet", "half.tmp", ".hidden.parquet", "more/mine.parquet"])
@@ -141,7 +143,7 @@ def test_a_foreign_file_is_reported_and_never_read(tmp_path: Path, name: str):
     (tmp_path / "data" / name).parent.mkdir(exist_ok=True)
     (tmp_path / "data" / name).write_bytes(b"anything")
     assert status(str(tmp_path)) == before
-    assert problems(tmp_path) == [f"data/{name} is no unit of this run; move it away"]
+    assert problems(tmp_path) == [f"data/{name} is not a unit of this run; move it away"]
 
 
 def test_another_plan_is_found(tmp_path: Path):
@@ -187,7 +189,7 @@ def test_the_last_try_of_a_clip_says_how_it_ended(tmp_path: Path):
         triplets=9,
         reasons={"few_keyframes": 1, "static": 1},
     )
-    assert scan(dataset).count_rows() == 9
+    assert Dataset.open(dataset).scan().count_rows() == 9
     assert check(dataset) == CheckResult(ok=True, clips=7, triplets=9, problems=[])
 
 
@@ -211,7 +213,7 @@ def test_a_run_without_its_plans_digest_is_called_damaged(tmp_path: Path, identi
 def test_a_foreign_plan_is_reported(tmp_path: Path):
     build(str(tmp_path), ENDINGS)
     (tmp_path / "plan" / "retry-0003.parquet").write_bytes(b"half a plan")
-    assert problems(tmp_path) == ["plan/retry-0003.parquet is no plan of this run; move it away"]
+    assert problems(tmp_path) == ["plan/retry-0003.parquet is not a plan of this run; move it away"]
 
 
 def test_a_clip_that_is_planned_twice_is_found(tmp_path: Path):

@@ -8,8 +8,11 @@ from PIL import Image
 
 from kinescribe.schemas.errors import DatasetError
 from kinescribe.schemas.outcomes import DropReason, RejectCode
+from kinescribe.storage.audit import check
 from kinescribe.storage.card import write_card
-from kinescribe.storage.run import bind, write_plan
+from kinescribe.storage.plan import write_plan
+from kinescribe.storage.run import bind
+from kinescribe.storage.writers import writing
 from tests.tiny_dataset import GRID, build, run_of
 
 
@@ -24,7 +27,9 @@ def load(dataset: Path, cache: Path) -> datasets.Dataset:
 def test_datasets_opens_the_folder_with_images(tmp_path: Path, endings: list[int]):
     build(str(tmp_path / "ds"), endings, clips_per_unit=1)
     write_card(str(tmp_path / "ds"))
-    rows = load(tmp_path / "ds", tmp_path / "cache")
+    with writing(str(tmp_path / "ds")):  # its claim is in the folder
+        rows = load(tmp_path / "ds", tmp_path / "cache")
+        assert check(str(tmp_path / "ds")).ok
     assert len(rows) == sum(ending for ending in endings if isinstance(ending, int))
     for name, colour in (("source", (254, 0, 0)), ("target", (0, 0, 254))):
         assert isinstance(rows[0][name], Image.Image)
@@ -82,7 +87,7 @@ def test_what_people_set_in_its_header_stays_and_what_is_derived_is_written_anew
     assert found["dataset_info"]["features"] == features
     assert "| 2 | 2 | 0 | 0 | 0 | 3 |" in name.read_text()
     name.write_text("---\nlicense: [\n---\n")
-    with pytest.raises(DatasetError, match=r"README\.md: its front matter is no YAML"):
+    with pytest.raises(DatasetError, match=r"README\.md: its front matter is not YAML"):
         write_card(str(tmp_path))
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from kinescribe.labeling.units import plan_units, unit_ids
 from kinescribe.storage.clips import ROWS_PER_FRAME, StoredClips, clips_of, frame_of
-from kinescribe.storage.run import plan_digest, read_plan, write_plan_tables
+from kinescribe.storage.plan import plan_digest, read_plan, write_plan_tables
 from tests.tiny_dataset import clip
 
 CLIPS = [

@@ -14,16 +14,18 @@ from kinescribe.labeling.units import plan_units
 from kinescribe.schemas.errors import DatasetError
 from kinescribe.schemas.outcomes import RejectCode
 from kinescribe.storage.card import write_card
+from kinescribe.storage.dataset import Dataset
 from kinescribe.storage.export import export_hub, export_webdataset
-from kinescribe.storage.run import bind, read_run, write_plan
+from kinescribe.storage.plan import write_plan
+from kinescribe.storage.run import bind, read_run
 from kinescribe.storage.selection import SELECTION_SCHEMA, Selection, write_selection
-from kinescribe.storage.shards import scan, write_unit
+from kinescribe.storage.shards import write_unit
 from tests import tiny_dataset
 from tests.tiny_dataset import build, clip, flip_a_bit, outcome, run_of, table
 
 
 def rows_of(dataset: Path) -> list[dict[str, Any]]:
-    return scan(str(dataset)).to_table().to_pylist()
+    return Dataset.open(str(dataset)).scan().to_table().to_pylist()
 
 
 def silent(done: int, total: int) -> None:
@@ -33,7 +35,7 @@ def silent(done: int, total: int) -> None:
 def selection(dataset: Path, ids: Sequence[str]) -> str:
     """A selection of these triplets, as `curate` would write it."""
     run = read_run(str(dataset))["fingerprint"]
-    paths = scan(str(dataset)).to_table(columns=["triplet_id", "__filename"]).to_pylist()
+    paths = Dataset.open(str(dataset)).scan().to_table(columns=["triplet_id", "__filename"]).to_pylist()
     rows = [
         {
             "dataset": run,
@@ -150,7 +152,7 @@ def test_a_selection_exports_its_triplets_alone(dataset: Path, tmp_path: Path):
 def test_a_selection_of_another_dataset_and_a_folder_in_use_are_refused(dataset: Path, tmp_path: Path):
     build(str(tmp_path / "another"), [1])
     chosen = selection(tmp_path / "another", [row["triplet_id"] for row in rows_of(tmp_path / "another")])
-    with pytest.raises(DatasetError, match="chooses no triplet of"):
+    with pytest.raises(DatasetError, match="has no triplet of"):
         export_hub(str(dataset), str(tmp_path / "hub"), chosen, silent)
     with pytest.raises(DatasetError, match="name an empty folder"):
         export_webdataset(str(dataset), str(tmp_path / "another"), None, silent)
@@ -159,7 +161,7 @@ def test_a_selection_of_another_dataset_and_a_folder_in_use_are_refused(dataset:
 @pytest.mark.parametrize("export", [export_webdataset, export_hub])
 def test_a_dataset_without_triplets_is_refused_and_nothing_written(tmp_path: Path, export):
     build(str(tmp_path / "dataset"), [RejectCode.UNREADABLE])
-    with pytest.raises(DatasetError, match="has no triplets so far"):
+    with pytest.raises(DatasetError, match="has no triplets yet"):
         export(str(tmp_path / "dataset"), str(tmp_path / "out"), None, silent)
     assert not (tmp_path / "out").exists()
 

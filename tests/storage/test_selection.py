@@ -6,6 +6,7 @@ import pytest
 
 from kinescribe.schemas.errors import DatasetError, StoreError
 from kinescribe.storage import uri
+from kinescribe.storage.dataset import Dataset
 from kinescribe.storage.selection import (
     SELECTION_KEY,
     SELECTION_SCHEMA,
@@ -15,7 +16,6 @@ from kinescribe.storage.selection import (
     require_chosen,
     write_selection,
 )
-from kinescribe.storage.shards import scan
 from tests import tiny_dataset
 
 ROWS = [
@@ -46,7 +46,7 @@ def test_the_same_selection_may_be_written_again_and_another_may_not(tmp_path: P
         Selection(SELECTION.rows.slice(1), SELECTION.options, SELECTION.datasets),
         Selection(SELECTION.rows, {"top_k": 3}, SELECTION.datasets),
     ):
-        with pytest.raises(DatasetError, match="not this selection; choose another name"):
+        with pytest.raises(DatasetError, match="not this selection; name another file"):
             write_selection(target, other)
     assert read_selection(target) == SELECTION
 
@@ -55,7 +55,7 @@ def test_where_something_else_has_the_name_another_is_asked_for(tmp_path: Path):
     (tmp_path / "folder").mkdir()
     (tmp_path / "notes.txt").write_text("mine")
     for name in ("folder", "notes.txt"):
-        with pytest.raises(DatasetError, match="not this selection; choose another name, or remove it"):
+        with pytest.raises(DatasetError, match="not this selection; name another file, or remove this one"):
             write_selection(str(tmp_path / name), SELECTION)
     assert (tmp_path / "notes.txt").read_text() == "mine"
 
@@ -68,14 +68,15 @@ def test_nothing_else_is_left_beside_the_file(tmp_path: Path):
 
 def test_a_dataset_that_lacks_what_was_chosen_is_refused_by_name(tmp_path: Path):
     (unit,) = tiny_dataset.build(str(tmp_path), [2])
-    ids = scan(str(tmp_path), ["triplet_id"]).to_table()["triplet_id"]
+    dataset = Dataset.open(tmp_path)
+    ids = dataset.scan(["triplet_id"]).to_table()["triplet_id"]
     chosen = pa.table({"unit_id": [unit.unit_id] * 2, "triplet_id": ids})
-    assert chosen_units(str(tmp_path), chosen) == {unit.unit_id}
-    require_chosen(str(tmp_path), chosen, ids)
+    assert chosen_units(dataset, chosen) == {unit.unit_id}
+    require_chosen(dataset, chosen, ids)
     with pytest.raises(DatasetError, match=f"{tmp_path} lacks 1 of its chosen triplets, first {ids[1]}"):
-        require_chosen(str(tmp_path), chosen, ids[:1])
+        require_chosen(dataset, chosen, ids[:1])
     with pytest.raises(DatasetError, match=f"names 2 units that {tmp_path} lacks, first u;"):
-        chosen_units(str(tmp_path), SELECTION.rows)
+        chosen_units(dataset, SELECTION.rows)
 
 
 def test_where_nothing_can_be_written_is_said(tmp_path: Path):

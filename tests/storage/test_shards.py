@@ -17,14 +17,15 @@ from kinescribe.schemas.clips import Clip, WorkUnit
 from kinescribe.schemas.errors import DatasetError
 from kinescribe.schemas.outcomes import ClipOutcome, DropReason, RejectCode, StageTime, Status
 from kinescribe.storage import uri
-from kinescribe.storage.run import bind, write_plan
+from kinescribe.storage.dataset import Dataset
+from kinescribe.storage.plan import write_plan
+from kinescribe.storage.run import bind
 from kinescribe.storage.shards import (
     FOOTER_KEY,
     committed_units,
     parse_footer,
     read_footer,
     rows_digest,
-    scan,
     unit_ids,
     unit_uri,
     whole_units,
@@ -174,13 +175,13 @@ def test_a_scan_takes_the_committed_units_of_the_plan_in_its_order(tmp_path: Pat
     units = build(str(tmp_path), [2, 1, 1, DropReason.STATIC, 3, 1], pending=1)
     (tmp_path / "data" / "foreign.parquet").write_bytes(b"not even parquet")
     expected = [clip.clip_id for unit in units[:2] for clip in unit.clips]
-    assert scan(str(tmp_path)).to_table()["clip_id"].unique().to_pylist() == expected[:3]
-    assert scan(str(tmp_path)).count_rows() == 4
+    assert Dataset.open(str(tmp_path)).scan().to_table()["clip_id"].unique().to_pylist() == expected[:3]
+    assert Dataset.open(str(tmp_path)).scan().count_rows() == 4
 
 
 def test_a_scan_of_some_columns_reads_only_them(tmp_path: Path):
     build(str(tmp_path), [2, 1])
-    rows = scan(str(tmp_path), ["action", "motion"]).to_table()
+    rows = Dataset.open(str(tmp_path)).scan(["action", "motion"]).to_table()
     assert rows.column_names == ["action", "motion"]
     assert rows.num_rows == 3
 
@@ -190,15 +191,15 @@ def test_a_scan_for_a_column_that_an_earlier_version_did_not_write_is_refused(tm
     pq.write_table(
         table([row(unit.clips[0], 0)]).drop_columns("motion"), unit_uri(str(tmp_path), unit.unit_id)
     )
-    with pytest.raises(DatasetError, match="lacks motion: an earlier version made it"):
-        scan(str(tmp_path), ["action", "motion"])
+    with pytest.raises(DatasetError, match="lacks motion: an earlier version wrote it"):
+        Dataset.open(str(tmp_path)).scan(["action", "motion"])
 
 
 def test_a_scan_does_not_read_over_a_bit_that_flipped(tmp_path: Path):
     build(str(tmp_path), [2])
     flip_a_bit(str(tmp_path))
     with pytest.raises(OSError, match="CRC checksum verification failed"):
-        scan(str(tmp_path)).to_table()
+        Dataset.open(str(tmp_path)).scan().to_table()
 
 
 @pytest.mark.parametrize("keep", [0, 0.5, 0.99])
@@ -207,20 +208,20 @@ def test_a_scan_of_half_an_object_says_what_to_do(tmp_path: Path, keep: float):
     path = Path(unit_uri(str(tmp_path), unit.unit_id))
     path.write_bytes(path.read_bytes()[: int(keep * path.stat().st_size)])
     with pytest.raises(DatasetError, match="`check` says what is damaged"):
-        scan(str(tmp_path))
+        Dataset.open(str(tmp_path)).scan()
 
 
 def test_a_scan_of_a_run_that_committed_nothing_is_refused(tmp_path: Path):
     build(str(tmp_path), [2, 1], pending=1)
     with pytest.raises(DatasetError, match="no committed unit yet"):
-        scan(str(tmp_path))
+        Dataset.open(str(tmp_path)).scan()
 
 
 @pytest.mark.parametrize("place", ["local", "store"])
 def test_a_scan_comes_in_parts_of_whole_units(place: str, tmp_path: Path, bucket: str):
     dataset = str(tmp_path) if place == "local" else uri.join(bucket, "dataset")
     units = build(dataset, [2, 1, 2, DropReason.STATIC, DropReason.STATIC, 1], clips_per_unit=1)
-    parts = list(whole_units(scan(dataset, ["clip_id"]), 2))
+    parts = list(whole_units(Dataset.open(dataset).scan(["clip_id"]), 2))
     assert len(parts) > 1
     found = pl.concat(parts)
     assert sum(part["object"].n_unique() for part in parts) == found["object"].n_unique()
@@ -230,7 +231,7 @@ def test_a_scan_comes_in_parts_of_whole_units(place: str, tmp_path: Path, bucket
 
 def test_a_unit_larger_than_a_part_stays_whole(tmp_path: Path):
     build(str(tmp_path), [1, 9, 1], clips_per_unit=1)
-    parts = list(whole_units(scan(str(tmp_path), ["clip_id"]), 3))
+    parts = list(whole_units(Dataset.open(str(tmp_path)).scan(["clip_id"]), 3))
     assert 9 in [len(part) for part in parts]
     assert sum(map(len, parts)) == 11
 
@@ -239,7 +240,10 @@ def test_polars_and_pyarrow_read_the_same_rows(tmp_path: Path):
     build(str(tmp_path), [2, RejectCode.MISSING, DropReason.STATIC, RejectCode.TIMEOUT, 1, 3])
     by_polars = pl.scan_parquet(f"{tmp_path}/data/*.parquet").sort("clip_id", "source_time_s").collect()
     by_arrow = (
-        scan(str(tmp_path)).to_table().sort_by([("clip_id", "ascending"), ("source_time_s", "ascending")])
+        Dataset.open(str(tmp_path))
+        .scan()
+        .to_table()
+        .sort_by([("clip_id", "ascending"), ("source_time_s", "ascending")])
     )
     assert by_polars.height == 6
     assert by_polars.to_dicts() == by_arrow.to_pylist()
@@ -252,7 +256,7 @@ def test_units_live_in_an_object_store_too(bucket: str):
     units = build(dataset, [2, 1, DropReason.STATIC, 3], pending=1)
     assert committed_units(dataset) == {units[0].unit_id}
     assert read_footer(unit_uri(dataset, units[0].unit_id)).outcomes[0].num_triplets == 2
-    assert scan(dataset).to_table().num_rows == 3
+    assert Dataset.open(dataset).scan().to_table().num_rows == 3
 
 
 texts = st.text(max_size=8)
@@ -302,7 +306,7 @@ def test_whatever_rows_are_committed_are_read_back(planned: str, rows: list[dict
     ends = [outcome(clip, _count(rows, clip) or DropReason.STATIC) for clip in UNIT.clips]
     Path(unit_uri(planned, "unit")).unlink(missing_ok=True)
     assert write_unit(planned, UNIT, given_rows, ends)
-    found = scan(planned).to_table()
+    found = Dataset.open(planned).scan().to_table()
     assert found.schema.equals(SCHEMA)
     assert sorted(map(repr, found.to_pylist())) == sorted(map(repr, given_rows.to_pylist()))
     assert rows_digest(found) == read_footer(unit_uri(planned, "unit")).digest

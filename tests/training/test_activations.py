@@ -7,7 +7,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from kinescribe.schemas.training import CodecTraining, TrainConfig
 from kinescribe.training.activations import activation_bytes, saved_bytes
-from kinescribe.training.jobs import make_job
+from kinescribe.training.tasks import make_task
 from tests.tiny_chat import tiny_chat
 from tests.tiny_edit import tiny_edit
 
@@ -30,9 +30,9 @@ def config(
 
 def made(config: TrainConfig, device: str) -> tuple[torch.nn.Module, Any]:
     """The module as it trains, and two samples."""
-    job = make_job(config, torch.device(device))
-    job.module.train(not isinstance(config, CodecTraining))
-    return job.module, job.batches.batch([0, 1], [0, 1])
+    task = make_task(config, torch.device(device))
+    task.module.train(not isinstance(config, CodecTraining))
+    return task.module, task.batches.batch([0, 1], [0, 1])
 
 
 def test_what_is_told_without_computing_is_what_autograd_saves(config: TrainConfig):

@@ -9,9 +9,10 @@ import torch
 from kinescribe.models.tokens import CodeTriplet, Task
 from kinescribe.schemas.errors import DatasetError
 from kinescribe.schemas.outcomes import DropReason
+from kinescribe.storage.dataset import Dataset
 from kinescribe.storage.run import read_run
 from kinescribe.storage.selection import SELECTION_SCHEMA, Selection, write_selection
-from kinescribe.storage.shards import committed_units, scan
+from kinescribe.storage.shards import committed_units
 from kinescribe.training.batches import (
     MixedOrder,
     Order,
@@ -117,7 +118,7 @@ def select(folder: Path, run: str, unit_id: str, triplet_ids: list[str]) -> str:
 def test_of_a_dataset_that_a_selection_names_the_chosen_triplets_are_read(dataset: str, tmp_path: Path):
     other = str(tmp_path / "other")
     write_triplets(other, 3, tiny_vlm().codec.id)
-    ids = scan(dataset, ["triplet_id"]).to_table()["triplet_id"].to_pylist()
+    ids = Dataset.open(dataset).scan(["triplet_id"]).to_table()["triplet_id"].to_pylist()
     unit = next(iter(committed_units(dataset)))
     chosen = select(tmp_path, read_run(dataset)["fingerprint"], unit, [ids[9], ids[4]])
     triplets = read_triplets([dataset, other], chosen)
@@ -128,7 +129,12 @@ def test_of_a_dataset_that_a_selection_names_the_chosen_triplets_are_read(datase
 
 def test_units_of_which_nothing_is_chosen_are_not_opened(tmp_path: Path):
     first, second = tiny_dataset.build(str(tmp_path / "x"), [1, 1], clips_per_unit=1)
-    triplet = scan(str(tmp_path / "x"), ["triplet_id"], {first.unit_id}).to_table()["triplet_id"][0].as_py()
+    triplet = (
+        Dataset.open(str(tmp_path / "x"))
+        .scan(["triplet_id"], {first.unit_id})
+        .to_table()["triplet_id"][0]
+        .as_py()
+    )
     (tmp_path / "x" / "data" / f"{second.unit_id}.parquet").write_bytes(b"damaged")
     chosen = select(tmp_path, read_run(str(tmp_path / "x"))["fingerprint"], first.unit_id, [triplet])
     assert len(read_triplets([str(tmp_path / "x")], chosen)) == 1
@@ -150,7 +156,7 @@ def test_a_dataset_of_which_nothing_is_chosen_gives_nothing(dataset: str, tmp_pa
     ],
 )
 def test_a_selection_of_what_is_not_there_is_refused(dataset, tmp_path, run, unit, triplet, message):
-    ids = scan(dataset, ["triplet_id"]).to_table()["triplet_id"].to_pylist()
+    ids = Dataset.open(dataset).scan(["triplet_id"]).to_table()["triplet_id"].to_pylist()
     run = run or read_run(dataset)["fingerprint"]
     unit = unit or next(iter(committed_units(dataset)))
     chosen = select(tmp_path, run, unit, [triplet or ids[0]])
@@ -160,7 +166,7 @@ def test_a_selection_of_what_is_not_there_is_refused(dataset, tmp_path, run, uni
 
 def test_an_action_without_words_is_refused_by_name(tmp_path: Path):
     write_triplets(str(tmp_path), 3, tiny_vlm().codec.id, action=" \n")
-    first = scan(str(tmp_path), ["triplet_id"]).to_table()["triplet_id"][0]
+    first = Dataset.open(str(tmp_path)).scan(["triplet_id"]).to_table()["triplet_id"][0]
     with pytest.raises(DatasetError, match=f"3 triplets whose action has no words, first {first}; give"):
         read_triplets([str(tmp_path)])
 

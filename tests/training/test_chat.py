@@ -12,7 +12,7 @@ from kinescribe.models.registry import load
 from kinescribe.models.tokens import Triplet
 from kinescribe.schemas.errors import DatasetError
 from kinescribe.schemas.training import DynamicsTraining
-from kinescribe.storage.shards import scan
+from kinescribe.storage.dataset import Dataset
 from kinescribe.training.chat import ConversationBatches, read_conversations
 from kinescribe.training.objective import TokenObjective
 from kinescribe.training.session import TrainSession
@@ -37,7 +37,7 @@ def conversations(data: str, model: ChatVLM) -> list[Triplet[Image.Image]]:
     def seen(image: dict) -> Image.Image:
         return Image.open(io.BytesIO(image["bytes"])).convert("RGB")
 
-    rows = scan(data).to_table().to_pylist()
+    rows = Dataset.open(data).scan().to_table().to_pylist()
     return [Triplet(seen(row["source"]), seen(row["target"]), row["action"]) for row in rows]
 
 

@@ -9,13 +9,13 @@ from kinescribe.training import checkpoints
 
 
 def write(folder: Path, step: int, keep: int = 2) -> Path:
-    written = checkpoints.aside(folder, step, "attempt")
+    written = checkpoints.hidden_folder(folder, step, "attempt")
     (written / "state").mkdir(parents=True)
     (written / "state" / "weights").write_text(f"weights of {step}")
     for rank in (0, 1):
         (written / "state" / f"rank_{rank}").write_text(f"optimizer of rank {rank}")
     checkpoints.publish(folder, step, written, keep)
-    return checkpoints.named(folder, step)
+    return checkpoints.checkpoint_folder(folder, step)
 
 
 def test_the_newest_is_taken(tmp_path: Path):
@@ -30,7 +30,7 @@ def test_without_any_there_is_none(tmp_path: Path):
 
 def test_what_is_not_published_is_not_seen(tmp_path: Path):
     path = write(tmp_path, 1)
-    (checkpoints.aside(tmp_path, 2, "killed") / "state").mkdir(parents=True)
+    (checkpoints.hidden_folder(tmp_path, 2, "killed") / "state").mkdir(parents=True)
     assert checkpoints.newest(tmp_path, print) == (1, path)
 
 
@@ -80,7 +80,7 @@ def test_one_that_does_not_verify_is_left_out_and_said(tmp_path: Path, harm):
     said: list[str] = []
     assert checkpoints.newest(tmp_path, said.append) == (1, older)
     assert len(said) == 1
-    assert "step-00000002 is left out" in said[0]
+    assert "step-00000002 is skipped" in said[0]
 
 
 def test_names_in_a_seal_steer_no_terminal(tmp_path: Path):
@@ -109,7 +109,7 @@ def test_where_none_verifies_nothing_is_begun_anew(tmp_path: Path):
 
 
 def test_only_the_last_ones_are_kept(tmp_path: Path):
-    (checkpoints.aside(tmp_path, 2, "killed") / "state").mkdir(parents=True)
+    (checkpoints.hidden_folder(tmp_path, 2, "killed") / "state").mkdir(parents=True)
     for step in (1, 2, 3):
         write(tmp_path, step)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["step-00000002", "step-00000003"]

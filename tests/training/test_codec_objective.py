@@ -2,10 +2,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from kinescribe.models.initialization import new_codec
 from kinescribe.schemas.training import Codebook, CodecTraining
 from kinescribe.training.codec_objective import CodecObjective, EmaCodebook, gradient_error
 from kinescribe.training.images import PixelBatch
-from kinescribe.training.jobs import new_codec
 
 pytestmark = pytest.mark.usefixtures("process_group")
 

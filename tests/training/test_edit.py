@@ -17,8 +17,8 @@ from kinescribe.schemas.errors import ConfigError, DatasetError
 from kinescribe.schemas.training import WorldTraining
 from kinescribe.training.dry_run import dry_run
 from kinescribe.training.edit import EditBatch, EditBatches, EditObjective, read_edits, resized
-from kinescribe.training.jobs import make_job
 from kinescribe.training.session import TrainSession
+from kinescribe.training.tasks import make_task
 from tests.tiny_edit import LATENT_SIDE, SIDE, tiny_edit
 from tests.tiny_families import SENTENCES
 from tests.tiny_triplets import ACTIONS, LABELLED, write_triplets
@@ -165,19 +165,21 @@ def test_triplets_without_importance_are_refused_or_weighed_alike(model: EditDif
 
 
 def test_a_dry_run_counts_the_adapters_and_conv_in_alone(edit: Callable[..., WorldTraining]):
-    plan, job = dry_run(edit()), make_job(edit())
-    trained = {name: one for name, one in job.module.named_parameters() if one.requires_grad}
+    plan, task = dry_run(edit()), make_task(edit())
+    trained = {name: one for name, one in task.module.named_parameters() if one.requires_grad}
     assert {name for name in trained if "lora" not in name} == {"unet.conv_in.weight"}
     assert plan.trained_parameters == sum(one.numel() for one in trained.values())
     assert (plan.samples, plan.steps) == (8, 4)
     whole = dry_run(edit(lora=None))
-    unet = sum(one.numel() for name, one in job.module.named_parameters() if name.startswith("unet."))
-    assert whole.trained_parameters == unet - plan.trained_parameters + job.module.unet.conv_in.weight.numel()
+    unet = sum(one.numel() for name, one in task.module.named_parameters() if name.startswith("unet."))
+    assert (
+        whole.trained_parameters == unet - plan.trained_parameters + task.module.unet.conv_in.weight.numel()
+    )
 
 
 def test_a_head_of_image_codes_is_refused(edit: Callable[..., WorldTraining]):
     with pytest.raises(ConfigError, match="new_image_head"):
-        make_job(edit(new_image_head=True))
+        make_task(edit(new_image_head=True))
 
 
 @pytest.mark.usefixtures("process_group")

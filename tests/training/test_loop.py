@@ -1,4 +1,6 @@
+import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import pytest
 import torch
@@ -27,7 +29,7 @@ class FakeEngine:
 
 
 class Record:
-    """What the loop told its hooks, in order."""
+    """The calls of the loop's hooks, in order."""
 
     def __init__(self) -> None:
         self.events: list[tuple[str, int]] = []
@@ -44,8 +46,9 @@ class Record:
         return {"loss": 9.0}
 
 
-def run(start: int = 0) -> tuple[FakeEngine, Record]:
+def run(start: int = 0, rank: int = 0) -> tuple[FakeEngine, Record]:
     engine, record = FakeEngine(), Record()
+    engine.rank = rank
     train(engine, lambda step: [step], SCHEDULE, record.hooks(), start)
     return engine, record
 
@@ -83,6 +86,45 @@ def test_a_report_holds_means_since_the_last_one():
 def test_random_numbers_are_a_function_of_the_step():
     whole, resumed = run()[1].reports, run(start=4)[1].reports
     assert resumed[0]["random"] == whole[-2]["random"] != whole[0]["random"]
+
+
+def test_every_rank_draws_its_own_random_numbers():
+    drawn = [
+        [report["random"] for report in run(rank=rank)[1].reports if "loss" in report] for rank in (0, 1)
+    ]
+    assert not set(drawn[0]) & set(drawn[1])
+
+
+@pytest.mark.parametrize(("evaluate_every", "checkpoint_every"), [(2, 6), (6, 2)])
+def test_the_speed_counts_neither_evaluations_nor_checkpoints(evaluate_every, checkpoint_every):
+    def slow(*_: object) -> dict[str, float]:
+        time.sleep(0.2)
+        return {}
+
+    schedule = replace(SCHEDULE, evaluate_every=evaluate_every, checkpoint_every=checkpoint_every)
+    record = Record()
+    train(FakeEngine(), lambda step: [step], schedule, Hooks(record.report, slow, slow), 0)
+    speeds = [report["samples_per_s"] for report in record.reports]
+    assert min(speeds) > 8 / 0.1, speeds
+
+
+def test_the_speed_leaves_out_the_first_step_which_is_reported_by_itself():
+    class SlowStart(FakeEngine):
+        def step(self, micro_batches: Sequence[int]) -> dict[str, Tensor]:
+            if not self.seen:
+                time.sleep(0.3)
+            return super().step(micro_batches)
+
+    record, first_s = Record(), list[float]()
+    hooks = replace(record.hooks(), first_step=first_s.append)
+    train(SlowStart(), lambda step: [step], SCHEDULE, hooks, 0)
+    assert len(first_s) == 1
+    assert first_s[0] >= 0.3
+    assert record.reports[0]["samples_per_s"] > 8 / 0.1
+    every_step = Record()
+    train(FakeEngine(), lambda step: [step], replace(SCHEDULE, log_every=1), every_step.hooks(), 0)
+    assert "samples_per_s" not in every_step.reports[0]
+    assert "samples_per_s" in every_step.reports[1]
 
 
 def test_a_batch_that_cannot_be_made_ends_the_run():

@@ -32,9 +32,17 @@ def by_hand(network: torch.nn.Module, batch: TokenBatch) -> float:
     return total / weight
 
 
-def test_loss_is_the_equation():
+def test_the_loss_is_the_equation_of_the_paper():
     network = tiny_vlm().network
     batch = random_batch(28)
+    loss = float(TokenObjective(network)(batch)["loss"].detach()) / batch.total_weight
+    assert loss == pytest.approx(by_hand(network, batch), rel=1e-6)
+
+
+def test_a_weight_on_the_first_token_which_nothing_predicts_does_not_count():
+    batch = random_batch(28)
+    batch.weights_BT[:, 0] = 3
+    network = tiny_vlm().network
     loss = float(TokenObjective(network)(batch)["loss"].detach()) / batch.total_weight
     assert loss == pytest.approx(by_hand(network, batch), rel=1e-6)
 
@@ -44,6 +52,13 @@ def test_weights_of_one_give_plain_cross_entropy():
     targets = torch.arange(7)
     loss = weighted_nll(logits, targets, torch.ones(7)) / 7
     assert loss.item() == pytest.approx(F.cross_entropy(logits, targets).item(), rel=1e-6)
+
+
+def test_the_loss_of_logits_in_bf16_is_computed_in_float32():
+    logits, targets = torch.randn(7, 11).bfloat16(), torch.arange(7)
+    loss = weighted_nll(logits, targets, torch.ones(7))
+    assert loss.dtype == torch.float32
+    assert loss == weighted_nll(logits.float(), targets, torch.ones(7))
 
 
 def test_padding_on_the_right_changes_nothing():

@@ -13,7 +13,7 @@ from kinescribe.models.codec import ImageCodec
 from kinescribe.models.registry import load_model
 from kinescribe.schemas.errors import ConfigError, DatasetError, ModelError
 from kinescribe.schemas.training import DynamicsTraining, TrainConfig
-from kinescribe.training.checkpoints import named
+from kinescribe.training.checkpoints import checkpoint_folder
 from kinescribe.training.session import TrainSession
 from tests.hub_server import COMMIT, HubServer, asked_instead
 from tests.tiny_triplets import write_triplets
@@ -55,7 +55,7 @@ def mixed(world, dataset, labelled):
 
 def checkpoint_file(config: TrainConfig, step: int) -> Path:
     """The largest file of a checkpoint."""
-    files = named(Path(config.out) / "checkpoints", step).rglob("*.pt")
+    files = checkpoint_folder(Path(config.out) / "checkpoints", step).rglob("*.pt")
     return max(files, key=lambda path: path.stat().st_size)
 
 
@@ -174,7 +174,7 @@ class TestOneProcess:
         said: list[str] = []
         TrainSession(broken, print, said.append).run()
         assert len(said) == 1
-        assert "step-00000006 is left out" in said[0]
+        assert "step-00000006 is skipped" in said[0]
         assert curve(broken) == curve(whole)
         assert_same_weights(whole, broken)
 

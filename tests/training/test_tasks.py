@@ -14,8 +14,8 @@ from kinescribe.models.registry import load_model
 from kinescribe.models.tokens import CodeTriplet
 from kinescribe.schemas.errors import ConfigError
 from kinescribe.schemas.training import CodecTraining, DynamicsTraining, TokenTraining, WorldTraining
-from kinescribe.training.jobs import CodecJob
 from kinescribe.training.session import TrainSession
+from kinescribe.training.tasks import CodecTask
 from tests.tiny_families import NAMES, NUM_CODES, SIDE, tiny_family
 from tests.tiny_triplets import ACTIONS, write_triplets
 from tests.training_curve import curve
@@ -104,4 +104,4 @@ def test_emu3s_codec_is_not_trained(tmp_path: Path):
     folder = tiny_family("emu3", tmp_path)
     given = {"data": ["nowhere"], "out": "nowhere", "steps": 1, "init": str(folder / "codec")}
     with pytest.raises(ConfigError, match="Emu3's codec"):
-        CodecJob(CodecTraining.model_validate(given))
+        CodecTask(CodecTraining.model_validate(given))
