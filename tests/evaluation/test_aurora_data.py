@@ -58,7 +58,7 @@ def test_an_early_version_says_prompt(tmp_path: Path):
 @pytest.mark.parametrize("text", ["[", "{}", "[1]", "[" * 100_000])
 def test_what_is_no_list_of_items_is_refused(text: str, tmp_path: Path):
     (tmp_path / "test.json").write_text(text)
-    with pytest.raises(InputError, match="AURORA-Bench's file"):
+    with pytest.raises(InputError, match="file of AURORA-Bench"):
         read_benchmark(tmp_path)
 
 
