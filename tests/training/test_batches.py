@@ -127,7 +127,7 @@ def test_of_a_dataset_that_a_selection_names_the_chosen_triplets_are_read(datase
     assert len(triplets) == 2 + 3
 
 
-def test_units_of_which_nothing_is_chosen_are_not_opened(tmp_path: Path):
+def test_units_without_chosen_rows_are_not_opened(tmp_path: Path):
     first, second = tiny_dataset.build(str(tmp_path / "x"), [1, 1], clips_per_unit=1)
     triplet = (
         Dataset.open(str(tmp_path / "x"))
