@@ -1,7 +1,4 @@
-"""The whole method on simulated clips, offline: label, select, fine-tune a world model, imagine, judge.
-
-Calls what the commands call; knows no more than they do.
-"""
+"""The whole method on simulated clips, offline: label, select, fine-tune a world model, imagine, judge."""
 
 from __future__ import annotations
 
@@ -31,17 +28,17 @@ SEED = 0
 
 @dataclass(frozen=True, slots=True)
 class DemoResult:
-    """What became of the demo's clips, how true their labels are, and what the world model made of them."""
+    """The outcomes of the demo's clips, the accuracy of their labels, and the world model's scores."""
 
     status: DatasetStatus
     check: CheckResult
     shown: Counter[str]
     scores: LabelScores
     chosen: LabelScores
-    """Of the likelier half of the labels, which the world model is fine-tuned on."""
+    """The accuracy of the likelier half of the labels, on which the world model is fine-tuned."""
     before: BestOfN
     after: BestOfN
-    """The world model's judged targets, before and after the fine-tune."""
+    """The world model's judged images, before and after the fine-tune."""
     report: Path
 
     def tables(self) -> Iterable[Table]:
@@ -70,7 +67,7 @@ class DemoResult:
 
 
 def run_demo(out: Path, num_clips: int = NUM_CLIPS, num_cases: int = NUM_CASES) -> DemoResult:
-    """Clips and their truth go to `out`, the dataset to `out/dataset`, the page to `out/report.html`."""
+    """Write clips and their truth to `out`, the dataset to `out/dataset`, the page to `out/report.html`."""
     from kinescribe.cluster.label import run_label
     from kinescribe.evaluation.label_accuracy import compare, score
     from kinescribe.evaluation.world import imagined_steps, score_best_of_n
@@ -109,7 +106,7 @@ def run_demo(out: Path, num_clips: int = NUM_CLIPS, num_cases: int = NUM_CASES) 
 
 
 def _choose_half(out: Path, dataset: str, num_triplets: int) -> str:
-    """The likelier half of the triplets, class by class, as `out/selection.parquet` and as a dataset."""
+    """Select the likelier half of the triplets of each class. Returns them as a dataset."""
     from kinescribe.labeling.curate import curate
     from kinescribe.labeling.materialize import write_chosen
     from kinescribe.schemas.config import CurateConfig

@@ -1,9 +1,8 @@
-"""AURORA-Bench run on a world model: imagine every case, measure beside a copy of the source, ask a judge.
+"""Runs AURORA-Bench on a world model: imagines every case, measures it beside a copy, asks a judge.
 
-All that was made stays in one folder: images, `outputs.json` for the human study, `samples.csv` with every
-value, and `replies.jsonl` with every reply of a judge. Run again, it goes on where it was stopped: images
-that are there are not drawn anew, and a judge, more runs or other metrics can be added. Images are seen as
-the model sees them, cropped to its square. What measures how much moves is given.
+One folder holds everything: images, `outputs.json` for the human study, `samples.csv` with every value, and
+`replies.jsonl` with every reply of a judge. Run again, it resumes: existing images are kept, and a judge,
+more runs or other metrics can be added. Images are cropped to the square that the model sees.
 """
 
 from __future__ import annotations
@@ -50,13 +49,13 @@ from kinescribe.storage import objects
 RECORD, SAMPLES, REPLIES, IMAGES = "aurora.json", "samples.csv", "replies.jsonl", "images"
 BATCH = 32
 Counted = Callable[[str], AbstractContextManager[Callable[[int, int], None]]]
-"""Names what is counted, and gives what hears how many of how many are done."""
+"""Makes a progress bar with a title; it yields a function of the number done and the total."""
 Motion = Callable[[np.ndarray, np.ndarray], float]
-"""How much moves between two RGB images of one size."""
+"""Measures the motion between two RGB images of the same size."""
 
 
 class View(NamedTuple):
-    """A case as the model sees it: source and target are PNG files, square."""
+    """A case as the model sees it. Source and target are square PNG files."""
 
     case: Case
     source: Path
@@ -64,7 +63,7 @@ class View(NamedTuple):
 
 
 class Made(NamedTuple):
-    """An image to measure: whose, in which run, of what, and its file."""
+    """An image to measure: its row, run, case, motion half and file."""
 
     row: str
     run: int
@@ -76,7 +75,7 @@ class Made(NamedTuple):
 def evaluate_aurora(
     data: Path, config: AuroraConfig, out: Path, motion: Motion, counted: Counted
 ) -> AuroraScores:
-    """Run the benchmark in the folder `data`; everything is kept in the folder `out`.
+    """Run the benchmark in the folder `data`, and keep everything in the folder `out`.
 
     Raises InputError, ConfigError and ModelError before anything is drawn.
     """
@@ -85,7 +84,7 @@ def evaluate_aurora(
     similarity = Similarity(*(model_folder(name) if name else None for name in (config.clip, config.dino)))
     world = load(config.world, "world")
     dynamics = load(config.dynamics, "dynamics") if config.dynamics else None
-    _bind(out, config, cases)
+    _claim_folder(out, config, cases)
     views, unusable = _views(cases, world, dynamics, out / IMAGES)
     made = list(_made(views, config.runs, motion, out / IMAGES))
     with counted("images") as progress:
@@ -102,8 +101,8 @@ def evaluate_aurora(
     return score_measured(measured, failures, [*left_out, *unusable])
 
 
-def _bind(out: Path, config: AuroraConfig, cases: Sequence[Case]) -> None:
-    """Write down what decides the images. Raises ConfigError where the folder is of others."""
+def _claim_folder(out: Path, config: AuroraConfig, cases: Sequence[Case]) -> None:
+    """Record what the images depend on. Raises ConfigError if the folder holds anything else."""
     record = {
         "world": identify(config.world).fingerprint,
         "dynamics": identify(config.dynamics).fingerprint if config.dynamics else None,
@@ -127,7 +126,7 @@ def _bind(out: Path, config: AuroraConfig, cases: Sequence[Case]) -> None:
 def _views(
     cases: Sequence[Case], world: WorldModel, dynamics: DynamicsModel[Any] | None, images: Path
 ) -> tuple[list[View], list[LeftOut]]:
-    """The cases that can be used, with their images cropped and written, and the others."""
+    """The usable cases, with their images cropped and written, and the others."""
     views, unusable = list[View](), list[LeftOut]()
     for case in cases:
         view = View(case, images / f"{case.id}-source.png", images / f"{case.id}-target.png")
@@ -149,7 +148,7 @@ def _views(
 
 
 def _made(views: Sequence[View], runs: int, motion: Motion, images: Path) -> Iterator[Made]:
-    """What there will be to measure: each run's image of each case, and the source as a copy."""
+    """The images to measure: one of each case and run, and the source as a copy."""
     motions = [motion(np.asarray(_open(view.source)), np.asarray(_open(view.target))) for view in views]
     with_half = list(zip(views, halves(motions), strict=True))
     for run, (view, half) in product(range(runs), with_half):
@@ -165,11 +164,11 @@ def _imagine(
     config: AuroraConfig,
     progress: Callable[[int, int], None],
 ) -> None:
-    """Draw the images that are not there yet; one does not depend on the others."""
+    """Draw the images that don't exist yet. They don't depend on each other."""
     for done, one in enumerate(wanted, 1):
         if not one.image.exists():
             source = world.encode(_open(one.view.source))
-            # A seed of its own for each case and run, whatever else there is in the benchmark.
+            # The seed depends on the case and the run alone, not on other cases.
             seed = int.from_bytes(hashlib.blake2b(one.view.case.id.encode(), digest_size=4).digest())
             draw = (seed + (config.seed + one.run) * 1_000_003) % 2**32
             imagined = imagine_best(world, dynamics, source, one.view.case.action, config.num_samples, draw)
@@ -213,7 +212,7 @@ def _output(one: Made, verdicts: dict[str, Verdict]) -> Output:
 
 
 def _write_samples(file: Path, measured: Sequence[Measured]) -> None:
-    """Every value, one image a line; a cell is empty where a judge gave no score."""
+    """Write every value, a line for each image. A cell is empty if a judge gave no score."""
     metrics = dict.fromkeys(metric for one in measured for metric in one.values)
     table = io.StringIO()
     writer = csv.DictWriter(table, ["row", "run", "case", "task", "half", *metrics])
@@ -230,7 +229,7 @@ def _open(file: Path) -> Image.Image:
 
 
 def _save(image: Image.Image, file: Path) -> None:
-    """Whole or not there, or a run that was killed would leave half an image to go on from."""
+    """Write the image in one step: a killed run must not leave half an image."""
     png = io.BytesIO()
     image.save(png, "PNG")
     objects.replace(str(file), png.getvalue())

@@ -1,7 +1,8 @@
-"""AURORA-Bench as it is published: `test.json` with `instruction`, `input`, `output` and `task`.
+"""Reads AURORA-Bench as it is published: `test.json` with `instruction`, `input`, `output` and `task`.
 
-Either one file with the paths below it (`data/ag/images/…`, as in the authors' repository), or a folder for
-each subset with a file of its own. An early version says `prompt` instead of `instruction`. Reads no image.
+There is either one file with the paths below it (`data/ag/images/…`, as in the authors' repository), or a
+folder for each subset with its own file. An early version has `prompt` instead of `instruction`. Reads no
+images.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from kinescribe.schemas.errors import InputError
 from kinescribe.storage.uri import leads_out_of_folder
 
 SUBSETS = ("magicbrush", "ag", "something", "whatsup", "kubric")
-"""The five that the paper reports, by their `task`."""
+"""The five subsets that the paper reports, by their `task`."""
 
 
 class Case(NamedTuple):
@@ -30,31 +31,33 @@ class Case(NamedTuple):
 
 
 class LeftOut(NamedTuple):
-    """An item that cannot be evaluated, and why; or a subset of which there is none."""
+    """An item that cannot be evaluated, and why; or a subset without items."""
 
     id: str
     reason: str
 
 
 def read_benchmark(folder: Path) -> tuple[list[Case], list[LeftOut]]:
-    """The triplets that are whole, in their order, and what else is listed. Raises InputError."""
+    """The complete triplets in order, and the items that are left out. Raises InputError."""
     files = [file for file in (folder / "test.json", *sorted(folder.glob("*/test.json"))) if file.is_file()]
     if not files:
-        raise InputError(f"--data {folder}: no test.json in it or in its folders; give AURORA-Bench's folder")
+        raise InputError(
+            f"--data {folder}: found no test.json in it or its folders; name the folder of AURORA-Bench"
+        )
     cases, left_out, seen = list[Case](), list[LeftOut](), Counter[str]()
     listed = [(file.parent, item) for file in files for item in _items(file)]
     for root, item in listed:
         task = str(item.get("task", "no task"))
-        found = _case(f"{task}-{seen[task]:03}", task, item, root)
+        read = _case(f"{task}-{seen[task]:03}", task, item, root)
         seen[task] += 1
-        if isinstance(found, Case):
-            cases.append(found)
+        if isinstance(read, Case):
+            cases.append(read)
         else:
-            left_out.append(found)
+            left_out.append(read)
     left_out += [LeftOut(task, "no item of this subset") for task in SUBSETS if not seen[task]]
     if not cases:
         reasons = ", ".join(sorted({left.reason for left in left_out}))
-        raise InputError(f"--data {folder}: no triplet is whole: {reasons}; compare it with AURORA-Bench")
+        raise InputError(f"--data {folder}: no triplet is complete: {reasons}; compare it with AURORA-Bench")
     return cases, left_out
 
 
@@ -62,15 +65,15 @@ def _items(file: Path) -> Iterator[dict[str, Any]]:
     try:
         items = json.loads(file.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{file} cannot be read: {error}; give AURORA-Bench's file") from error
+        raise InputError(f"{file} cannot be read: {error}; use the file of AURORA-Bench") from error
     if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
-        raise InputError(f"{file} is no list of objects; give AURORA-Bench's file")
+        raise InputError(f"{file} is not a list of objects; use the file of AURORA-Bench")
     yield from items
 
 
 def _case(id: str, task: str, item: dict[str, Any], root: Path) -> Case | LeftOut:
     if task not in SUBSETS:
-        return LeftOut(id, "of no subset that the paper reports")
+        return LeftOut(id, "not in a subset that the paper reports")
     words = item.get("instruction") or item.get("prompt")
     if not isinstance(words, str) or not words.strip():
         return LeftOut(id, "no instruction")

@@ -1,4 +1,4 @@
-"""What was measured on AURORA-Bench as means: by subset, by motion half, over runs. Knows no files."""
+"""Means of what was measured on AURORA-Bench: by subset, by motion half, over runs. Reads no files."""
 
 from __future__ import annotations
 
@@ -19,10 +19,7 @@ GROUPS = (ALL, *SUBSETS, MORE, LESS)
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """One image: whose it is, in which run, of which case, and its values by metric.
-
-    `judge` is among them only where a judge was asked and gave scores.
-    """
+    """The values of one image by metric. `judge` is among them only if a judge gave scores."""
 
     row: str
     run: int
@@ -34,7 +31,7 @@ class Measured:
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """The mean of the runs' means, their standard deviation (None for one run), and how many images count."""
+    """The mean of the runs' means, their standard deviation (None for one run), and the number of images."""
 
     mean: float
     std: float | None
@@ -50,7 +47,7 @@ class AuroraScores:
 
     scores: dict[str, dict[str, dict[str, Spread]]]
     judge_failures: dict[str, int]
-    """Replies of the judge that count for nothing, by what was wrong."""
+    """Replies of the judge without a score, by failure."""
     left_out: list[LeftOut]
 
     @property
@@ -59,7 +56,7 @@ class AuroraScores:
         return list(dict.fromkeys(name for rows in self.scores.values() for name in rows[ALL]))
 
     def tables(self) -> Iterable[Table]:
-        """The means by group, the model's above the copy's, and what does not count."""
+        """The means by group, the model's above the copy's, and what was left out."""
         rows = [
             (
                 group,
@@ -106,7 +103,7 @@ _SERIES = {MODEL: ("world model", BLUE, 0.2), COPY: ("copy of the source", ORANG
 
 
 def halves(motion: Sequence[float]) -> list[str]:
-    """The half that each case is in: the more it moves; of an odd number, the one between moves less."""
+    """The half of each case by its motion. With an odd number, the middle case is in the half with less."""
     order = np.argsort(motion, kind="stable")
     more = {int(place) for place in order[(len(order) + 1) // 2 :]}
     return [MORE if place in more else LESS for place in range(len(order))]
@@ -115,11 +112,11 @@ def halves(motion: Sequence[float]) -> list[str]:
 def score_measured(
     measured: Sequence[Measured], judge_failures: Counter[str], left_out: Sequence[LeftOut]
 ) -> AuroraScores:
-    """Means over the images of each row and group; "all" is over images, not over subsets."""
+    """Means over the images of each row and group. "all" is over images, not over subsets."""
     rows: defaultdict[str, defaultdict[str, list[Measured]]] = defaultdict(lambda: defaultdict(list))
-    for one in measured:
-        for group in (ALL, one.task, one.half):
-            rows[one.row][group].append(one)
+    for image in measured:
+        for group in (ALL, image.task, image.half):
+            rows[image.row][group].append(image)
     scores = {
         row: {group: _spreads(groups[group]) for group in GROUPS if group in groups}
         for row, groups in rows.items()
@@ -128,15 +125,15 @@ def score_measured(
 
 
 def _spreads(measured: Sequence[Measured]) -> dict[str, Spread]:
-    metrics = dict.fromkeys(metric for one in measured for metric in one.values)
+    metrics = dict.fromkeys(metric for image in measured for metric in image.values)
     return {metric: _spread(metric, measured) for metric in metrics}
 
 
 def _spread(metric: str, measured: Sequence[Measured]) -> Spread:
     runs: defaultdict[int, list[float]] = defaultdict(list)
-    for one in measured:
-        if metric in one.values:
-            runs[one.run].append(one.values[metric])
+    for image in measured:
+        if metric in image.values:
+            runs[image.run].append(image.values[metric])
     means = [np.mean(values) for values in runs.values()]
     std = float(np.std(means, ddof=1)) if len(means) > 1 else None
     return Spread(float(np.mean(means)), std, sum(map(len, runs.values())))

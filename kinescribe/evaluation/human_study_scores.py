@@ -1,7 +1,8 @@
-"""What people chose in a human study: scores, win rates, tests, and whether a judge ranks as they do.
+"""Scores a human study: means, win rates, tests, and the agreement with a judge.
 
-The best of a question's outputs gets +1, the worst −1, the others 0 (METHOD §5). The unit of means and tests
-is a question, with its scores averaged over raters, since raters of one question are no independent cases.
+The best of a question's outputs gets +1, the worst −1, the others 0 (the human evaluation of
+arXiv:2506.06006). Means and tests are over questions, with scores averaged over raters, because raters of the
+same question are not independent.
 """
 
 from __future__ import annotations
@@ -23,18 +24,18 @@ from kinescribe.schemas.errors import InputError
 from kinescribe.schemas.rendering import Figure, Table, panels
 
 ALL = "all"
-"""The mean of the three criteria, for judgements that answer all of them."""
+"""The mean of the three criteria, for questions with all of them answered."""
 
 
 class Picks(BaseModel):
-    """What a rater chose for one criterion; either may be missing while the study isn't finished."""
+    """A rater's choice by one criterion. Either may be missing in an unfinished study."""
 
     best: str | None = None
     worst: str | None = None
 
 
 class Export(BaseModel):
-    """What the page exports."""
+    """The file that the page exports."""
 
     study: str
     rater: str
@@ -42,7 +43,7 @@ class Export(BaseModel):
 
 
 class Judgement(NamedTuple):
-    """One rater's scores of one question's outputs by one criterion, by model."""
+    """One rater's scores for the outputs of a question by a criterion, by model."""
 
     question: str
     criterion: str
@@ -51,14 +52,14 @@ class Judgement(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Two models: how often people preferred the first, ties left out, and Wilcoxon's signed-rank test."""
+    """Two models: how often raters preferred the first, without ties, and Wilcoxon's signed-rank test."""
 
     first: str
     second: str
     wins: Rate
     ties: int
     p_value: float
-    """Two-sided, over questions, not corrected for the number of tests; 1 where no question differs."""
+    """Two-sided, over questions, not corrected for the number of tests; 1 if no question differs."""
 
     def __str__(self) -> str:
         return (
@@ -69,7 +70,7 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """Spearman's correlation of people's scores with the judge's, over `num` outputs."""
+    """Spearman's correlation of raters' scores with the judge's, over `num` outputs."""
 
     rho: float
     p_value: float
@@ -81,23 +82,23 @@ class Agreement:
 
 @dataclass(frozen=True, slots=True)
 class CriterionScores:
-    """People's scores by one criterion, −1 to +1 (over questions, by model)."""
+    """Raters' scores by a criterion, −1 to +1: means over questions by model."""
 
     scores: dict[str, Mean]
     comparisons: list[Comparison]
     judge: Agreement | None
-    """None where no judge was asked, or all its scores are the same."""
+    """None without a judge, or if all its scores are equal."""
 
 
 @dataclass(frozen=True, slots=True)
 class StudyScores:
-    """A study's result, by criterion and over all of them."""
+    """The result of a study, by criterion and over all of them."""
 
     raters: int
     questions: int
-    """That someone answered."""
+    """Questions with at least one answer."""
     unfinished: int
-    """Answers that have only a best or only a worst, which don't count."""
+    """Answers with only a best or only a worst, which don't count."""
     criteria: dict[str, CriterionScores]
 
     def tables(self) -> Iterable[Table]:
@@ -112,7 +113,7 @@ class StudyScores:
             yield Table([(f"  {test}",) for test in tests])
 
     def draw(self, figure: Figure) -> None:
-        """People's scores by criterion and model, with standard errors."""
+        """Raters' scores by criterion and model, with standard errors."""
         (axes,) = panels(figure, 1, width=9.0)
         models = list(next(iter(self.criteria.values())).scores)
         width = 0.8 / len(models)
@@ -128,12 +129,12 @@ class StudyScores:
             )
         axes.axhline(0, color="black", linewidth=0.8)
         axes.set_xticks(range(len(self.criteria)), list(self.criteria))
-        axes.set(ylabel="score by people", ylim=(-1, 1))
+        axes.set(ylabel="raters' score", ylim=(-1, 1))
         axes.legend(frameon=False, ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1.0))
 
 
 def score_study(key: Key, files: Sequence[Path]) -> StudyScores:
-    """The scores of the exports in `files`. Raises InputError."""
+    """Score the exports in `files`. Raises InputError."""
     exports = _read(key, files)
     answers = [
         (question, criterion, picks)
@@ -144,7 +145,7 @@ def score_study(key: Key, files: Sequence[Path]) -> StudyScores:
     judgements = [judgement for export in exports for judgement in _judgements(key, export)]
     if not judgements:
         raise InputError(
-            "no export has an answer with both a best and a worst; have someone answer the study"
+            "no export has an answer with both a best and a worst; have raters answer the study first"
         )
     by_criterion: defaultdict[str, list[Judgement]] = defaultdict(list)
     for judgement in judgements:
@@ -171,10 +172,12 @@ def _read(key: Key, files: Sequence[Path]) -> list[Export]:
                 f"{file} cannot be read: {error.strerror}; name an export of the study"
             ) from error
         except ValidationError as error:
-            raise InputError(f"{file} is no export of a study; name what the page exported") from error
+            raise InputError(
+                f"{file} is not an export of a study; name a file that the page exported"
+            ) from error
         if export.study != key.study:
             raise InputError(
-                f"{file} is of study {export.study}, the key of {key.study}; give the key of its study"
+                f"{file} is of study {export.study}, and the key of {key.study}; give the key of its study"
             )
         if export.rater in exports:
             raise InputError(
@@ -185,7 +188,7 @@ def _read(key: Key, files: Sequence[Path]) -> list[Export]:
 
 
 def _judgements(key: Key, export: Export) -> list[Judgement]:
-    """One for each answered criterion, and one over all for each question that is answered whole."""
+    """One for each answered criterion, and one over all for each completely answered question."""
     judgements: list[Judgement] = []
     for question, by_criterion in export.answers.items():
         choices = key.questions.get(question, {})
@@ -194,14 +197,14 @@ def _judgements(key: Key, export: Export) -> list[Judgement]:
             known = criterion in CRITERIA and {picks.best, picks.worst} <= {*choices, None}
             if not known or (picks.best and picks.best == picks.worst):
                 raise InputError(
-                    f"the export of {export.rater!r} has an unknown answer to {question}; export it anew"
+                    f"the export of {export.rater!r} has an invalid answer to {question}; export it again"
                 )
             if picks.best and picks.worst:
                 value = {picks.best: 1.0, picks.worst: -1.0}
                 answered.append({choice.model: value.get(name, 0.0) for name, choice in choices.items()})
                 judgements.append(Judgement(question, criterion, answered[-1]))
         if len(answered) == len(CRITERIA):
-            means = {model: float(np.mean([one[model] for one in answered])) for model in key.models}
+            means = {model: float(np.mean([scores[model] for scores in answered])) for model in key.models}
             judgements.append(Judgement(question, ALL, means))
     return judgements
 
@@ -211,8 +214,8 @@ def _scores(key: Key, judgements: Sequence[Judgement]) -> CriterionScores:
     for judgement in judgements:
         by_question[judgement.question].append(judgement.scores)
     means = {
-        question: {model: float(np.mean([one[model] for one in some])) for model in key.models}
-        for question, some in by_question.items()
+        question: {model: float(np.mean([scores[model] for scores in rated])) for model in key.models}
+        for question, rated in by_question.items()
     }
     return CriterionScores(
         scores={model: mean_of([mean[model] for mean in means.values()]) for model in key.models},
@@ -232,8 +235,8 @@ def _compare(
     signs = [np.sign(judgement.scores[first] - judgement.scores[second]) for judgement in judgements]
     wins, losses = signs.count(1), signs.count(-1)
     differences = np.array([mean[first] - mean[second] for mean in means])
-    found: Any = wilcoxon(differences) if differences.any() else None
-    p_value = 1.0 if found is None else float(found.pvalue)
+    test: Any = wilcoxon(differences) if differences.any() else None
+    p_value = 1.0 if test is None else float(test.pvalue)
     return Comparison(first, second, Rate(wins, wins + losses), signs.count(0), p_value)
 
 
@@ -249,5 +252,5 @@ def _agreement(key: Key, means: Mapping[str, Mapping[str, float]]) -> Agreement 
     people, judge = zip(*pairs, strict=True) if pairs else ((), ())
     if min(len(set(people)), len(set(judge))) < 2:
         return None
-    found: Any = spearmanr(people, judge)
-    return Agreement(float(found.statistic), float(found.pvalue), len(pairs))
+    correlation: Any = spearmanr(people, judge)
+    return Agreement(float(correlation.statistic), float(correlation.pvalue), len(pairs))

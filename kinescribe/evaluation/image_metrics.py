@@ -1,7 +1,7 @@
-"""How much an image is like its truth: L1 on pixels, and cosines of CLIP's and DINO's embeddings.
+"""How similar an image is to the true one: L1 on pixels, and cosines of CLIP's and DINO's embeddings.
 
-All of them reward a copy of the source, which is why a copy is always measured too. The models are folders
-that transformers opens; safetensors only, no code of theirs.
+All of them reward a copy of the source, so a copy is always measured too. The models are folders that
+transformers opens: safetensors only, without code.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _LOCAL = {"local_files_only": True, "trust_remote_code": False}
 
 
 class Similarity:
-    """L1, and with their folders CLIP-I, CLIP-T and DINO. Raises ModelError where one is no such model."""
+    """L1, and CLIP-I, CLIP-T and DINO if there are folders of such models. Raises ModelError."""
 
     def __init__(self, clip: Path | None, dino: Path | None) -> None:
         self.clip = _Clip(clip) if clip else None
@@ -31,7 +31,7 @@ class Similarity:
     def __call__(
         self, images: Sequence[Image.Image], targets: Sequence[Image.Image], actions: Sequence[str]
     ) -> list[dict[str, float]]:
-        """By metric, of each image of the same size as its target: L1 from 0 to 1, cosines from −1 to 1.
+        """The metrics of each image: L1 from 0 to 1, cosines from −1 to 1. Targets have the same size.
 
         CLIP-I and DINO compare with the target, CLIP-T with the words of the action.
         """
@@ -47,7 +47,7 @@ class Similarity:
 
 
 class _Encoder:
-    """A vision transformer: an image's embedding is that of its class token."""
+    """A vision transformer. The embedding of an image is its class token's."""
 
     def __init__(self, folder: Path) -> None:
         try:
@@ -56,7 +56,7 @@ class _Encoder:
             )
             self.processor: Any = AutoImageProcessor.from_pretrained(folder, **_LOCAL)
         except (OSError, ValueError) as error:
-            raise ModelError(f"{folder} cannot be opened as a model of images: {error}") from error
+            raise ModelError(f"{folder} cannot be opened as an image encoder: {error}") from error
         self.network = network.eval().to("cuda" if torch.cuda.is_available() else "cpu")
 
     def embed(self, images: Sequence[Image.Image]) -> torch.Tensor:
@@ -72,12 +72,12 @@ class _Encoder:
 
 
 class _Clip(_Encoder):
-    """CLIP: images and words in one space."""
+    """CLIP embeds images and words in the same space."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
         if not hasattr(self.network, "get_text_features"):
-            raise ModelError(f"{folder} embeds no words; name the folder of a CLIP model")
+            raise ModelError(f"{folder} does not embed words; name the folder of a CLIP model")
         self.tokenizer: Any = AutoTokenizer.from_pretrained(folder, **_LOCAL)
         self.max_tokens: int = self.network.config.text_config.max_position_embeddings
 
@@ -87,7 +87,7 @@ class _Clip(_Encoder):
 
     @torch.inference_mode()
     def embed_words(self, actions: Sequence[str]) -> torch.Tensor:
-        """Embeddings (B, D) of sentences, cut to what the model can read."""
+        """Embeddings (B, D) of sentences, truncated to the model's limit."""
         options = {"padding": True, "truncation": True, "max_length": self.max_tokens}
         given = self._given(self.tokenizer(list(actions), return_tensors="pt", **options))
         return self.network.get_text_features(**given).pooler_output

@@ -1,7 +1,7 @@
-"""How good labels are, against the exact truth of the simulated world.
+"""The accuracy of labels against the exact truth of the simulated world.
 
-Scores predicted text by whole sentence and by attribute. Knows nothing of how it was predicted; the
-truth of a labelled pair comes from the clip's truth file, that of a drawn triplet is its own action.
+Scores predicted text by whole sentence and by attribute. The truth of a labelled pair comes from the clip's
+truth file; the truth of a simulated triplet is its own action.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from kinescribe.storage.dataset import Dataset, readable
 
 DECILES = 10
 WHOLE, NOTHING = 0.5, 0.1
-"""A pair shows an action if half of it or more happens between its frames, and a tenth or less of others."""
+"""A pair shows an action if at least half of it happens between the frames, and at most a tenth of others."""
 NO_SENTENCE = "(no sentence)"
 
 
 class Prediction(NamedTuple):
-    """A true action, the text that was predicted, and its mean log-probability a token if that is known."""
+    """A true action, the predicted text, and its mean log-probability per token if that is known."""
 
     truth: Action
     text: str
@@ -40,7 +40,7 @@ class Prediction(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """Hits among `total` cases; `share` is NaN where there were none."""
+    """Hits among `total` cases; `share` is NaN without cases."""
 
     hits: int
     total: int
@@ -65,19 +65,19 @@ def rate_table(title: str, rates: Mapping[str, Rate]) -> Table:
 
 @dataclass(frozen=True, slots=True)
 class LabelScores:
-    """Accuracy of labels; each attribute counts the pairs whose truth has it."""
+    """Accuracy of labels. Each attribute counts only pairs whose truth has it."""
 
     exact: Rate
     verb: Rate
     object: Rate
     direction: Rate
     camera_direction: Rate
-    """Verb and direction both right, where the truth is a camera motion."""
+    """Verb and direction, for camera motions."""
     new_colour: Rate
     by_verb: dict[str, Rate]
-    """Exact, by the truth's verb."""
+    """Exact, by true verb."""
     by_decile: list[Rate]
-    """Exact, by decile of mean log-probability where that is known, the least likely tenth first."""
+    """Exact, by decile of mean log-probability, the least likely first."""
     confusion: dict[str, dict[str, int]]
     """True verb → predicted verb → count."""
     wording: Wording
@@ -125,12 +125,14 @@ class LabelScores:
 
 
 def score(predictions: Sequence[Prediction], encoder: str | None = None) -> LabelScores:
-    """Scores over all predictions; with a text `encoder`, by its name, BERTScore too.
+    """Score all predictions. `encoder` is the name of a text encoder, which adds BERTScore.
 
-    Raises InputError where there are none, and ModelError.
+    Raises InputError if there are no predictions, and ModelError.
     """
     if not predictions:
-        raise InputError("no pair has a known truth; label clips of the simulated world, with their truth")
+        raise InputError(
+            "no pair has a known truth; label clips of the simulated world, and give their truth"
+        )
     pairs = [(prediction.truth, parse(prediction.text)) for prediction in predictions]
     exact = np.array([truth == predicted for truth, predicted in pairs])
     likelihoods = {place: p.mean_logprob for place, p in enumerate(predictions) if p.mean_logprob is not None}
@@ -164,8 +166,8 @@ def _hits(exact: np.ndarray[tuple[int], np.dtype[np.bool_]], chosen: Sequence[bo
 def pair_truth(truth: Truth, source_s: float, target_s: float) -> Action | Literal["mixed", "nothing", "cut"]:
     """What happens in the clip between two times.
 
-    "mixed" where no single action fills the pair, "nothing" where none begins, "cut" where the pair
-    spans one (which labelling must never let happen).
+    "mixed" if no single action fills the pair, "nothing" if none begins, "cut" if the pair spans a cut, which
+    labelling must prevent.
     """
     if any(source_s < cut <= target_s for cut in truth.cuts_s):
         return "cut"
@@ -182,9 +184,9 @@ def pair_truth(truth: Truth, source_s: float, target_s: float) -> Action | Liter
 
 
 def compare(dataset: str, truth_folder: Path) -> tuple[list[Prediction], Counter[str]]:
-    """A labelled dataset of simulated clips against their truth.
+    """Compare a labelled dataset of simulated clips with their truth.
 
-    Returns the predictions for pairs that show one action, and counts of all pairs by what they show:
+    Returns the predictions for pairs that show one action, and the counts of all pairs by what they show:
     "one action", "mixed", "nothing" or "cut".
     """
     truths = read_truth(truth_folder)
@@ -193,36 +195,34 @@ def compare(dataset: str, truth_folder: Path) -> tuple[list[Prediction], Counter
     for row in _rows(dataset, ("video", "source_time_s", "target_time_s", "action", *_SCORES)):
         name = "/".join(row["video"].split("/")[-2:])
         if name not in truths:
-            raise InputError(
-                f"{truth_folder}/truth.jsonl says nothing of {name}; name the folder it was made in"
-            )
-        found = pair_truth(truths[name], row["source_time_s"], row["target_time_s"])
-        if isinstance(found, Action):
+            raise InputError(f"{truth_folder}/truth.jsonl has no clip {name}; name the folder of its clips")
+        shows = pair_truth(truths[name], row["source_time_s"], row["target_time_s"])
+        if isinstance(shows, Action):
             logprob, num_tokens = row["action_logprob"], row["action_tokens"]
             mean = None if logprob is None else logprob / num_tokens
-            predictions.append(Prediction(found, row["action"], mean))
-        shown["one action" if isinstance(found, Action) else found] += 1
+            predictions.append(Prediction(shows, row["action"], mean))
+        shown["one action" if isinstance(shows, Action) else shows] += 1
     return predictions, shown
 
 
 def predict(
     dataset: str, model: DynamicsModel[Any], limit: int | None = None, batch: int = 64
 ) -> list[Prediction]:
-    """The model's own actions for the triplets of a dataset. Raises ModelError where it gives none."""
+    """The model's own actions for the triplets of a dataset. Raises ModelError if it gives none."""
     rows = list(_rows(dataset, ("source", "target", "source_codes", "target_codes", "action"), limit))
     predictions: list[Prediction] = []
     for start in range(0, len(rows), batch):
-        some = rows[start : start + batch]
-        pairs = [Pair(*(_seen(model, row, name) for name in ("source", "target"))) for row in some]
-        for row, said in zip(some, model.describe(pairs, max_new_tokens=12), strict=True):
-            if isinstance(said, Failure):
-                raise ModelError(f"the model gives no action for a pair: {said.message}")
+        chunk = rows[start : start + batch]
+        pairs = [Pair(*(_seen(model, row, name) for name in ("source", "target"))) for row in chunk]
+        for row, described in zip(chunk, model.describe(pairs, max_new_tokens=12), strict=True):
+            if isinstance(described, Failure):
+                raise ModelError(f"the model gives no action for a pair: {described.message}")
             truth = parse(row["action"])
             if truth is None:
                 raise InputError(
-                    f"{row['action']!r} is no sentence of the simulated world; give a dataset of it"
+                    f"{row['action']!r} is not an action of the simulated world; name a simulated dataset"
                 )
-            predictions.append(Prediction(truth, said.text, said.mean_logprob))
+            predictions.append(Prediction(truth, described.text, described.mean_logprob))
     return predictions
 
 

@@ -1,7 +1,7 @@
-"""What a world model made of a set of triplets, as a folder: images and `outputs.json`, in AURORA's own keys.
+"""The outputs of a world model as a folder: images and `outputs.json`, with AURORA's keys.
 
-`evaluate aurora` writes such folders and the human study reads them; another project's outputs need no more
-than that file. Knows no model.
+`evaluate aurora` writes such folders and the human study reads them. Outputs of another project only need the
+JSON file.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ OUTPUTS = "outputs.json"
 
 
 class Output(BaseModel):
-    """An image that a model made of a source and an action; paths are relative to the folder."""
+    """An image that a model made from a source and an action. Paths are relative to the folder."""
 
     id: str = Field(min_length=1)
-    """Names the case; the outputs of two models for the same case have the same."""
+    """Names the case. Outputs of different models for the same case have the same id."""
     instruction: str = Field(min_length=1)
     input: str = Field(min_length=1)
     output: str = Field(min_length=1)
     task: str = ""
     judge: float | None = None
-    """What a judge made of it, if one was asked."""
+    """A judge's score, if there is one."""
 
 
 def write_outputs(folder: Path, outputs: Sequence[Output]) -> None:
-    """Write the list beside its images, in place of an earlier one."""
+    """Write the list beside its images. An earlier list is replaced."""
     (folder / OUTPUTS).write_bytes(TypeAdapter(list[Output]).dump_json(list(outputs), indent=2) + b"\n")
 
 
@@ -41,7 +41,9 @@ def read_outputs(folder: Path) -> dict[str, Output]:
     try:
         outputs = TypeAdapter(list[Output]).validate_json(file.read_bytes())
     except OSError as error:
-        raise InputError(f"{file} cannot be read: {error.strerror}; name a model's outputs") from error
+        raise InputError(
+            f"{file} cannot be read: {error.strerror}; name a folder of a model's outputs"
+        ) from error
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"]) or "the file"
@@ -53,7 +55,7 @@ def read_outputs(folder: Path) -> dict[str, Output]:
             raise InputError(f"{file}: {leads_out!r} of {output.id!r} is outside the folder; copy it there")
     by_id = {output.id: output for output in outputs}
     if len(by_id) < len(outputs):
-        raise InputError(f"{file} has two outputs of one id; give each case an id of its own")
+        raise InputError(f"{file} has two outputs with the same id; give each case its own")
     if not by_id:
-        raise InputError(f"{file} holds no output; name a model's outputs")
+        raise InputError(f"{file} is empty; name a folder of a model's outputs")
     return by_id

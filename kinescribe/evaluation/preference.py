@@ -1,15 +1,14 @@
-"""Whether a model finds a true triplet likelier than the same one made false (METHOD §5).
+"""Whether a model finds a true triplet likelier than a corrupted one (evaluation in arXiv:2506.06006).
 
-Tells images apart by their codes in a dataset. False in four ways, and only where what comes out is false:
+Images are compared by their codes. A triplet is corrupted in four ways, unless the result would be true:
 
-- random action: one of another triplet, whose text differs.
-- random target: one of another triplet, whose codes differ.
-- copied source: the source in the target's place; none where the two have the same codes.
-- swapped: source for target; none for an action that is its own inverse, as turning is, since the swapped
-  triplet is as true as the other. Only sentences of the simulated world tell; any other text is taken not to
-  be its own inverse.
+- random action: the action of another triplet with a different text.
+- random target: the target of another triplet with different codes.
+- copied source: the source instead of the target, unless both have the same codes.
+- swapped: source and target swapped, unless the action is its own inverse, such as turning. Only actions of
+  the simulated world are known to be their own inverse.
 
-Likelihoods are those of the whole completion: of the action (dynamics) or the target's codes (world).
+Likelihoods are of the whole completion: the action (dynamics) or the target's codes (world).
 """
 
 from __future__ import annotations
@@ -40,15 +39,15 @@ _BATCH = 16
 
 @dataclass(frozen=True, slots=True)
 class Preferences:
-    """How many triplets were compared, and in each way how many were likelier than their false twin."""
+    """How many triplets were compared, and how many were likelier than their corrupted twin."""
 
     task: Task
     triplets: int
     likelier: dict[str, Rate]
-    """By the way in which the twin is false; a triplet without a fair twin isn't among the total."""
+    """By the corruption of the twin. A triplet without such a twin is not in the total."""
 
     def tables(self) -> Iterable[Table]:
-        """The share of triplets that are likelier than their false twin, by what is false."""
+        """The share of triplets that are likelier than their twin, by corruption."""
         yield Table([("triplets", f"{self.triplets:,}")])
         yield rate_table(f"found likelier ({self.task}) than with", self.likelier)
 
@@ -74,7 +73,7 @@ def _interval(rate: Rate) -> tuple[float, float]:
 
 
 class Triplets(NamedTuple):
-    """N triplets of a dataset; an image is L codes.
+    """N triplets of a dataset. An image is L codes.
 
     Frame n is the source of triplet n, frame N + n its target.
     """
@@ -92,7 +91,7 @@ def prefer(
     seed: int,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Preferences:
-    """Compare the first `num` triplets of the dataset with false twins. Raises DatasetError."""
+    """Compare the first `num` triplets of the dataset with corrupted twins. Raises DatasetError."""
     table = _read(dataset, model, num)
     actions = np.array(table["action"].to_pylist(), np.str_)
     if too_long := [action for action in np.unique(actions).tolist() if not model.takes(task, action)]:
@@ -104,12 +103,12 @@ def prefer(
     codes = [*triplets.source_NL, *triplets.target_NL]
     images: list[Any] = [*table["source"].to_pylist(), *table["target"].to_pylist()]
 
-    def score(some: Sequence[Triplet[int]]) -> list[float]:
+    def score(chunk: Sequence[Triplet[int]]) -> list[float]:
         seen = {
             frame: model.see(codes[frame], partial(images[frame].__getitem__, "bytes"))
-            for frame in {frame for one in some for frame in one[:2]}
+            for frame in {frame for triplet in chunk for frame in triplet[:2]}
         }
-        return model.score([Triplet(seen[one.source], seen[one.target], one.action) for one in some], task)
+        return model.score([Triplet(seen[t.source], seen[t.target], t.action) for t in chunk], task)
 
     rng = np.random.default_rng(seed)
     wins: dict[str, list[bool]] = {way: [] for way in FALSE_WAYS}
@@ -127,7 +126,7 @@ def _compare(
     indices: Sequence[int],
     rng: Generator,
 ) -> list[tuple[str, bool]]:
-    """Ways and whether the true triplet is likelier; a tie is no win."""
+    """The corruption of each twin, and whether the true triplet is likelier than it; a tie is not."""
     true = [_triplet(triplets, index) for index in indices]
     twins = [
         (place, way, twin)
@@ -142,7 +141,7 @@ def _compare(
 
 
 def false_twins(triplets: Triplets, index: int, rng: Generator) -> dict[str, Triplet[int]]:
-    """The triplet made false in each way that is fair."""
+    """The triplet's corrupted twins, by corruption."""
     true = _triplet(triplets, index)
     source, target = triplets.source_NL[index], triplets.target_NL[index]
     twins: dict[str, Triplet[int]] = {}
@@ -169,11 +168,11 @@ def _read(dataset: str, model: DynamicsModel[Any], num: int) -> pa.Table:
     codec = json.loads((table.schema.metadata or {}).get(b"kinescribe.codec", b"{}")).get("id")
     if model.codec_id not in (None, codec):
         raise DatasetError(
-            f"the codes of {dataset} are of codec {codec}, the model's codec is {model.codec_id}; "
+            f"{dataset} has codes of codec {codec}, and the model's codec is {model.codec_id}; "
             "label the dataset with this model's codec"
         )
     if not len(table):
-        raise DatasetError(f"{dataset} holds no triplet")
+        raise DatasetError(f"{dataset} has no triplets; name another dataset")
     return table
 
 

@@ -1,7 +1,7 @@
-"""An exact judge of what a world model imagined, on the paper's scale of 0 to 10 (METHOD §5).
+"""An exact judge of imagined images, on the scale of 0 to 10 of the evaluation in arXiv:2506.06006.
 
-The scene is known, so every possible outcome can be drawn; the judge searches the families of all actions
-for the member that the image is nearest to. Knows no model. Shapes: H×W pixels, P parameters of a family.
+The scene is known, so every possible outcome can be drawn. The judge searches the outcomes of all actions for
+the one nearest to the image. Shapes: H×W pixels, P parameters of a family of outcomes.
 """
 
 from __future__ import annotations
@@ -21,24 +21,24 @@ from kinescribe.simulation.scene import RGB, Image, Scene, project
 from kinescribe.simulation.transitions import ADDED_RADIUS
 
 NUM_REFINED = 6
-"""Of how many of the likeliest actions the parameters are searched finely."""
+"""The number of likeliest actions with refined parameters."""
 _LEVELS = 4
 _DISC_RADIUS = 0.15
-"""Of an added object, for a first guess at its place."""
+"""Radius of an added object, for a first guess of its place."""
 HALF_RIGHT = 3.0
 FAITHFUL, FOREIGN = 20.0, 40.0
-"""Root mean square error, of 255, up to which nothing counts as touched, and from which all does."""
+"""Root mean square errors, of 255: an image is untouched up to the first, foreign from the second."""
 
 
 class Verdict(NamedTuple):
-    """How well an image shows the action that was asked for."""
+    """How well an image shows the requested action."""
 
     editing: float
-    """0 to 10: whether it is the asked change that happened."""
+    """0 to 10: whether the requested change happened."""
     minimal: float
-    """0 to 10: whether everything else is as it was."""
+    """0 to 10: whether everything else is unchanged."""
     nearest: Action | None
-    """The action whose outcome the image is nearest to; None for "nothing changed"."""
+    """The action with the outcome nearest to the image; None for "nothing changed"."""
 
     @property
     def score(self) -> float:
@@ -51,11 +51,11 @@ class _Fit(NamedTuple):
     parameters: Parameters
     picture: Picture
     gain: float
-    """By how much the squared error against the source exceeds that against this outcome."""
+    """The squared error against the source minus the squared error against this outcome."""
 
 
 class Judge:
-    """Judges images that were imagined from one scene; what N samples share is drawn once.
+    """Judges images that were imagined from one scene. What N samples share is drawn once.
 
     **Editing success.** An image's place between "nothing changed" and an outcome is 0 at the source, 1 at
     the outcome, and ½ where it is as near to the one as to the other: what a codec does to both alike
@@ -81,10 +81,10 @@ class Judge:
             if (picture := self._stage.picture(family, member))
         ]
         self.actions = frozenset(family.action for family in every)
-        """Whose outcomes it knows in this scene."""
+        """The actions that are possible in this scene."""
 
     def judge(self, image: Image, asked: Action) -> Verdict:
-        """The verdict on an image of (SIDE, SIDE, 3); `asked` must be one of `actions`."""
+        """Judge an image of (SIDE, SIDE, 3). `asked` must be one of `actions`."""
         assert asked in self.actions, asked
         fits = self._fits(image, asked)
         nearest = reduce(partial(_nearer, image), fits.values())
@@ -97,7 +97,7 @@ class Judge:
         )
 
     def _fits(self, image: Image, asked: Action) -> dict[Action, _Fit]:
-        """The best member of each of the likeliest actions, the likeliest first, and of the asked one."""
+        """The best outcome of each of the likeliest actions, likeliest first, and of the requested one."""
         best: dict[Action, _Fit] = {}
         for family, member, picture in (*self._drawn, *self._added_members(image)):
             gain = self._gain(image, picture)
@@ -107,11 +107,11 @@ class Judge:
         return {action: self._refined(image, best[action]) for action in dict.fromkeys((*likeliest, asked))}
 
     def _added_members(self, image: Image) -> Iterator[tuple[Family, Parameters, Picture]]:
-        """Each new object, in three sizes, where a disc of its colour explains the image best."""
+        """Each new object in three sizes, at the place where a disc of its colour explains the image best."""
         if not self._added:
             return
         camera = self._stage.scene.camera
-        # Where an object can be is the same for all that are new.
+        # All new objects can be at the same places.
         places_N2 = np.array(self._added[0].grid)[:, :2]
         x_N, y_N = project(places_N2, camera, SIDE).round().astype(int).clip(0, SIDE - 1).T
         gains = _colour_gains(image, self._stage.source, round(_DISC_RADIUS * camera.zoom * SIDE))
@@ -123,7 +123,7 @@ class Judge:
                     yield family, member, picture
 
     def _refined(self, image: Image, start: _Fit) -> _Fit:
-        """A nearer member by steps along each parameter, half as long every time."""
+        """A nearer outcome, found by ever smaller steps along each parameter."""
         best, family = start, start.family
         for level, axis, sign in product(range(1, _LEVELS + 1), range(len(family.bounds)), (-1, 1)):
             moved = list(best.parameters)
@@ -140,7 +140,7 @@ class Judge:
         return _distance(image, source, picture.visible) - _distance(image, picture.image, picture.visible)
 
     def _place(self, fit: _Fit) -> float:
-        """Where the image lies on the line from the source (0) to the outcome (1)."""
+        """The image's place between the source (0) and the outcome (1)."""
         length = _distance(self._stage.source, fit.picture.image, fit.picture.visible)
         return 0.5 + 0.5 * fit.gain / max(length, 1.0)
 
@@ -161,7 +161,7 @@ def _credit(asked: Action, done: Action) -> float:
 
 
 def _nearer(image: Image, a: _Fit, b: _Fit) -> _Fit:
-    """The nearer of two outcomes, compared where the source shows something of both."""
+    """The nearer of two outcomes, compared where both are visible in the source."""
     mask = _both(a.picture.visible, b.picture.visible)
     nearer = _distance(image, b.picture.image, mask) < _distance(image, a.picture.image, mask)
     return b if nearer else a
@@ -174,7 +174,7 @@ def _both(a: Image | None, b: Image | None) -> Image | None:
 
 
 def _distance(a: Image, b: Image, mask: Image | None) -> float:
-    """Sum of squared differences, where the mask is set."""
+    """The sum of squared differences where the mask is set."""
     return cv2.norm(a, b, cv2.NORM_L2SQR, mask)
 
 

@@ -1,6 +1,6 @@
-"""How much of the true words a text has: ROUGE, BLEU and BERTScore, through the libraries the field uses.
+"""How similar a text is to the true one: ROUGE, BLEU and BERTScore, by the libraries that the field uses.
 
-Knows nothing of what the words mean; for the simulated world that is scored exactly in `labels.py`.
+The words' meaning is scored in `label_accuracy.py`, for the simulated world.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from kinescribe.schemas.errors import ModelError
 
 @dataclass(frozen=True, slots=True)
 class Wording:
-    """ROUGE-1 and ROUGE-L (F1, mean over texts) and BLEU (over all texts at once), each from 0 to 1."""
+    """ROUGE-1 and ROUGE-L (mean F1 of the texts) and BLEU (of the corpus), each from 0 to 1."""
 
     rouge_1: float
     rouge_l: float
     bleu: float
     bertscore: float | None = None
-    """F1, mean over texts, without the library's baseline; None where no encoder was given."""
+    """Mean F1 of the texts, not rescaled with a baseline; None without an encoder."""
 
 
 def wording(truths: Sequence[str], texts: Sequence[str], encoder: str | None = None) -> Wording:
-    """Score each text against its one truth; there must be at least one.
+    """Score each text against its truth. There must be at least one.
 
     `encoder` is the name of a text encoder that transformers opens. Raises ModelError.
     """
@@ -45,16 +45,16 @@ def wording(truths: Sequence[str], texts: Sequence[str], encoder: str | None = N
 
 
 def _bertscore(truths: Sequence[str], texts: Sequence[str], encoder: str) -> float:
-    """By the layer that the library recommends for a model of this name, else by the last one."""
+    """Use the layer that the library recommends for a model of this name, else the last one."""
     from bert_score import BERTScorer
     from bert_score.utils import model2layers
     from transformers import AutoConfig, AutoTokenizer
 
     folder, pinned = model_folder(encoder), hub_model(encoder)
     if not (folder / "model.safetensors").is_file():
-        raise ModelError(f"{encoder} holds no model.safetensors; name a text encoder")
+        raise ModelError(f"{encoder} has no model.safetensors; name a text encoder")
     try:
-        # The library lets these ask whether to run a folder's code, and downloads what is called scibert.
+        # The library would let transformers run a folder's code, and downloads any model called scibert.
         local = {"local_files_only": True, "trust_remote_code": False}
         config = AutoConfig.from_pretrained(folder, **local)
         AutoTokenizer.from_pretrained(folder, **local)
@@ -63,11 +63,11 @@ def _bertscore(truths: Sequence[str], texts: Sequence[str], encoder: str) -> flo
         scorer: Any = BERTScorer(str(folder.absolute()), num_layers=layer)
     except (OSError, ValueError) as error:
         raise ModelError(f"{encoder} cannot be opened as a text encoder: {error}") from error
-    # The library reads the limit from the tokenizer, which may know none.
+    # The library takes the limit from the tokenizer, which may have none.
     scorer._tokenizer.model_max_length = min(
         scorer._tokenizer.model_max_length, config.max_position_embeddings
     )
-    # An empty text scores 0; the library has it so, but fails at it with current tokenizers.
+    # An empty text scores 0, as in the library, which fails at it with current tokenizers.
     written = [pair for pair in zip(texts, truths, strict=True) if pair[0].strip()]
     return (
         float(scorer.score(*map(list, zip(*written, strict=True)))[2].sum()) / len(texts) if written else 0.0

@@ -1,7 +1,9 @@
-"""A vision-language model as a judge of images (METHOD §5): two scores from 0 to 10, the smaller counts.
+"""A vision-language model as a judge of images (evaluation in arXiv:2506.06006).
 
-Every reply is kept as it came. One that holds no two scores is a failure with a code and counts for nothing:
-there is no score by default. `judge.py` is the exact judge of the simulated world.
+Its score is the lower of two, from 0 to 10.
+
+Every reply is kept unchanged. A reply without two scores is a failure with a code, and has no score.
+`scene_judge.py` is the exact judge of the simulated world.
 """
 
 from __future__ import annotations
@@ -31,30 +33,30 @@ Score = Annotated[float, Field(ge=0, le=10, strict=True)]
 
 
 class Scores(BaseModel):
-    """What the judge is asked for."""
+    """The scores that the judge is asked for."""
 
     editing: Score
     minimal: Score
 
 
 class Verdict(BaseModel):
-    """One reply of a judge about one image, and what was read from it."""
+    """A judge's reply about an image, and the scores in it."""
 
     judge: str
     sample: str
     reply: str
     failure: str | None
-    """`Failure` of the endpoint, "unparsable" where the reply holds no two scores, None where it does."""
+    """The endpoint's `Failure`, "unparsable" without two scores in the reply, else None."""
     scores: Scores | None
 
     @property
     def score(self) -> float | None:
-        """The smaller of the two; None after a failure."""
+        """The lower of the two; None after a failure."""
         return min(self.scores.editing, self.scores.minimal) if self.scores else None
 
 
 class Sample(BaseModel):
-    """An image to judge, beside what it was made of."""
+    """An image to judge, and the source and action that it was made from."""
 
     action: str
     source: Path
@@ -67,10 +69,10 @@ def judge_samples(
     replies: Path,
     progress: Callable[[int, int], None],
 ) -> dict[str, Verdict]:
-    """The verdict on each sample. All replies go to the file `replies` as they come, one JSON a line.
+    """Judge each sample. Replies are appended to the file `replies`, one JSON object a line.
 
-    What this judge has scored in that file already is not asked for again. Raises InputError where the file
-    is none of replies.
+    Samples that this judge has scored in that file are not asked for again. Raises InputError if the file is
+    not one of replies.
     """
     found = {name: verdict for name, verdict in _read(replies, endpoint).items() if name in samples}
     questions = {
@@ -96,7 +98,7 @@ def judge_samples(
 
 
 def parse(reply: str) -> Scores | None:
-    """The scores in the last JSON object of a reply; None where it has none, or they are no scores."""
+    """The scores in the last JSON object of a reply, or None."""
     objects = re.findall(r"\{[^{}]*\}", reply)
     try:
         return Scores.model_validate_json(objects[-1]) if objects else None
@@ -105,7 +107,7 @@ def parse(reply: str) -> Scores | None:
 
 
 def _read(replies: Path, endpoint: Endpoint) -> dict[str, Verdict]:
-    """What this judge has scored before. The last line may be half, if the process was killed."""
+    """What this judge has scored before. A killed process may have left half a last line."""
     if not replies.exists():
         return {}
     *lines, rest = replies.read_text("utf-8").split("\n")
@@ -114,5 +116,5 @@ def _read(replies: Path, endpoint: Endpoint) -> dict[str, Verdict]:
     try:
         verdicts = [Verdict.model_validate_json(line) for line in lines]
     except ValidationError as error:
-        raise InputError(f"{replies} holds other things than a judge's replies; move it away") from error
-    return {one.sample: one for one in verdicts if one.judge == endpoint.model and one.scores}
+        raise InputError(f"{replies} is not a file of a judge's replies; move it away") from error
+    return {each.sample: each for each in verdicts if each.judge == endpoint.model and each.scores}

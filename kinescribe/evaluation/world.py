@@ -1,7 +1,7 @@
-"""How well a world model imagines, against exact truth: the judge and L1, by action, and what best of N adds.
+"""How well a world model imagines, against exact truth: judge and L1 by action, and the gain of best of N.
 
-Beside the model always stand a copy of the source, which L1 rewards and the judge does not, and what its
-codec or autoencoder makes of the true target, the most that the model can reach. Knows no files.
+The model is compared with a copy of the source, which L1 rewards and the judge does not, and with the true
+target through its codec or autoencoder, which is the best that the model can reach. Reads no files.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ Progress = Callable[[int, int], None]
 MODEL, COPY, CODEC = "model", "copy", "codec"
 VERIFIED, ORACLE = "verified", "oracle"
 _FIRST_DRAW = 2**33
-"""Of split test; triplets and clips draw below it."""
+"""Index of the first case in the test split. Triplets and clips use lower ones."""
 
 
 class Case(NamedTuple):
-    """A change that a world model is asked for, and how its two scenes look."""
+    """A change that a world model is asked for, and images of its two scenes."""
 
     change: Change
     judge: Judge
@@ -51,7 +51,7 @@ class _Judged(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Mean:
-    """Of `num` values, with its standard error (None for one value)."""
+    """The mean of `num` values, with its standard error (None for one value)."""
 
     mean: float
     standard_error: float | None
@@ -64,7 +64,7 @@ class Mean:
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """Means over images: the judge's parts and their smaller, 0 to 10, and L1 to the truth, 0 to 1."""
+    """Means over images: the judge's two scores and their minimum, 0 to 10, and L1 to the truth, 0 to 1."""
 
     editing: float
     minimal: float
@@ -79,7 +79,7 @@ class Score:
 
 @dataclass(frozen=True, slots=True)
 class WorldScores:
-    """By what was judged (model, copy, codec), then by "all", "object", "camera" and verb."""
+    """Scores by what was judged (model, copy, codec), then by "all", "object", "camera" and verb."""
 
     scores: dict[str, dict[str, Score]]
 
@@ -123,7 +123,7 @@ _SERIES = {
 
 @dataclass(frozen=True, slots=True)
 class BestOfN:
-    """The judge's mean by N: of the sample that the dynamics model likes best, and of the truly best one."""
+    """The judge's mean by N, for the sample that the dynamics model chooses and for the truly best one."""
 
     judge: dict[str, dict[int, Mean]]
 
@@ -158,7 +158,7 @@ class BestOfN:
 
 
 def draw_case(seed: int, index: int, shapes: tuple[str, ...] = SHAPES) -> Case:
-    """A test scene and a change; classes take turns. The same for the same seed and index."""
+    """A test scene and a change of the next class. The same for the same seed and index."""
     rng = split_rng("test", seed, _FIRST_DRAW + index)
     while True:
         change = draw_change(rng, draw_scene(rng, shapes), CLASSES[index % len(CLASSES)])
@@ -174,7 +174,7 @@ def score_world(
     seed: int,
     progress: Progress,
 ) -> WorldScores:
-    """Judge the best of `num_samples` for each case; without a dynamics model that is the first."""
+    """Judge the best of `num_samples` for each case, or the first sample without a dynamics model."""
     judged: dict[str, list[_Judged]] = defaultdict(list)
     for case, imagined in _imagined(world, dynamics, num_cases, num_samples, seed, progress):
         model, codec = _shown(
@@ -182,7 +182,7 @@ def score_world(
         )
         for name, image in ((MODEL, model), (COPY, case.source), (CODEC, codec)):
             judged[name].append(_judged(case, image))
-    return WorldScores({name: _by_action(some) for name, some in judged.items()})
+    return WorldScores({name: _by_action(results) for name, results in judged.items()})
 
 
 def score_best_of_n(
@@ -212,7 +212,7 @@ def score_best_of_n(
 def imagined_steps(
     world: WorldModel, dynamics: DynamicsModel[Any], num_cases: int, num_samples: int, seed: int
 ) -> list[Step]:
-    """What is imagined in the first cases, to be looked at."""
+    """The images that are imagined in the first cases, to look at."""
     steps: list[Step] = []
     for case, imagined in _imagined(world, dynamics, num_cases, num_samples, seed, lambda done, total: None):
         source, *samples = map(PILImage.fromarray, (case.source, *_shown(world, imagined.targets_N)))
@@ -233,7 +233,7 @@ def _imagined(
     for index in range(num_cases):
         case = draw_case(seed, index)
         source, action = _encoded(world, case.source), str(case.change.action)
-        # A seed of its own for each case: the same noise everywhere would make all cases one draw.
+        # With one seed for all cases, they would all use the same noise.
         draw = seed * 1_000_000 + index
         yield case, imagine_best(world, dynamics, source, action, num_samples, draw)
         progress(index + 1, num_cases)
@@ -244,7 +244,7 @@ def _encoded(world: WorldModel, image: Image) -> NDArray[Any]:
 
 
 def _shown(world: WorldModel, frames_N: NDArray[Any]) -> list[Image]:
-    """Images at the judge's size."""
+    """Images in the judge's size."""
     return [shrunk(np.asarray(image)) for image in world.pictures(frames_N)]
 
 
@@ -255,18 +255,18 @@ def _judged(case: Case, image: Image) -> _Judged:
 
 def _by_action(judged: Sequence[_Judged]) -> dict[str, Score]:
     groups: defaultdict[str, list[_Judged]] = defaultdict(list)
-    for one in judged:
-        for name in ("all", "camera" if one.action.is_camera else "object", one.action.verb):
-            groups[name].append(one)
-    return {name: _score(some) for name, some in groups.items()}
+    for result in judged:
+        for name in ("all", "camera" if result.action.is_camera else "object", result.action.verb):
+            groups[name].append(result)
+    return {name: _score(group) for name, group in groups.items()}
 
 
 def _score(judged: Sequence[_Judged]) -> Score:
     return Score(
-        editing=float(np.mean([one.verdict.editing for one in judged])),
-        minimal=float(np.mean([one.verdict.minimal for one in judged])),
-        judge=mean_of([one.verdict.score for one in judged]),
-        l1=float(np.mean([one.l1 for one in judged])),
+        editing=float(np.mean([result.verdict.editing for result in judged])),
+        minimal=float(np.mean([result.verdict.minimal for result in judged])),
+        judge=mean_of([result.verdict.score for result in judged]),
+        l1=float(np.mean([result.l1 for result in judged])),
     )
 
 

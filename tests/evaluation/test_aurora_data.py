@@ -37,7 +37,7 @@ def test_a_file_for_each_subset_and_one_for_all_are_the_same_benchmark(tmp_path:
         ({"output": "images/none.png"}, "output is missing"),
         ({"input": "../secret.png"}, "input outside the benchmark"),
         ({"input": "/etc/passwd"}, "input outside the benchmark"),
-        ({"task": "emu"}, "of no subset that the paper reports"),
+        ({"task": "emu"}, "not in a subset that the paper reports"),
     ],
 )
 def test_an_item_that_is_not_whole_is_left_out_with_a_reason(other: dict, reason: str, tmp_path: Path):
@@ -58,12 +58,12 @@ def test_an_early_version_says_prompt(tmp_path: Path):
 @pytest.mark.parametrize("text", ["[", "{}", "[1]", "[" * 100_000])
 def test_what_is_no_list_of_items_is_refused(text: str, tmp_path: Path):
     (tmp_path / "test.json").write_text(text)
-    with pytest.raises(InputError, match="AURORA-Bench's file"):
+    with pytest.raises(InputError, match="file of AURORA-Bench"):
         read_benchmark(tmp_path)
 
 
 def test_a_folder_without_a_whole_triplet_is_refused(tmp_path: Path):
     with pytest.raises(InputError, match=r"no test\.json"):
         read_benchmark(tmp_path)
-    with pytest.raises(InputError, match=r"no triplet is whole: .*input is missing"):
+    with pytest.raises(InputError, match=r"no triplet is complete: .*input is missing"):
         read_benchmark(one_file(tmp_path, item(tmp_path, "ag", 0, input="gone.png")))

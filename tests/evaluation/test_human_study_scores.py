@@ -105,11 +105,11 @@ def test_what_is_half_answered_is_counted_apart(tmp_path: Path):
     ("other", "message"),
     [
         ({"study": "another"}, "is of study another"),
-        ({"answers": []}, "is no export"),
+        ({"answers": []}, "is not an export"),
         ({"answers": {}}, "no export has an answer"),
-        ({"answers": {"q9": {"action": {"best": "q9-ours", "worst": "q9-copy"}}}}, "unknown answer to q9"),
-        ({"answers": {"q0": {"taste": {"best": "q0-ours", "worst": "q0-copy"}}}}, "unknown answer to q0"),
-        ({"answers": {"q0": {"action": {"best": "q0-ours", "worst": "q0-ours"}}}}, "unknown answer to q0"),
+        ({"answers": {"q9": {"action": {"best": "q9-ours", "worst": "q9-copy"}}}}, "invalid answer to q9"),
+        ({"answers": {"q0": {"taste": {"best": "q0-ours", "worst": "q0-copy"}}}}, "invalid answer to q0"),
+        ({"answers": {"q0": {"action": {"best": "q0-ours", "worst": "q0-ours"}}}}, "invalid answer to q0"),
     ],
 )
 def test_what_is_no_export_of_the_study_is_refused(other: dict[str, object], message: str, tmp_path: Path):

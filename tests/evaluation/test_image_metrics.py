@@ -51,7 +51,7 @@ def test_without_models_there_is_l1_alone():
 
 
 def test_a_folder_that_is_no_such_model_is_refused(folders: tuple[Path, Path], tmp_path: Path):
-    with pytest.raises(ModelError, match="embeds no words"):
+    with pytest.raises(ModelError, match="does not embed words"):
         Similarity(folders[1], None)
     with pytest.raises(ModelError, match="cannot be opened"):
         Similarity(None, tmp_path)

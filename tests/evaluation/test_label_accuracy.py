@@ -72,6 +72,8 @@ RIGHT = Segment(3.0, 4.0, "pan right", sudden=False)
         (0.5, 4.5, "mixed"),
         (1.5, 3.9, "mixed"),
         (2.1, 2.9, "nothing"),
+        (0.5, 1.33, "mixed"),
+        (0.5, 3.33, "mixed"),
     ],
 )
 def test_a_pair_shows_the_action_that_fills_it(source_s: float, target_s: float, shown: object):
@@ -81,6 +83,11 @@ def test_a_pair_shows_the_action_that_fills_it(source_s: float, target_s: float,
 def test_an_action_twice_in_a_pair_is_that_action():
     again = Segment(3.0, 4.0, "pan left", sudden=False)
     assert pair_truth(truth(LEFT, again), 0.5, 4.5) == parse("pan left")
+
+
+def test_each_other_action_must_be_nearly_absent():
+    zoom = Segment(4.0, 5.0, "zoom in", sudden=False)
+    assert pair_truth(truth(LEFT, RIGHT, zoom), 0.5, 3.5) == "mixed"
 
 
 def test_a_pair_over_a_cut_is_seen():

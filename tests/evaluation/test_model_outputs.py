@@ -18,7 +18,7 @@ def test_outputs_come_back_by_id(tmp_path: Path):
     [
         (None, "cannot be read"),
         ("[", "the file: Invalid JSON"),
-        ("[]", "holds no output"),
+        ("[]", "is empty"),
         ('[{"id": "a", "instruction": "b", "input": "c"}]', "0.output: Field required"),
         (f"[{OUTPUT.model_dump_json()}, {OUTPUT.model_dump_json()}]", "two outputs"),
         (

@@ -95,7 +95,7 @@ def test_an_earlier_imagination_is_replaced_whole(source: str, model: str, tmp_p
 
 def test_a_folder_of_other_files_is_left_alone(source: str, model: str, tmp_path: Path):
     (tmp_path / "best-1.png").write_text("mine")
-    for out, complaint in ((tmp_path, "holds other files"), (tmp_path / "best-1.png", "cannot be a folder")):
+    for out, complaint in ((tmp_path, "has other files"), (tmp_path / "best-1.png", "cannot be a folder")):
         with pytest.raises(ConfigError, match=complaint):
             imagined(source, model, LEFT, out=out)
     assert (tmp_path / "best-1.png").read_text() == "mine"
@@ -121,5 +121,5 @@ def test_a_model_without_likelihoods_is_refused(source: str, tmp_path: Path):
     broken = tiny_vlm()
     torch.nn.init.constant_(broken.network.get_output_embeddings().weight, torch.nan)
     broken.save(tmp_path)
-    with pytest.raises(ModelError, match="no finite likelihood"):
+    with pytest.raises(ModelError, match="scores that are not finite"):
         imagined(source, str(tmp_path), LEFT)

@@ -120,14 +120,14 @@ def test_a_download_that_another_program_began_is_not_taken_for_whole(
 
 @pytest.mark.parametrize("name", ["me/ours", "me/ours@", "me/ours@main"])
 def test_a_branch_gets_the_commit_that_it_is_now(hub: HubServer, name: str):
-    with pytest.raises(ModelError, match=f"may change: name the commit that it is now, {OURS}"):
+    with pytest.raises(ModelError, match=f"may change; name its current commit, {OURS}"):
         model_folder(name)
 
 
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        (f"me/absent@{COMMIT}", "the hub has no such repository, or shows it to some; .* HF_TOKEN"),
+        (f"me/absent@{COMMIT}", "the hub has no such repository, or it is private; .* HF_TOKEN"),
         ("me/absent", "no such folder, and a hub's model is me/absent@COMMIT, .* has no such repository"),
         (f"me/ours@{'f' * 40}", "the repository has no such revision"),
         ("me/ours@v2", "the repository has no such revision"),
@@ -141,7 +141,7 @@ def test_what_the_hub_has_not_is_refused_with_the_remedy(hub: HubServer, name: s
 
 def test_a_gated_model_asks_for_consent_and_a_token(hub: HubServer):
     hub.gated = frozenset({"me/ours"})
-    with pytest.raises(ModelError, match=r"it is gated; agree to its terms on its page, and give a token"):
+    with pytest.raises(ModelError, match=r"it is gated; accept its terms on its page, and give a token"):
         model_folder(OURS)
 
 
