@@ -24,9 +24,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize(("sees", "num_steps"), [("codes", 2), ("images", 1)])
-def test_any_dynamics_model_chooses_among_what_it_imagines(
-    sees: str, num_steps: int, world: Path, tmp_path: Path
-):
+def test_any_dynamics_model_verifies_its_samples(sees: str, num_steps: int, world: Path, tmp_path: Path):
     dynamics, image = tmp_path / "dynamics", tmp_path / "source.png"
     if sees == "codes":
         tiny_vlm().save(dynamics)
