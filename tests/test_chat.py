@@ -1,4 +1,4 @@
-"""Chat models from end to end, as a user goes: labels, scores, and a choice among imagined targets."""
+"""Chat models end to end: labels, scores, and a choice among imagined targets."""
 
 import json
 from pathlib import Path
@@ -98,7 +98,7 @@ def test_a_fine_tuned_chat_model_labels_and_verifies(name: str, tmp_path: Path):
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (("--scores", "likelihood,contrast"), "which scores no given action"),
+        (("--scores", "likelihood,contrast"), "can't score a given action"),
         (("--set", "codec=nowhere"), "no model 'nowhere'"),
     ],
 )
