@@ -1,4 +1,4 @@
-"""What an object store may do to a run: each fault by a proxy before a real server, nothing patched."""
+"""Faults of an object store, which a proxy in front of a real server makes; nothing is patched."""
 
 import os
 import subprocess
@@ -91,7 +91,7 @@ def test_a_reply_that_is_cut_short_is_read_whole(fault: Fault, proxy: FaultProxy
     assert len(proxy.seen) == 2
 
 
-def test_what_was_damaged_on_its_way_is_not_taken(proxy: FaultProxy, bucket: str):
+def test_a_damaged_reply_is_not_accepted(proxy: FaultProxy, bucket: str):
     name = uri.join(bucket, "a.bin")
     objects.create(name, DATA)
     proxy.fail("GET /", [flip_a_bit] * 99)
@@ -109,7 +109,7 @@ def test_a_create_whose_reply_is_lost_has_won(proxy: FaultProxy, bucket: str, di
     assert stored(direct, name) == DATA
 
 
-def test_a_create_that_a_rival_comes_before_has_lost(proxy: FaultProxy, bucket: str, direct):
+def test_a_create_after_a_rivals_has_lost(proxy: FaultProxy, bucket: str, direct):
     name = uri.join(bucket, "a.bin")
     proxy.fail("PUT /", [rival_first(b"rival")])
     assert not objects.create(name, DATA)
@@ -148,7 +148,7 @@ def test_an_upload_that_is_given_up_is_not_seen(proxy: FaultProxy, bucket: str, 
 
 @pytest.mark.slow
 @pytest.mark.long
-def test_a_store_that_stays_down_is_given_up_with_what_to_do(proxy: FaultProxy, bucket: str):
+def test_a_store_that_stays_down_is_an_error_with_a_remedy(proxy: FaultProxy, bucket: str):
     proxy.fail("PUT /", [error(500, "InternalError")] * 99)
     with pytest.raises(StoreError, match=r"a\.bin: .*InternalError, by a test.* run the same command again"):
         objects.create(uri.join(bucket, "a.bin"), DATA)

@@ -1,4 +1,4 @@
-"""Files of odd names and kinds, and files that change, from the listing through the real extractor."""
+"""Files with odd names and of odd kinds, and files that change, through the real extractor."""
 
 import contextlib
 import functools
@@ -56,7 +56,7 @@ def extractor(tmp_path: Path) -> Iterator[PairExtractor]:
 
 
 def ends(extractor: PairExtractor, clips: list[Clip]) -> dict[str, str]:
-    """What became of each clip, by the name of its file."""
+    """The outcome of each clip, by the name of its file."""
     found = {}
     for clip in clips:
         outcome = extractor.extract(clip).outcome
@@ -96,7 +96,7 @@ def test_the_same_name_in_two_folders_is_two_clips(tmp_path: Path, video: bytes)
     assert len({clip.clip_id for clip in list_clips(str(tmp_path / "in"), Limits())}) == 3
 
 
-def test_what_is_no_file_of_the_input_is_rejected(tmp_path: Path, video: bytes, extractor: PairExtractor):
+def test_paths_that_are_not_files_are_rejected(tmp_path: Path, video: bytes, extractor: PairExtractor):
     folder = tmp_path / "in"
     (folder / "folder.mp4").mkdir(parents=True)
     (folder / "folder.mp4" / "inside.mp4").write_bytes(video)
@@ -166,7 +166,7 @@ def test_a_file_that_changed_since_it_was_listed_is_taken_as_it_is(
 
 
 @pytest.mark.parametrize("change", ["unlinked", "replaced", "truncated", "overwritten"])
-def test_a_file_that_changes_while_it_is_decoded_gives_right_frames_or_none(tmp_path: Path, change: str):
+def test_a_file_that_changes_while_it_is_decoded_gives_correct_frames_or_none(tmp_path: Path, change: str):
     path = write_video(tmp_path / "clip.avi", FRAMES, codec="mjpeg", pixels="yuvj420p", options={"qmin": "1"})
     size_bytes = path.stat().st_size
     numbers: list[int] = []

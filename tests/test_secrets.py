@@ -1,4 +1,4 @@
-"""Credentials in the environment are written nowhere: canaries, and all the places to look for them."""
+"""Credentials in the environment are written nowhere: canaries are searched in all files and logs."""
 
 import os
 import subprocess
@@ -43,7 +43,7 @@ write_report(out, report, 4)
 
 
 def told(file: str) -> str:
-    """All that an object says: its bytes, and what is compressed in them."""
+    """An object's bytes, and the values that are compressed in them."""
     data = objects.read_bytes(file)
     if not file.endswith(".parquet"):
         return data.decode()
@@ -53,7 +53,7 @@ def told(file: str) -> str:
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_what_is_secret_in_the_environment_is_written_nowhere(bucket: str, ray_folder: str, tmp_path: Path):
+def test_secrets_of_the_environment_are_written_nowhere(bucket: str, ray_folder: str, tmp_path: Path):
     tiny_vlm().save(tmp_path / "model")
     video = write_video(tmp_path / "clip.mp4", pan(50)).read_bytes()
     for name, data in {"good.mp4": video, "broken.mp4": b"no video"}.items():

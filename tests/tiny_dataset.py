@@ -1,4 +1,4 @@
-"""Datasets without video or model: units whose clips ended in given ways, with small real JPEGs."""
+"""Datasets without video or model: units with given outcomes, with small real JPEGs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from kinescribe.storage.shards import unit_uri, write_unit
 GRID = (2, 3)
 SCHEMA = triplet_schema("codec-of-tests", GRID)
 Ending = int | DropReason | RejectCode
-"""The number of triplets of a kept clip, or why it has none."""
+"""The number of triplets of a kept clip, or the reason of a drop or reject."""
 
 
 def clip(name: str) -> Clip:
@@ -81,7 +81,7 @@ def run_of(clips: Sequence[Clip], **config: Any) -> Run:
 def commit(
     dataset: str, unit: WorkUnit, endings: Mapping[str, Ending], stages: Sequence[StageTime] = ()
 ) -> bool:
-    """Commit a unit whose clips ended so; `endings` is by clip id."""
+    """Commit a unit whose clips have these outcomes, by clip id."""
     ends = [outcome(clip, endings[clip.clip_id]) for clip in unit.clips]
     counts = zip(unit.clips, ends, strict=True)
     rows = [row(clip, index) for clip, end in counts for index in range(end.num_triplets)]
@@ -91,7 +91,7 @@ def commit(
 def build(
     dataset: str, endings: Sequence[Ending], clips_per_unit: int = 2, pending: int = 0
 ) -> list[WorkUnit]:
-    """A dataset with one clip per ending, of which the last `pending` units are not committed."""
+    """A dataset with one clip per ending; its last `pending` units are not committed."""
     clips = [clip(str(index)) for index in range(len(endings))]
     run = run_of(clips)
     units = plan_units(clips, clips_per_unit, run.fingerprint)
@@ -104,7 +104,7 @@ def build(
 
 
 def flip_a_bit(dataset: str) -> None:
-    """In an image of the first unit, where Parquet's own structure stays whole."""
+    """Flip a bit in an image of the first unit, which leaves the structure of the Parquet file intact."""
     path = Path(unit_uri(dataset, next(iter(Plan(plan_uri(dataset)).clips_by_unit))))
     data = bytearray(path.read_bytes())
     data[data.index(b"JFIF") + 300] ^= 1

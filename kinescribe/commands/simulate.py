@@ -1,6 +1,7 @@
-"""`kinescribe simulate …`: draws from the simulated world, to label, to train on, and to measure by.
+"""`kinescribe simulate …`: draws clips and triplets from the simulated world, for labelling, training and
+evaluation.
 
-Part of the command line, as `kinescribe/evaluate.py` is.
+Part of the command line, like `commands/evaluate.py`.
 """
 
 from __future__ import annotations
@@ -13,10 +14,10 @@ import typer
 from kinescribe.commands.options import Seed
 from kinescribe.display import progress_bar
 
-simulate = typer.Typer(help="Draw from the simulated world, whose truth is known.", no_args_is_help=True)
+simulate = typer.Typer(help="Draw from the simulated world, with known ground truth.", no_args_is_help=True)
 
-Num = Annotated[int, typer.Option(min=1, help="How many to draw, at least.")]
-Split = Annotated[Literal["train", "test"], typer.Option(help="Draws of the two never meet.")]
+Num = Annotated[int, typer.Option(min=1, help="The least number to draw.")]
+Split = Annotated[Literal["train", "test"], typer.Option(help="The two splits never share a draw.")]
 
 
 @simulate.command("clips")
@@ -26,7 +27,7 @@ def simulate_clips(
     split: Split = "test",
     seed: Seed = 0,
 ) -> None:
-    """Write H.264 clips to label, and beside them what truly happens in each."""
+    """Write H.264 clips to label, and the true actions of each."""
     from kinescribe.simulation.clips import write_clips
 
     with progress_bar("clips") as progress:
@@ -41,14 +42,16 @@ def simulate_triplets(
     split: Split = "train",
     seed: Seed = 0,
     codec: Annotated[
-        Path | None, typer.Option(help="Folder of a codec; without one, codes and importance stay empty.")
+        Path | None, typer.Option(help="Folder of a codec; without it, codes and importance are empty.")
     ] = None,
     camera_weight: Annotated[
         float,
-        typer.Option(min=0, help="How often each camera motion is tried, where moving an object is 5."),
+        typer.Option(
+            min=0, help="How often each camera motion is tried, relative to 5 for moving an object."
+        ),
     ] = 2.0,
     rough_share: Annotated[
-        float, typer.Option(min=0, max=1, help="Of scenes that are hand-held, flickering or dim.")
+        float, typer.Option(min=0, max=1, help="Share of scenes that are shaky, flickering and noisy.")
     ] = 0.5,
 ) -> None:
     """Write labelled triplets to train a codec or a dynamics model on."""

@@ -1,1 +1,1 @@
-"""A simulated world with exact truth, and the measures and reports that rest on it."""
+"""Judges, metrics, AURORA-Bench and the human study."""

@@ -1,7 +1,8 @@
-"""Inference-time verification (METHOD §4): imagine N targets, keep the one the dynamics model believes most.
+"""Inference-time verification (arXiv:2506.06006): imagine N targets, keep the one that the dynamics model
+prefers.
 
-The dynamics model sees the codes that the world model draws where both have one codec, else the pictures.
-Knows no files.
+If both models have the same codec, the dynamics model sees the codes that the world model draws, else the
+images. Knows no files.
 """
 
 from __future__ import annotations
@@ -22,13 +23,14 @@ class Imagined(NamedTuple):
     """N imagined targets of one source and action."""
 
     targets_N: NDArray[Any]
-    """As the world model sees them."""
+    """In the form that the world model sees."""
     scores_N: NDArray[np.float64]
-    """log p(action | source, target) of the dynamics model, summed over tokens; 0 without such a model."""
+    """log p(action | source, target) of the dynamics model, summed over tokens; 0 without a dynamics
+    model."""
 
     @property
     def best(self) -> int:
-        """The sample with the highest score; the first of equals."""
+        """The index of the highest score; the first if several are equal."""
         return int(self.scores_N.argmax())
 
 
@@ -43,25 +45,27 @@ def imagine_best(
 ) -> Imagined:
     """Sample targets from the world model and score each with the dynamics model.
 
-    Sample i is the same whatever `num_samples` is. Without a dynamics model all score 0, so that the first is
+    Sample i doesn't depend on `num_samples`. Without a dynamics model all scores are 0, and the first is
     kept.
     """
     targets_N = world.imagine(source, action, num_samples, seed, temperature)
     if dynamics is None:
         return Imagined(targets_N, np.zeros(num_samples))
-    before, *after = (_seen(dynamics, world, frame) for frame in (source, *targets_N))
-    triplets = [Triplet(before, one, action) for one in after]
+    source_view, *target_views = (_view(dynamics, world, frame) for frame in (source, *targets_N))
+    triplets = [Triplet(source_view, target_view, action) for target_view in target_views]
     return Imagined(targets_N, np.asarray(dynamics.score(triplets), np.float64))
 
 
-def _seen(dynamics: DynamicsModel[Any], world: WorldModel, frame: NDArray[Any]) -> Any:
+def _view(dynamics: DynamicsModel[Any], world: WorldModel, frame: NDArray[Any]) -> Any:
+    """A frame of the world model in the form that the dynamics model sees."""
+
     def image() -> bytes:
         png = io.BytesIO()
         world.pictures(frame[None])[0].save(png, "PNG")
         return png.getvalue()
 
-    one_codec = world.codec_id is not None and dynamics.codec_id == world.codec_id
-    return dynamics.see(frame if one_codec else None, image)
+    same_codec = world.codec_id is not None and dynamics.codec_id == world.codec_id
+    return dynamics.see(frame if same_codec else None, image)
 
 
 def roll_out(
@@ -73,7 +77,7 @@ def roll_out(
     num_samples: int,
     temperature: float = 1.0,
 ) -> Iterator[Imagined]:
-    """One action after another, each with its seed: the best target of a step is the source of the next."""
+    """One action after another, each with its seed. The best target of a step is the source of the next."""
     for action, seed in zip(actions, seeds, strict=True):
         imagined = imagine_best(world, dynamics, source, action, num_samples, seed, temperature)
         yield imagined

@@ -1,7 +1,7 @@
-"""A contact sheet: of each step the source, every sample with its score, and which one was kept.
+"""A contact sheet: for each step the source, all samples with their scores, and a mark on the best one.
 
-Knows pictures and numbers, neither models nor codes. The font is the one that Pillow brings, so that a sheet
-looks the same on every machine; a letter that it lacks is drawn as a box.
+Knows images and numbers, neither models nor codes. The font comes with Pillow, so that a sheet looks the same
+on every machine; letters that it lacks are drawn as boxes.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import NamedTuple
 from PIL import Image, ImageDraw, ImageFont
 
 CELL = 160
-"""The side of a picture; those of a small codec are scaled up to it."""
+"""The side of an image; smaller images are scaled up to it."""
 GAP, MARGIN, FRAME = 12, 24, 4
 PER_LINE = 8
 TITLE, CAPTION = ImageFont.load_default(20), ImageFont.load_default(15)
@@ -22,7 +22,7 @@ LEGEND = "numbers: log p(action | source, sample)"
 
 
 class Step(NamedTuple):
-    """What was imagined to come of one action."""
+    """The samples drawn for one action."""
 
     action: str
     source: Image.Image
@@ -30,11 +30,11 @@ class Step(NamedTuple):
     scores: list[float]
     """log p(action | source, sample) of the dynamics model, summed over the action's tokens."""
     best: int
-    """The index of the sample that was kept."""
+    """The index of the kept sample."""
 
 
 def contact_sheet(steps: Sequence[Step]) -> Image.Image:
-    """All steps below one another, in RGB; they have the same number of samples."""
+    """An RGB image of all steps, one below the other. They must have the same number of samples."""
     columns = 1 + min(PER_LINE, len(steps[0].samples))
     width = 2 * MARGIN + columns * (CELL + GAP)
     numbers = [f"{number}. " if len(steps) > 1 else "" for number in range(1, len(steps) + 1)]
@@ -49,7 +49,7 @@ def contact_sheet(steps: Sequence[Step]) -> Image.Image:
 
 
 def _block(title: str, step: Step, width: int) -> Image.Image:
-    """One step: what is done, and below it the source and the samples, `PER_LINE` of them in a line."""
+    """One step: its action, and below it the source and the samples, `PER_LINE` per line."""
     titles = list(_wrapped(title, width - 2 * MARGIN))
     top, pitch = MARGIN + len(titles) * TITLE_LINE + GAP, CELL + CAPTION_LINE + GAP
     num_lines = -(-len(step.samples) // PER_LINE)
@@ -59,7 +59,7 @@ def _block(title: str, step: Step, width: int) -> Image.Image:
     _put(block, (MARGIN, top), step.source, "source", FAINT)
     for index, (sample, score) in enumerate(zip(step.samples, step.scores, strict=True)):
         line, column = divmod(index, PER_LINE)
-        # The samples stand a gap apart from the source.
+        # A gap separates the samples from the source.
         place = (MARGIN + (column + 1) * (CELL + GAP) + GAP, top + line * pitch)
         if index == step.best:
             _frame(block, place)
@@ -81,7 +81,7 @@ def _frame(block: Image.Image, place: tuple[int, int]) -> None:
 
 
 def _wrapped(text: str, width: int) -> Iterator[str]:
-    """The text in lines of at most `width` pixels, as long as no word is wider."""
+    """The text in lines of at most `width` pixels, unless a single word is wider."""
     line = ""
     for word in text.split():
         longer = f"{line} {word}".strip()

@@ -1,6 +1,7 @@
-"""Draws what will come of an action, or of several in turn, and keeps what the dynamics model believes most.
+"""Imagines the outcome of an action, or of several in turn, and keeps the sample that the dynamics model
+prefers.
 
-From an image and words to images; the sampling and choosing itself is `evaluation/best_of_n.py`.
+Reads an image, writes images and a record. `best_of_n.py` samples and chooses.
 """
 
 from __future__ import annotations
@@ -32,13 +33,13 @@ from kinescribe.schemas.rendering import Table
 
 RECORD, SHEET = "imagined.json", "sheet.png"
 SHOWN = 80
-"""Characters of an action in a message."""
+"""Length in characters of an action in a message."""
 BEST = "best-{}.png"
-"""Of each step, counted from 1."""
+"""The name of the image of each step, counted from 1."""
 
 
 class Loaded(NamedTuple):
-    """A model, what it was called and what it is."""
+    """A model with its name and identity."""
 
     name: str
     identity: ModelIdentity
@@ -47,11 +48,11 @@ class Loaded(NamedTuple):
 
 @dataclass(frozen=True)
 class Imagination:
-    """What was imagined, step by step."""
+    """The result of `imagine`, step by step."""
 
     steps: list[Step]
     record: dict[str, Any]
-    """How: all that it takes to do it again, the scores, and the names of the files if they are written."""
+    """Everything needed to repeat it, the scores, and the names of the files, if written."""
 
     def tables(self, out: Path) -> Iterable[Table]:
         """The best sample of each step, and its file in the folder `out`."""
@@ -72,12 +73,11 @@ def imagine(
     out: Path | None = None,
     warn: Callable[[str], object] = warnings.warn,
 ) -> Imagination:
-    """What comes of the actions where the image `source` (a path or URL) is where they start.
+    """The outcome of the actions, starting from the image `source` (a path or URL).
 
-    With `out`, the best image of each step, a contact sheet of all and the record are written to that
-    folder, in place of an earlier imagination. `warn` hears of actions that a model has no words for.
-    Raises InputError, ConfigError and ModelError: before anything is drawn, but for a model that gives no
-    likelihoods.
+    With `out`, the best image of each step, a contact sheet and the record are written to that folder and
+    replace an earlier imagination. `warn` is called for actions that are not in a model's vocabulary. Raises
+    InputError, ConfigError and ModelError, all before anything is drawn except for scores that aren't finite.
     """
     picture = read_source_image(source)
     if out is not None:
@@ -97,7 +97,7 @@ def imagine(
 
 
 def _load(config: ImagineConfig) -> tuple[WorldModel, DynamicsModel[Any]]:
-    """Both models; one that is both is loaded once."""
+    """Both models. A model with both roles is loaded once."""
     world = load(config.world, "world")
     if config.dynamics == config.world and isinstance(world, DynamicsModel):
         return world, world
@@ -108,15 +108,15 @@ def _check_actions(
     actions: Sequence[str], models: Mapping[Task, Loaded], warn: Callable[[str], object]
 ) -> None:
     for action in actions:
-        said = repr(shorten(action, SHOWN))
+        quoted = repr(shorten(action, SHOWN))
         for task, (name, _, model) in models.items():
             if not model.takes(task, action):
-                raise ConfigError(f"the action {said} is too long for {task} model {name}; say it shorter")
-        strangers = {name for name, _, model in models.values() if not model.knows_a_word(action)}
-        if strangers:
+                raise ConfigError(f"the action {quoted} is too long for {task} model {name}; shorten it")
+        unfamiliar = {name for name, _, model in models.values() if not model.knows_a_word(action)}
+        if unfamiliar:
             warn(
-                f"no word of {said} is in the vocabulary of {' or '.join(sorted(strangers))}, which sees "
-                "them in pieces: what comes out may mean nothing"
+                f"no word of {quoted} is in the vocabulary of {' or '.join(sorted(unfamiliar))}, which sees "
+                "the words in pieces: the result may be meaningless"
             )
 
 
@@ -128,7 +128,9 @@ def _steps(
     drawn = roll_out(world, dynamics, world.encode(picture), *options)
     for action, imagined in zip(config.actions, drawn, strict=True):
         if not np.isfinite(imagined.scores_N).all():
-            raise ModelError(f"dynamics model {config.dynamics} gives no finite likelihood; restore it")
+            raise ModelError(
+                f"dynamics model {config.dynamics} returns scores that are not finite; restore it"
+            )
         samples = world.pictures(imagined.targets_N)
         steps.append(Step(action, source, samples, imagined.scores_N.tolist(), imagined.best))
         source = samples[imagined.best]
@@ -138,38 +140,44 @@ def _steps(
 def _record(
     source: str, config: ImagineConfig, models: Mapping[Task, Loaded], steps: Sequence[Step]
 ) -> dict[str, Any]:
-    described = [
+    step_records = [
         {"action": step.action, "seed": seed, "scores": step.scores, "best": step.best}
         | {"image": BEST.format(number)}
         for number, (step, seed) in enumerate(zip(steps, config.seeds, strict=True), 1)
     ]
     return {
         "source": source,
-        **{task: {"name": name, "fingerprint": what.fingerprint} for task, (name, what, _) in models.items()},
+        **{
+            task: {"name": name, "fingerprint": identity.fingerprint}
+            for task, (name, identity, _) in models.items()
+        },
         "codec": models["world"].model.codec_id,
         "num_samples": config.num_samples,
         "temperature": config.temperature,
-        "steps": described,
+        "steps": step_records,
         "sheet": SHEET,
     }
 
 
 def _claim(folder: Path) -> None:
-    """Make the folder. Raises ConfigError where it cannot be, or holds what no imagination left there."""
+    """Create the folder. Raises ConfigError if that fails, or if it has files that are not of an
+    imagination."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         foreign = any(folder.iterdir()) and not (folder / RECORD).is_file()
     except OSError as error:
         raise ConfigError(f"out {folder} cannot be a folder: {error.strerror}; name another") from error
     if foreign:
-        raise ConfigError(f"out {folder} holds other files; name a new folder, or one of an imagination")
+        raise ConfigError(
+            f"out {folder} has other files; name a new folder, or one with an earlier imagination"
+        )
     if not os.access(folder, os.W_OK):
         raise ConfigError(f"out {folder} cannot be written; name another folder")
 
 
 def _write(folder: Path, imagination: Imagination) -> None:
-    for earlier in folder.glob(BEST.format("*")):
-        earlier.unlink()
+    for old in folder.glob(BEST.format("*")):
+        old.unlink()
     for number, step in enumerate(imagination.steps, 1):
         step.samples[step.best].save(folder / BEST.format(number))
     contact_sheet(imagination.steps).save(folder / SHEET)

@@ -1,7 +1,7 @@
-"""The image codecs of published checkpoints, as folders that a model holds in `codec/`.
+"""Converts the image codecs of published checkpoints to the `codec/` folder of a model.
 
-Chameleon, Anole and Liquid share Meta's VQGAN, which is a `VQModel` of diffusers by other names; Emu3 brings
-its own. Names and shapes must fit to the last tensor. Knows nothing of language models.
+Chameleon, Anole and Liquid share Meta's VQGAN, which is a `VQModel` of diffusers with other tensor names;
+Emu3 has its own. All names and shapes must match. Knows nothing of language models.
 """
 
 from __future__ import annotations
@@ -15,22 +15,21 @@ from typing import Any, NamedTuple
 import torch
 import yaml
 from diffusers.loaders.single_file_utils import convert_ldm_vae_checkpoint
-from diffusers.models.autoencoders.vq_model import VQModel
 from safetensors import safe_open
 from safetensors.torch import load_file
 from transformers import ChameleonVQVAEConfig, Emu3VQVAE, Emu3VQVAEConfig
 
 from kinescribe.models.checkpoint_files import model_config, weight_files
-from kinescribe.models.codec import Emu3Codec, ImageCodec
+from kinescribe.models.codec import Emu3Codec, ImageCodec, VQModel
 from kinescribe.schemas.errors import ModelError
 
 VQGAN_PARTS = ("encoder.", "decoder.", "quantize.", "quant_conv.", "post_quant_conv.")
-"""Of a checkpoint in Meta's layout, which also holds what trained it."""
+"""The tensors of the codec in Meta's layout, which also has those of the training."""
 Tensors = dict[str, torch.Tensor]
 
 
 class VqganShape(NamedTuple):
-    """What the tensors of a VQGAN in Meta's layout are built after."""
+    """The sizes of a VQGAN in Meta's layout."""
 
     resolution: int
     channels: tuple[int, ...]
@@ -41,10 +40,10 @@ class VqganShape(NamedTuple):
 
 
 def published_codec(source: Path) -> ImageCodec:
-    """The codec of a published checkpoint, whole: it encodes and decodes.
+    """The codec of a published checkpoint, with encoder and decoder.
 
     `source` is Meta's `vqgan.ckpt` (or .safetensors) with `vqgan.yaml` beside it, or a folder of Anole or
-    Emu3 for transformers. Raises ModelError where it is none of these, or anything is missing or left over.
+    Emu3 for transformers. Raises ModelError if it is none of these, or if tensors are missing or left over.
     """
     if not source.is_dir():
         return _vqgan(_read_vqgan(source), _shape_of_yaml(source.with_suffix(".yaml")), source)
@@ -58,9 +57,7 @@ def published_codec(source: Path) -> ImageCodec:
 def _of_chameleon(folder: Path, settings: Mapping[str, Any]) -> ImageCodec:
     tensors = _vqmodel_tensors(folder)
     if not any(name.startswith("decoder.") for name in tensors):
-        raise ModelError(
-            f"{folder} holds an encoder of images and no decoder; give Meta's vqgan.ckpt instead"
-        )
+        raise ModelError(f"{folder} has an image encoder but no decoder; give Meta's vqgan.ckpt instead")
     config = ChameleonVQVAEConfig(**settings)
     shape = VqganShape(
         config.resolution,
@@ -78,11 +75,11 @@ def _of_emu3(folder: Path, settings: Mapping[str, Any]) -> ImageCodec:
     processor = _json_or_yaml(folder / "preprocessor_config.json")
     try:
         config.image_mean, config.image_std = processor["image_mean"], processor["image_std"]
-        # Squares of the fewest pixels that the model was made for: as published, 512 × 512, 4,096 codes.
+        # The smallest square that the model was trained for: as published, 512 × 512 pixels, 4,096 codes.
         config.sample_size = math.isqrt(processor["min_pixels"])
     except KeyError as error:
         raise ModelError(f"{folder}/preprocessor_config.json lacks {error}; download it again") from error
-    # What `models/identity.py` reads of any codec.
+    # The keys that `checkpoint_files.py` reads of any codec.
     config.num_vq_embeddings = config.codebook_size
     config.block_out_channels = [config.base_channels * factor for factor in config.channel_multiplier]
     network = Emu3VQVAE(config)
@@ -105,12 +102,10 @@ def _vqgan(tensors: Tensors, shape: VqganShape, source: Path) -> ImageCodec:
     try:
         renamed = convert_ldm_vae_checkpoint(tensors, network.config)
     except KeyError as error:
-        raise ModelError(f"{source} is no whole VQGAN: it lacks {error}") from error
+        raise ModelError(f"{source} is not a complete VQGAN: it lacks {error}") from error
     renamed["quantize.embedding.weight"] = tensors.get("quantize.embedding.weight")
     if len(renamed) != len(tensors):
-        raise ModelError(
-            f"{source} is no VQGAN: {len(tensors) - len(renamed)} of its tensors have no place in one"
-        )
+        raise ModelError(f"{source} is not a VQGAN: it has {len(tensors) - len(renamed)} unknown tensors")
     _load_strictly(network, renamed, source)
     return ImageCodec(network)
 
@@ -119,7 +114,7 @@ def _load_strictly(network: torch.nn.Module, tensors: Tensors, source: Path) -> 
     try:
         network.load_state_dict(tensors)
     except RuntimeError as error:
-        raise ModelError(f"the codec of {source} is not as its configuration says: {error}") from error
+        raise ModelError(f"the codec of {source} doesn't match its configuration: {error}") from error
 
 
 def _read_vqgan(path: Path) -> Tensors:
@@ -128,10 +123,12 @@ def _read_vqgan(path: Path) -> Tensors:
             tensors = load_file(path)
         else:
             tensors = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
-    except pickle.UnpicklingError as error:  # whose text advises to let the file run code
-        raise ModelError(f"{path} is no VQGAN: it holds other than tensors; give its vqgan.ckpt") from error
+    except pickle.UnpicklingError as error:  # its text advises to let the file run code
+        raise ModelError(
+            f"{path} is not a VQGAN: it contains other objects than tensors; give its vqgan.ckpt"
+        ) from error
     except (OSError, RuntimeError, KeyError, TypeError) as error:
-        raise ModelError(f"{path} is no VQGAN in Meta's layout: {error!r}; give its vqgan.ckpt") from error
+        raise ModelError(f"{path} is not a VQGAN in Meta's layout: {error!r}; give its vqgan.ckpt") from error
     return {name: tensor for name, tensor in tensors.items() if name.startswith(VQGAN_PARTS)}
 
 
@@ -155,13 +152,13 @@ def _shape_of_yaml(path: Path) -> VqganShape:
 
 def _vqmodel_tensors(folder: Path) -> Tensors:
     """The tensors of the codec inside a model's checkpoint, by their names in the codec."""
-    found: Tensors = {}
+    codec_tensors: Tensors = {}
     for file in weight_files(folder):
         with safe_open(file, "pt") as tensors:
             for name in tensors.keys():  # noqa: SIM118
                 if own := name.partition("vqmodel.")[2]:
-                    found[own] = tensors.get_tensor(name)
-    return found
+                    codec_tensors[own] = tensors.get_tensor(name)
+    return codec_tensors
 
 
 def _json_or_yaml(path: Path) -> Any:

@@ -1,8 +1,8 @@
-"""Starts the first layer of a new decoder as soft optical flow between its two images.
+"""Initialises the first layer of a new decoder as soft optical flow between its two images.
 
-Knows the layout of a dynamics prompt and OPT's weights; nothing of training. Shapes: V vocabulary, K codes,
-C channels of a code, T positions, L tokens of an image, D width of the decoder, of which the first half
-holds places and the second half looks.
+Knows the layout of a dynamics prompt and OPT's weights; nothing of training. Shapes: V vocabulary, K codes, C
+channels of a code, T positions, L tokens of an image, D width of the decoder. The first half of the width
+encodes the place of a token and the second half its look.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from kinescribe.models.tokens import TokenLayout
 
 
 class Match(NamedTuple):
-    """A head's attention logits to begin with: β·cos(looks) − γ·|distance in cells|²."""
+    """The initial attention logits of a head: β·cos(looks) − γ·|distance in cells|²."""
 
     look: float
     distance: float
@@ -27,15 +27,15 @@ class Match(NamedTuple):
 
 HEADS = (Match(0, 3), Match(8, 0.3), Match(10, 0.1), Match(10, 0.02), Match(20, 0.3))
 SCALE = 0.25
-"""Standard deviation of an image token's embedding: at the usual 0.02 Adam undoes it within some steps."""
+"""Standard deviation of an image token's embedding. With the usual 0.02, Adam undoes it within some steps."""
 COORDINATES = 4
-"""Row, column, their square sum, and which image."""
+"""Row, column, their sum of squares, and the image."""
 COORDINATE_SCALE = 1.5
-"""How strongly an embedding says its coordinates, in standard deviations of the whole."""
+"""The scale of the coordinates in an embedding, in standard deviations of the whole."""
 LOOK_SHARE = 1.4
-"""Of an embedding's variance, where both halves together have 2."""
+"""The share of the look in an embedding's variance, of 2 for both halves together."""
 TOWARDS_SOURCE = 3.0
-"""The logits of the source's tokens are higher by this, those of the target's lower."""
+"""Raises the logits of the source's tokens and lowers those of the target's by this."""
 
 
 @torch.no_grad()
@@ -52,7 +52,7 @@ def start_as_flow(network: OPTForCausalLM, layout: TokenLayout, codec: ImageCode
     first = _embed_places(places_TD, layout, codec.grid)
     attention = decoder.layers[0].self_attn
     for index, match in enumerate(HEADS[: attention.num_heads]):
-        _begin(attention, index, match, directions_CH[: codebook_KC.shape[1]], first, codec.grid[0])
+        _set_head(attention, index, match, directions_CH[: codebook_KC.shape[1]], first, codec.grid[0])
 
 
 def _positions(decoder: Any) -> Tensor:
@@ -60,25 +60,26 @@ def _positions(decoder: Any) -> Tensor:
 
 
 def _look_directions(half: int, channels: int) -> Tensor:
-    """Orthonormal rows: one set for a code's direction, one for its vector as it is. Shape (2C, D/2)."""
+    """Orthonormal rows: one set for a code's direction, one for its vector. Shape (2C, D/2)."""
     return torch.linalg.qr(torch.randn(half, 2 * channels))[0].T
 
 
 def _looks(codebook_KC: Tensor, directions_CH: Tensor) -> Tensor:
-    """Shape (K, D), zero in the places' half."""
+    """The looks of all codes, shape (K, D), zero in the half of the places."""
     channels, half = codebook_KC.shape[1], directions_CH.shape[1]
     centred_KC = codebook_KC - codebook_KC.mean(0)
     length_K1 = centred_KC.norm(dim=1, keepdim=True)
     unit_KC = centred_KC / length_K1.clamp_min(1e-6)
     squashed_KC = unit_KC * length_K1 / (length_K1 + length_K1.mean())
     looks_KH = unit_KC @ directions_CH[:channels] + squashed_KC @ directions_CH[channels:]
-    # All of one length, as the decoder's layer norms make them in any case.
+    # All of one length, since the layer norms of the decoder make them so anyway.
     looks_KH = torch.nn.functional.normalize(looks_KH) * (LOOK_SHARE * half) ** 0.5
     return torch.cat([torch.zeros_like(looks_KH), looks_KH], dim=1)
 
 
 def _embed_places(places_TD: Tensor, layout: TokenLayout, grid: tuple[int, int]) -> int:
-    """Waves over rows and columns, then the four coordinates; returns at which dimension those start."""
+    """Write waves over rows and columns, then the four coordinates; returns the dimension at which these
+    start."""
     half = places_TD.shape[1] // 2
     num_waves = (half - 4) // 4
     frequencies_W = 2 * math.pi / 2 ** torch.linspace(1.2, 4.5, num_waves)
@@ -92,7 +93,7 @@ def _embed_places(places_TD: Tensor, layout: TokenLayout, grid: tuple[int, int])
         [*(wave * ((1.9 - LOOK_SHARE) / 2 * half / num_waves) ** 0.5 for wave in waves), coordinates], dim=1
     )
     first = 4 * num_waves
-    places_TD[:, first:half] = 0  # what is no part of an image is nowhere
+    places_TD[:, first:half] = 0  # tokens outside of images have no place
     for start, sign in zip(layout.image_starts, (1, -1), strict=True):
         image_LD = places_TD[start : start + layout.codes_per_image]
         image_LD.zero_()
@@ -101,8 +102,8 @@ def _embed_places(places_TD: Tensor, layout: TokenLayout, grid: tuple[int, int])
     return first
 
 
-def _begin(attention: Any, index: int, match: Match, directions_CH: Tensor, first: int, side: int) -> None:
-    """Set one head; row by row of query and key: looks, row, column, square sum, image."""
+def _set_head(attention: Any, index: int, match: Match, directions_CH: Tensor, first: int, side: int) -> None:
+    """Set one head. The rows of query and key are: looks, row, column, sum of squares, image."""
     channels, half = directions_CH.shape
     width = attention.head_dim
     rows = slice(index * width, (index + 1) * width)
@@ -121,7 +122,7 @@ def _begin(attention: Any, index: int, match: Match, directions_CH: Tensor, firs
     bias[channels + 2] = -match.distance * cells**2 * temperature / COORDINATE_SCALE
     bias[channels + 3] = TOWARDS_SOURCE * temperature / COORDINATE_SCALE
     attention.q_proj.bias[rows] = bias
-    if match.look:  # it carries the coordinates of what it finds
+    if match.look:  # its values carry the coordinates of the match
         values = attention.v_proj.weight[rows]
         values[:2] = 0
         values[0, first] = values[1, first + 1] = 1

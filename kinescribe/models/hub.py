@@ -1,8 +1,8 @@
 """Models of a hub (huggingface.co, or HF_ENDPOINT) by ORG/NAME@COMMIT, downloaded once to the hub's cache.
 
-A commit is a hash of all that it holds, so the same string is the same model on every machine, as a branch is
-not. Fetched are the files that a fingerprint covers and those of tokenizers: no pickle, no code. Knows
-nothing of what is in them.
+A commit is a hash of its content, so the same name is the same model on every machine; a branch is not. Only
+the files that a fingerprint covers and those of tokenizers are downloaded: no pickle, no code. Knows nothing
+of their content.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from huggingface_hub.errors import (
 from kinescribe.schemas.errors import ModelError
 
 FILES = ["*.safetensors", "*.json", "*.jinja", "*merges.txt", "*vocab.txt"]
-"""Every file with an ending that goes into a model's fingerprint: some of them would make another."""
+"""All files whose endings go into a model's fingerprint, and the vocabularies of tokenizers."""
 REPOSITORY = r"\w[\w.-]*/\w[\w.-]*"
 PINNED = re.compile(rf"({REPOSITORY})@([0-9a-f]{{40}})", re.ASCII)
 UNPINNED = re.compile(rf"({REPOSITORY})(?:@([^@:]*))?", re.ASCII)
@@ -42,17 +42,17 @@ class HubModel(NamedTuple):
 
 
 def hub_model(name: str) -> HubModel | None:
-    """What the name says, where it is ORG/NAME@COMMIT; the commit is all 40 digits of its hash."""
+    """Repository and commit if the name is ORG/NAME@COMMIT with all 40 digits of the hash, else None."""
     match = PINNED.fullmatch(name)
     return HubModel(match[1], match[2]) if match else None
 
 
 @functools.cache
 def hub_folder(model: HubModel) -> Path:
-    """Where the files of the commit are, after they were downloaded. Raises ModelError."""
+    """The local folder of the commit's files, downloaded if necessary. Raises ModelError."""
     try:
         folder = snapshot_download(model.repository, revision=model.commit, allow_patterns=FILES)
-        # Without a network the library gives a folder, which another program began, as it is.
+        # Without a network, the library returns a folder that another program downloaded only in part.
         get_cached_repo_tree(model.repository, revision=model.commit)
     except FAILURES as error:
         raise ModelError(f"{'@'.join(model)} cannot be downloaded: {_reason(error)}") from error
@@ -60,9 +60,10 @@ def hub_folder(model: HubModel) -> Path:
 
 
 def require_commit(name: str) -> None:
-    """Raises ModelError where the name, of no folder, may be that of a hub's model without its commit.
+    """Raise ModelError if the name, which isn't a folder, may be a hub model without a commit.
 
-    The error says which commit it is now, if the hub does. A name in a folder that is here is not asked for.
+    The error names the current commit if the hub returns it. Names inside an existing folder are not looked
+    up.
     """
     match = UNPINNED.fullmatch(name)
     if match is None or Path(name).parent.is_dir():
@@ -73,18 +74,18 @@ def require_commit(name: str) -> None:
     except FAILURES as error:
         raise ModelError(
             f"no model {name!r}: there is no such folder, and a hub's model is {repository}@COMMIT, with all "
-            f"40 digits of the commit, which cannot be asked for: {_reason(error)}"
+            f"40 digits of the commit, which could not be looked up: {_reason(error)}"
         ) from error
-    raise ModelError(f"{name} may change: name the commit that it is now, {repository}@{commit}")
+    raise ModelError(f"{name} may change; name its current commit, {repository}@{commit}")
 
 
 def _reason(error: Exception) -> str:
-    """What is wrong, and the remedy."""
+    """The cause of a failed download, and the remedy."""
     if isinstance(error, GatedRepoError):
-        return f"it is gated; agree to its terms on its page, and give {TOKEN}"
+        return f"it is gated; accept its terms on its page, and give {TOKEN}"
     if isinstance(error, RepositoryNotFoundError):
-        return f"the hub has no such repository, or shows it to some; check the name, or give {TOKEN}"
+        return f"the hub has no such repository, or it is private; check the name, or give {TOKEN}"
     if isinstance(error, RevisionNotFoundError):
         return "the repository has no such revision; check it"
-    said = " ".join(str(error).split()) or repr(error)
-    return f"{said}; connect to the hub, or name a folder that `hf download --local-dir` wrote"
+    message = " ".join(str(error).split()) or repr(error)
+    return f"{message}; connect to the hub, or name a folder that `hf download --local-dir` wrote"

@@ -1,23 +1,22 @@
-"""New models with random weights: the starting point of the embedded model's recipe and of tests."""
+"""New models with random weights, for training from scratch and for tests."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
 import numpy as np
-from diffusers.models.autoencoders.vq_model import VQModel
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import OPTConfig, OPTForCausalLM, PreTrainedTokenizerFast
 
 from kinescribe.models import flow_init
-from kinescribe.models.codec import ImageCodec
+from kinescribe.models.codec import ImageCodec, VQModel
 from kinescribe.models.token_vlm import TokenVLM
 from kinescribe.models.tokens import ACTION, IMAGE, TokenLayout
 from kinescribe.schemas.errors import ConfigError
 
 BOS, EOS, PAD = "<bos>", "<eos>", "<pad>"
 TEXT_POSITIONS = 64
-"""For the words of an action and the marks around the images."""
+"""Positions for the words of an action and the marks around the images."""
 
 
 def new_codec(
@@ -27,7 +26,7 @@ def new_codec(
     num_codes: int = 1024,
     dims: int = 8,
 ) -> ImageCodec:
-    """A small VQModel over patches of pixels; each step of `channels` but the first halves the grid."""
+    """A small VQModel over patches of pixels. Each step of `channels` after the first halves the grid."""
     depth = len(channels)
     network = VQModel(
         in_channels=3 * patch**2,
@@ -47,7 +46,7 @@ def new_codec(
 
 
 def new_tokenizer(sentences: Iterable[str], vocabulary: int = 512) -> PreTrainedTokenizerFast:
-    """A byte-level BPE that knows the words of `sentences` and falls back to bytes on any other."""
+    """A byte-level BPE trained on `sentences`; other words fall back to bytes."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
     tokenizer.decoder = decoders.ByteLevel()
@@ -70,12 +69,13 @@ def new_tokenizer(sentences: Iterable[str], vocabulary: int = 512) -> PreTrained
 def new_token_vlm(
     codec: ImageCodec, tokenizer: PreTrainedTokenizerFast, hidden: int = 192, layers: int = 6, heads: int = 6
 ) -> TokenVLM:
-    """An OPT decoder over text tokens and the codec's codes whose first layer starts as optical flow.
+    """An OPT decoder over text tokens and the codec's codes, with its first layer initialised as optical
+    flow.
 
-    An embedding says how a code looks, from the codebook's vector, and where it is, alike in both images. The
-    first heads of the first layer start with the attention logits β·cos(looks) − γ·|distance in cells|²
-    towards the source's tokens: with β = 0 what was at the same place, else where from the same look came.
-    All else is random, and all of it is trained. Raises ConfigError where the heads are too narrow.
+    An embedding encodes the look of a code, from its codebook vector, and its place, the same in both images.
+    The first heads of the first layer start with the attention logits β·cos(looks) − γ·|distance in cells|²
+    towards the source's tokens: with β = 0 they attend to the same place, otherwise to the same look nearby.
+    Everything else is random, and everything is trained. Raises ConfigError if the heads are too narrow.
     """
     dims: int = codec.network.config["vq_embed_dim"]
     head_dim = dims + flow_init.COORDINATES

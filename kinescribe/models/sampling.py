@@ -1,4 +1,4 @@
-"""Which tokens may be drawn, draws that depend on nothing but their own seed, and what a draw says."""
+"""Sampling: the allowed tokens, samples that depend only on their own seed, and their descriptions."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from kinescribe.models.dynamics import Description
 
 
 class AllowedTokens(LogitsProcessor):
-    """Only the token ids of `allowed` can be drawn."""
+    """Allows only the token ids of `allowed`."""
 
     def __init__(self, allowed: NDArray[np.int64], device: torch.device) -> None:
         self.allowed = torch.from_numpy(allowed).to(device)
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        """Scores (B, V) with everything else at -inf."""
+        """Scores (B, V) with all other tokens at -inf."""
         masked_BV = torch.full_like(scores, -torch.inf)
         masked_BV[:, self.allowed] = scores[:, self.allowed]
         return masked_BV
 
 
 class RowEnds(LogitsProcessor):
-    """After each `width` tokens that follow a prompt of `prompt_length`, the token `row_end` and no other."""
+    """Forces the token `row_end` after every `width` tokens that follow a prompt of `prompt_length`."""
 
     def __init__(self, row_end: int, width: int, prompt_length: int) -> None:
         self.row_end = row_end
@@ -34,7 +34,7 @@ class RowEnds(LogitsProcessor):
         self.prompt_length = prompt_length
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        """Scores (B, V), at the end of a row with everything but its mark at -inf."""
+        """Scores (B, V); at the end of a row, all tokens except its mark are at -inf."""
         if (input_ids.shape[1] - self.prompt_length + 1) % (self.width + 1):
             return scores
         ended_BV = torch.full_like(scores, -torch.inf)
@@ -43,14 +43,15 @@ class RowEnds(LogitsProcessor):
 
 
 def sample_seeds(seed: int, num_samples: int) -> list[int]:
-    """The seed of each sample of a draw: that of sample i is the same whatever `num_samples` is."""
+    """The seeds of the samples; that of sample i doesn't depend on `num_samples`."""
     return [(seed * 1_000_003 + index) % 2**63 for index in range(num_samples)]
 
 
 class SeededSampling(LogitsProcessor):
     """Sampling by the Gumbel-max trick: the argmax of logits/temperature plus seeded Gumbel noise.
 
-    One generator for each row, so that a row's sample is the same in any batch; used with greedy search.
+    Each row has its own generator, so that its sample doesn't depend on the batch. For use with greedy
+    search.
     """
 
     def __init__(self, seeds: Sequence[int], temperature: float) -> None:
@@ -71,7 +72,8 @@ def descriptions(
     logits: Sequence[torch.Tensor],
     ends: Sequence[int],
 ) -> list[Description]:
-    """What was generated, from its tokens and each step's logits (B, V); any of `ends` closes it."""
+    """Descriptions from generated tokens and the logits (B, V) of each step. Any token of `ends` closes
+    one."""
     steps = zip(logits, ids_BT.unbind(1), strict=True)
     logprobs = [
         logits_BV.float().log_softmax(-1).gather(-1, ids_B[:, None])[:, 0] for logits_BV, ids_B in steps
@@ -83,7 +85,7 @@ def descriptions(
 def _description(
     tokenizer: PreTrainedTokenizerFast, ids: list[int], logprobs: list[float], ends: Sequence[int]
 ) -> Description:
-    stop = next((place for place, one in enumerate(ids) if one in ends), None)
+    stop = next((place for place, token_id in enumerate(ids) if token_id in ends), None)
     num_tokens = len(ids) if stop is None else stop + 1
     text = tokenizer.decode(ids[:stop], skip_special_tokens=True)
     assert isinstance(text, str)

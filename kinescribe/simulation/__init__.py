@@ -1,1 +1,1 @@
-"""The simulated world: scenes, actions and clips whose truth is known exactly."""
+"""The simulated world: scenes, actions, and clips with exact ground truth."""

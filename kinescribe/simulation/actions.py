@@ -1,7 +1,7 @@
-"""The language of the simulated world: what can be done, as text and back.
+"""The language of the simulated world: actions as text, and text as actions.
 
-A sentence names one change of an object ("move the red ball left") or of the camera ("pan left").
-Camera words are the film's: the camera pans left, so what it sees shifts right.
+A sentence names one change of an object ("move the red ball left") or of the camera ("pan left"). Camera
+words are those of film: if the camera pans left, the image shifts right.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _PATTERN = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """One change: a verb, the object that it is done to, and a direction or a new colour."""
+    """One change: a verb, its object, and a direction or a new colour."""
 
     verb: str
     colour: str | None = None
@@ -73,7 +73,7 @@ class Action:
         return self.colour, self.shape
 
     def inverse(self) -> Action:
-        """The action that undoes this one; turning is its own inverse."""
+        """The action that undoes this one. Turning is its own inverse."""
         direction = _OPPOSITE.get(self.direction or "", self.direction)
         verb = _INVERSE_VERB.get(self.verb, self.verb)
         if self.verb == "paint":
@@ -82,19 +82,19 @@ class Action:
 
 
 def parse(text: str) -> Action | None:
-    """The action that `text` says, or None where it is no sentence of the language."""
+    """The action of a sentence, or None if `text` isn't a sentence of the language."""
     match = _PATTERN.fullmatch(" ".join(text.lower().split()))
     if match is None:
         return None
-    found = {key: value for key, value in match.groupdict().items() if value is not None}
-    direction = found.get("d1") or found.get("d2")
-    if camera := found.get("camera"):
+    groups = {key: value for key, value in match.groupdict().items() if value is not None}
+    direction = groups.get("d1") or groups.get("d2")
+    if camera := groups.get("camera"):
         return Action(camera, direction=direction) if direction in CAMERA[camera] else None
-    colour, shape = next(found[key] for key in found if key.startswith("o")).split()
-    verb = {"bigger": "grow", "smaller": "shrink"}.get(found.get("size", "")) or next(
-        verb for verb in OBJECT_VERBS if verb in found
+    colour, shape = next(groups[key] for key in groups if key.startswith("o")).split()
+    verb = {"bigger": "grow", "smaller": "shrink"}.get(groups.get("size", "")) or next(
+        verb for verb in OBJECT_VERBS if verb in groups
     )
-    new_colour = found.get("new")
+    new_colour = groups.get("new")
     if colour not in COLOURS or shape not in SHAPES + NEW_SHAPES or new_colour not in (None, *COLOURS):
         return None
     return Action(verb, colour, shape, direction, new_colour)

@@ -1,7 +1,7 @@
-"""Unlabelled clips of the simulated world as real H.264 files, and the truth about them beside.
+"""Unlabelled clips of the simulated world as H.264 files, and their ground truth.
 
-The one place here that knows PyAV, and it only writes. A clip's folder is its action class; what truly
-happens, and when, goes to `truth.jsonl`, outside the folder that a labeller is given.
+The only importer of PyAV in this package, which it only writes with. A clip's folder is its action class. The
+true actions and their times go to `truth.jsonl`, outside the folder with the clips.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from kinescribe.simulation.triplets import Split, split_rng
 
 STEP_VERBS = ("add", "remove", "paint")
 POWER = 1.8
-"""Progress of an action is the elapsed share of its segment to this power: it speeds up, then stops."""
+"""The progress of an action is the elapsed share of its segment to this power: it accelerates, then stops."""
 CUT_SHARE = 0.15
 _FRAMES_PER_SEGMENT = (24, 44)
 _REST_FRAMES = (4, 12)
@@ -34,16 +34,16 @@ _REST_FRAMES = (4, 12)
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """One action of a clip and when it happens, in seconds of presentation time."""
+    """One action of a clip, with start and end in seconds of presentation time."""
 
     start_s: float
     end_s: float
     action: str
     sudden: bool
-    """Whether it happens at once at `end_s` (add, remove, paint) rather than gradually."""
+    """Whether it happens at once at `end_s` (add, remove, paint) instead of gradually."""
 
     def progress(self, time_s: float) -> float:
-        """How much of the action has happened by then, from 0 to 1."""
+        """The completed share of the action at `time_s`, from 0 to 1."""
         if self.sudden:
             return float(time_s >= self.end_s - 1e-6)
         share = (time_s - self.start_s) / (self.end_s - self.start_s)
@@ -52,7 +52,7 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class Truth:
-    """What happens in one clip; `video` is its path below the clips' folder."""
+    """The true content of one clip; `video` is its path below the folder of clips."""
 
     video: str
     action_class: str
@@ -61,7 +61,7 @@ class Truth:
 
 
 class _Shot(NamedTuple):
-    """The scene of every frame of one uncut stretch, and its segments counted in frames of it."""
+    """The scene of every frame of one shot, and its segments in frame numbers."""
 
     scenes: list[Scene]
     spans: list[tuple[int, int, Change]]
@@ -76,7 +76,7 @@ def write_clips(
     shapes: tuple[str, ...] = SHAPES,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[Truth]:
-    """Write `folder/clips/CLASS/NAME.mp4` and `folder/truth.jsonl`; the same files for the same seed."""
+    """Write `folder/clips/CLASS/NAME.mp4` and `folder/truth.jsonl`. The same seed gives the same files."""
     truths: list[Truth] = []
     for index in range(num_clips):
         action_class = CLASSES[index % len(CLASSES)]
@@ -88,13 +88,13 @@ def write_clips(
 
 
 def read_truth(folder: Path) -> dict[str, Truth]:
-    """The truths that `write_clips` left in `folder`, by the clip's path below `clips/`."""
+    """The truths that `write_clips` wrote to `folder`, by the clip's path below `clips/`."""
     try:
         lines = (folder / "truth.jsonl").read_text().splitlines()
         return {truth.video: truth for truth in map(_truth, lines)}
     except OSError as error:
         raise InputError(
-            f"{folder}/truth.jsonl cannot be read ({error.strerror}); name what `simulate clips` wrote"
+            f"{folder}/truth.jsonl cannot be read ({error.strerror}); name an output of `simulate clips`"
         ) from error
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(
@@ -129,9 +129,9 @@ def _write_clip(
 
 
 def _draw_shot(rng: Generator, action_class: str, shapes: tuple[str, ...]) -> _Shot:
-    """Two to four actions of one class, one after the other, with a short rest after each."""
+    """Two to four successive actions of one class, with a short pause after each."""
     while True:
-        # Drawn anew with the scene: from a scene of two objects nobody can remove three.
+        # Drawn again with each scene, since three objects can't be removed from a scene of two.
         num_actions = int(rng.integers(2, 5))
         scene = draw_scene(rng, shapes)
         scenes = [scene] * int(rng.integers(*_REST_FRAMES))
@@ -158,7 +158,7 @@ def _frames(shots: Sequence[_Shot], recording: Recording, side: int, rng: Genera
 
 
 def _encode(path: Path, frames: Iterator[Image], fps: int, side: int, crf: int) -> None:
-    """H.264 on one thread, so that the bytes are the same on every machine with the same encoder."""
+    """Encode H.264 on one thread, so that the same encoder writes the same bytes on every machine."""
     with av.open(path, "w") as container:
         stream = container.add_stream("libx264", rate=fps, options={"crf": str(crf), "preset": "veryfast"})
         stream.width = stream.height = side

@@ -1,7 +1,7 @@
-"""What lies between a scene and a recorded frame: shake, light, sensor noise and compression.
+"""Disturbances between a scene and a recorded frame: shake, light, sensor noise and compression.
 
-Drawn so that none of it can be taken for an action: shake stays far below the least pan, light moves
-all colours alike. Knows nothing of actions.
+None of them can be mistaken for an action: shake stays far below the smallest pan, and light changes all
+colours alike. Knows nothing of actions.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ ROUGH_SHARE = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """How strongly one clip is disturbed; each frame then draws its own disturbance."""
+    """The strength of a clip's disturbances. Each frame draws its own."""
 
     shake: float
     """Standard deviation of the camera's position, in units of the view's side."""
@@ -32,7 +32,8 @@ class Recording:
 
 @dataclass(frozen=True, slots=True)
 class Disturbance:
-    """How one frame differs from an ideal one: the camera's offset and roll, relative brightness."""
+    """The difference of one frame from an ideal one: the camera's offset and roll, and relative
+    brightness."""
 
     dx: float
     dy: float
@@ -41,7 +42,7 @@ class Disturbance:
 
 
 def draw_recording(rng: Generator, rough_share: float = ROUGH_SHARE) -> Recording:
-    """A clip that is steady, or by `rough_share` hand-held, flickering or dim."""
+    """The recording of a clip: steady, or with probability `rough_share` shaky, flickering and noisy."""
     rough = float(rng.random() < rough_share)
     return Recording(
         shake=rough * rng.uniform(0, 0.006),
@@ -54,7 +55,7 @@ def draw_recording(rng: Generator, rough_share: float = ROUGH_SHARE) -> Recordin
 def disturbances(
     recording: Recording, num_frames: int, rng: Generator, persistence: float
 ) -> list[Disturbance]:
-    """One disturbance a frame; `persistence` in [0, 1) is its correlation from one frame to the next."""
+    """One disturbance per frame. `persistence` in [0, 1) is the correlation of successive frames."""
     scale = np.array([recording.shake] * 2 + [60 * recording.shake, recording.light])
     state = rng.normal(0, 1, 4)
     drawn: list[Disturbance] = []
@@ -65,7 +66,7 @@ def disturbances(
 
 
 def record(scene: Scene, side: int, recording: Recording, frame: Disturbance, rng: Generator) -> Image:
-    """The scene as the sensor gives it: shaken, lit and noisy, uint8 (side, side, 3)."""
+    """The recorded scene, with shake, light and noise: uint8 (side, side, 3)."""
     camera: Camera = scene.camera
     moved = replace(camera, x=camera.x + frame.dx, y=camera.y + frame.dy, roll=camera.roll + frame.roll)
     image = render(replace(scene, camera=moved), side)

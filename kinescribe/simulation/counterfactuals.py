@@ -1,7 +1,7 @@
-"""All that one action could make of a scene: for every action a family of outcomes, and their pictures.
+"""All possible outcomes of actions in a scene: a family of outcomes for every action, and their images.
 
-An action says what is done, not how much of it: "move the red ball left" is a family over distances. Knows
-nothing of the image that is judged by them. Shapes: P parameters of a family, H×W pixels.
+An action doesn't say how much is changed: "move the red ball left" is a family over distances. Knows nothing
+of the image that is compared with them. Shapes: P parameters of a family, H×W pixels.
 """
 
 from __future__ import annotations
@@ -34,48 +34,48 @@ from kinescribe.simulation.transitions import (
 
 SIDE = 64
 _RENDER_SIDE = 128
-"""As triplets are drawn: rendered larger, then averaged down, which is what a lens does."""
+"""As for triplets: rendered larger, then averaged down, as a lens would."""
 _ACROSS = (-0.04, 0.04)
-"""How far a move may stray from its direction."""
+"""How far a move may deviate from its direction."""
 _CAMERA_STEPS, _RESIZE_STEPS, _MOVE_STEPS, _TURN_STEPS = 9, 8, 13, 5
 _ADDED_GRID = np.linspace(0.05, 0.95, 13)
 
 Parameters = tuple[float, ...]
 State = Thing | Camera | None
-"""What a member of a family replaces the object, or the camera, by; None where the object is gone."""
+"""The new object or camera of an outcome; None if the object is removed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """The outcomes of one action in one scene; two families may be of the same action."""
+    """The outcomes of one action in one scene. An action may have two families."""
 
     action: Action
     place: int | None
-    """Which of the scene's objects changes; None for the camera and for an object that is new."""
+    """The index of the object that changes; None for the camera and for a new object."""
     state: Callable[[Parameters], State]
     bounds: tuple[tuple[float, float], ...]
-    """Of each parameter."""
+    """The bounds of each parameter."""
     steps: Parameters
-    """How far two neighbours of the grid lie apart in each parameter."""
+    """The distance of neighbours in the grid, in each parameter."""
     grid: tuple[Parameters, ...]
-    """Members that are possible in the scene, to start a search from; never empty."""
+    """Outcomes that are possible in the scene, as starting points of a search; never empty."""
 
 
 class Picture(NamedTuple):
-    """How an outcome looks, (SIDE, SIDE, 3), and where the source shows anything of it."""
+    """The image of an outcome, (SIDE, SIDE, 3), and the part of it that the source shows."""
 
     image: Image
     visible: Image | None
-    """255 or 0, (SIDE, SIDE); None where all of it is."""
+    """255 or 0, (SIDE, SIDE); None if the source shows all of it."""
 
 
 def picture(scene: Scene) -> Image:
-    """The scene, clean and steady, at the judge's size."""
+    """The scene without disturbances, at the size of the judge."""
     return shrunk(render(scene, _RENDER_SIDE))
 
 
 class Stage:
-    """Draws outcomes of one scene; what doesn't change is drawn once."""
+    """Draws outcomes of one scene. Unchanged parts are drawn once."""
 
     def __init__(self, scene: Scene) -> None:
         self.scene = scene
@@ -83,7 +83,7 @@ class Stage:
         self._rest: dict[int | None, Image] = {}
 
     def picture(self, family: Family, parameters: Parameters) -> Picture | None:
-        """The member of the family with these parameters, or None where it is not possible."""
+        """The outcome with these parameters, or None if it isn't possible."""
         state = family.state(parameters)
         if not _possible(self.scene, family.place, state):
             return None
@@ -102,11 +102,11 @@ class Stage:
 
 
 def families(scene: Scene) -> list[Family]:
-    """Those of every action that is possible in the scene."""
-    every = [*_camera_families(scene.camera), *_added_families(scene)]
+    """The families of all actions that are possible in the scene."""
+    candidates = [*_camera_families(scene.camera), *_added_families(scene)]
     for place, thing in enumerate(scene.things):
-        every += _object_families(scene, place, thing)
-    return [family for family in (_possible_part(scene, family) for family in every) if family.grid]
+        candidates += _object_families(scene, place, thing)
+    return [family for family in (_possible_part(scene, family) for family in candidates) if family.grid]
 
 
 def _possible_part(scene: Scene, family: Family) -> Family:
@@ -127,13 +127,13 @@ def _others(scene: Scene, place: int | None) -> tuple[Thing, ...]:
 def _line(
     action: Action, place: int | None, state: Callable[[float], State], bounds: tuple[float, float], num: int
 ) -> Family:
-    """A family of one parameter."""
+    """A family with one parameter."""
     grid = tuple((float(value),) for value in np.linspace(*bounds, num))
     return Family(action, place, lambda p: state(p[0]), (bounds,), (grid[1][0] - grid[0][0],), grid)
 
 
 def _point(action: Action, place: int, state: State) -> Family:
-    """A family of one member."""
+    """A family with one outcome."""
     return Family(action, place, lambda _: state, (), (), ((),))
 
 
@@ -157,7 +157,7 @@ def _camera_state(camera: Camera, action: Action) -> Callable[[float], Camera]:
 
 
 def _added_families(scene: Scene) -> Iterator[Family]:
-    """An object that is new: its place, its radius and its angle are free."""
+    """The families of new objects, with free place, radius and angle."""
     camera = scene.camera
     taken = {(thing.colour, thing.shape) for thing in scene.things}
     if len(scene.things) >= 4:
@@ -209,7 +209,7 @@ def _moves(place: int, thing: Thing, direction: str) -> Family:
 
 
 def _turns(place: int, thing: Thing) -> Sequence[Family]:
-    """To either side; a ball looks the same however it is turned."""
+    """Turns to both sides. A ball looks the same after any turn, so it has none."""
     if thing.shape not in SYMMETRY_DEG:
         return ()
     period = SYMMETRY_DEG[thing.shape]
@@ -227,5 +227,5 @@ def _turns(place: int, thing: Thing) -> Sequence[Family]:
 
 
 def shrunk(image: Image) -> Image:
-    """A square image at the judge's size."""
+    """A square image at the size of the judge."""
     return cv2.resize(image, (SIDE, SIDE), interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)

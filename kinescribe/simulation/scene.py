@@ -1,7 +1,7 @@
-"""The state of the simulated world and how it is drawn.
+"""The state of the simulated world, and how it is drawn.
 
-Lengths are in units of the view's side: at rest the camera sees the square [0, 1]². Knows nothing of
-actions or of video files.
+Lengths are in units of the view's side: the camera in its initial position sees the square [0, 1]². Knows
+nothing of actions or of video files.
 """
 
 from __future__ import annotations
@@ -55,15 +55,15 @@ _OUTLINES = {
 }
 SHAPES = ("ball", "box", "triangle", "cross")
 NEW_SHAPES = ("star", "arrow", "heart", "moon")
-"""Never in what the embedded models were trained on."""
+"""Shapes that the embedded models never saw in training."""
 _MARGIN = 0.75
-"""How far the backdrop reaches beyond the view at rest, on each side."""
+"""How far the backdrop extends beyond the initial view, on each side."""
 _SUBPIXEL_BITS = 4
 
 
 @dataclass(frozen=True, slots=True)
 class Thing:
-    """An object: its centre, its radius and its turn in degrees."""
+    """An object: its centre, radius, and angle in degrees."""
 
     shape: str
     colour: str
@@ -75,7 +75,7 @@ class Thing:
 
 @dataclass(frozen=True, slots=True)
 class Camera:
-    """Where the camera looks: centre, magnification, roll in degrees anticlockwise."""
+    """The camera: centre of the view, magnification, roll in degrees anticlockwise."""
 
     x: float = 0.5
     y: float = 0.5
@@ -85,14 +85,14 @@ class Camera:
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """All that a frame shows."""
+    """Everything that a frame shows."""
 
     things: tuple[Thing, ...]
     camera: Camera
     backdrop: int
     """Seed of the background's texture."""
     shapes: tuple[str, ...] = SHAPES
-    """Those of objects that may be added."""
+    """The shapes of objects that may be added."""
 
 
 def render(scene: Scene, side: int) -> Image:
@@ -113,7 +113,7 @@ def render(scene: Scene, side: int) -> Image:
 
 
 def draw_thing(image: Image, thing: Thing, camera: Camera) -> None:
-    """Draw one object more into a rendered view of that camera."""
+    """Draw one more object into a rendered view of that camera."""
     _draw(image, thing, _view(camera, image.shape[0]))
 
 
@@ -124,7 +124,7 @@ def project(points_N2: NDArray[np.float64], camera: Camera, side: int) -> NDArra
 
 
 def seen_before(before: Camera, after: Camera, side: int) -> Image:
-    """255 where a pixel of the view `after` was in the view `before` too, else 0; (side, side)."""
+    """(side, side): 255 for each pixel of the view `after` that the view `before` also showed, else 0."""
     moved_33 = _view(after, side) @ np.linalg.inv(_view(before, side))
     inner = np.zeros((side, side), np.uint8)
     inner[1:-1, 1:-1] = 255
@@ -157,10 +157,10 @@ def _draw(image: NDArray[np.uint8], thing: Thing, view_33: NDArray[np.float64]) 
 
 @lru_cache(maxsize=32)
 def _backdrop(seed: int, side: int) -> Image:
-    """A texture of (1 + 2·margin)·side pixels square, rich enough that any camera motion shows.
+    """A square texture of (1 + 2·margin)·side pixels, rich enough to show any camera motion.
 
-    Muted colours, so that no patch of it passes for an object: noise of several sizes, a gradient, and
-    a scatter of soft discs and bars.
+    It has noise of several sizes and scattered discs and bars, in muted colours, so that no part of it looks
+    like an object.
     """
     rng = np.random.default_rng([seed, 7])
     full = round(side * (1 + 2 * _MARGIN))

@@ -1,6 +1,6 @@
-"""What an action does to a scene: draws of scenes and actions, and the states between.
+"""The effect of actions on scenes: random scenes and actions, and the states in between.
 
-Every draw is a function of the generator that is passed in. Knows nothing of pixels or files.
+Every draw depends only on the generator that is passed in. Knows nothing of pixels or files.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from kinescribe.simulation.actions import CAMERA, COLOURS, DIRECTIONS, Action
 from kinescribe.simulation.scene import SHAPES, Camera, Scene, Thing
 
 CLASSES = ("move", "add", "remove", "resize", "turn", "paint", "pan", "tilt", "zoom", "roll")
-"""Action classes of clips; `resize` is grow and shrink."""
+"""The action classes of clips; `resize` is grow and shrink."""
 VECTOR = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1)}
 SYMMETRY_DEG = {
     "box": 90.0,
@@ -28,16 +28,16 @@ SYMMETRY_DEG = {
     "moon": 360.0,
 }
 
-# How much an action may do: lengths in units of the view's side, factors, degrees.
+# The range of each action: lengths in units of the view's side, factors, degrees.
 MOVE = (0.15, 0.5)
 RESIZE = (1.3, 2.0)
 RESIZED_RADIUS = (0.13, 0.34)
 TURN = (0.28, 0.72)
-"""Shares of the angle at which the object looks as before."""
+"""Shares of the angle after which the object looks the same again."""
 ADDED_RADIUS = (0.16, 0.23)
 ADDED_ANGLE = (-12.0, 12.0)
 SHIFT = (0.1, 0.4)
-"""Of the camera, in panning and tilting."""
+"""The distance that the camera pans or tilts."""
 ZOOM = (1.18, 1.7)
 ROLL = (9.0, 32.0)
 _STEP_VERBS = ("add", "remove", "paint")
@@ -47,7 +47,7 @@ State = TypeVar("State", Thing, Camera)
 
 
 class Change(NamedTuple):
-    """An action and the two scenes that it lies between."""
+    """An action, and the scenes before and after it."""
 
     action: Action
     before: Scene
@@ -55,7 +55,7 @@ class Change(NamedTuple):
 
 
 def draw_scene(rng: Generator, shapes: tuple[str, ...] = SHAPES) -> Scene:
-    """One to three objects of different looks that do not touch, before a textured backdrop."""
+    """One to three different objects that do not touch, in front of a textured backdrop."""
     scene = Scene((), Camera(), int(rng.integers(2**40)), shapes)
     for _ in range(int(rng.integers(1, 4))):
         thing = _draw_thing(rng, scene)
@@ -65,7 +65,7 @@ def draw_scene(rng: Generator, shapes: tuple[str, ...] = SHAPES) -> Scene:
 
 
 def draw_change(rng: Generator, scene: Scene, action_class: str) -> Change | None:
-    """A change of the class that fits the scene, or None where none was found (say so and draw again)."""
+    """A random change of the class, or None if the drawn one doesn't fit the scene; then draw again."""
     if action_class in CAMERA:
         return _camera_change(rng, scene, action_class)
     if action_class == "add":
@@ -81,7 +81,7 @@ def draw_change(rng: Generator, scene: Scene, action_class: str) -> Change | Non
 
 
 def between(change: Change, progress: float) -> Scene:
-    """The scene at `progress` in [0, 1]; adding, removing and painting happen at once, at the end."""
+    """The scene at `progress` in [0, 1]. Adding, removing and painting happen at once, at the end."""
     before, after = change.before, change.after
     if change.action.verb in _STEP_VERBS:
         return after if progress >= 1 else before
@@ -143,7 +143,7 @@ def _camera_change(rng: Generator, scene: Scene, verb: str) -> Change | None:
         factor = rng.uniform(*ZOOM)
         moved = replace(camera, zoom=camera.zoom * (factor if direction == "in" else 1 / factor))
     else:
-        # The camera rolls left (anticlockwise), so the picture turns clockwise: positive in image axes.
+        # If the camera rolls left (anticlockwise), the image turns clockwise: positive in image axes.
         degrees = rng.uniform(*ROLL)
         moved = replace(camera, roll=camera.roll + (degrees if direction == "left" else -degrees))
     if not within_reach(moved):
@@ -173,12 +173,12 @@ def _draw_thing(rng: Generator, scene: Scene) -> Thing | None:
 
 
 def fits(thing: Thing, others: Sequence[Thing], camera: Camera) -> bool:
-    """Whether the camera sees the object, and it touches none of the others."""
+    """Whether the camera sees the object and the object touches no other."""
     return _inside(thing, camera) and not any(_touch(thing, other) for other in others)
 
 
 def within_reach(camera: Camera) -> bool:
-    """Whether the camera still looks at the scene, neither too far nor too near, nor too askew."""
+    """Whether the camera still looks at the scene, not too far away, too close, or too tilted."""
     near = abs(camera.x - 0.5) < 0.6 and abs(camera.y - 0.5) < 0.6 and 0.7 < camera.zoom < 1.7
     return near and abs(camera.roll) <= 50
 
@@ -188,7 +188,7 @@ def _touch(a: Thing, b: Thing) -> bool:
 
 
 def _inside(thing: Thing, camera: Camera) -> bool:
-    """Whether the camera sees (nearly) the whole object, whatever its roll, and large enough."""
+    """Whether the camera sees nearly the whole object, at any roll and large enough."""
     reach = 0.5 / camera.zoom - 0.75 * thing.radius
     size = thing.radius * camera.zoom
     return 0.13 < size < 0.36 and abs(thing.x - camera.x) < reach and abs(thing.y - camera.y) < reach

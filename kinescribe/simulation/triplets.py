@@ -1,7 +1,7 @@
-"""Labelled triplets of the simulated world as a dataset: what a dynamics model learns from.
+"""Labelled triplets of the simulated world as a dataset, to train a dynamics model on.
 
-A chain of changes in one scene is one clip of the dataset: each change is a triplet, and so is its
-inverse with the frames swapped. Draws of another split or seed are disjoint by construction.
+A chain of changes in one scene is one clip of the dataset. Each change is a triplet, and so is its inverse
+with the frames swapped. Splits and seeds never share a draw.
 """
 
 from __future__ import annotations
@@ -48,30 +48,30 @@ class Draw(NamedTuple):
     """What is drawn, and how often."""
 
     camera_weight: float = 2.0
-    """How often each motion of the camera is tried, where moving an object is 5."""
+    """How often each camera motion is tried, relative to 5 for moving an object."""
     rough_share: float = ROUGH_SHARE
-    """Of chains that are hand-held, flickering or dim."""
+    """The share of chains that are shaky, flickering and noisy."""
     shapes: tuple[str, ...] = SHAPES
-    """Of objects."""
+    """The shapes of objects."""
 
 
 USUAL = Draw()
 
 
 class Chain(NamedTuple):
-    """Frames (N + 1 images) and the N changes between them."""
+    """N + 1 frames and the N changes between them."""
 
     frames: list[Image]
     changes: list[Change]
 
 
 def split_rng(split: Split, seed: int, index: int) -> Generator:
-    """The generator of one draw; no two (split, seed, index) share a stream."""
+    """The random generator of one draw; each (split, seed, index) has its own stream."""
     return np.random.default_rng([_SPLITS[split], seed, index])
 
 
 def draw_chain(rng: Generator, num_changes: int = CHANGES_PER_CHAIN, draw: Draw = USUAL) -> Chain:
-    """A scene and what was done to it, recorded under one set of distractors."""
+    """A scene and successive changes of it, recorded with one set of disturbances."""
     recording = draw_recording(rng, draw.rough_share)
     scene = draw_scene(rng, draw.shapes)
     changes: list[Change] = []
@@ -100,9 +100,9 @@ def write_triplets(
     draw: Draw = USUAL,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> None:
-    """Write at least `num_triplets` to the dataset folder, whole units at a time; run again to resume.
+    """Write at least `num_triplets` to the dataset folder, in whole units. Run again to resume.
 
-    Without a codec the codes and importance are null: enough to train a codec on. Images are stored at
+    Without a codec, codes and importance are null, which is enough to train a codec. Images are stored at
     `side` pixels.
     """
     num_units = -(-num_triplets // TRIPLETS_PER_UNIT)
@@ -164,7 +164,7 @@ def _chain_rows(clip: Clip, chain: Chain, codec: ImageCodec | None, side: int) -
 
 
 def _encode(codec: ImageCodec | None, stored: Sequence[bytes]) -> tuple[list[Any], list[Any]]:
-    """Codes of each frame, importance between each frame and the next; all None without a codec."""
+    """The codes of each frame, and the importance between successive frames; all None without a codec."""
     if codec is None:
         return [None] * len(stored), [None] * (len(stored) - 1)
     images = [PILImage.fromarray(decompressed(data)) for data in stored]

@@ -114,7 +114,7 @@ def committed_units(dataset: str) -> set[str]:
 
 def committed_sizes(dataset: str) -> dict[str, int]:
     """The ids of the committed units, and the sizes of their objects in bytes, from a listing alone."""
-    # A store lists a thousand names per page, one page after another; the sixteen first digits of the ids are
+    # A store lists a thousand names per page, one page after another; the sixteen possible first digits are
     # listed at the same time.
     prefixes = [""] if uri.is_local(dataset) else HEX_DIGITS
     listings = map_in_threads(partial(_list_units, uri.join(dataset, "data")), prefixes)

@@ -1,4 +1,5 @@
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -19,6 +20,7 @@ from kinescribe.schemas.config import CurateConfig
 from kinescribe.schemas.errors import ConfigError, DatasetError, ModelError
 from kinescribe.schemas.training import DynamicsTraining, Engine, TrainConfig, WorldTraining
 from tests.processes import below
+from tests.tiny_chat import tiny_chat
 from tests.tiny_triplets import LABELLED, write_triplets
 from tests.tiny_vlm import tiny_vlm
 from tests.training_curve import curve, exported
@@ -68,7 +70,9 @@ def assert_same_run(one: TrainConfig, other: TrainConfig) -> None:
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_a_run_that_lost_a_worker_is_the_undisturbed_one_and_is_known_when_finished(undisturbed, tmp_path):
+def test_a_run_that_lost_a_worker_equals_the_undisturbed_one_and_is_recognised_as_finished(
+    undisturbed, tmp_path
+):
     config = undisturbed.model_copy(update={"out": str(tmp_path / "out")})
     steps: list[float] = []
 
@@ -100,7 +104,7 @@ def wait_for_step(config: WorldTraining, step: int, driver: subprocess.Popen[byt
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_the_same_command_goes_on_where_its_driver_was_killed(undisturbed, end_driver, tmp_path):
+def test_the_same_command_resumes_after_its_driver_was_killed(undisturbed, end_driver, tmp_path):
     config = undisturbed.model_copy(update={"out": str(tmp_path / "out")})
     (tmp_path / "world.yaml").write_text(config.model_dump_json(exclude={"out", "select", "mix"}))
     options = ["--out", config.out, "--select", config.select, "--mix", "supervised=0.25,labelled=0.75"]
@@ -117,8 +121,45 @@ def test_the_same_command_goes_on_where_its_driver_was_killed(undisturbed, end_d
     assert not Path(config.out, "export").exists()
     again = subprocess.run([*train, *options], cwd=ROOT, check=True, capture_output=True, text=True)
     assert again.stdout == f"{config.out}/export\n"
-    assert again.stderr.startswith(("step 24/80", "step 44/80", "step 64/80"))
+    steps = [line for line in again.stderr.splitlines() if line.startswith("step ")]
+    assert steps[0].startswith(("step 24/80", "step 44/80", "step 64/80"))
+    assert "resumed after step" in again.stderr
     assert_same_run(config, undisturbed)
+
+
+OURS = (
+    r"starting Ray",
+    r"1 worker loads the model and the data",
+    r"12 samples, 4 steps of 4",
+    r"the first step took \d+\.\d s",
+    r"step 2/4: loss .*, samples_per_s .*, left_s .*",
+    r"step 4/4: loss .*",
+    r"writing the export",
+    r"the export is in \S+; draw with it: kinescribe imagine --world \S+ --source IMAGE --action TEXT",
+)
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_training_says_what_it_does_and_libraries_add_nothing(config, tmp_path):
+    options = ["--data", config.data[0], "--out", str(tmp_path / "out")]
+    settings = {"init": config.init, "steps": 4, "batch": 4, "log_every": 2, "evaluate_every": 4}
+    settings |= {"checkpoint_every": 4, "lora.rank": 2}
+    overrides = [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]
+    train = [sys.executable, "-m", "kinescribe", "train", "world", *options, *overrides]
+    done = subprocess.run(train, cwd=ROOT, check=True, capture_output=True, text=True)
+    lines = done.stderr.splitlines()
+    assert len(lines) == len(OURS), done.stderr
+    assert all(map(re.fullmatch, OURS, lines)), done.stderr
+    assert done.stdout == f"{tmp_path}/out/export\n"
+    again = subprocess.run(train, cwd=ROOT, check=True, capture_output=True, text=True)
+    assert again.stderr.splitlines() == lines[-1:]
+
+
+def test_a_model_that_cannot_be_trained_for_the_task_is_refused_before_ray_starts(config, tmp_path):
+    chat = str(tiny_chat("llava", tmp_path / "chat"))
+    with pytest.raises(ModelError, match=f"init: {chat} is a chat model, which can't draw images"):
+        run_train(config.model_copy(update={"init": chat, "out": str(tmp_path / "out")}))
 
 
 @pytest.mark.ray
@@ -135,7 +176,7 @@ def test_ctrl_c_ends_a_training_at_once_and_says_how_to_resume(config, end_drive
     assert driver.returncode == 130
 
 
-def test_workers_claim_gpus_where_there_are_some_or_some_are_asked_for():
+def test_workers_claim_gpus_if_the_cluster_has_or_the_user_wants_them():
     none, some = ClusterResources(cpus=8.0, gpus=0.0, memory_bytes=0), Engine(workers=3)
     assert worker_claims(none, some) == {"CPU": 1.0}
     assert worker_claims(replace(none, gpus=4.0, cpus=2.0), some) == {"CPU": 0.5, "GPU": 1.0}
@@ -145,7 +186,7 @@ def test_workers_claim_gpus_where_there_are_some_or_some_are_asked_for():
         worker_claims(none, gpu)
 
 
-def test_a_head_that_works_on_nothing_trains_nothing():
+def test_workers_claim_a_core_on_a_cluster_whose_head_has_none():
     assert worker_claims(ClusterResources(0.0, 0.0, 0, grows=True), Engine()) == {"CPU": 1.0}
 
 
@@ -163,7 +204,7 @@ def test_a_users_error_in_the_workers_ends_the_run_at_once(config, tmp_path, cap
 @pytest.mark.ray
 @pytest.mark.slow
 @pytest.mark.usefixtures("ray_here")
-def test_a_folder_in_which_no_step_was_taken_is_free_for_the_mended_command(config, tmp_path):
+def test_a_folder_without_checkpoints_is_free_for_the_corrected_command(config, tmp_path):
     wrong = config.model_copy(update={"out": str(tmp_path), "data": config.data[1:]})
     with pytest.raises(ConfigError, match=r"mix.supervised is 0.25, but the data has no supervised"):
         run_train(wrong)
@@ -198,7 +239,11 @@ def test_workers_in_another_folder_find_every_path(tmp_path, monkeypatch):
         assert absolute(DynamicsTraining.model_validate(given | {"init": name})).init == name
 
 
-def test_folders_of_runs_are_absolute(config, tmp_path, monkeypatch):
+def test_a_finished_run_returns_an_absolute_folder_and_removes_abandoned_exports(
+    config, tmp_path, monkeypatch
+):
     monkeypatch.chdir(tmp_path)
-    Path("out", "export").mkdir(parents=True)
+    for name in ("export", ".export-killed"):
+        Path("out", name).mkdir(parents=True)
     assert run_train(config.model_copy(update={"out": "out"})) == tmp_path / "out" / "export"
+    assert not Path("out", ".export-killed").exists()

@@ -23,7 +23,7 @@ Row = tuple[str, str | None, float]
 
 
 def algorithm_1(rows: list[Row], top_k: int) -> list[str]:
-    """The paper's, word by word, and as slow; the class with the best candidate begins a round."""
+    """The paper's algorithm word by word; the class with the best candidate begins a round."""
     remaining = sorted(rows, key=lambda row: (-row[2], row[0]))
     taken: list[str] = []
     while remaining and len(taken) < top_k:
@@ -59,7 +59,7 @@ def test_a_round_robin_is_algorithm_1(rows: list[Row], top_k: int):
 
 
 @given(rows=many_rows, top_k=st.integers(1, 45), cuts=st.lists(st.integers(0, 40), max_size=8))
-def test_parts_give_what_the_whole_gives(rows: list[Row], top_k: int, cuts: list[int]):
+def test_parts_give_the_result_of_the_whole(rows: list[Row], top_k: int, cuts: list[int]):
     places = [0, *sorted(cuts), len(rows)]
     parts = [frame(rows[start:end]) for start, end in pairwise(places)]
     chosen = choose(parts, "action_class", top_k)
@@ -74,7 +74,7 @@ def test_parts_give_what_the_whole_gives(rows: list[Row], top_k: int, cuts: list
         ((-2, -9), ["a0", "b0", "a1"]),
     ],
 )
-def test_a_later_part_displaces_what_it_should(scores_of_b: tuple[float, float], chosen: list[str]):
+def test_a_later_part_displaces_worse_rows(scores_of_b: tuple[float, float], chosen: list[str]):
     first: list[Row] = [(f"a{index}", "a", score) for index, score in enumerate((-1, -5, -6, -7, -8))]
     first.append(("b0", "b", scores_of_b[0]))
     parts = [frame(first), frame([("b1", "b", scores_of_b[1])])]
@@ -82,7 +82,7 @@ def test_a_later_part_displaces_what_it_should(scores_of_b: tuple[float, float],
 
 
 @pytest.mark.parametrize("by", ["action_class", "triplet_id"])
-def test_many_rows_in_many_parts_give_what_the_whole_gives(by: str):
+def test_many_rows_in_many_parts_give_the_result_of_the_whole(by: str):
     source = random.Random(0)
     rows: list[Row] = [
         (f"{index:05}", f"class {int(source.expovariate(0.1))}", round(-source.expovariate(1), 2))
@@ -113,7 +113,7 @@ def test_rows_that_are_not_chosen_leave_the_memory():
 
 
 def dataset(folder: Path, clips: dict[str, list[dict[str, Any]]], **config: Any) -> str:
-    """A dataset with one unit for each clip, whose rows differ from those of tiny_dataset as given."""
+    """A dataset with one unit per clip; its rows are those of tiny_dataset with these changes."""
     plan = [clip(name) for name in clips]
     units = [WorkUnit(item.clip_id, (item,)) for item in plan]
     bind(str(folder), run_of(plan, **config))
@@ -229,7 +229,7 @@ def test_bounds_are_within_the_range(tmp_path: Path):
     assert chosen_scores(chosen) == [-2]
 
 
-def test_of_duplicates_with_one_score_the_first_id_stays(tmp_path: Path):
+def test_of_duplicates_with_equal_scores_the_first_id_stays(tmp_path: Path):
     source = dataset(tmp_path / "x", {"a": scored(-1, -1, -1, action="open")})
     chosen = run(tmp_path, source, top_k=3, duplicates="drop")
     every = run(tmp_path, source, top_k=3)
@@ -256,13 +256,13 @@ def test_a_foreign_file_and_a_pending_unit_are_no_rows(tmp_path: Path):
     assert seen[-1] == (1, 1)
 
 
-def test_one_dataset_given_twice_is_refused(tmp_path: Path):
+def test_a_dataset_given_twice_is_refused(tmp_path: Path):
     source = dataset(tmp_path / "x", {"a": scored(-1)})
     with pytest.raises(DatasetError, match="the dataset of the same run"):
         run(tmp_path, source, source, top_k=1)
 
 
-def test_two_runs_over_one_clip_are_refused(tmp_path: Path):
+def test_two_runs_with_a_common_clip_are_refused(tmp_path: Path):
     x = dataset(tmp_path / "x", {"a": scored(-1), "b": scored(-1)})
     y = dataset(tmp_path / "y", {"b": scored(-2)}, seed=1)
     with pytest.raises(DatasetError, match=f"{x} and {y} share clip {clip('b').clip_id}"):
@@ -300,7 +300,7 @@ def test_an_impossible_configuration_names_its_key(override: str, names: str):
         load_config(CurateConfig, None, ["top_k=1", "max_motion=2", override])
 
 
-def test_a_file_that_would_be_lost_is_refused_before_anything_is_read(tmp_path: Path):
+def test_an_existing_file_is_refused_before_rows_are_read(tmp_path: Path):
     build(str(tmp_path / "x"), [2])
     for unit in (tmp_path / "x" / "data").iterdir():
         unit.write_bytes(b"not to be read")

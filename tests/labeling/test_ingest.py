@@ -82,7 +82,7 @@ def reasons(out: Path) -> Counter[str]:
     return Counter(str(end.reason) for footer in footers for end in footer.outcomes)
 
 
-def test_every_item_ends_in_one_way_with_its_reason(tmp_path: Path, model_folder: str):
+def test_every_item_has_one_outcome_and_its_reason(tmp_path: Path, model_folder: str):
     good, other = save(tmp_path, "a.jpg", 0), save(tmp_path, "b.png", 1, 200, 90)
     whole = (tmp_path / good).read_bytes()
     (tmp_path / "images" / "cut.jpg").write_bytes(whole[: len(whole) // 2])
@@ -207,7 +207,7 @@ def test_another_action_is_another_run(tmp_path: Path, model_folder: str):
         ingest(input, tmp_path / "out", model_folder)
 
 
-def test_the_run_is_bound_to_what_it_uses_and_to_nothing_else(tmp_path: Path, model_folder: str):
+def test_the_identity_has_all_that_the_rows_depend_on(tmp_path: Path, model_folder: str):
     ingest(edits(tmp_path, 2), tmp_path / "out", model_folder)
     identity = read_run(str(tmp_path / "out"))["identity"]
     assert not [key for key in identity if "window" in key or "keyframes" in key or "annotation" in key]
@@ -222,9 +222,7 @@ def test_too_many_rejects_end_the_run_with_the_reasons(tmp_path: Path, model_fol
     assert "missing               20" in str(error.value)
 
 
-def test_what_is_wrong_with_the_whole_run_is_refused_before_anything_is_written(
-    tmp_path: Path, model_folder: str
-):
+def test_an_invalid_run_is_refused_before_anything_is_written(tmp_path: Path, model_folder: str):
     with pytest.raises(ModelError, match="no model 'absent'"):
         ingest(edits(tmp_path, 2), tmp_path / "out", "absent")
     with pytest.raises(InputError, match="cannot be read"):
@@ -232,7 +230,7 @@ def test_what_is_wrong_with_the_whole_run_is_refused_before_anything_is_written(
     assert not (tmp_path / "out").exists()
 
 
-def test_what_lies_outside_is_taken_in_once_its_root_is_allowed(tmp_path: Path, model_folder: str):
+def test_files_outside_are_read_if_their_root_is_allowed(tmp_path: Path, model_folder: str):
     (tmp_path / "lists").mkdir()
     name = save(tmp_path, "a.png", 0)
     edit = {"input": f"../{name}", "output": f"{tmp_path}/{save(tmp_path, 'b.png', 1)}", "instruction": "x"}

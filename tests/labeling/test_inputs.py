@@ -64,7 +64,7 @@ def test_a_file_is_taken_whatever_its_name(tmp_path: Path):
     assert clip.action_class is None
 
 
-def test_a_name_that_is_no_text_is_one_clip_that_is_not_there(tmp_path: Path):
+def test_a_name_that_is_not_utf_8_is_one_missing_clip(tmp_path: Path):
     touch(tmp_path, "a.mp4")
     Path(os.fsdecode(os.fsencode(tmp_path) + b"/lat\xe9.mp4")).write_bytes(b"x")
     clips = list_clips(str(tmp_path), LIMITS)
@@ -72,7 +72,7 @@ def test_a_name_that_is_no_text_is_one_clip_that_is_not_there(tmp_path: Path):
     assert not objects.is_file(clips[1].uri)
 
 
-def test_a_glob_takes_what_it_matches(tmp_path: Path):
+def test_a_glob_takes_the_files_that_match(tmp_path: Path):
     touch(tmp_path, "run/a.mp4", "run/b.mp4", "jump/a.mp4", "jump/a.bin", "a.mp4")
     clips = list_clips(f"{tmp_path}/*/a.*", LIMITS)
     assert names(clips, tmp_path) == ["jump/a.bin", "jump/a.mp4", "run/a.mp4"]
@@ -93,7 +93,7 @@ def test_a_relative_path_is_made_absolute(tmp_path: Path, monkeypatch: pytest.Mo
         assert clip.uri == str(tmp_path / "videos" / "a.mp4")
 
 
-def test_a_corpus_has_the_same_ids_wherever_it_lies(tmp_path: Path):
+def test_ids_do_not_depend_on_the_place_of_the_corpus(tmp_path: Path):
     touch(tmp_path / "here", "run/a.mp4", "jump/b.mp4")
     touch(tmp_path / "over" / "there", "run/a.mp4", "jump/b.mp4")
     there = f"memory://{uuid.uuid4().hex}/videos"
@@ -190,7 +190,7 @@ def test_only_large_files_are_probed_and_long_ones_are_cut(tmp_path: Path):
     ]
 
 
-def test_an_end_beyond_all_reason_is_one_clip(tmp_path: Path):
+def test_an_absurd_end_is_one_clip(tmp_path: Path):
     (tmp_path / "m.csv").write_text("uri,end_s\na.mp4,1e7\n")
     (clip,) = list_clips(str(tmp_path / "m.csv"), LIMITS)
     assert clip.end_s == 1e7
@@ -248,7 +248,7 @@ def test_a_root_is_allowed_with_all_below_it_and_nothing_beside(tmp_path: Path):
         assert forbidden(f"{tmp_path}/{name}", "/in", roots) == OUTSIDE
 
 
-def test_a_video_that_is_a_link_is_taken_where_it_is_named_itself(tmp_path: Path):
+def test_a_linked_video_that_is_named_itself_is_taken(tmp_path: Path):
     touch(tmp_path, "blobs/0123")
     (tmp_path / "clip.mp4").symlink_to(tmp_path / "blobs" / "0123")
     given = str(tmp_path / "clip.mp4")
@@ -286,7 +286,7 @@ def test_a_video_that_is_a_link_is_taken_where_it_is_named_itself(tmp_path: Path
         ("/in/a\0.mp4", "/in", "zero byte"),
     ],
 )
-def test_what_may_be_read(clip: str, root: str, reason: str | None):
+def test_files_that_may_be_read(clip: str, root: str, reason: str | None):
     found = forbidden(clip, root)
     assert found is None if reason is None else found is not None and reason in found
 
@@ -296,7 +296,7 @@ def test_a_link_to_itself_leaves_nothing(tmp_path: Path):
     assert forbidden(str(tmp_path / "loop.mp4"), str(tmp_path)) is None
 
 
-def test_what_the_file_system_refuses_is_an_error_of_the_input():
+def test_an_error_of_the_file_system_is_an_input_error():
     with pytest.raises(InputError, match=r"cannot be listed: .*File name too long"):
         list_clips("/" + "x" * 5000, LIMITS)
 

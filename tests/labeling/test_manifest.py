@@ -50,7 +50,7 @@ def test_a_refusal_names_the_line(tmp_path: Path, suffix: str, first: str):
 
 
 def test_minus_zero_seconds_are_zero(tmp_path: Path):
-    """Or one video would have two ids, and the plan's digest would hang on which of them is met first."""
+    """Otherwise a video would have two ids, and the plan's digest would depend on their order."""
     (tmp_path / "m.csv").write_text("uri,start_s,end_s\na.mp4,-0.0,1\nb.mp4,0,1\n")
     assert list(map(str, read_manifest(str(tmp_path / "m.csv"))["start_s"])) == ["0.0", "0.0"]
 
@@ -74,7 +74,7 @@ def test_blank_lines_are_counted(tmp_path: Path, name: str, text: str):
 
 
 @pytest.mark.parametrize(("name", "text"), [("m.csv", "uri\na\nä\n"), ("m.jsonl", '{"uri": "a"}\n\n"ä"\n')])
-def test_a_line_that_is_no_utf_8_is_named(tmp_path: Path, name: str, text: str):
+def test_a_line_that_is_not_utf_8_is_named(tmp_path: Path, name: str, text: str):
     (tmp_path / name).write_text(text, encoding="latin-1")
     assert "line 3 is not UTF-8; save it in that encoding" in refusal(str(tmp_path / name))
 
@@ -100,7 +100,7 @@ def test_a_quote_that_is_not_closed_is_found_where_its_row_begins(tmp_path: Path
     ],
 )
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
-def test_a_row_that_cannot_be_meant_is_refused(tmp_path: Path, suffix: str, row: dict[str, Any], rule: str):
+def test_an_invalid_row_is_refused(tmp_path: Path, suffix: str, row: dict[str, Any], rule: str):
     blank = dict.fromkeys(("uri", "start_s", "end_s", "id"))
     good = [{**blank, "uri": "ok.mp4"}, {**blank, "uri": "y", "id": "taken"}]
     assert rule in refusal(write(tmp_path / f"m{suffix}", [*good, {**blank, **row}]))
@@ -112,7 +112,7 @@ def test_a_video_is_listed_once_however_it_is_spelled(tmp_path: Path, prefix: st
     assert "line 2: a video and window must be listed once" in refusal(write(tmp_path / "m.csv", rows))
 
 
-def test_a_window_from_0_is_one_from_the_beginning(tmp_path: Path):
+def test_a_window_from_0_equals_one_without_a_start(tmp_path: Path):
     rows = [{"uri": "a.mp4", "start_s": None, "end_s": 2}, {"uri": "a.mp4", "start_s": 0, "end_s": 2}]
     assert "line 2: a video and window must be listed once" in refusal(write(tmp_path / "m.csv", rows))
 
@@ -128,7 +128,7 @@ def test_json_without_a_bottom_is_refused_by_its_line(tmp_path: Path, text: str)
     assert "line 2 is nested too deeply" in refusal(str(tmp_path / "m.jsonl"))
 
 
-def test_a_value_of_any_length_is_no_obstacle_to_the_line_of_another(tmp_path: Path):
+def test_the_line_of_a_row_is_found_after_a_very_long_value(tmp_path: Path):
     (tmp_path / "m.csv").write_text(f"uri,start_s\n{'x' * 200_000},1\nb.mp4,-1\n")
     assert "line 3: start_s must be at least 0" in refusal(str(tmp_path / "m.csv"))
 
@@ -164,7 +164,7 @@ def test_a_password_or_signature_is_refused_and_not_repeated(tmp_path: Path, url
     assert "hunter2" not in message
 
 
-def test_what_only_looks_like_a_secret_is_taken(tmp_path: Path):
+def test_a_url_that_only_looks_secret_is_accepted(tmp_path: Path):
     names = ["a?token=1.mp4", "s3://bucket/a:b@c.mp4", "abfs://clips@account.dfs.core.windows.net/a.mp4"]
     names += ["s3://bucket/key=1/a.mp4", "s3://bucket/2024-??/a.mp4", "hf://datasets/a/b@main/c.mp4"]
     assert read_manifest(write(tmp_path / "m.csv", [{"uri": name} for name in names])).height == len(names)

@@ -28,7 +28,7 @@ def dataset(tmp_path: Path) -> str:
 
 @pytest.fixture
 def selection(dataset: str, tmp_path: Path) -> str:
-    """Four of the dataset's eight rows, from all of its four clips that have any."""
+    """Four of the dataset's eight rows, from all four clips that have rows."""
     path = str(tmp_path / "selection.parquet")
     curate([dataset], path, CurateConfig(top_k=4))
     return path
@@ -71,7 +71,7 @@ def test_datasets_opens_it(dataset: str, selection: str, tmp_path: Path):
     assert rows[0]["source"].size == (16, 12)
 
 
-def test_it_says_what_it_was_made_of(dataset: str, selection: str, tmp_path: Path):
+def test_its_run_names_the_selection_and_its_options(dataset: str, selection: str, tmp_path: Path):
     write_chosen([dataset], selection, str(tmp_path / "out"))
     identity = read_run(str(tmp_path / "out"))["identity"]
     assert identity["config.selection"] == read_selection(selection).digest
@@ -79,7 +79,7 @@ def test_it_says_what_it_was_made_of(dataset: str, selection: str, tmp_path: Pat
     assert identity["models.dynamics"] == "weights-of-tests"
 
 
-def test_it_goes_on_where_it_was_stopped_and_another_selection_is_refused(
+def test_it_resumes_and_refuses_another_selection(
     dataset: str, selection: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(materialize, "TRIPLETS_PER_UNIT", 1)
@@ -119,7 +119,7 @@ def test_datasets_of_two_codecs_are_refused(dataset: str, selection: str, tmp_pa
         write_chosen([dataset, other], selection, str(tmp_path / "out"))
 
 
-def test_a_folder_of_others_is_refused_beforehand(dataset: str, tmp_path: Path):
+def test_a_folder_with_other_files_is_refused_beforehand(dataset: str, tmp_path: Path):
     require_materialized(str(tmp_path / "new"))
     with pytest.raises(DatasetError, match="belongs to another run; choose another output folder"):
         require_materialized(dataset)

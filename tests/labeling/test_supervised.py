@@ -47,7 +47,7 @@ def test_an_item_without_words_is_listed_all_the_same(tmp_path: Path, words: str
     assert triplet.action == ""
 
 
-def test_ids_are_of_what_is_given_wherever_it_lies(tmp_path: Path):
+def test_ids_depend_on_the_given_values_and_not_on_their_place(tmp_path: Path):
     ids = []
     for name in ("here", "there"):
         folder = tmp_path / name
@@ -76,7 +76,7 @@ def test_ids_are_of_what_is_given_wherever_it_lies(tmp_path: Path):
         ("[" * 100_000, "Invalid JSON"),
     ],
 )
-def test_json_that_cannot_be_meant_is_refused(tmp_path: Path, text: str, complaint: str):
+def test_invalid_json_is_refused(tmp_path: Path, text: str, complaint: str):
     (tmp_path / "test.json").write_text(text)
     message = refusal(str(tmp_path / "test.json"))
     assert complaint in message
@@ -99,7 +99,7 @@ def test_json_that_cannot_be_meant_is_refused(tmp_path: Path, text: str, complai
         ),
     ],
 )
-def test_a_table_that_cannot_be_meant_is_refused_by_its_line(tmp_path: Path, text: str, complaint: str):
+def test_an_invalid_table_is_refused_by_its_line(tmp_path: Path, text: str, complaint: str):
     assert complaint in refusal(table(tmp_path, text))
 
 
@@ -109,7 +109,7 @@ def test_another_kind_of_file_is_refused(tmp_path: Path):
     assert "cannot be read" in refusal(str(tmp_path / "absent.csv"))
 
 
-def test_an_image_may_only_lie_in_the_folder_of_its_json(tmp_path: Path):
+def test_an_image_must_be_in_the_folder_of_its_json(tmp_path: Path):
     folder = tmp_path / "in"
     folder.mkdir()
     (tmp_path / "secret.jpg").touch()

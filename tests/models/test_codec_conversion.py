@@ -63,7 +63,7 @@ def decoded_by_metas_names(tensors: Tensors, codes_BL: torch.Tensor) -> torch.Te
     return conv("decoder.conv_out", F.silu(norm("decoder.norm_out", x)))
 
 
-def test_metas_vqgan_decodes_as_its_tensors_say(vqgan: Path):
+def test_metas_vqgan_decodes_like_its_original(vqgan: Path):
     tensors = {name: tensor.double() for name, tensor in read(vqgan).items()}
     expected = decoded_by_metas_names(tensors, random_codes())
     codec = published_codec(vqgan)
@@ -142,19 +142,17 @@ def has_no_codebook(tensors: Tensors) -> None:
 
 
 @pytest.mark.parametrize("change", [lacks, has_more, has_attention, has_another_shape, has_no_codebook])
-def test_a_vqgan_that_does_not_fit_to_the_last_tensor_is_refused(
-    vqgan: Path, change: Callable[[Tensors], None]
-):
+def test_a_vqgan_with_a_wrong_tensor_is_refused(vqgan: Path, change: Callable[[Tensors], None]):
     tensors = read(vqgan)
     change(tensors)
     torch.save({"state_dict": tensors}, vqgan)
-    with pytest.raises(ModelError, match=r"vqgan\.ckpt is"):
+    with pytest.raises(ModelError, match=r"vqgan\.ckpt (is|doesn't match)"):
         published_codec(vqgan)
 
 
 @pytest.mark.parametrize("write", [write_chameleon, write_emu3])
 @pytest.mark.parametrize("more", [True, False])
-def test_a_checkpoint_whose_codec_does_not_fit_to_the_last_tensor_is_refused(
+def test_a_checkpoint_whose_codec_has_a_wrong_tensor_is_refused(
     write: Callable[[Path], Path], more: bool, tmp_path: Path
 ):
     write(tmp_path)
@@ -168,7 +166,7 @@ def test_a_checkpoint_whose_codec_does_not_fit_to_the_last_tensor_is_refused(
         del tensors[next(name for name in tensors if "vqmodel.decoder." in name and name.endswith("weight"))]
     published_codec(tmp_path)
     save_file(tensors, file, {"format": "pt"})
-    with pytest.raises(ModelError, match=f"{tmp_path} is"):
+    with pytest.raises(ModelError, match=f"{tmp_path} (is|doesn't match)"):
         published_codec(tmp_path)
 
 
@@ -179,7 +177,9 @@ class Harmful:
 
 def test_a_file_that_would_run_code_is_refused(vqgan: Path, capsys: pytest.CaptureFixture[str]):
     torch.save({"state_dict": Harmful()}, vqgan)
-    with pytest.raises(ModelError, match="no VQGAN: it holds other than tensors; give") as refused:
+    with pytest.raises(
+        ModelError, match="is not a VQGAN: it contains other objects than tensors; give"
+    ) as refused:
         published_codec(vqgan)
     assert "weights_only" not in str(refused.value)
     assert "run by the file" not in capsys.readouterr().out

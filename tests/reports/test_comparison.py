@@ -17,7 +17,7 @@ from tests.tiny_dataset import build, clip, outcome, row, run_of, table
 def write(
     folder: Path, actions: Sequence[str], given: dict[str, object] | None = None, **config: object
 ) -> str:
-    """One clip, of each pair of which this is written and `given`; returns the id of its unit."""
+    """One clip whose pairs have these actions and the `given` values; returns the id of its unit."""
     clips = [clip("a")]
     run = run_of(clips, **config)
     (unit,) = plan_units(clips, 1, run.fingerprint)
@@ -36,7 +36,7 @@ def compared(first: Path, second: Path, sample: int = 100) -> str:
     return out.read_text()
 
 
-def test_the_page_says_what_differs_in_counts_settings_and_actions(tmp_path: Path):
+def test_the_page_shows_differences_in_counts_settings_and_actions(tmp_path: Path):
     write(tmp_path / "one", ["jump", "run", "sit"], micro=1)
     write(tmp_path / "other", ["jump", "walk", "stand", "lie"], micro=2)
     page = compared(tmp_path / "one", tmp_path / "other")
@@ -74,7 +74,7 @@ def test_other_clips_are_said_in_words_and_not_as_a_digest(tmp_path: Path):
     assert "<th>plan</th>" not in page
 
 
-def test_where_one_of_two_has_no_scores_the_page_says_which(tmp_path: Path):
+def test_the_page_names_the_dataset_without_scores(tmp_path: Path):
     write(tmp_path / "one", ["jump"])
     write(tmp_path / "other", ["jump"], {"action_logprob": None})
     page = compared(tmp_path / "one", tmp_path / "other")
@@ -82,7 +82,7 @@ def test_where_one_of_two_has_no_scores_the_page_says_which(tmp_path: Path):
     assert "Bars are scaled to the highest bar of each dataset" in page
 
 
-def test_folders_of_one_name_are_told_apart(tmp_path: Path):
+def test_folders_with_the_same_name_are_shown_by_their_paths(tmp_path: Path):
     for side in ("a", "b"):
         write(tmp_path / side / "dataset", [f"jump {side}"])
     page = compared(tmp_path / "a/dataset", tmp_path / "b/dataset")
@@ -90,7 +90,7 @@ def test_folders_of_one_name_are_told_apart(tmp_path: Path):
     assert f"{tmp_path}/b/dataset" in page
 
 
-def test_the_damaged_one_of_two_is_named(tmp_path: Path):
+def test_the_damaged_dataset_is_named(tmp_path: Path):
     write(tmp_path / "one", ["jump"])
     unit = write(tmp_path / "other", ["run"])
     Path(unit_uri(str(tmp_path / "other"), unit)).write_bytes(b"PAR1")

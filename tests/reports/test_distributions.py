@@ -32,7 +32,7 @@ def test_a_value_beyond_the_limits_is_in_the_outermost_bin():
     assert motion_limits(pl.Series([2.2] * 999 + [400.0])) == (0, 3)
 
 
-def test_what_is_no_number_is_not_counted():
+def test_values_that_are_not_numbers_are_not_counted():
     motion = pl.Series([1.0, float("nan"), 2.0, float("inf"), float("-inf"), None])
     counted = histogram(motion, motion_limits(motion))
     assert counted is not None
@@ -49,7 +49,7 @@ def test_given_triplets_have_no_histogram_of_scores():
     assert histogram(nothing, score_limits(nothing)) is None
 
 
-def test_all_come_first_then_classes_by_size_then_what_is_left():
+def test_the_order_is_all_then_classes_by_size_then_the_rest():
     classes: list[str | None] = [None, "jump"]
     for number in range(NUM_CLASSES):
         classes += [f"run {number:02d}"] * 2

@@ -28,7 +28,7 @@ def test_a_frame_that_pairs_share_is_in_the_page_once(tmp_path: Path):
     assert made.num_bytes == sum(map(len, pictures))
 
 
-def test_columns_say_of_each_pair_what_its_row_says(tmp_path: Path):
+def test_columns_have_the_values_of_the_rows(tmp_path: Path):
     build(str(tmp_path), [2])
     rows = Dataset.open(str(tmp_path)).scan()
     made = gallery(rows, sampled(scores(rows), 100))
@@ -50,7 +50,7 @@ def test_columns_say_of_each_pair_what_its_row_says(tmp_path: Path):
 
 
 @pytest.mark.parametrize("value", [math.nan, -math.inf])
-def test_a_score_that_is_no_finite_number_is_none(tmp_path: Path, value: float):
+def test_a_score_that_is_not_finite_is_null(tmp_path: Path, value: float):
     clips = [clip("a")]
     (unit,) = plan_units(clips, 1, run_of(clips).fingerprint)
     bind(str(tmp_path), run_of(clips))

@@ -34,7 +34,7 @@ def test_a_thumbnail_is_as_small_as_it_must_be():
     assert widths[0] > widths[-1] > SMALLEST
 
 
-def test_heat_is_one_pixel_a_token_from_nothing_to_red():
+def test_the_heat_map_has_one_pixel_per_token_from_transparent_to_red():
     picture = opened(heat([0, 2.0, 0, 4.0], (2, 2)))
     assert picture.size == (2, 2)
     cold, warm, _, hot = np.asarray(picture.convert("RGBA")).reshape(4, 4).astype(int)
@@ -47,7 +47,7 @@ def test_weights_that_are_all_zero_show_nothing():
     assert not np.asarray(opened(heat([0.0] * 6, (2, 3))).convert("RGBA"))[..., 3].any()
 
 
-def test_what_datasets_do_not_hold_is_not_opened():
+def test_only_image_formats_of_datasets_are_opened():
     script = io.BytesIO()
     Image.new("RGB", (4, 4)).save(script, "EPS")
     with pytest.raises(UnidentifiedImageError):  # Pillow would have Ghostscript run it

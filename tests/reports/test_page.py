@@ -37,18 +37,18 @@ def test_words_cannot_leave_the_data_they_stand_in():
     assert "</script><b>" not in page
 
 
-def test_a_page_that_cannot_be_written_is_said_in_words(tmp_path: Path):
+def test_a_page_that_cannot_be_written_is_an_error(tmp_path: Path):
     (tmp_path / "file").touch()
     with pytest.raises(StoreError, match=r"page\.html cannot be written"):
         write_page(str(tmp_path / "file" / "page.html"), "")
 
 
-def test_a_page_may_lie_in_an_object_store():
+def test_a_page_may_be_in_an_object_store():
     write_page("memory://pages/page.html", f"{OWN}é")
     assert objects.read_bytes("memory://pages/page.html").decode() == f"{OWN}é"
 
 
-def test_an_old_page_is_whole_until_the_new_one_is(tmp_path: Path):
+def test_a_page_is_replaced_in_one_step(tmp_path: Path):
     page, linked = tmp_path / "page.html", tmp_path / "linked.html"
     write_page(str(page), f"{OWN}old")
     linked.hardlink_to(page)
@@ -57,12 +57,12 @@ def test_an_old_page_is_whole_until_the_new_one_is(tmp_path: Path):
 
 
 @pytest.mark.parametrize("name", ["run.json", "data/unit.parquet", "page", ""])
-def test_a_page_takes_the_place_of_no_other_kind_of_file(name: str):
+def test_a_page_needs_a_name_that_ends_in_html(name: str):
     with pytest.raises(ConfigError, match=rf"--out '{name}'.*ends in \.html"):
         write_page(name, "")
 
 
-def test_a_page_replaces_no_page_of_others(tmp_path: Path):
+def test_another_html_file_is_not_replaced(tmp_path: Path):
     page = tmp_path / "page.html"
     page.write_text("<h1>My thesis</h1>")
     with pytest.raises(ConfigError, match=r"page\.html is another kind of file; remove it, or name another"):

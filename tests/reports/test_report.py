@@ -119,7 +119,7 @@ def test_the_page_holds_each_sampled_pair_with_three_pictures(tmp_path: Path):
     assert "3 of 5, drawn at random" in page.text
 
 
-def test_the_page_says_how_the_run_went_and_what_held_it_up(tmp_path: Path):
+def test_the_page_shows_the_timeline_and_the_bottleneck(tmp_path: Path):
     clip = Clip("c0", "a.mp4")
     begun = time.time() - 100
     stages = [StageTime("decode", begun, 12, "node/1", 9), StageTime("label", begun + 12, 80, "node/2", 70)]
@@ -132,7 +132,7 @@ def test_the_page_says_how_the_run_went_and_what_held_it_up(tmp_path: Path):
     assert "80 s a clip" in page.text
 
 
-def test_what_was_imagined_is_shown_with_its_source_its_best_and_every_score(tmp_path: Path):
+def test_imagined_steps_are_shown_with_source_best_sample_and_all_scores(tmp_path: Path):
     clip = Clip("c0", "a.mp4")
     write_dataset(tmp_path, [clip], [row(clip, 0)], [kept(clip, 1)])
     images = [Image.new("RGB", (8, 8), colour) for colour in ("red", "green", "blue")]
@@ -180,7 +180,7 @@ def test_any_name_of_a_clip_is_shown_by_its_end(tmp_path: Path, uri: str):
 
 
 @pytest.mark.parametrize("field", ["video", "message"])
-def test_what_is_said_of_a_rejected_clip_is_escaped(tmp_path: Path, field: str):
+def test_messages_of_rejected_clips_are_escaped(tmp_path: Path, field: str):
     clip = Clip("c0", f"shop/{HOSTILE}.mp4" if field == "video" else "a.mp4")
     message = HOSTILE if field == "message" else "broken"
     outcome = ClipOutcome("c0", Status.REJECTED, reason=RejectCode.UNREADABLE, message=message)
@@ -192,7 +192,7 @@ def test_what_is_said_of_a_rejected_clip_is_escaped(tmp_path: Path, field: str):
 
 
 @pytest.mark.parametrize("field", ["action", "video", "action_class"])
-def test_what_came_with_the_videos_is_escaped(tmp_path: Path, field: str):
+def test_texts_that_came_with_the_videos_are_escaped(tmp_path: Path, field: str):
     clip = Clip("c0", "a.mp4")
     write_dataset(tmp_path, [clip], [{**row(clip, 0), field: HOSTILE}], [kept(clip, 1)])
     page = Page(rendered(tmp_path))
@@ -251,7 +251,7 @@ def test_the_secrets_of_a_uri_stay_out(tmp_path: Path):
     assert "signature" not in html
 
 
-def test_a_damaged_object_and_a_page_that_cannot_be_written_are_said_in_words(tmp_path: Path):
+def test_a_damaged_object_and_an_unwritable_page_are_errors(tmp_path: Path):
     clip = Clip("c0", "a.mp4")
     write_dataset(tmp_path, [clip], [row(clip, 0)], [kept(clip, 1)])
     (tmp_path / "folder.html").mkdir()
@@ -283,7 +283,7 @@ def actions(reader: Reader) -> list[str]:
 
 
 def labelled(folder: Path, num: int, **changes: object) -> None:
-    """Two classes by turns; the lower the number of a pair, the surer its action and the less its motion."""
+    """Two alternating classes; pairs with lower numbers have higher scores and less motion."""
     clips = [Clip("c0", "films/run/a.mp4", "run"), Clip("c1", "films/jump/b.mp4", "jump")]
     rows = [
         {**row(clips[index % 2], index, f"move {index}"), "motion": float(index), **changes}
@@ -360,7 +360,7 @@ def test_words_of_a_dataset_are_text_in_a_browser_and_no_other_script_runs(tmp_p
 
 
 def blurred(noise: np.random.Generator) -> dict[str, bytes | None]:
-    """A frame that no other is like, of what a camera's compresses to."""
+    """A unique frame that compresses like a camera's."""
     data = io.BytesIO()
     blocks = Image.fromarray(noise.integers(0, 256, (12, 20, 3), np.uint8))
     blocks.resize((160, 96), Image.Resampling.BICUBIC).save(data, "JPEG")
@@ -396,5 +396,4 @@ def test_ten_thousand_pairs_stay_small_and_quick(tmp_path: Path):
         assert len(reader.all("*")) < 5000
     print(f"{size / 1e6:.1f} MB, opened in {opened_s:.1f} s, found in {found_ms:.0f} ms")
     assert size < 64 << 20
-    assert opened_s < 30
-    assert found_ms < 1000
+    assert (opened_s < 30, found_ms < 1000) == (True, True)

@@ -11,7 +11,7 @@ START = 1.7e9
 
 
 def footer(end_s: float, *stages: StageTime, num_clips: int = 2) -> UnitFooter:
-    """Of a unit that was committed `end_s` after the start, each of whose clips gave three triplets."""
+    """The footer of a unit committed `end_s` after the start, with three triplets per clip."""
     ends = tuple(outcome(clip(str(index)), 3) for index in range(num_clips))
     return UnitFooter("u", "", datetime.fromtimestamp(START + end_s, UTC), ends, stages)
 

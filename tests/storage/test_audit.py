@@ -64,7 +64,7 @@ def test_a_dataset_in_an_object_store_is_audited(bucket: str):
     assert check(bucket).ok
 
 
-def test_a_folder_that_is_no_dataset_is_refused(tmp_path: Path):
+def test_a_folder_that_is_not_a_dataset_is_refused(tmp_path: Path):
     for audit in (status, check):
         with pytest.raises(DatasetError, match="is not a Kinescribe dataset"):
             audit(str(tmp_path))
@@ -72,7 +72,7 @@ def test_a_folder_that_is_no_dataset_is_refused(tmp_path: Path):
 
 @pytest.fixture(scope="module")
 def damaged(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, bytes]:
-    """A dataset, an object in it to damage, and what that object held."""
+    """A dataset, an object in it to damage, and the object's bytes."""
     dataset = tmp_path_factory.mktemp("dataset")
     path = Path(unit_uri(str(dataset), build(str(dataset), [2, 1])[0].unit_id))
     return dataset, path, path.read_bytes()
@@ -102,7 +102,7 @@ def test_a_truncated_object_is_found(tmp_path: Path, keep: float):
         status(str(tmp_path))
 
 
-def test_one_unit_under_anothers_name_is_found(tmp_path: Path):
+def test_a_unit_under_another_units_name_is_found(tmp_path: Path):
     first, second, *_ = (unit_uri(str(tmp_path), unit.unit_id) for unit in build(str(tmp_path), ENDINGS))
     shutil.copy(first, second)
     assert any("it is the object of unit" in problem for problem in problems(tmp_path))
@@ -156,7 +156,7 @@ def test_another_plan_is_found(tmp_path: Path):
 
 
 def retried(dataset: str, endings: Mapping[str, Ending], retry: int) -> list[WorkUnit]:
-    """Plans the clips with these ids to be tried again, one to a unit."""
+    """Plan a retry of the clips with these ids, one per unit."""
     clips = [clip for unit in read_plan(dataset) for clip in unit.clips if clip.clip_id in endings]
     units = plan_units(clips, 1, f"retry {retry}")
     write_plan(dataset, units, retry)

@@ -73,7 +73,7 @@ def test_a_card_can_be_written_again(tmp_path: Path):
     assert (tmp_path / "README.md").read_text() != first
 
 
-def test_what_people_set_in_its_header_stays_and_what_is_derived_is_written_anew(tmp_path: Path):
+def test_edits_of_the_header_stay_and_derived_fields_are_updated(tmp_path: Path):
     build(str(tmp_path), [2, 1], pending=1)
     write_card(str(tmp_path))
     name = tmp_path / "README.md"
@@ -98,7 +98,7 @@ def test_a_value_cannot_break_the_cards_table(tmp_path: Path):
     assert '| config.prompt | `"a \\| b\\n\\| c \\|"` |\n' in (tmp_path / "README.md").read_text()
 
 
-def test_a_folder_that_is_no_dataset_gets_no_card(tmp_path: Path):
+def test_a_folder_that_is_not_a_dataset_gets_no_card(tmp_path: Path):
     with pytest.raises(DatasetError):
         write_card(str(tmp_path))
     assert list(tmp_path.iterdir()) == []

@@ -53,7 +53,7 @@ def test_an_estimate_is_read_as_it_was_written_and_replaced_by_the_next(dataset:
 
 
 @pytest.mark.parametrize("read", [status, read_run])
-def test_a_run_that_was_planned_and_not_begun_is_said_to_be_so(read: Callable[[str], object], tmp_path: Path):
+def test_an_error_says_that_a_planned_run_has_not_begun(read: Callable[[str], object], tmp_path: Path):
     write_estimate(str(tmp_path), ESTIMATE)
     with pytest.raises(DatasetError, match=f"that has not begun; start it .* `--out {tmp_path}`"):
         read(str(tmp_path))
@@ -88,7 +88,7 @@ def test_the_estimate_of_another_run_is_refused(dataset: str):
 
 
 @pytest.mark.parametrize("text", ["", "{}", '{"clips": "3"}'])
-def test_a_damaged_estimate_is_said(text: str, dataset: str):
+def test_a_damaged_estimate_is_refused(text: str, dataset: str):
     Path(dataset, "estimate.json").write_text(text)
     with pytest.raises(
         DatasetError, match=r"estimate\.json is not an estimate, or damaged .*; remove it, then plan again"
@@ -96,7 +96,7 @@ def test_a_damaged_estimate_is_said(text: str, dataset: str):
         compared(dataset)
 
 
-def test_a_file_of_others_is_not_replaced_by_an_estimate(tmp_path: Path):
+def test_an_estimate_does_not_replace_another_file(tmp_path: Path):
     require_estimate(str(tmp_path))
     write_estimate(str(tmp_path), ESTIMATE)
     require_estimate(str(tmp_path))

@@ -33,7 +33,7 @@ def silent(done: int, total: int) -> None:
 
 
 def selection(dataset: Path, ids: Sequence[str]) -> str:
-    """A selection of these triplets, as `curate` would write it."""
+    """A selection of these triplets, like one of `curate`."""
     run = read_run(str(dataset))["fingerprint"]
     paths = Dataset.open(str(dataset)).scan().to_table(columns=["triplet_id", "__filename"]).to_pylist()
     rows = [
@@ -173,7 +173,7 @@ def test_a_bit_that_flipped_is_not_exported(dataset: Path, tmp_path: Path, expor
         export(str(dataset), str(tmp_path / "out"), None, silent)
 
 
-def test_a_png_is_named_so(tmp_path: Path):
+def test_a_png_gets_its_extension(tmp_path: Path):
     data = io.BytesIO()
     Image.new("RGB", (2, 2)).save(data, "PNG")
     one, run = clip("a"), run_of([clip("a")])

@@ -45,7 +45,7 @@ def test_a_fingerprint_changes_with_all_that_rows_depend_on(change: dict[str, ob
     assert replace(RUN, **change).fingerprint != RUN.fingerprint
 
 
-def test_what_changes_no_row_may_change_on_resuming(tmp_path: Path):
+def test_configuration_that_changes_no_row_may_differ_on_resuming(tmp_path: Path):
     bind(str(tmp_path), replace(RUN, config={"max_reject_rate": 0.1}))
     bind(str(tmp_path), replace(RUN, version="0.0.2", config={"max_reject_rate": 0.9}))
 
@@ -79,13 +79,13 @@ def test_a_folder_with_data_of_nobody_is_refused(tmp_path: Path):
     assert not (tmp_path / "run.json").exists()
 
 
-def test_a_readme_that_is_no_datasets_is_not_replaced(tmp_path: Path):
+def test_a_readme_of_others_is_not_replaced(tmp_path: Path):
     (tmp_path / "README.md").write_text("mine")
     assert "contains a README.md but no run.json; choose an empty folder" in refusal(tmp_path, RUN)
     assert [path.name for path in tmp_path.iterdir()] == ["README.md"]
 
 
-def test_another_input_is_called_so(tmp_path: Path):
+def test_an_error_says_that_the_input_differs(tmp_path: Path):
     bind(str(tmp_path), RUN)
     message = refusal(tmp_path, replace(RUN, plan=plan_digest(CLIPS[1:])))
     assert "the input: its files, classes, windows or their order are not those" in message

@@ -25,7 +25,7 @@ ROWS = [
 SELECTION = Selection(pa.Table.from_pylist(ROWS, SELECTION_SCHEMA), {"top_k": 2}, ("d", "e"))
 
 
-def test_what_is_written_is_read(tmp_path: Path):
+def test_a_selection_is_read_back(tmp_path: Path):
     target = str(tmp_path / "selection.parquet")
     write_selection(target, SELECTION)
     assert read_selection(target) == SELECTION
@@ -51,7 +51,7 @@ def test_the_same_selection_may_be_written_again_and_another_may_not(tmp_path: P
     assert read_selection(target) == SELECTION
 
 
-def test_where_something_else_has_the_name_another_is_asked_for(tmp_path: Path):
+def test_another_file_of_the_name_is_not_replaced(tmp_path: Path):
     (tmp_path / "folder").mkdir()
     (tmp_path / "notes.txt").write_text("mine")
     for name in ("folder", "notes.txt"):
@@ -66,7 +66,7 @@ def test_nothing_else_is_left_beside_the_file(tmp_path: Path):
     assert [path.name for path in tmp_path.iterdir()] == ["selection.parquet"]
 
 
-def test_a_dataset_that_lacks_what_was_chosen_is_refused_by_name(tmp_path: Path):
+def test_a_dataset_that_lacks_chosen_rows_is_named(tmp_path: Path):
     (unit,) = tiny_dataset.build(str(tmp_path), [2])
     dataset = Dataset.open(tmp_path)
     ids = dataset.scan(["triplet_id"]).to_table()["triplet_id"]
@@ -79,7 +79,7 @@ def test_a_dataset_that_lacks_what_was_chosen_is_refused_by_name(tmp_path: Path)
         chosen_units(dataset, SELECTION.rows)
 
 
-def test_where_nothing_can_be_written_is_said(tmp_path: Path):
+def test_a_selection_that_cannot_be_written_is_an_error(tmp_path: Path):
     (tmp_path / "file").touch()
     with pytest.raises(StoreError, match="cannot be written"):
         write_selection(str(tmp_path / "file" / "selection.parquet"), SELECTION)
@@ -108,7 +108,7 @@ def with_metadata(text: bytes, rows: pa.Table = SELECTION.rows) -> bytes:
         with_metadata(b'{"options": {}, "datasets": []}', SELECTION.rows.drop_columns("score")),
     ],
 )
-def test_what_is_no_selection_is_refused_with_a_remedy(tmp_path: Path, content: bytes):
+def test_a_file_that_is_not_a_selection_is_refused_with_a_remedy(tmp_path: Path, content: bytes):
     (tmp_path / "x.parquet").write_bytes(content)
     with pytest.raises(DatasetError, match=r"x\.parquet.*name a file that `kinescribe curate` wrote"):
         read_selection(str(tmp_path / "x.parquet"))

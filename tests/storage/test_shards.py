@@ -93,7 +93,7 @@ def test_the_digest_changes_with_any_value(change: dict[str, Any]):
     assert rows_digest(table([{**ROWS[0], **change}])) != rows_digest(table(ROWS[:1]))
 
 
-def test_the_digest_tells_where_one_value_ends_and_the_next_begins():
+def test_the_digest_depends_on_the_boundaries_of_values():
     texts = [pa.table({"a": values}) for values in (["ab", "c"], ["a", "bc"], ["abc", ""])]
     lists = [pa.table({"a": values}) for values in ([[1, 2], [3]], [[1], [2, 3]])]
     assert len({rows_digest(rows) for rows in texts + lists}) == 5
@@ -140,13 +140,13 @@ def test_a_footer_longer_than_the_first_read_is_read_whole(tmp_path: Path):
 
 
 @pytest.mark.parametrize("content", [b"", b"PAR1", b"no parquet at all" * 100])
-def test_what_is_no_unit_is_called_damaged(tmp_path: Path, content: bytes):
+def test_a_file_that_is_not_a_unit_is_called_damaged(tmp_path: Path, content: bytes):
     (tmp_path / "x.parquet").write_bytes(content)
     with pytest.raises(DatasetError, match="damaged"):
         read_footer(str(tmp_path / "x.parquet"))
 
 
-def test_a_foreign_parquet_file_is_named_so(tmp_path: Path):
+def test_a_foreign_parquet_file_is_recognised(tmp_path: Path):
     pq.write_table(pa.table({"a": [1]}), tmp_path / "x.parquet")
     with pytest.raises(DatasetError, match="not written by Kinescribe"):
         read_footer(str(tmp_path / "x.parquet"))
@@ -203,7 +203,7 @@ def test_a_scan_does_not_read_over_a_bit_that_flipped(tmp_path: Path):
 
 
 @pytest.mark.parametrize("keep", [0, 0.5, 0.99])
-def test_a_scan_of_half_an_object_says_what_to_do(tmp_path: Path, keep: float):
+def test_a_scan_of_half_an_object_gives_a_remedy(tmp_path: Path, keep: float):
     (unit,) = build(str(tmp_path), [2])
     path = Path(unit_uri(str(tmp_path), unit.unit_id))
     path.write_bytes(path.read_bytes()[: int(keep * path.stat().st_size)])
@@ -218,7 +218,7 @@ def test_a_scan_of_a_run_that_committed_nothing_is_refused(tmp_path: Path):
 
 
 @pytest.mark.parametrize("place", ["local", "store"])
-def test_a_scan_comes_in_parts_of_whole_units(place: str, tmp_path: Path, bucket: str):
+def test_parts_of_a_scan_are_whole_units(place: str, tmp_path: Path, bucket: str):
     dataset = str(tmp_path) if place == "local" else uri.join(bucket, "dataset")
     units = build(dataset, [2, 1, 2, DropReason.STATIC, DropReason.STATIC, 1], clips_per_unit=1)
     parts = list(whole_units(Dataset.open(dataset).scan(["clip_id"]), 2))

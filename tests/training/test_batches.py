@@ -41,7 +41,7 @@ def test_an_epoch_is_every_sample_once():
     assert first != second
 
 
-def test_order_depends_on_seed_and_step_alone():
+def test_the_order_depends_only_on_seed_and_step():
     order = SampleOrder(10, batch=4, seed=3)
     forwards = [indices(order, range(step, step + 1)) for step in range(9)]
     again = SampleOrder(10, batch=4, seed=3)
@@ -127,7 +127,7 @@ def test_of_a_dataset_that_a_selection_names_the_chosen_triplets_are_read(datase
     assert len(triplets) == 2 + 3
 
 
-def test_units_of_which_nothing_is_chosen_are_not_opened(tmp_path: Path):
+def test_units_without_chosen_rows_are_not_opened(tmp_path: Path):
     first, second = tiny_dataset.build(str(tmp_path / "x"), [1, 1], clips_per_unit=1)
     triplet = (
         Dataset.open(str(tmp_path / "x"))
@@ -140,7 +140,7 @@ def test_units_of_which_nothing_is_chosen_are_not_opened(tmp_path: Path):
     assert len(read_triplets([str(tmp_path / "x")], chosen)) == 1
 
 
-def test_a_dataset_of_which_nothing_is_chosen_gives_nothing(dataset: str, tmp_path: Path):
+def test_a_dataset_without_selected_rows_gives_none(dataset: str, tmp_path: Path):
     other = str(tmp_path / "other")
     write_triplets(other, 3, tiny_vlm().codec.id)
     chosen = select(tmp_path, read_run(dataset)["fingerprint"], "none", [])
@@ -155,7 +155,7 @@ def test_a_dataset_of_which_nothing_is_chosen_gives_nothing(dataset: str, tmp_pa
         (None, None, "gone", "lacks 1 of its chosen triplets"),
     ],
 )
-def test_a_selection_of_what_is_not_there_is_refused(dataset, tmp_path, run, unit, triplet, message):
+def test_a_selection_of_a_missing_dataset_is_refused(dataset, tmp_path, run, unit, triplet, message):
     ids = Dataset.open(dataset).scan(["triplet_id"]).to_table()["triplet_id"].to_pylist()
     run = run or read_run(dataset)["fingerprint"]
     unit = unit or next(iter(committed_units(dataset)))
@@ -167,7 +167,7 @@ def test_a_selection_of_what_is_not_there_is_refused(dataset, tmp_path, run, uni
 def test_an_action_without_words_is_refused_by_name(tmp_path: Path):
     write_triplets(str(tmp_path), 3, tiny_vlm().codec.id, action=" \n")
     first = Dataset.open(str(tmp_path)).scan(["triplet_id"]).to_table()["triplet_id"][0]
-    with pytest.raises(DatasetError, match=f"3 triplets whose action has no words, first {first}; give"):
+    with pytest.raises(DatasetError, match=f"3 triplets with an empty action, first {first}; write"):
         read_triplets([str(tmp_path)])
 
 
@@ -184,10 +184,10 @@ def test_data_with_a_bit_that_flipped_is_refused(dataset: str, tmp_path: Path, r
 
 def test_data_without_a_triplet_is_refused(dataset: str, tmp_path: Path):
     tiny_dataset.build(str(tmp_path / "static"), [DropReason.STATIC])
-    with pytest.raises(DatasetError, match=r"static.* holds no triplet to train on"):
+    with pytest.raises(DatasetError, match=r"static.* has no triplet to train on"):
         read_triplets([str(tmp_path / "static")])
     chosen = select(tmp_path, read_run(dataset)["fingerprint"], "none", [])
-    with pytest.raises(DatasetError, match=r"triplets.* holds no triplet to train on"):
+    with pytest.raises(DatasetError, match=r"triplets.* has no triplet to train on"):
         read_triplets([dataset], chosen)
 
 

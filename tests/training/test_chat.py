@@ -105,5 +105,5 @@ def test_a_short_fine_tune_learns_and_its_export_and_adapter_are_one_model(
 
 def test_an_action_without_words_is_refused(tmp_path: Path):
     write_triplets(str(tmp_path / "mute"), 2, "vq-of-no-model-here", action=" ")
-    with pytest.raises(DatasetError, match="no words"):
+    with pytest.raises(DatasetError, match="an empty action"):
         read_conversations([str(tmp_path / "mute")])

@@ -55,7 +55,7 @@ def test_more_samples_at_once_take_more_memory(world):
 def test_a_dry_run_finds_what_would_stop_the_training(dynamics, tmp_path: Path):
     other = tmp_path / "other"
     write_triplets(str(other), 4, "vq-of-another-codec")
-    with pytest.raises(DatasetError, match="the dataset's codes are of codec vq-of-another-codec"):
+    with pytest.raises(DatasetError, match="the dataset has codes of codec vq-of-another-codec"):
         dry_run(dynamics(data=[str(other)]))
 
 
