@@ -24,9 +24,9 @@ from kinescribe.labeling.units import unit_ids, units_of
 from kinescribe.models.checkpoint_files import (
     EMBEDDED,
     codec_folder,
+    family_named,
     identify,
     identify_codec,
-    model_folder,
 )
 from kinescribe.schemas.clips import WorkUnit
 from kinescribe.schemas.config import LabelConfig, Resources
@@ -126,7 +126,7 @@ def planned_run(input: str, config: LabelConfig, sessions: Sessions) -> tuple[Ru
     """The run that the configuration, the models and the clips of the input make."""
     model, codec = identify(config.dynamics), identify_codec(codec_folder(config.dynamics, config.codec))
     if config.annotation.scores == "likelihood,contrast":
-        model_folder(config.dynamics)  # a server scores no given action
+        family_named(config.dynamics).require(config.dynamics, "dynamics")
     with closing(sessions.make_extractor(config, input_root(input))) as extractor:
         clips = StoredClips(
             clip_frames(input, config.limits, extractor.duration_s, config.roots, config.columns)

@@ -1,4 +1,4 @@
-"""Chat models from end to end, as a user goes: labels, scores, and a choice among imagined targets."""
+"""Chat models end to end: labels, scores, and a choice among imagined targets."""
 
 import json
 from pathlib import Path
@@ -81,7 +81,7 @@ def test_a_server_labels_videos_and_the_clip_that_it_fails_on_is_rejected(tmp_pa
 @pytest.mark.long
 @pytest.mark.usefixtures("ray_here")
 @pytest.mark.parametrize("name", CHATS)
-def test_a_chat_model_is_fine_tuned_and_labels_and_chooses_by_what_it_learned(name: str, tmp_path: Path):
+def test_a_fine_tuned_chat_model_labels_and_verifies(name: str, tmp_path: Path):
     """By two workers, with adapters; the data knows two actions, which have four words in common."""
     model, given, world = tiny_chat(name, tmp_path / "model"), tmp_path / "triplets", tmp_path / "world"
     write_triplets(str(given), 8, "vq-of-no-model-here")
@@ -98,11 +98,11 @@ def test_a_chat_model_is_fine_tuned_and_labels_and_chooses_by_what_it_learned(na
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (("--scores", "likelihood,contrast"), "which scores no given action"),
+        (("--scores", "likelihood,contrast"), "can't score a given action"),
         (("--set", "codec=nowhere"), "no model 'nowhere'"),
     ],
 )
-def test_what_a_server_cannot_do_is_said_before_anything_starts(
+def test_unsupported_uses_of_a_server_are_refused_before_anything_starts(
     arguments: tuple[str, ...], says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     with pytest.raises(SystemExit) as leaving:

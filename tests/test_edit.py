@@ -1,4 +1,4 @@
-"""InstructPix2Pix as a world model from end to end, as a user goes: tuned, imagined, chosen, measured."""
+"""InstructPix2Pix as a world model, end to end: fine-tuned, sampled, chosen, evaluated."""
 
 import json
 from pathlib import Path
@@ -24,9 +24,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize(("sees", "num_steps"), [("codes", 2), ("images", 1)])
-def test_any_dynamics_model_chooses_among_what_it_imagines(
-    sees: str, num_steps: int, world: Path, tmp_path: Path
-):
+def test_any_dynamics_model_verifies_its_samples(sees: str, num_steps: int, world: Path, tmp_path: Path):
     dynamics, image = tmp_path / "dynamics", tmp_path / "source.png"
     if sees == "codes":
         tiny_vlm().save(dynamics)
@@ -64,7 +62,8 @@ def test_it_is_judged_beside_a_copy_and_its_autoencoder(
 @pytest.mark.slow
 @pytest.mark.usefixtures("ray_here")
 def test_it_is_fine_tuned_by_two_workers_and_run_on_the_benchmark(world: Path, tmp_path: Path):
-    """A chat model chooses among what it imagines; diffusers makes of its adapter what it is exported as."""
+    """A chat model chooses among its samples; diffusers opens its adapter with the same result as the
+    export."""
     data, chat, imagined = tmp_path / "triplets", tiny_chat("llava", tmp_path / "chat"), tmp_path / "imagined"
     write_triplets(str(data), 8, "vq-of-no-model-here")
     options = ("--data", data, "--set", "lora.rank=2", "--set", "engine.zero_stage=2")

@@ -1,4 +1,4 @@
-"""The weights that come with the code: whole, small, and as good as their card says."""
+"""The embedded weights: complete, small, and as good as their card says."""
 
 from collections.abc import Iterator
 
@@ -22,7 +22,7 @@ def embedded() -> TokenVLM:
 
 
 def drawn(model: TokenVLM, num_chains: int) -> Iterator[tuple[CodePair, Action]]:
-    """Pairs of the test draw that no training and no card has seen."""
+    """Pairs of a test draw that neither training nor card used."""
     for index in range(num_chains):
         chain = draw_chain(split_rng("test", 4711, index))
         images = [Image.fromarray(frame) for frame in chain.frames]

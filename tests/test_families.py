@@ -1,4 +1,4 @@
-"""Each family from end to end, as a user goes: codec, triplets, two fine-tunes, labels, imagined targets."""
+"""Each family end to end: codec, triplets, two fine-tunes, labels, imagined targets."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Chat models with few and random weights, by the library's own writers: files and templates as published."""
+"""Chat models with few random weights, written by transformers, with published templates."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""InstructPix2Pix with few and random weights, by diffusers' own writer: files as published."""
+"""InstructPix2Pix with few random weights, written by diffusers in the published layout."""
 
 import json
 from pathlib import Path
@@ -20,7 +20,8 @@ BEGIN, END = "<|startoftext|>", "<|endoftext|>"
 
 
 def tiny_edit(folder: Path, seed: int = 0) -> Path:
-    """Images of 32×32 as latent images of 8×8; like the published one, it names a safety checker."""
+    """A model for images of 32×32 and latent images of 8×8. Like the published one, it names a safety
+    checker."""
     torch.manual_seed(seed)
     vocab, merges = _vocabulary()
     tokenizer = CLIPTokenizer(vocab, [tuple(pair) for pair in merges], model_max_length=24)
@@ -71,7 +72,7 @@ def _vocabulary() -> tuple[dict[str, int], list[list[str]]]:
 
 
 def _unet() -> UNet2DConditionModel:
-    """Words count in the block in the middle alone: a hundred steps of more would take tests too long."""
+    """Only the middle block sees words, to keep the tests short."""
     return UNet2DConditionModel(
         sample_size=LATENT_SIDE,
         in_channels=8,

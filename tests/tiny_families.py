@@ -1,4 +1,4 @@
-"""Checkpoints of each model family with few and random weights, by the libraries' own writers.
+"""Checkpoints of each model family with few random weights, written by the libraries themselves.
 
 Only sizes differ from what is published: names of tensors and tokens, files and configuration are the same.
 """
@@ -44,7 +44,7 @@ NAMES = ("chameleon", "emu3", "liquid")
 
 
 def tiny_family(name: str, folder: Path) -> Path:
-    """A model of the family as it is published, with the codec that the code under test makes of it."""
+    """A model of the family in its published form, with the converted codec."""
     torch.manual_seed(0)
     write = {"chameleon": write_chameleon, "emu3": write_emu3, "liquid": write_liquid}[name]
     source = write(folder)
@@ -53,7 +53,7 @@ def tiny_family(name: str, folder: Path) -> Path:
 
 
 def write_chameleon(folder: Path) -> Path:
-    """Chameleon for transformers, which has no decoder of images; returns Meta's vqgan.ckpt."""
+    """Chameleon for transformers, which has no image decoder; returns Meta's vqgan.ckpt."""
     # Tokens of codes in no order, and between those of text.
     codes = ["IMGIMG" + "".join(chr(ord("A") + int(d)) for d in str(code)) + "Z" for code in range(NUM_CODES)]
     codes = codes[7:] + codes[:7]
@@ -130,7 +130,7 @@ def write_liquid(folder: Path) -> Path:
 
 
 def write_vqgan(folder: Path, encoder: dict[str, torch.Tensor]) -> Path:
-    """Meta's vqgan.ckpt and vqgan.yaml: the encoder's tensors, a decoder, and what trained the two."""
+    """Meta's vqgan.ckpt and vqgan.yaml: encoder, decoder, and tensors of their training."""
     tensors = encoder | {f"decoder.{name}": tensor for name, tensor in decoder_tensors().items()}
     path = folder / "vqgan.ckpt"
     torch.save({"state_dict": tensors | {"loss.logvar": torch.zeros(1)}}, path)
@@ -152,7 +152,8 @@ def write_vqgan(folder: Path, encoder: dict[str, torch.Tensor]) -> Path:
 
 
 def decoder_tensors() -> dict[str, torch.Tensor]:
-    """A decoder's, by Meta's names: the encoder's mirror, with one residual block more a level."""
+    """The tensors of a decoder by Meta's names: the encoder mirrored, with one more residual block per
+    level."""
     tensors: dict[str, torch.Tensor] = {}
 
     def layer(name: str, *shape: int) -> None:
@@ -187,7 +188,7 @@ def decoder_tensors() -> dict[str, torch.Tensor]:
 
 
 def keep_decoder(folder: Path) -> None:
-    """Put the decoder into the checkpoint, where some conversions of Anole keep it, and split it in two."""
+    """Put the decoder into the checkpoint, as some conversions of Anole do, and split the file in two."""
     tensors = load_file(folder / "model.safetensors")
     tensors |= {f"model.vqmodel.decoder.{name}": tensor for name, tensor in decoder_tensors().items()}
     (folder / "model.safetensors").unlink()
@@ -220,7 +221,7 @@ def tiny_tokenizer(special: Sequence[str], bos: str, eos: str, pad: str = "<pad>
 
 
 def spread(network: Any) -> Any:
-    """Far from uniform, so that a mistake of one position shows in the likelihoods."""
+    """Random weights far from uniform, so that an error of one position changes the likelihoods."""
     torch.nn.init.normal_(network.get_input_embeddings().weight, std=0.5)
     torch.nn.init.normal_(network.get_output_embeddings().weight, std=0.3)
     return network

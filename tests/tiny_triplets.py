@@ -1,4 +1,4 @@
-"""A labelled dataset for training: random codes, an action that they tell, small real images."""
+"""A labelled dataset for training: random codes, an action that they determine, small real images."""
 
 import io
 from typing import Any
@@ -16,7 +16,7 @@ from kinescribe.storage.shards import write_unit
 
 ACTIONS = ("move the red ball left", "move the red ball right")
 LABELLED = {"action_logprob": -1.5, "action_tokens": 6, "finish_reason": "stop"}
-"""What the rows of a dataset have whose actions a model wrote."""
+"""The columns of rows with an action that a model wrote."""
 
 
 def write_triplets(

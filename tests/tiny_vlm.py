@@ -1,4 +1,4 @@
-"""A unified model with random weights, a few thousand of them: real code, no sense in what it writes."""
+"""A unified model with random weights, a few thousand of them."""
 
 import numpy as np
 import torch

@@ -1,4 +1,4 @@
-"""What a training measured and what it wrote, to compare two of them."""
+"""The metrics and the export of a training, to compare two trainings."""
 
 from pathlib import Path
 
@@ -10,11 +10,11 @@ from kinescribe.training.metrics import read_lines
 
 
 def curve(config: TrainConfig) -> list[dict[str, float]]:
-    """What was measured at each step, but for the time it took."""
+    """The metrics of each step, except the speed."""
     lines = read_lines(Path(config.out) / "metrics.jsonl")
     return [{name: value for name, value in line.items() if name != "samples_per_s"} for line in lines]
 
 
 def exported(config: TrainConfig) -> dict[str, Tensor]:
-    """The weights that a unified model's training exported, by name."""
+    """The exported weights of a unified model, by name."""
     return load_file(Path(config.out) / "export" / "model.safetensors")

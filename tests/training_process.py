@@ -1,4 +1,4 @@
-"""A rank of trainings as a process of its own: `python -m tests.training_process STEP RANK OF STORE CONFIG…`.
+"""One rank of trainings as a process: `python -m tests.training_process STEP RANK OF STORE CONFIG…`.
 
 It kills itself with SIGKILL when step STEP is reported.
 """

@@ -70,7 +70,9 @@ def assert_same_run(one: TrainConfig, other: TrainConfig) -> None:
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_a_run_that_lost_a_worker_is_the_undisturbed_one_and_is_known_when_finished(undisturbed, tmp_path):
+def test_a_run_that_lost_a_worker_equals_the_undisturbed_one_and_is_recognised_as_finished(
+    undisturbed, tmp_path
+):
     config = undisturbed.model_copy(update={"out": str(tmp_path / "out")})
     steps: list[float] = []
 
@@ -102,7 +104,7 @@ def wait_for_step(config: WorldTraining, step: int, driver: subprocess.Popen[byt
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_the_same_command_goes_on_where_its_driver_was_killed(undisturbed, end_driver, tmp_path):
+def test_the_same_command_resumes_after_its_driver_was_killed(undisturbed, end_driver, tmp_path):
     config = undisturbed.model_copy(update={"out": str(tmp_path / "out")})
     (tmp_path / "world.yaml").write_text(config.model_dump_json(exclude={"out", "select", "mix"}))
     options = ["--out", config.out, "--select", config.select, "--mix", "supervised=0.25,labelled=0.75"]
@@ -174,7 +176,7 @@ def test_ctrl_c_ends_a_training_at_once_and_says_how_to_resume(config, end_drive
     assert driver.returncode == 130
 
 
-def test_workers_claim_gpus_where_there_are_some_or_some_are_asked_for():
+def test_workers_claim_gpus_if_the_cluster_has_or_the_user_wants_them():
     none, some = ClusterResources(cpus=8.0, gpus=0.0, memory_bytes=0), Engine(workers=3)
     assert worker_claims(none, some) == {"CPU": 1.0}
     assert worker_claims(replace(none, gpus=4.0, cpus=2.0), some) == {"CPU": 0.5, "GPU": 1.0}
@@ -202,7 +204,7 @@ def test_a_users_error_in_the_workers_ends_the_run_at_once(config, tmp_path, cap
 @pytest.mark.ray
 @pytest.mark.slow
 @pytest.mark.usefixtures("ray_here")
-def test_a_folder_in_which_no_step_was_taken_is_free_for_the_mended_command(config, tmp_path):
+def test_a_folder_without_checkpoints_is_free_for_the_corrected_command(config, tmp_path):
     wrong = config.model_copy(update={"out": str(tmp_path), "data": config.data[1:]})
     with pytest.raises(ConfigError, match=r"mix.supervised is 0.25, but the data has no supervised"):
         run_train(wrong)

@@ -62,7 +62,7 @@ def test_the_best_image_of_a_step_is_where_the_next_starts(source: str, model: s
     assert (first.action, second.action) == (LEFT, RIGHT)
 
 
-def test_samples_stay_the_same_when_more_are_drawn_and_one_alone_has_a_score(source: str, model: str):
+def test_samples_do_not_depend_on_their_number_and_a_single_one_has_a_score(source: str, model: str):
     [one], [three] = (imagined(source, model, LEFT, num=num).steps for num in (1, 3))
     assert one.best == 0
     assert one.scores == pytest.approx(three.scores[:1])
@@ -93,7 +93,7 @@ def test_an_earlier_imagination_is_replaced_whole(source: str, model: str, tmp_p
     assert {path.name for path in tmp_path.iterdir()} == {"best-1.png", "imagined.json", "sheet.png"}
 
 
-def test_a_folder_of_other_files_is_left_alone(source: str, model: str, tmp_path: Path):
+def test_a_folder_with_other_files_is_refused(source: str, model: str, tmp_path: Path):
     (tmp_path / "best-1.png").write_text("mine")
     for out, complaint in ((tmp_path, "has other files"), (tmp_path / "best-1.png", "cannot be a folder")):
         with pytest.raises(ConfigError, match=complaint):
@@ -107,7 +107,7 @@ def test_an_action_that_is_too_long_for_a_model_is_refused(source: str, model: s
     assert len(str(refused.value)) < 400
 
 
-def test_an_action_of_strange_words_is_warned_of_and_one_familiar_word_is_enough(source: str, model: str):
+def test_an_action_without_any_known_word_gives_a_warning(source: str, model: str):
     with pytest.warns(
         UserWarning, match="no word of 'ballo di San Vito' is in the vocabulary of .*tiny, which"
     ):

@@ -40,13 +40,13 @@ def triplets() -> list[Triplet[Image.Image]]:
     return [Triplet(*pair, action) for pair, action in zip(pairs(), SENTENCES, strict=False)]
 
 
-def test_a_batch_scores_as_its_triplets_do_one_by_one(chat: ChatVLM):
+def test_a_batch_has_the_scores_of_its_single_triplets(chat: ChatVLM):
     together = chat.score(triplets())
     assert together == pytest.approx([chat.score([one])[0] for one in triplets()], abs=1e-3)
     assert len({round(score, 2) for score in together}) == 3
 
 
-def test_a_batch_is_described_as_its_pairs_are_one_by_one(chat: ChatVLM):
+def test_a_batch_has_the_descriptions_of_its_single_pairs(chat: ChatVLM):
     together = chat.describe(pairs(), 8)
     for one, alone in zip(together, (chat.describe([pair], 8)[0] for pair in pairs()), strict=True):
         assert one.text == alone.text
@@ -56,7 +56,7 @@ def test_a_batch_is_described_as_its_pairs_are_one_by_one(chat: ChatVLM):
 
 
 @torch.no_grad()
-def test_what_was_written_scores_what_its_description_says(chat: ChatVLM):
+def test_the_score_of_a_description_is_its_log_probability(chat: ChatVLM):
     """Token by token: a random model's words needn't come back from their text."""
     (said,), prompt = chat.describe(pairs()[:1], 1), chat.batch(triplets()[:1])
     start = int(prompt.weights_BT[0].argmax())
@@ -86,7 +86,9 @@ def test_the_score_is_of_the_answer_and_the_token_that_ends_it(chat: ChatVLM):
     assert chat.score([triplet])[0] == pytest.approx(total, abs=1e-3)
 
 
-def test_the_template_says_what_stands_before_an_answer_and_what_ends_it(chat_folders: dict[str, Path]):
+def test_the_chat_template_gives_the_text_before_an_answer_and_the_tokens_that_end_it(
+    chat_folders: dict[str, Path],
+):
     said = {}
     for name, folder in chat_folders.items():
         chat = ChatVLM.load(folder)
@@ -107,7 +109,7 @@ def test_both_images_and_their_order_count(chat: ChatVLM):
     assert contrast == pytest.approx(scores[0] - max(scores[1:]), abs=1e-3)
 
 
-def test_a_sample_is_a_function_of_its_seed_and_pair_alone(chat: ChatVLM):
+def test_a_sample_depends_only_on_its_seed_and_pair(chat: ChatVLM):
     seeds = [5, 6, 7]
     together = [one.text for one in chat.describe(pairs(), 8, 1.0, seeds)]
     alone = [chat.describe([pair], 8, 1.0, [seed])[0].text for pair, seed in zip(pairs(), seeds, strict=True)]
@@ -129,7 +131,7 @@ def test_saved_it_scores_the_same(chat: ChatVLM, tmp_path: Path):
     assert (again.before_answer, again.ends) == (chat.before_answer, chat.ends)
 
 
-def test_it_takes_what_its_positions_hold(chat: ChatVLM):
+def test_an_action_is_accepted_if_all_its_tokens_have_positions(chat: ChatVLM):
     assert chat.takes("dynamics", SENTENCES[0])
     assert not chat.takes("dynamics", "left " * 40_000)
     assert chat.knows_a_word("move it")

@@ -26,7 +26,7 @@ def folder(tmp_path):
     return tmp_path
 
 
-def test_the_files_tell_what_the_loaded_codec_does(folder):
+def test_the_identity_from_files_equals_that_of_the_loaded_codec(folder):
     codec = ImageCodec.load(folder / "codec")
     identity = identify(str(folder))
     assert identity.codec == CodecIdentity(codec.id, codec.grid)
@@ -71,7 +71,7 @@ def test_a_file_that_is_cut_off_is_refused(folder, name):
         ("[]", "is damaged"),
     ],
 )
-def test_a_codec_that_does_not_say_what_it_is_is_refused(folder, text, message):
+def test_a_codec_with_an_incomplete_configuration_is_refused(folder, text, message):
     (folder / "codec" / "config.json").write_text(text)
     for use in (identify, load_model):
         with pytest.raises(ModelError, match=message):
@@ -114,7 +114,7 @@ def test_a_configuration_without_a_bottom_is_refused(folder):
         identify(str(folder))
 
 
-def test_a_name_that_is_no_folder_is_refused(tmp_path):
+def test_a_missing_folder_is_refused(tmp_path):
     with pytest.raises(ModelError, match="no model"):
         identify(str(tmp_path / "absent"))
 
@@ -127,7 +127,7 @@ def test_another_chat_template_is_another_model(tmp_path):
     assert identify(str(chat)).fingerprint != first.fingerprint
 
 
-def test_codes_are_the_models_own_or_for_one_that_sees_images_anothers(folder, tmp_path):
+def test_a_unified_model_uses_its_own_codec_and_other_models_a_chosen_one(folder, tmp_path):
     chat, other, server = str(tiny_chat("llava", tmp_path / "chat")), str(folder), "m@http://host/v1"
     assert codec_folder(other) == codec_folder(chat, other) == codec_folder(server, other) == folder / "codec"
     assert codec_folder(chat) == codec_folder(server) == EMBEDDED["embedded"] / "codec"
@@ -137,7 +137,7 @@ def test_codes_are_the_models_own_or_for_one_that_sees_images_anothers(folder, t
         codec_folder(server, chat)
 
 
-def test_what_is_neither_folder_nor_server_is_refused():
+def test_a_malformed_endpoint_is_refused_and_a_server_scores_nothing():
     with pytest.raises(ConfigError, match="MODEL@URL"):
         identify("@http://host/v1")
     with pytest.raises(ModelError, match="can't score a given action"):

@@ -22,7 +22,7 @@ def pictures(num: int, size: tuple[int, int] = (32, 32)) -> list[Image.Image]:
     return [Image.fromarray(rng.integers(0, 256, (size[1], size[0], 3), np.uint8)) for _ in range(num)]
 
 
-def test_there_is_a_code_and_a_feature_for_every_place_of_the_grid(codec: ImageCodec):
+def test_every_cell_of_the_grid_has_a_code_and_a_feature(codec: ImageCodec):
     encoded = codec.encode(codec.preprocess(pictures(3)))
     assert codec.grid == codec_grid(codec.network.config) == (8, 8)
     assert encoded.codes_BL.shape == (3, 64)
@@ -45,7 +45,7 @@ def test_features_without_patches_are_diffusers_own_latents():
     torch.testing.assert_close(codec.encode(pixels).features_BLC, latents.flatten(2).transpose(1, 2))
 
 
-def test_an_image_encodes_alike_in_any_batch(codec: ImageCodec):
+def test_the_codes_of_an_image_do_not_depend_on_the_batch(codec: ImageCodec):
     pixels = codec.preprocess(pictures(5))
     assert codec.encode(pixels).codes_BL[3].tolist() == codec.encode(pixels[3:4]).codes_BL[0].tolist()
 

@@ -63,7 +63,7 @@ def decoded_by_metas_names(tensors: Tensors, codes_BL: torch.Tensor) -> torch.Te
     return conv("decoder.conv_out", F.silu(norm("decoder.norm_out", x)))
 
 
-def test_metas_vqgan_decodes_as_its_tensors_say(vqgan: Path):
+def test_metas_vqgan_decodes_like_its_original(vqgan: Path):
     tensors = {name: tensor.double() for name, tensor in read(vqgan).items()}
     expected = decoded_by_metas_names(tensors, random_codes())
     codec = published_codec(vqgan)

@@ -70,7 +70,7 @@ def test_frames_are_its_autoencoders_latent_images(model: EditDiffusion, folder:
     torch.testing.assert_close(shown, decoded_13HW.clamp(-1, 1), atol=0.05, rtol=0)
 
 
-def test_long_actions_are_not_taken_and_strange_words_are_known_as_such(model: EditDiffusion):
+def test_long_actions_are_refused_and_unknown_words_recognised(model: EditDiffusion):
     assert model.takes("world", SENTENCES[0])
     assert not model.takes("world", "left " * 23)
     assert model.knows_a_word(SENTENCES[0])

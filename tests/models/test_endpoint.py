@@ -43,7 +43,7 @@ def test_a_busy_server_is_asked_again(status: int):
     assert len(server.asked) == 3
 
 
-def test_a_server_that_stays_busy_is_given_up_with_what_it_said():
+def test_a_server_that_stays_busy_gives_a_failure_with_its_message():
     with serving(JudgeServer(always=Answer(status=429, body=b'{"error": "busy"}'))) as server:
         assert ask(server, max_retries=2) == [Reply('429 {"error": "busy"}', "refused")]
     assert len(server.asked) == 3
@@ -62,7 +62,7 @@ def test_a_slow_server_is_a_timeout():
     assert len(server.asked) == 2
 
 
-def test_a_server_that_is_not_there_is_unreachable():
+def test_a_missing_server_is_unreachable():
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         (reply,) = ask(JudgeServer(url=f"http://127.0.0.1:{unused.getsockname()[1]}/v1"), max_retries=1)
@@ -80,7 +80,7 @@ def test_a_server_that_is_not_there_is_unreachable():
         b"\xff",
     ],
 )
-def test_an_answer_that_is_none_is_garbage_and_kept(body: bytes):
+def test_a_reply_outside_the_protocol_is_garbage_and_kept(body: bytes):
     with serving(JudgeServer(always=Answer(body=body))) as server:
         assert ask(server) == [Reply(body.decode(errors="replace"), "garbage")]
 
@@ -97,7 +97,7 @@ def test_an_endpoint_is_named_by_model_and_url():
 
 
 @pytest.mark.parametrize("name", ["model", "model@host", "@http://host"])
-def test_what_names_no_endpoint_is_refused(name: str):
+def test_a_malformed_endpoint_name_is_refused(name: str):
     with pytest.raises(ConfigError, match="MODEL@URL"):
         Endpoint.named(name)
 

@@ -33,7 +33,7 @@ def describe(
     return EndpointVLM(endpoint).describe(pairs, 12, temperature, list(range(num)))
 
 
-def test_a_pair_goes_out_as_it_is_stored_and_a_sentence_with_its_likelihood_comes_back():
+def test_a_pair_is_sent_unchanged_and_a_sentence_with_its_likelihood_returned():
     with serving(JudgeServer(always=SAID)) as server:
         assert describe(server) == [Description("Move the red ball left.", -1.75, 3, "stop")]
     (request,) = server.asked
@@ -76,21 +76,21 @@ def test_each_pair_is_sampled_with_its_own_seed():
         (Answer("pan"), "unfinished: finish_reason None"),
     ],
 )
-def test_what_is_no_sentence_is_a_failure_with_a_code(answer: Answer, code: str):
+def test_a_reply_that_is_not_a_sentence_is_a_failure_with_a_code(answer: Answer, code: str):
     with serving(JudgeServer(always=answer)) as server:
         (failed,) = describe(server, max_retries=1, timeout_s=0.5)
     assert isinstance(failed, Failure)
     assert failed.message.startswith(code)
 
 
-def test_a_failure_is_of_its_pair_alone():
+def test_a_failure_affects_only_its_pair():
     with serving(JudgeServer([Answer("?", finish_reason="stop")], SAID)) as server:
         first, *others = describe(server, 3, num_at_once=1)
     assert isinstance(first, Failure)
     assert all(isinstance(one, Description) for one in others)
 
 
-def test_a_server_that_is_not_there_fails_each_pair():
+def test_a_missing_server_fails_each_pair():
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         server = JudgeServer(url=f"http://127.0.0.1:{unused.getsockname()[1]}/v1")
@@ -114,7 +114,7 @@ def test_pairs_are_asked_together_up_to_the_bound_and_answers_come_in_their_orde
     assert [one.text for one in said if isinstance(one, Description)] == [f"action {n}" for n in range(8)]
 
 
-def test_the_key_is_told_to_nobody_but_the_server(monkeypatch: pytest.MonkeyPatch):
+def test_only_the_server_sees_the_key(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
     refusal = Answer(status=401, body=b"wrong key sk-secret")
     with serving(JudgeServer(always=refusal)) as server:

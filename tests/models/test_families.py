@@ -104,7 +104,7 @@ def test_codes_in_the_text_give_the_logits_of_the_models_own_pixels(
 
 
 @pytest.mark.parametrize("task", ["dynamics", "world"])
-def test_scores_of_a_batch_are_those_of_one_by_one_and_of_a_plain_pass(family: TokenVLM, task: Task):
+def test_batch_scores_equal_single_scores_and_a_plain_forward_pass(family: TokenVLM, task: Task):
     batch = triplets(5)
     scores = family.score(batch, task)
     assert scores == pytest.approx([family.score([one], task)[0] for one in batch], abs=1e-3)
@@ -133,7 +133,7 @@ def test_the_weighted_loss_is_that_of_a_loop_in_float64(family: TokenVLM, task: 
     assert np.count_nonzero(rows[0].weights) == num_weighed
 
 
-def test_a_description_is_text_whose_likelihood_is_its_score(family: TokenVLM):
+def test_the_likelihood_of_a_description_is_its_score(family: TokenVLM):
     pairs = [CodePair(*triplet[:2]) for triplet in triplets(6)]
     for seeds in (None, range(6)):
         said = family.describe(pairs, 6, 1.5 if seeds else 0.0, seeds)

@@ -63,7 +63,7 @@ def hub(repositories: dict[str, Path], tmp_path: Path) -> Iterator[HubServer]:
         "me/ours",
     ],
 )
-def test_what_is_a_servers_or_a_folders_name_is_none_of_a_hub(name: str):
+def test_names_of_servers_and_folders_are_not_hub_models(name: str):
     assert hub_model(name) is None
     assert hub_model(OURS) == HubModel("me/ours", COMMIT)
 
@@ -92,7 +92,7 @@ def test_any_kind_of_model_may_be_a_hubs(hub: HubServer, repositories: dict[str,
     assert load(edit, "world").resolution == 32
 
 
-def test_what_was_downloaded_is_not_asked_for_again(hub: HubServer, monkeypatch: pytest.MonkeyPatch):
+def test_a_downloaded_model_is_not_requested_again(hub: HubServer, monkeypatch: pytest.MonkeyPatch):
     before = identify(OURS)
     hub.asked.clear()
     hub_folder.cache_clear()
@@ -134,7 +134,7 @@ def test_a_branch_gets_the_commit_that_it_is_now(hub: HubServer, name: str):
         (f"me/a--b@{COMMIT}", "connect to the hub, or name a folder"),
     ],
 )
-def test_what_the_hub_has_not_is_refused_with_the_remedy(hub: HubServer, name: str, message: str):
+def test_the_error_for_a_model_missing_on_the_hub_has_a_remedy(hub: HubServer, name: str, message: str):
     with pytest.raises(ModelError, match=message):
         identify(name)
 
@@ -145,7 +145,7 @@ def test_a_gated_model_asks_for_consent_and_a_token(hub: HubServer):
         model_folder(OURS)
 
 
-def test_without_a_network_a_model_that_is_not_here_is_refused(
+def test_without_a_network_a_model_that_is_not_cached_is_refused(
     hub: HubServer, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
@@ -166,7 +166,9 @@ def test_a_folder_of_the_same_name_is_refused_and_a_path_to_it_is_not(
     assert hub.asked == []
 
 
-def test_a_mistyped_folder_is_told_to_no_hub(hub: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_mistyped_folder_is_not_looked_up_on_the_hub(
+    hub: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.chdir(tmp_path)
     Path("runs").mkdir()
     with pytest.raises(ModelError, match="no model 'runs/mien': give embedded"):

@@ -7,14 +7,14 @@ from kinescribe.schemas.errors import ConfigError
 SENTENCES = ["move the red ball left", "paint the box blue"]
 
 
-def test_known_words_are_one_token_and_any_other_text_comes_back():
+def test_known_words_are_single_tokens_and_other_text_round_trips():
     tokenizer = new_tokenizer(SENTENCES, 320)
     assert len(tokenizer.encode("move the red ball left")) == 5
     for text in ("zebra crossing", "jouer à l'été", "  odd   spaces"):
         assert tokenizer.decode(tokenizer.encode(text)).strip() == text.strip()
 
 
-def test_codes_that_look_alike_start_alike():
+def test_similar_codes_start_with_similar_embeddings():
     torch.manual_seed(0)
     codec = new_codec(resolution=32, channels=(8, 16), num_codes=64, dims=4)
     vlm = new_token_vlm(codec, new_tokenizer(SENTENCES, 320), hidden=128, layers=1, heads=2)

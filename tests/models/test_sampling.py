@@ -6,7 +6,7 @@ from kinescribe.models.sampling import AllowedTokens, RowEnds, SeededSampling
 NO_IDS = torch.zeros(1, 1, dtype=torch.long)
 
 
-def test_only_what_is_allowed_can_be_drawn():
+def test_only_allowed_tokens_can_be_drawn():
     scores = AllowedTokens(np.array([2, 4]), torch.device("cpu"))(NO_IDS, torch.zeros(1, 6))
     assert torch.isfinite(scores).tolist() == [[False, False, True, False, True, False]]
 
@@ -26,7 +26,7 @@ def test_draws_follow_the_softmax_at_the_temperature():
     torch.testing.assert_close(share, torch.softmax(logits / temperature, 0), atol=0.03, rtol=0)
 
 
-def test_a_rows_draws_depend_on_its_seed_alone():
+def test_a_rows_samples_depend_only_on_its_seed():
     logits = torch.zeros(3, 50)
     many, one = SeededSampling([5, 6, 7], 1.0), SeededSampling([6], 1.0)
     for _ in range(4):

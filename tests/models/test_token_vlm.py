@@ -35,7 +35,7 @@ def triplets(vlm: TokenVLM, num: int) -> list[CodeTriplet]:
     return [CodeTriplet(*pair, SENTENCES[i % len(SENTENCES)]) for i, pair in enumerate(pairs(vlm, num))]
 
 
-def test_scores_of_a_batch_are_those_of_one_by_one(vlm: TokenVLM):
+def test_batch_scores_equal_single_scores(vlm: TokenVLM):
     batch = triplets(vlm, 7)
     one_by_one = [vlm.score([triplet])[0] for triplet in batch]
     np.testing.assert_allclose(vlm.score(batch), one_by_one, atol=1e-4)
@@ -126,7 +126,7 @@ def test_a_sample_is_the_same_however_many_are_drawn_beside_it(vlm: TokenVLM):
     assert (two == five[:2]).all()
 
 
-def test_a_new_image_head_finds_codes_likelier_the_more_their_embeddings_are_alike(vlm: TokenVLM):
+def test_a_new_image_head_gives_similar_codes_similar_likelihoods(vlm: TokenVLM):
     vlm = copy.deepcopy(vlm)
     head_VD = vlm.network.get_output_embeddings().weight
     first = vlm.layout.code_ids[0]
@@ -139,7 +139,7 @@ def test_a_new_image_head_finds_codes_likelier_the_more_their_embeddings_are_ali
     torch.testing.assert_close(head_VD[first:] @ said_D, expected_K)
 
 
-def test_a_head_that_is_the_embeddings_cannot_be_started_anew(vlm: TokenVLM):
+def test_a_head_tied_to_the_embeddings_cannot_be_restarted(vlm: TokenVLM):
     vlm = copy.deepcopy(vlm)
     vlm.network.set_output_embeddings(vlm.network.get_input_embeddings())
     with pytest.raises(ModelError, match="new_image_head"):
@@ -156,7 +156,7 @@ def test_the_world_task_scores_the_targets_tokens(vlm: TokenVLM):
         assert score == pytest.approx(float(logprobs_T[-len(triplet.target) :].sum()), abs=1e-3)
 
 
-def test_a_saved_model_scores_alike_under_the_same_fingerprint(vlm: TokenVLM, tmp_path: Path):
+def test_a_saved_model_has_the_same_scores_and_fingerprint(vlm: TokenVLM, tmp_path: Path):
     vlm.save(tmp_path)
     loaded = TokenVLM.load(tmp_path)
     for task in ("dynamics", "world"):
@@ -181,7 +181,7 @@ def test_the_longest_action_that_is_taken_has_a_position_for_every_token(vlm: To
         ("config.json", lambda text: text.replace('"model_type": "', '"model_type": "x')),
     ],
 )
-def test_a_folder_whose_files_do_not_fit_together_is_refused(
+def test_a_folder_with_mismatched_files_is_refused(
     vlm: TokenVLM, tmp_path: Path, name: str, harm: Callable[[str], str]
 ):
     vlm.save(tmp_path)

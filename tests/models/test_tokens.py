@@ -42,7 +42,7 @@ def test_a_world_sequence_is_the_source_the_action_then_the_target(layout: Token
     assert named(layout, sequence.ids) == ["<bos>", *source, "<action>", "pan", "left", *target]
 
 
-def test_dynamics_weighs_the_text_alone(layout: TokenLayout):
+def test_the_dynamics_task_weights_only_the_text(layout: TokenLayout):
     sequence = layout.sequence("dynamics", TRIPLET)
     assert named(layout, sequence.ids[sequence.weights > 0]) == ["pan", "left", "<eos>"]
 
@@ -60,7 +60,7 @@ def test_positions_count_up(layout: TokenLayout):
         assert sequence.positions.tolist() == list(range(len(sequence.ids)))
 
 
-def test_aligned_positions_put_a_target_token_where_the_one_that_it_predicts_belongs(layout: TokenLayout):
+def test_with_aligned_positions_a_target_token_has_the_position_of_the_next_one(layout: TokenLayout):
     aligned = replace(layout, aligned=True)
     dynamics, world = (aligned.sequence(task, TRIPLET) for task in ("dynamics", "world"))
     assert dynamics.positions.tolist() == list(range(len(dynamics.ids)))
@@ -79,7 +79,7 @@ def test_codes_of_another_length_are_a_bug(layout: TokenLayout):
         layout.image(np.arange(3, dtype=np.uint16))
 
 
-def test_a_word_is_known_where_it_is_one_token(layout: TokenLayout):
+def test_a_word_is_known_if_it_is_a_single_token(layout: TokenLayout):
     assert knows_a_word(layout.tokenizer, "walk left")
     assert knows_a_word(layout.tokenizer, "pan, please")
     assert not knows_a_word(layout.tokenizer, "walk the dog")

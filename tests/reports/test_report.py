@@ -393,5 +393,4 @@ def test_ten_thousand_pairs_stay_small_and_quick(tmp_path: Path):
         assert len(reader.all("*")) < 5000
     print(f"{size / 1e6:.1f} MB, opened in {opened_s:.1f} s, found in {found_ms:.0f} ms")
     assert size < 64 << 20
-    assert opened_s < 30
-    assert found_ms < 1000
+    assert (opened_s < 30, found_ms < 1000) == (True, True)

@@ -35,5 +35,5 @@ def test_only_turning_is_its_own_inverse():
     "text",
     ["", "pan up", "zoom left", "move the red ball", "move the pink ball left", "paint the red ball pink"],
 )
-def test_what_is_no_sentence_has_no_action(text: str):
+def test_other_text_has_no_action(text: str):
     assert parse(text) is None

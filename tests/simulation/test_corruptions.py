@@ -6,7 +6,7 @@ from kinescribe.simulation.scene import Camera, Scene, Thing
 SCENE = Scene((Thing("box", "blue", 0.4, 0.6, 0.15, 5.0),), Camera(), 1)
 
 
-def test_the_same_scene_is_never_recorded_twice_alike_but_nearly():
+def test_two_recordings_of_a_scene_are_similar_but_not_equal():
     rng = np.random.default_rng(0)
     recording = draw_recording(rng)
     first, second = (
@@ -21,7 +21,7 @@ def test_shake_stays_far_below_the_least_pan():
     assert max(offsets) < 0.05
 
 
-def test_the_share_of_rough_recordings_is_as_asked():
+def test_the_share_of_rough_recordings_is_the_requested_one():
     rng = np.random.default_rng(3)
     for share, expected in ((0.0, 0), (1.0, 50)):
         recordings = [draw_recording(rng, share) for _ in range(50)]
@@ -30,7 +30,7 @@ def test_the_share_of_rough_recordings_is_as_asked():
         )
 
 
-def test_a_compressed_image_comes_back_nearly_as_it_was():
+def test_a_compressed_image_is_nearly_the_original():
     image = record(SCENE, 64, *steady())
     assert np.abs(decompressed(compressed(image, 95)).astype(int) - image).mean() < 6
 

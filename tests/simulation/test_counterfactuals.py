@@ -19,7 +19,7 @@ def family(action: Action) -> Family:
 
 @pytest.mark.parametrize("shapes", [SHAPES, NEW_SHAPES])
 @pytest.mark.parametrize("action_class", CLASSES)
-def test_every_change_that_is_drawn_is_of_a_family(action_class: str, shapes: tuple[str, ...]):
+def test_every_drawn_change_belongs_to_a_family(action_class: str, shapes: tuple[str, ...]):
     for seed in range(6):
         rng = np.random.default_rng(seed)
         change = draw_change(rng, draw_scene(rng, shapes), action_class)
@@ -27,7 +27,7 @@ def test_every_change_that_is_drawn_is_of_a_family(action_class: str, shapes: tu
             assert change.action in {family.action for family in families(change.before)}
 
 
-def test_a_member_looks_as_the_scene_after_the_change_does():
+def test_an_outcome_looks_like_the_scene_after_the_change():
     stage = Stage(SCENE)
     raised = replace(RED_BALL, x=0.65, y=0.27)
     drawn = {
@@ -45,7 +45,7 @@ def test_a_member_looks_as_the_scene_after_the_change_does():
         assert np.array_equal(shown.image, picture(replace(SCENE, things=things))), action
 
 
-def test_what_is_not_possible_has_no_picture():
+def test_an_impossible_outcome_has_no_image():
     """So far up the box would lie on the ball."""
     moved = family(Action("move", "blue", "box", "left"))
     assert (
@@ -53,7 +53,7 @@ def test_what_is_not_possible_has_no_picture():
     )
 
 
-def test_all_members_of_a_grid_keep_objects_in_view_and_apart():
+def test_all_outcomes_of_a_grid_keep_objects_in_view_and_apart():
     for one in families(SCENE):
         others = tuple(thing for index, thing in enumerate(SCENE.things) if index != one.place)
         states = [one.state(member) for member in one.grid]
@@ -69,7 +69,7 @@ def test_a_ball_is_not_turned_and_no_object_added_twice_or_painted_as_it_is():
     assert Action("paint", "red", "ball", new_colour="red") not in actions
 
 
-def test_a_pan_leaves_a_strip_that_the_source_says_nothing_of():
+def test_a_pan_reveals_a_strip_that_the_source_does_not_show():
     shown = Stage(SCENE).picture(family(Action("pan", direction="left")), (0.25,))
     assert shown is not None
     assert shown.visible is not None

@@ -46,5 +46,5 @@ def test_the_backdrop_moves_with_the_camera():
     assert np.abs(still - panned).mean() > 8
 
 
-def test_a_scene_is_always_drawn_alike():
+def test_a_scene_is_always_drawn_the_same():
     assert (render(SCENE, 32) == render(SCENE, 32)).all()

@@ -1,4 +1,4 @@
-"""A process group of one, and what a small training needs."""
+"""A process group of one process, and fixtures for small trainings."""
 
 import pytest
 import torch
@@ -35,7 +35,7 @@ def dataset(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def labelled(tmp_path_factory):
-    """As `dataset`, with actions that a model wrote."""
+    """Like `dataset`, with actions that a model wrote."""
     folder = tmp_path_factory.mktemp("labelled")
     write_triplets(str(folder), 10, tiny_vlm().codec.id, **LABELLED)
     return str(folder)
@@ -64,7 +64,7 @@ def dynamics(dataset, model_folder, tmp_path):
 
 @pytest.fixture
 def world(dataset, model_folder, tmp_path):
-    """As `dynamics`, for WorldTraining."""
+    """Like `dynamics`, for WorldTraining."""
 
     def make(**changes) -> WorldTraining:
         given = {"data": [dataset], "out": str(tmp_path / "out"), "init": str(model_folder)}

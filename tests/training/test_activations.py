@@ -35,7 +35,7 @@ def made(config: TrainConfig, device: str) -> tuple[torch.nn.Module, Any]:
     return task.module, task.batches.batch([0, 1], [0, 1])
 
 
-def test_what_is_told_without_computing_is_what_autograd_saves(config: TrainConfig):
+def test_the_bytes_found_without_computing_are_those_that_autograd_saves(config: TrainConfig):
     assert activation_bytes(*made(config, "meta"), bf16=False) == saved_bytes(*made(config, "cpu"), False) > 0
 
 
@@ -54,6 +54,6 @@ def test_it_is_the_memory_that_a_forward_leaves_taken(world: Any):
     assert activation_bytes(*made(world(), "meta"), bf16=False) == pytest.approx(taken, rel=0.03)
 
 
-def test_where_shapes_depend_on_what_is_seen_it_is_not_known(dynamics: Any, tmp_path: Path):
+def test_the_bytes_are_unknown_if_shapes_depend_on_values(dynamics: Any, tmp_path: Path):
     config = dynamics(init=str(tiny_chat("qwen3", tmp_path / "chat")), lora={"rank": 2})
     assert activation_bytes(*made(config, "meta"), bf16=False) is None

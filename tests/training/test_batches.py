@@ -41,7 +41,7 @@ def test_an_epoch_is_every_sample_once():
     assert first != second
 
 
-def test_order_depends_on_seed_and_step_alone():
+def test_the_order_depends_only_on_seed_and_step():
     order = SampleOrder(10, batch=4, seed=3)
     forwards = [indices(order, range(step, step + 1)) for step in range(9)]
     again = SampleOrder(10, batch=4, seed=3)
@@ -140,7 +140,7 @@ def test_units_without_chosen_rows_are_not_opened(tmp_path: Path):
     assert len(read_triplets([str(tmp_path / "x")], chosen)) == 1
 
 
-def test_a_dataset_of_which_nothing_is_chosen_gives_nothing(dataset: str, tmp_path: Path):
+def test_a_dataset_without_selected_rows_gives_none(dataset: str, tmp_path: Path):
     other = str(tmp_path / "other")
     write_triplets(other, 3, tiny_vlm().codec.id)
     chosen = select(tmp_path, read_run(dataset)["fingerprint"], "none", [])
@@ -155,7 +155,7 @@ def test_a_dataset_of_which_nothing_is_chosen_gives_nothing(dataset: str, tmp_pa
         (None, None, "gone", "lacks 1 of its chosen triplets"),
     ],
 )
-def test_a_selection_of_what_is_not_there_is_refused(dataset, tmp_path, run, unit, triplet, message):
+def test_a_selection_of_a_missing_dataset_is_refused(dataset, tmp_path, run, unit, triplet, message):
     ids = Dataset.open(dataset).scan(["triplet_id"]).to_table()["triplet_id"].to_pylist()
     run = run or read_run(dataset)["fingerprint"]
     unit = unit or next(iter(committed_units(dataset)))

@@ -28,7 +28,7 @@ def test_without_any_there_is_none(tmp_path: Path):
     assert checkpoints.newest(tmp_path / "absent", print) is None
 
 
-def test_what_is_not_published_is_not_seen(tmp_path: Path):
+def test_an_unpublished_checkpoint_is_ignored(tmp_path: Path):
     path = write(tmp_path, 1)
     (checkpoints.hidden_folder(tmp_path, 2, "killed") / "state").mkdir(parents=True)
     assert checkpoints.newest(tmp_path, print) == (1, path)
@@ -74,7 +74,7 @@ HARMS = [flip_a_bit, truncate, empty, lose_a_ranks_part, garble, seal_with_a_lis
 
 
 @pytest.mark.parametrize("harm", HARMS)
-def test_one_that_does_not_verify_is_left_out_and_said(tmp_path: Path, harm):
+def test_a_damaged_checkpoint_is_skipped_with_a_message(tmp_path: Path, harm):
     older = write(tmp_path, 1)
     harm(write(tmp_path, 2))
     said: list[str] = []
@@ -99,7 +99,7 @@ def test_a_folder_that_only_begins_like_a_checkpoint_is_none(tmp_path: Path):
     assert checkpoints.newest(tmp_path, print) == (1, path)
 
 
-def test_where_none_verifies_nothing_is_begun_anew(tmp_path: Path):
+def test_if_all_checkpoints_are_damaged_the_run_does_not_start_over(tmp_path: Path):
     for step in (1, 2):
         flip_a_bit(write(tmp_path, step))
     said: list[str] = []
@@ -115,14 +115,14 @@ def test_only_the_last_ones_are_kept(tmp_path: Path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["step-00000002", "step-00000003"]
 
 
-def test_copies_that_somebody_keeps_beside_them_are_left_alone(tmp_path: Path):
+def test_copies_of_checkpoints_by_users_are_kept(tmp_path: Path):
     shutil.copytree(write(tmp_path, 1), tmp_path / "step-00000001.old")
     path = write(tmp_path, 2, keep=1)
     assert checkpoints.newest(tmp_path, print) == (2, path)
     assert sorted(one.name for one in tmp_path.iterdir()) == ["step-00000001.old", "step-00000002"]
 
 
-def test_a_damaged_one_of_the_same_step_is_replaced(tmp_path: Path):
+def test_a_damaged_checkpoint_of_the_same_step_is_replaced(tmp_path: Path):
     write(tmp_path, 1)
     flip_a_bit(write(tmp_path, 2))
     path = write(tmp_path, 2)

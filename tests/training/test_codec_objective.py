@@ -45,7 +45,7 @@ def test_evaluation_moves_no_code():
     torch.testing.assert_close(codebook.codes_KC, before)
 
 
-def test_a_code_that_nothing_uses_starts_again_from_the_batch():
+def test_an_unused_code_restarts_from_the_batch():
     codebook = book((0.0, 0.0), (90.0, 90.0), decay=0.5, restart_below=0.3)
     for _ in range(3):
         codebook(latents((1.0, 0.0), (1.0, 0.0)))

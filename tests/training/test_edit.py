@@ -145,7 +145,7 @@ def test_a_share_goes_without_action_source_and_both(model: EditDiffusion, data:
     assert not (of.ids_BT == model.token_ids([""])).all(1).any()
 
 
-def test_what_is_random_about_a_sample_is_its_positions(model: EditDiffusion, data: str):
+def test_the_randomness_of_a_sample_depends_on_its_position(model: EditDiffusion, data: str):
     batches = EditBatches(read_edits([data]), model, 0.0, 0.05, seed=1)
     whole, parts = (
         batches.batch([4, 5, 6], [7, 8, 9]),
@@ -156,7 +156,7 @@ def test_what_is_random_about_a_sample_is_its_positions(model: EditDiffusion, da
     assert not torch.equal(whole.noise_BChw, batches.batch([4, 5, 6], [17, 18, 19]).noise_BChw)
 
 
-def test_triplets_without_importance_are_refused_or_weighed_alike(model: EditDiffusion, tmp_path: Path):
+def test_triplets_without_importance_are_refused_or_have_equal_weights(model: EditDiffusion, tmp_path: Path):
     write_triplets(str(tmp_path), 2, "vq", importance=None)
     rows = read_edits([str(tmp_path)])
     with pytest.raises(DatasetError, match="weights=none"):

@@ -94,7 +94,7 @@ def plain(steps: int) -> tuple[Tensor, list[float]]:
 
 @pytest.mark.parametrize("stage", [0, 1, 2, 3])
 @pytest.mark.parametrize("accumulation", [1, 4])
-def test_every_stage_and_cut_trains_as_plain_torch_does(stage: int, accumulation: int):
+def test_every_zero_stage_and_micro_batch_trains_like_plain_torch(stage: int, accumulation: int):
     engine = make(stage, accumulation)
     losses = [
         float(engine.step(cut(points(8, step), 8 // accumulation))["loss"].detach()) for step in range(5)

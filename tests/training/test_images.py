@@ -39,7 +39,7 @@ def test_a_batch_is_pixels_between_minus_one_and_one(images: pa.Array):
     assert batch.max() <= 1
 
 
-def test_a_crop_depends_on_seed_and_position_alone(images: pa.Array):
+def test_a_crop_depends_only_on_seed_and_position(images: pa.Array):
     whole = pixels(images, 0.5, range(8))
     torch.testing.assert_close(pixels(images, 0.5, range(4, 8)), whole[4:])
     assert not torch.equal(pixels(images, 0.5, range(8), seed=1), whole)

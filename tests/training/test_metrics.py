@@ -13,7 +13,7 @@ def test_metrics_are_lines_and_tensorboard_events(tmp_path: Path):
     assert [(event.step, event.value) for event in events] == [(1, 2.0)]
 
 
-def test_a_resumed_run_takes_back_what_came_after_its_checkpoint(tmp_path: Path):
+def test_a_resumed_run_removes_metrics_after_its_checkpoint(tmp_path: Path):
     with MetricsLog(tmp_path, 0) as log:
         for step in (1, 2, 3):
             log.write(step, {"loss": float(step)})

@@ -93,7 +93,7 @@ class TestOneProcess:
         assert losses[-1] < losses[0] - 0.3
         assert load_model(str(Path(config.out) / "export")).layout.num_codes == 16
 
-    def test_a_mix_of_what_the_data_lacks_is_refused(self, world):
+    def test_a_mix_with_a_group_that_the_data_lacks_is_refused(self, world):
         with pytest.raises(ConfigError, match=r"mix.labelled is 0.5.*no labelled"):
             TrainSession(world(mix={"supervised": 0.5, "labelled": 0.5}), print, print)
         TrainSession(world(mix={"supervised": 1.0, "labelled": 0.0}), print, print)
@@ -133,7 +133,7 @@ class TestOneProcess:
         layout = load_model(str(Path(config.out) / "export")).layout
         assert len(layout.text("move the red ball left")) == 6
 
-    def test_adapters_are_trained_alone_and_exported_merged(self, dynamics, model_folder):
+    def test_only_adapters_are_trained_and_the_export_is_merged(self, dynamics, model_folder):
         config = dynamics(lora={"rank": 2, "alpha": 4, "dropout": 0.1})
         run(config)
         export = Path(config.out) / "export"
@@ -143,9 +143,7 @@ class TestOneProcess:
         changed = {name for name in old if not torch.equal(old[name], new[name])}
         assert changed == {name for name in old if "_proj" in name}
 
-    def test_a_hubs_model_is_trained_and_the_adapter_says_of_which_commit(
-        self, dynamics, model_folder, tmp_path
-    ):
+    def test_the_adapter_of_a_hub_model_names_its_commit(self, dynamics, model_folder, tmp_path):
         with asked_instead(HubServer({"me/ours": model_folder}), tmp_path / "cache"):
             config = dynamics(init=f"me/ours@{COMMIT}", lora={"rank": 2})
             run(config)
@@ -178,7 +176,7 @@ class TestOneProcess:
         assert curve(broken) == curve(whole)
         assert_same_weights(whole, broken)
 
-    def test_a_run_whose_checkpoints_are_all_damaged_is_not_begun_anew(self, mixed):
+    def test_a_run_with_only_damaged_checkpoints_does_not_start_over(self, mixed):
         config = mixed()
         before = run(config)
         for step in (4, 6):
@@ -203,7 +201,7 @@ class TestOneProcess:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("process_group")
-def test_a_killed_run_goes_on_as_if_nothing_had_happened(dynamics, tmp_path):
+def test_a_killed_and_resumed_run_equals_an_undisturbed_one(dynamics, tmp_path):
     whole, killed = dynamics(), dynamics(out=str(tmp_path / "killed"))
     assert run_processes(tmp_path / "first", killed, last_step=5) == [-signal.SIGKILL]
     assert not (Path(killed.out) / "export").exists()
@@ -214,7 +212,7 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(dynamics, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("process_group")
-def test_two_workers_train_as_one_does_whole_or_sharded(dynamics, dataset, tmp_path):
+def test_two_workers_train_like_one_with_and_without_sharding(dynamics, dataset, tmp_path):
     """Also where there are fewer batches to measure by than workers."""
     given = {"held_out": [dataset], "held_out_samples": 1}
     one = dynamics(engine={"precision": "fp32"}, micro_batch=2, **given)
@@ -238,7 +236,7 @@ def test_two_workers_train_as_one_does_whole_or_sharded(dynamics, dataset, tmp_p
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("process_group")
-def test_the_worker_that_is_left_goes_on_for_all(dynamics, tmp_path):
+def test_the_remaining_worker_continues_alone(dynamics, tmp_path):
     one = dynamics(engine={"precision": "fp32"}, micro_batch=2)
     engine = {"precision": "fp32", "workers": 2, "min_workers": 1}
     lost = dynamics(out=str(tmp_path / "lost"), engine=engine)
