@@ -98,7 +98,8 @@ def test_status_as_json_is_one_object_with_the_promised_keys(
 
 
 @pytest.mark.parametrize(
-    ("text", "what"), [(None, "is the estimate of a run with another input"), ("{}", "is not an estimate, or damaged")]
+    ("text", "what"),
+    [(None, "is the estimate of a run with another input"), ("{}", "is not an estimate, or damaged")],
 )
 def test_status_counts_also_beside_an_estimate_that_is_not_of_this_run(
     text: str | None, what: str, dataset: str, capsys: pytest.CaptureFixture[str]
