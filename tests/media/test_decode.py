@@ -6,7 +6,7 @@ import decord
 import numpy as np
 import pytest
 
-from kinescribe.media.decode import DecodedFrame, open_video
+from kinescribe.media.decode import DecodedFrame, _DecodingClock, _rejected, open_video
 from kinescribe.schemas.outcomes import RejectCode, Rejected
 from tests.videos import number_of, pan, still, write_audio, write_video
 
@@ -225,3 +225,34 @@ def test_brightness_shrinks_by_area(tmp_path: Path):
     checks = np.indices((64, 64)).sum(0).astype(np.uint8) % 2 * 255
     frame = DecodedFrame(0, 0.0, av.VideoFrame.from_ndarray(checks, format="gray"))
     assert set(np.unique(frame.luma(16, 16))) <= {127, 128}
+
+
+@pytest.mark.parametrize(("width", "height"), [(64, 48), (64, 24), (32, 96), (38, 26)])
+def test_brightness_is_halved_only_while_both_sides_stay_large_enough(width: int, height: int):
+    grey = np.random.default_rng(0).integers(0, 256, (height, width), np.uint8)
+    expected, size = grey, (16, 12)
+    while expected.shape[0] >= 24 and expected.shape[1] >= 32:
+        rows, columns = expected.shape[0] // 2, expected.shape[1] // 2
+        blocks = expected[: 2 * rows, : 2 * columns].reshape(rows, 2, columns, 2)
+        expected = np.round(blocks.mean((1, 3))).astype(np.uint8)
+    expected = cv2.resize(expected, size, interpolation=cv2.INTER_LINEAR)
+    found = DecodedFrame(0, 0.0, av.VideoFrame.from_ndarray(grey, format="gray")).luma(*size)
+    assert np.abs(found.astype(int) - expected).max() <= 1  # rounding of halves
+
+
+def test_a_clock_of_decoding_times_starts_at_zero_and_never_goes_back():
+    class Picture:
+        def __init__(self, dts: int | None, duration: int) -> None:
+            self.dts, self.duration = dts, duration
+
+    clock = _DecodingClock()
+    pictures = [Picture(0, 1), Picture(3, 1), Picture(2, 1), Picture(None, 5), Picture(None, 0)]
+    assert [clock.presented(picture) for picture in pictures] == [0, 3, 4, 9, 10]  # type: ignore[arg-type]
+
+
+def test_an_error_becomes_a_reject_with_its_reason():
+    memory = _rejected(MemoryError())
+    assert (memory.code, memory.message) == (RejectCode.OUT_OF_MEMORY, "MemoryError")
+    absent = _rejected(FileNotFoundError(2, "No such file or directory"), " after 3 frames")
+    assert absent.code == RejectCode.UNREADABLE
+    assert absent.message == "No such file or directory after 3 frames"

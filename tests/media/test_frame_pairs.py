@@ -9,7 +9,15 @@ from PIL import Image as Pillow
 
 from kinescribe.media.decode import DecodedFrame
 from kinescribe.media.decode_protocol import DecodeReply, DecodeRequest
-from kinescribe.media.frame_pairs import duration, frame_pairs, key_frames
+from kinescribe.media.frame_pairs import (
+    HeldFrame,
+    _encode_oldest,
+    _sampled,
+    duration,
+    frame_pairs,
+    frames_within,
+    key_frames,
+)
 from kinescribe.media.motion import pair_motion
 from kinescribe.media.still_images import small_grey
 from kinescribe.schemas.config import KeyFrames, Limits, StoredImage
@@ -171,3 +179,71 @@ def test_the_duration_is_that_of_the_header(tmp_path: Path):
     path = write_video(tmp_path / "clip.mp4", pan(60))
     reply = duration(job(path, task="duration"))
     assert reply.duration_s == pytest.approx(2.0, abs=0.05)
+
+
+def test_a_short_window_late_in_a_long_file_is_within_the_limits(tmp_path: Path):
+    path = write_video(tmp_path / "clip.mp4", pan(150))
+    limits = Limits(max_duration_s=1.6, window_s=1.6)
+    reply = frame_pairs(job(path, limits=limits, start_s=3.0, end_s=4.5))
+    assert 3.0 <= reply.frames[0].time_s < reply.frames[-1].time_s < 4.5
+
+
+def test_a_pair_with_exactly_the_least_motion_is_kept(tmp_path: Path):
+    path = write_video(tmp_path / "clip.mp4", pan(45))
+    (pair, *_) = frame_pairs(job(path)).pairs
+    keyframes = KeyFrames(min_motion=pair.motion)
+    assert pair in frame_pairs(job(path, keyframes=keyframes)).pairs
+
+
+class FakeVideo:
+    """A video with frames at these times, of which more may have been decoded than have a time."""
+
+    def __init__(self, times_s: list[float], num_decoded: int | None = None) -> None:
+        self.times_s = times_s
+        self.num_decoded = len(times_s) if num_decoded is None else num_decoded
+
+    def frames(self, *_: object) -> list[DecodedFrame]:
+        picture = av.VideoFrame(16, 16, "gray")
+        return [DecodedFrame(index, time_s, picture) for index, time_s in enumerate(self.times_s)]
+
+
+@pytest.mark.parametrize(
+    ("num_decoded", "start_s", "code", "words"),
+    [
+        (0, None, RejectCode.UNREADABLE, "no frame can be decoded"),
+        (0, 5.0, RejectCode.TOO_SHORT, "fewer than two frames"),
+        (1, None, RejectCode.TOO_SHORT, "fewer than two frames"),
+        (2, None, RejectCode.UNREADABLE, "no frame has a timestamp"),
+        (2, 5.0, RejectCode.TOO_SHORT, "fewer than two frames"),
+    ],
+)
+def test_a_file_without_frames_in_its_window_says_why(num_decoded, start_s, code, words):
+    with pytest.raises(Rejected, match=words) as caught:
+        list(frames_within(FakeVideo([], num_decoded), Limits(), start_s, None))  # type: ignore[arg-type]
+    assert caught.value.code == code
+
+
+def test_the_duration_of_a_window_counts_from_its_first_frame():
+    limits = Limits(max_duration_s=2, window_s=2)
+    within = FakeVideo([100.0, 101.0, 102.0])
+    assert len(list(frames_within(within, limits, 100.0, None))) == 3  # type: ignore[arg-type]
+    with pytest.raises(Rejected, match="2 s; limits"):
+        list(frames_within(FakeVideo([100.0, 101.0, 102.1]), limits, 100.0, None))  # type: ignore[arg-type]
+
+
+def test_motion_is_measured_at_most_twice_an_interval_and_after_every_gap():
+    frames = FakeVideo([index / 30 for index in range(40)] + [10.0, 10.01]).frames()
+    sampled = [sample.index for sample in _sampled(frames, min_interval=20)]
+    steps = np.diff(sampled)
+    assert sampled[0] == 0
+    assert len(set(steps[:-1])) == 1
+    assert steps[0] > 1
+    assert 40 in sampled  # after a gap
+    assert 41 not in sampled
+
+
+def test_the_oldest_frames_are_encoded_until_the_rest_fits():
+    frames = [HeldFrame(frame.time_s, 0, frame) for frame in decoded(pan(4))]
+    size = frames[0].held_bytes
+    _encode_oldest(frames, StoredImage(), 2 * size)
+    assert [frame.held_bytes for frame in frames] == [0, 0, size, size]

@@ -40,6 +40,12 @@ def test_the_first_and_the_last_frame_of_the_window_are_taken(tmp_path: Path):
     assert reply.pairs[0].motion > 1
 
 
+def test_a_short_window_late_in_a_long_file_is_within_the_limits(tmp_path: Path):
+    path = write_video(tmp_path / "clip.mp4", pan(120))
+    request = segment(path, 2.0, 3.0).model_copy(update={"limits": DecodeLimits(max_duration_s=1.5)})
+    assert [frame.time_s for frame in segment_frames(request).frames] == pytest.approx([2.0, 2 + 29 / 30])
+
+
 def test_times_are_presentation_times(tmp_path: Path):
     times_s = [index / 30 + (2.0 if index >= 20 else 0.0) for index in range(40)]
     path = write_video(tmp_path / "clip.mp4", pan(40), times_s=times_s)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kinescribe.media.still_images import read_image, resized, stored
+from kinescribe.media.still_images import FORMATS, read_image, resized, shrunk, stored
 from kinescribe.schemas.config import DecodeLimits, StoredImage
 from kinescribe.schemas.outcomes import RejectCode, Rejected
 from tests.videos import texture
@@ -136,3 +136,33 @@ def test_an_image_takes_any_size():
     assert resized(rgb, 160, 90).shape == (90, 160, 3)
     assert resized(rgb, 50, 50).shape == (50, 50, 3)
     assert resized(rgb, 100, 100) is rgb
+
+
+def test_sixteen_bits_keep_their_upper_eight(tmp_path: Path):
+    grey = np.arange(256, dtype=np.uint16).reshape(16, 16)
+    buffer = io.BytesIO()
+    Image.fromarray(grey * 256).save(buffer, "PNG")
+    np.testing.assert_array_equal(read(tmp_path / "image", buffer.getvalue())[..., 0], grey)
+
+
+def test_a_strip_keeps_one_pixel():
+    assert shrunk(np.zeros((1, 2000, 3), np.uint8), 512).shape == (1, 512, 3)
+    assert shrunk(np.zeros((2000, 1, 3), np.uint8), 512).shape == (512, 1, 3)
+
+
+def test_a_reject_says_what_is_wrong(tmp_path: Path):
+    def message(data: bytes) -> str:
+        (tmp_path / "image").write_bytes(data)
+        with pytest.raises(Rejected) as caught:
+            read_image(tmp_path / "image", LIMITS, 512)
+        return caught.value.message
+
+    tiff = io.BytesIO()
+    picture().save(tiff, "TIFF")
+    assert message(tiff.getvalue()).endswith(", ".join(FORMATS))
+    whole = jpeg(picture())
+    kept = len(whole) // 2
+    assert message(whole[:kept] + bytes(len(whole) - kept)) == "a JPEG that stops before its end"
+    png = io.BytesIO()
+    picture().save(png, "PNG")
+    assert "truncated" in message(png.getvalue()[:1000])
