@@ -162,7 +162,7 @@ def test_a_reject_says_what_is_wrong(tmp_path: Path):
     assert message(tiff.getvalue()).endswith(", ".join(FORMATS))
     whole = jpeg(picture())
     kept = len(whole) // 2
-    assert message(whole[:kept] + bytes(len(whole) - kept)) == "a JPEG that stops before its end"
+    assert message(whole[:kept] + bytes(len(whole) - kept)) == "a truncated JPEG"
     png = io.BytesIO()
     picture().save(png, "PNG")
     assert "truncated" in message(png.getvalue()[:1000])
