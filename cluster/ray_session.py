@@ -66,7 +66,7 @@ def ray_cluster(note: Callable[[str], object] = _silent) -> Generator[ClusterRes
     """What the cluster has. A Ray that this process uses already is used again and left running."""
     for name, value in DEFAULTS.items():
         os.environ.setdefault(name, value)
-    with _exit_code_of_sigterm():
+    with _exit_code_of_sigterm(), _own_ray_ended_if_interrupted():
         if ray.is_initialized():
             yield _resources(grows=_is_part_of_a_cluster())
         elif address := os.environ.get("RAY_ADDRESS"):
@@ -178,6 +178,16 @@ def _processes_in(folder: str) -> list[psutil.Process]:
             if folder in " ".join(child.cmdline()):
                 found += [child, *child.children(recursive=True)]
     return found
+
+
+@contextmanager
+def _own_ray_ended_if_interrupted() -> Generator[None]:
+    """After Ctrl-C or SIGTERM, what runs on our own Ray must not go on until the process exits."""
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit):
+        end_own_ray()
+        raise
 
 
 @contextmanager

@@ -66,7 +66,8 @@ def run(folder: Path, ray_folder: str) -> Run:
     """Runs a command in the user's folder, which must label its clip."""
 
     def run(*command: str, **environment: str) -> None:
-        env = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
+        own = {name: value for name, value in os.environ.items() if not name.startswith("RAY_AUTH")}
+        env = {**own, "PYTHONPATH": str(ROOT), **environment}
         done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=280)
         assert done.returncode == 0, done.stdout + done.stderr
         dataset = str(folder / "dataset")

@@ -52,14 +52,15 @@ for again in range(3):
 @pytest.mark.ray
 @pytest.mark.slow
 def test_a_process_starts_one_ray_for_all_its_runs_and_ends_it_when_it_exits(ray_folder):
-    before = set(Path(ray_folder).iterdir())
+    raylet = rf"{ray_folder}/kinescribe\.\w+/r/.*raylet"
+    before, running = set(Path(ray_folder).iterdir()), below(os.getpid(), raylet)
     run = subprocess.run([sys.executable, "-c", TWICE], cwd=ROOT, capture_output=True, text=True, timeout=200)
     assert run.returncode == 0, run.stderr
     started, first, second, started_again, third = run.stdout.splitlines()
     assert started == started_again == "starting Ray"
     assert first == second != third
     assert set(Path(ray_folder).iterdir()) == before
-    assert below(os.getpid(), rf"{ray_folder}/kinescribe\.\w+/r/.*raylet") == []
+    assert below(os.getpid(), raylet) == running
 
 
 @pytest.mark.ray
@@ -285,3 +286,22 @@ def test_rays_folder_is_private_and_short_enough_for_sockets(ray_here, ray_folde
     assert sockets
     # What a Unix socket allows; the numbers of processes in the names differ in length.
     assert max(len(str(path)) for path in sockets) <= 107
+
+
+INTERRUPTED = """
+import ray
+from kinescribe.cluster.ray_session import ray_cluster
+try:
+    with ray_cluster():
+        raise KeyboardInterrupt
+except KeyboardInterrupt:
+    print(ray.is_initialized())
+"""
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_our_own_ray_ends_with_a_run_that_is_interrupted(ray_folder):
+    command = [sys.executable, "-c", INTERRUPTED]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=200)
+    assert (run.returncode, run.stdout.split()) == (0, ["False"]), run.stderr
