@@ -38,6 +38,7 @@ from kinescribe.schemas.version import VERSION
 
 if TYPE_CHECKING:
     from kinescribe.schemas.config import CurateConfig, ImagineConfig, IngestConfig, LabelConfig, Resources
+    from kinescribe.schemas.estimate import Machine
     from kinescribe.schemas.training import CodecTraining, DynamicsTraining, WorldTraining
 
 __version__ = VERSION
@@ -51,6 +52,7 @@ __all__ = [
     "IngestConfig",
     "InputError",
     "LabelConfig",
+    "Machine",
     "ModelError",
     "Resources",
     "StoreError",
@@ -77,6 +79,7 @@ _CONFIG_MODULES = {
     "ImagineConfig": "kinescribe.schemas.config",
     "IngestConfig": "kinescribe.schemas.config",
     "LabelConfig": "kinescribe.schemas.config",
+    "Machine": "kinescribe.schemas.estimate",
     "Resources": "kinescribe.schemas.config",
     "WorldTraining": "kinescribe.schemas.training",
 }

@@ -377,11 +377,10 @@ def test_ten_thousand_pairs_stay_small_and_quick(tmp_path: Path):
     write_dataset(tmp_path, clips, distinct, [kept(clip, 1) for clip in clips])
     size = len(rendered(tmp_path, num))
     asked = """
-        const begun = performance.now();
-        document.getElementById("text").value = "thing 77";
-        document.getElementById("text").dispatchEvent(new Event("input"));
-        document.body.offsetHeight;
-        return performance.now() - begun;
+        const begun = performance.now(), text = document.getElementById("text");
+        text.value = "thing 77";
+        text.dispatchEvent(new Event("input"));
+        return document.body.offsetHeight && performance.now() - begun;
     """
     with chromium(tmp_path) as browser:
         begun = time.perf_counter()
@@ -393,4 +392,5 @@ def test_ten_thousand_pairs_stay_small_and_quick(tmp_path: Path):
         assert len(reader.all("*")) < 5000
     print(f"{size / 1e6:.1f} MB, opened in {opened_s:.1f} s, found in {found_ms:.0f} ms")
     assert size < 64 << 20
-    assert (opened_s < 30, found_ms < 1000) == (True, True)
+    assert opened_s < 30
+    assert found_ms < 1000
