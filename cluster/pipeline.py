@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import ray
 from ray.data import ActorPoolStrategy, DataContext
+from ray.data.block import Block
 from ray.exceptions import (
     ObjectStoreFullError,
     OutOfDiskError,
@@ -136,7 +137,7 @@ def _receipts(
     decode, label, write = plan.decode, plan.label, plan.write
     model = (sessions.load_models, config, job.resources.micro_batch, label.threads, label.gpus, attempts)
     receipts = (
-        ray.data.from_arrow(pending, override_num_blocks=min(pending.num_rows, MOST_BLOCKS))
+        ray.data.from_blocks(_blocks(pending))
         .map_batches(DecodeActor, fn_constructor_args=extractor, compute=_actors(decode), **_claims(decode))
         .map_batches(LabelActor, fn_constructor_args=model, compute=_actors(label), **_claims(label))
         .map_batches(WriteActor, fn_constructor_args=(job.out,), compute=_actors(write), **_claims(write))
@@ -145,6 +146,12 @@ def _receipts(
     with _report_loaded(attempts, progress):
         for batch in receipts.iter_batches(batch_size=1, batch_format="pyarrow", prefetch_batches=0):
             yield unpack(batch)
+
+
+def _blocks(rows: pa.Table) -> list[Block]:
+    """The rows in blocks, which `from_arrow` would count one by one in tasks."""
+    size = -(-rows.num_rows // MOST_BLOCKS)
+    return [rows.slice(first, size) for first in range(0, rows.num_rows, size)]
 
 
 @contextmanager

@@ -16,7 +16,8 @@ import signal
 import socket
 import tempfile
 import threading
-from collections.abc import Callable, Generator
+import time
+from collections.abc import Callable, Generator, Iterable
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,7 @@ NAMED = ("auto", "local")
 """Addresses that have no host and port."""
 LAST_PORT = 65535
 ANSWER_TIMEOUT_S = EXIT_TIMEOUT_S = 10.0
+POLL_S = 0.02
 LONGEST_SOCKET_FOLDER = 40
 """A Unix socket's path has at most 107 bytes, of which Ray's own part takes up to 66."""
 
@@ -140,7 +142,8 @@ def _locked(folder: str | Path) -> Generator[None]:
 def _ray_processes(folder: str) -> Generator[None]:
     """The processes of our own Ray. None of them is left at the end.
 
-    A worker can deadlock as it exits, and would stay for ever.
+    They are killed, because a worker that ends by itself takes seconds or deadlocks, and what is committed is
+    safe at any moment.
     """
     system = {"task_oom_retries": int(os.environ.get(*OOM_RETRIES))}
     try:
@@ -150,10 +153,26 @@ def _ray_processes(folder: str) -> Generator[None]:
     finally:
         with _uninterrupted():
             started = _processes_in(folder)
+            # Ray ends its helpers in turn, and waits up to a second for each.
+            _kill(process for process in started if process.name().startswith("python"))
             ray.shutdown()
-            for process in psutil.wait_procs(started, EXIT_TIMEOUT_S)[1]:
-                with suppress(psutil.NoSuchProcess):
-                    process.kill()
+            _kill(started)
+            deadline = time.monotonic() + EXIT_TIMEOUT_S
+            while any(map(_is_alive, started)) and time.monotonic() < deadline:
+                time.sleep(POLL_S)
+
+
+def _kill(processes: Iterable[psutil.Process]) -> None:
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+
+
+def _is_alive(process: psutil.Process) -> bool:
+    """Whether it has not exited; a container's first process may take seconds to collect those that have."""
+    with suppress(psutil.NoSuchProcess):
+        return process.status() != psutil.STATUS_ZOMBIE
+    return False
 
 
 @contextmanager
