@@ -7,13 +7,13 @@ what runs on it. Ends only what it started.
 from __future__ import annotations
 
 import atexit
-import fcntl
 import logging
 import os
 import secrets
 import shutil
 import signal
 import socket
+import stat
 import tempfile
 import threading
 import time
@@ -29,6 +29,7 @@ from ray.exceptions import AuthenticationError, RpcError
 
 from kinescribe.cluster.resources import ClusterResources, card_bytes
 from kinescribe.schemas.errors import ConfigError
+from kinescribe.storage.folder_lock import folder_lock
 
 QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "namespace": "kinescribe"}
 DEFAULTS = {
@@ -113,29 +114,19 @@ def _ray_folder() -> Generator[str]:
     """
     parent = _socket_folder()
     for leftover in Path(parent).glob(f"{FOLDER}????????"):
-        with suppress(OSError), _locked(leftover):  # a live run holds the lock, or the folder isn't ours
-            if {entry.name for entry in leftover.iterdir()} == {RAY_FOLDER}:  # else it is a user's folder
-                shutil.rmtree(leftover, ignore_errors=True)
+        with suppress(OSError), folder_lock(leftover) as opened:  # a live run holds it, or it isn't ours
+            if os.listdir(opened) == [RAY_FOLDER]:  # else it is a user's folder  # noqa: PTH208
+                shutil.rmtree(RAY_FOLDER, ignore_errors=True, dir_fd=opened)
+                leftover.rmdir()
     unnamed = tempfile.mkdtemp(prefix=".ks-", dir=parent)
     folder = f"{parent}/{FOLDER}{unnamed[-8:]}"
-    with _locked(unnamed):
+    with folder_lock(unnamed):
         Path(unnamed).rename(folder)
         try:
             yield folder
         finally:
             with _uninterrupted():
                 shutil.rmtree(folder, ignore_errors=True)
-
-
-@contextmanager
-def _locked(folder: str | Path) -> Generator[None]:
-    """Raises BlockingIOError if another process holds the folder's lock."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    finally:
-        os.close(descriptor)
 
 
 @contextmanager
@@ -289,8 +280,17 @@ def _descriptor_silenced(descriptor: int) -> Generator[None]:
 
 
 def _socket_folder() -> str:
+    """The folder for our own. Raises ConfigError if other users could replace what is in it."""
     folder = os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()
-    return folder if len(folder) + len(f"/{FOLDER}xxxxxxxx/{RAY_FOLDER}") <= LONGEST_SOCKET_FOLDER else "/tmp"
+    if len(folder) + len(f"/{FOLDER}xxxxxxxx/{RAY_FOLDER}") > LONGEST_SOCKET_FOLDER:
+        folder = "/tmp"
+    mode = Path(folder).stat().st_mode
+    if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
+        raise ConfigError(
+            f"every user can replace files in {folder}, so Ray cannot start there; run "
+            f"`chmod +t {folder}`, or set RAY_TMPDIR to a folder of your own"
+        )
+    return folder
 
 
 def _is_part_of_a_cluster() -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import posixpath
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -22,7 +23,7 @@ from kinescribe.labeling.units import cut_windows
 from kinescribe.schemas.clips import Clip, stable_id
 from kinescribe.schemas.config import Limits
 from kinescribe.schemas.dataset import FIELD_NAMES
-from kinescribe.schemas.errors import InputError
+from kinescribe.schemas.errors import InputError, StoreError
 from kinescribe.storage import credentials, listing, objects, stores
 from kinescribe.storage.clips import ROWS_PER_FRAME, carried_names, clips_of, frame_of
 from kinescribe.storage.plan import PLAN_COLUMNS
@@ -42,6 +43,7 @@ SPLITS = frozenset(("train", "val", "test", "training", "validation", "testing")
 """Folder names of the parts of a corpus, which are not action classes."""
 RESERVED = FIELD_NAMES | {*COLUMNS, *PLAN_COLUMNS, "object", "__filename"}
 """Names that a carried column may not have: those of the dataset, the manifest, the plan and scans."""
+MOST_FAILURES = 3
 PROBED_BYTES = 16 << 20
 """Smaller files are rarely longer than a window, and probing each would take longer than labelling it."""
 
@@ -253,7 +255,7 @@ def _windowed(
     """Each window with the index of its clip."""
     durations_s: dict[str, float | None] = {}
     if duration_of:
-        clips = _sized(clips, limits.window_s)
+        clips = _sized(clips, limits.window_s, may_not)
         large = [clip for clip in clips if (clip.size_bytes or 0) > PROBED_BYTES]
         durations_s = {clip.clip_id: duration_of(clip) for clip in large if not may_not(clip.uri)}
     for index, clip in enumerate(clips):
@@ -265,17 +267,46 @@ def _windowed(
             yield from ((index, window) for window in cut_windows(clip, duration_s, limits.window_s))
 
 
-def _sized(clips: list[Clip], window_s: float) -> list[Clip]:
-    """The clips; those of a manifest that may be long get the sizes that a listing would have given."""
+def _sized(clips: list[Clip], window_s: float, may_not: Callable[[str], str | None]) -> list[Clip]:
+    """The clips; those of a manifest that may be read and may be long get the sizes that a listing gives."""
     unsized = [
         index
         for index, clip in enumerate(clips)
         if clip.size_bytes is None
-        and is_supported(clip.uri)
         and (clip.end_s is None or clip.end_s - (clip.start_s or 0.0) > window_s)
+        and not may_not(clip.uri)
     ]
-    sizes = map_in_threads(objects.size_bytes, (clips[index].uri for index in unsized))
+    sizes = _Sizes()
+    answers = map_in_threads(sizes.of, (clips[index].uri for index in unsized))
     sized = list(clips)
-    for index, size in zip(unsized, sizes, strict=True):
+    for index, size in zip(unsized, answers, strict=True):
         sized[index] = replace(clips[index], size_bytes=size)
+    if sizes.errors and len(sizes.errors) == len(clips):
+        raise sizes.errors[0]
     return sized
+
+
+class _Sizes:
+    """Asks for the sizes of files. A file that can't be reached has none, and becomes a reject later.
+
+    Each such try takes a minute, so a bucket that failed several times and never answered isn't asked again.
+    """
+
+    def __init__(self) -> None:
+        self.errors: list[StoreError] = []
+        self._failures = Counter[str]()
+        self._answered: set[str] = set()
+
+    def of(self, uri: str) -> int | None:
+        """The size in bytes, None if it is unknown. May be called in many threads."""
+        store = "/".join(uri.split("/")[:3])  # SCHEME://BUCKET
+        if store not in self._answered and self._failures[store] >= MOST_FAILURES:
+            return None
+        try:
+            size = objects.size_bytes(uri)
+        except StoreError as error:
+            self.errors.append(error)
+            self._failures[store] += 1
+            return None
+        self._answered.add(store)
+        return size

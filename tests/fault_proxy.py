@@ -88,6 +88,11 @@ def error(status: int, code: str) -> Fault:
     return lambda exchange: exchange.answer(reply)
 
 
+def redirect(status: int, url: str) -> Fault:
+    """The store sends the client elsewhere."""
+    return lambda exchange: exchange.answer(Reply(status, [("Location", url + exchange.path)], b""))
+
+
 def reset(exchange: Exchange) -> None:
     """The connection is reset before the store sees the request."""
     exchange.end_connection(reset=True)

@@ -16,9 +16,11 @@ from tests.fault_proxy import (
     Fault,
     FaultProxy,
     error,
+    fault_proxy,
     flip_a_bit,
     hang,
     lose_reply,
+    redirect,
     reset,
     reset_in_body,
     rival_first,
@@ -174,3 +176,16 @@ def test_without_credentials_the_error_says_how_to_give_them():
     assert ended.stderr.startswith("error: s3://nobodys-bucket/dataset/run.json: Unable to locate")
     assert "AWS_ACCESS_KEY_ID" in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_a_redirect_to_another_host_is_not_followed(status: int, proxy: FaultProxy, bucket: str):
+    name = uri.join(bucket, "a.bin")
+    objects.create(name, DATA)
+    with fault_proxy(proxy.upstream) as elsewhere:
+        proxy.fail("GET /", [redirect(status, elsewhere.url)] * 20)
+        elsewhere.fail("/", [])
+        with pytest.raises((StoreError, FileNotFoundError)):
+            objects.read_bytes(name)
+    assert proxy.seen
+    assert elsewhere.seen == []

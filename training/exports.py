@@ -6,14 +6,14 @@ killed processes, which it removes, from that of a live one. Imports torch only 
 
 from __future__ import annotations
 
-import fcntl
-import os
 import shutil
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from safetensors import safe_open
+
+from kinescribe.storage.folder_lock import folder_lock
 
 EXPORT = "export"
 
@@ -23,7 +23,7 @@ def publishing(out: Path, attempt: str) -> Generator[Path]:
     """A hidden folder to write to, which becomes `out/export` at the end. One process only."""
     written = out / f".{EXPORT}-{attempt}"
     written.mkdir(parents=True)
-    with _locked(written):
+    with folder_lock(written):
         yield written
         assert_full(written)
         shutil.rmtree(out / EXPORT, ignore_errors=True)
@@ -33,7 +33,7 @@ def publishing(out: Path, attempt: str) -> Generator[Path]:
 def remove_abandoned(out: Path) -> None:
     """Remove the hidden folders that no live process is writing to."""
     for folder in out.glob(f".{EXPORT}-*"):
-        with suppress(OSError), _locked(folder):  # another process holds it, or it has gone
+        with suppress(OSError), folder_lock(folder):  # another process holds it, or it has gone
             shutil.rmtree(folder)
 
 
@@ -45,14 +45,3 @@ def assert_full(folder: Path) -> None:
         with safe_open(path, "pt") as tensors:
             empty = [name for name in tensors.keys() if 0 in tensors.get_slice(name).get_shape()]  # noqa: SIM118
         assert not empty, f"{path} has empty tensors: {empty}"
-
-
-@contextmanager
-def _locked(folder: Path) -> Generator[None]:
-    """Hold the folder's lock. Raises BlockingIOError if another process holds it."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    finally:
-        os.close(descriptor)

@@ -1,4 +1,4 @@
-"""How the S3 client is configured: timeouts, retries, errors and the parsing of dates.
+"""How the S3 client is configured: timeouts, retries, redirects, errors and the parsing of dates.
 
 The only importer of s3fs and of the AWS client below it.
 """
@@ -9,6 +9,7 @@ from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
+from aiobotocore.httpsession import AIOHTTPSession
 from aiobotocore.session import AioSession
 from aiohttp import ClientError
 from botocore.exceptions import BotoCoreError, ParamValidationError
@@ -28,10 +29,27 @@ ADDRESS_ERRORS = ValueError, ParamValidationError
 """Raised for a malformed address."""
 
 
+class _Direct:
+    """An HTTP session that follows no redirect."""
+
+    def __init__(self, session: Any) -> None:
+        self._session = session
+
+    def request(self, *arguments: Any, **options: Any) -> Any:
+        return self._session.request(*arguments, allow_redirects=False, **options)
+
+
+class DirectHttp(AIOHTTPSession):
+    """The AWS client's HTTP, which would follow a store's redirect to any host and port."""
+
+    async def _get_session(self, proxy_url: str | None) -> _Direct:
+        return _Direct(await super()._get_session(proxy_url))
+
+
 def options() -> dict[str, Any]:
     """The arguments of the file system."""
     set_custom_error_handler(_is_conflict)
-    return {"config_kwargs": CLIENT}
+    return {"config_kwargs": {**CLIENT, "http_session_cls": DirectHttp}}
 
 
 def set_up(store: S3FileSystem) -> None:

@@ -17,6 +17,7 @@ import pytest
 import ray
 
 from kinescribe.cluster.ray_session import _ray_folder, ray_cluster
+from kinescribe.schemas.errors import ConfigError
 from tests.processes import below
 
 ROOT = Path(__file__).parents[2]
@@ -149,6 +150,34 @@ def test_a_users_folder_of_such_a_name_stays(monkeypatch):
         pass
     assert sorted(Path(folder).iterdir()) == sorted(theirs)
     shutil.rmtree(folder)
+
+
+@pytest.mark.timeout(20)
+def test_what_others_put_into_the_temporary_folder_does_not_stop_a_start(monkeypatch, tmp_path):
+    folder = tempfile.mkdtemp(prefix="k", dir="/tmp")
+    monkeypatch.setenv("RAY_TMPDIR", folder)
+    os.mkfifo(f"{folder}/kinescribe.fifo1234")
+    (tmp_path / "r").mkdir()
+    Path(folder, "kinescribe.link1234").symlink_to(tmp_path)
+    Path(folder, "kinescribe.file1234").touch()
+    theirs = sorted(Path(folder).iterdir())
+    with _ray_folder():
+        pass
+    assert sorted(Path(folder).iterdir()) == theirs
+    assert (tmp_path / "r").is_dir()
+    shutil.rmtree(folder)
+
+
+def test_a_temporary_folder_in_which_others_can_replace_files_is_refused(monkeypatch):
+    folder = tempfile.mkdtemp(prefix="k", dir="/tmp")
+    monkeypatch.setenv("RAY_TMPDIR", folder)
+    Path(folder).chmod(0o777)
+    with pytest.raises(ConfigError, match=rf"chmod \+t {folder}"), _ray_folder():
+        pass
+    Path(folder).chmod(0o1777)
+    with _ray_folder():
+        pass
+    Path(folder).rmdir()
 
 
 STUCK = """

@@ -8,9 +8,10 @@ import pytest
 from kinescribe.labeling.inputs import OUTSIDE, PROBED_BYTES, clip_frames, forbidden, input_root, list_clips
 from kinescribe.schemas.clips import Clip
 from kinescribe.schemas.config import Limits
-from kinescribe.schemas.errors import InputError, UserError
+from kinescribe.schemas.errors import InputError, StoreError, UserError
 from kinescribe.storage import objects, uri
 from kinescribe.storage.clips import StoredClips
+from tests.fault_proxy import FaultProxy
 
 LIMITS = Limits()
 
@@ -188,6 +189,39 @@ def test_only_large_files_are_probed_and_long_ones_are_cut(tmp_path: Path):
         ("large.mp4", 120.0, None),
         ("small.mp4", None, None),
     ]
+
+
+def test_no_store_is_asked_about_a_clip_that_is_forbidden(tmp_path: Path, proxy: FaultProxy, bucket: str):
+    rows = [f"{bucket}/../x.mp4", f"{bucket}/a/../../x.mp4", "s3://other/../x.mp4"]
+    (tmp_path / "m.csv").write_text("\n".join(["uri", *rows]))
+    proxy.fail("", [])
+    assert len(list_clips(str(tmp_path / "m.csv"), LIMITS, lambda clip: None)) == 3
+    assert proxy.seen == []
+
+
+def test_clips_of_a_store_that_cannot_be_reached_stay_and_the_others_get_their_sizes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    asked: list[str] = []
+
+    def size(uri: str) -> int:
+        asked.append(uri)
+        if uri.startswith(("s3://away/", "s3://here/away")):
+            raise StoreError("no answer")
+        return 7
+
+    touch(tmp_path, "a.mp4")
+    monkeypatch.setattr(objects, "size_bytes", size)
+    away = [f"s3://away/{index}.mp4" for index in range(200)]
+    some = [f"s3://here/{name}.mp4" for name in ("a", *(f"away{index}" for index in range(40)), "b")]
+    (tmp_path / "m.csv").write_text("\n".join(["uri", *some, "a.mp4", *away]))
+    clips = list_clips(str(tmp_path / "m.csv"), LIMITS, lambda clip: None)
+    assert [clip.size_bytes for clip in clips] == [7, *[None] * 40, 7, 7, *[None] * 200]
+    assert {*some} < {*asked}
+    assert len([uri for uri in asked if uri in away]) < 100
+    (tmp_path / "m.csv").write_text("\n".join(["uri", *away[:2]]))
+    with pytest.raises(StoreError, match="no answer"):
+        list_clips(str(tmp_path / "m.csv"), LIMITS, lambda clip: None)
 
 
 def test_an_absurd_end_is_one_clip(tmp_path: Path):
