@@ -2,8 +2,9 @@
 
 Sends many questions, a bounded number at a time. The `openai` client retries passing faults (429, 5xx,
 timeouts, broken connections) with growing pauses. A question that still fails gets a reply with a code, never
-an invented text. The key is read from OPENAI_API_KEY and only sent with the requests. Knows nothing of the
-questions' content.
+an invented text. The key is read from OPENAI_API_KEY and only sent with the requests. A server is not
+trusted: the time and the size of a reply have limits, and its numbers and characters are checked. Knows
+nothing of the questions' content.
 """
 
 from __future__ import annotations
@@ -11,12 +12,13 @@ from __future__ import annotations
 import asyncio
 import base64
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, Field, ValidationError
 
 from kinescribe.schemas.errors import ConfigError
 from kinescribe.storage.credentials import holds_credentials
@@ -27,6 +29,15 @@ if TYPE_CHECKING:
 
 Failure = Literal["timeout", "unreachable", "refused", "garbage"]
 """No answer in time; no connection; an error status; an answer that doesn't follow the protocol."""
+
+
+MAX_REPLY_BYTES = 16 << 20
+MAX_ERROR_CHARACTERS = 2000
+"""What is kept of a reply that is no answer."""
+ROUNDING = 1e-3
+"""How far a log-probability may be above 0."""
+_HIDDEN = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+"""Characters that control a terminal, or that change the order in which the others are shown."""
 
 
 class Question(NamedTuple):
@@ -48,12 +59,18 @@ class Reply(NamedTuple):
     """One per token, if requested and if the server returns them."""
 
 
+def _without_hidden(text: str) -> str:
+    if _HIDDEN.search(text):
+        raise ValueError("control characters")
+    return text
+
+
 class _Message(BaseModel):
-    content: str
+    content: Annotated[str, AfterValidator(_without_hidden)]
 
 
 class _Token(BaseModel):
-    logprob: float
+    logprob: Annotated[float, Field(allow_inf_nan=False, le=ROUNDING)]
 
 
 class _Logprobs(BaseModel):
@@ -79,7 +96,7 @@ class _Completion(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """A model on a server. `timeout_s` is for one try; up to `max_retries` more follow."""
+    """A model on a server. `timeout_s` is for one try, to the reply's last byte; `max_retries` may follow."""
 
     model: str
     url: str
@@ -109,6 +126,8 @@ class Endpoint:
     async def _ask(self, questions: Mapping[str, Question], heard: Callable[[str, Reply], None]) -> None:
         from openai import AsyncOpenAI  # importing it takes a second
 
+        from kinescribe.models.bounded_http import BoundedClient
+
         slots = asyncio.Semaphore(self.num_at_once)
         key = os.environ.get("OPENAI_API_KEY")
 
@@ -120,7 +139,11 @@ class Endpoint:
 
         async with (
             AsyncOpenAI(
-                api_key=key or "none", base_url=self.url, max_retries=self.max_retries, timeout=self.timeout_s
+                api_key=key or "none",
+                base_url=self.url,
+                max_retries=self.max_retries,
+                timeout=self.timeout_s,
+                http_client=BoundedClient(self.timeout_s, MAX_REPLY_BYTES),
             ) as client,
             asyncio.TaskGroup() as group,
         ):
@@ -146,16 +169,20 @@ class Endpoint:
         except APIConnectionError as error:
             return Reply(str(error.__cause__ or error), "unreachable")
         except APIStatusError as error:
-            return Reply(f"{error.status_code} {error.response.text}", "refused")
+            return Reply(_shortened(f"{error.status_code} {error.response.text}"), "refused")
         try:
             return _Completion.model_validate_json(response.content).choices[0].reply()
         except ValidationError:
-            return Reply(response.content.decode(errors="replace"), "garbage")
+            return Reply(_shortened(response.content.decode(errors="replace")), "garbage")
 
 
 def is_endpoint(name: str) -> bool:
     """Whether a model's name is MODEL@URL."""
     return "@http://" in name or "@https://" in name
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= MAX_ERROR_CHARACTERS else text[:MAX_ERROR_CHARACTERS] + "…"
 
 
 def _data_url(image: Path | bytes) -> str:

@@ -1,6 +1,14 @@
 import base64
+import json
 import socket
+import threading
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from resource import RUSAGE_SELF, getrusage
 
 import pytest
 from PIL import Image
@@ -83,6 +91,94 @@ def test_a_missing_server_is_unreachable():
 def test_a_reply_outside_the_protocol_is_garbage_and_kept(body: bytes):
     with serving(JudgeServer(always=Answer(body=body))) as server:
         assert ask(server) == [Reply(body.decode(errors="replace"), "garbage")]
+
+
+@contextmanager
+def hostile(send: Callable[[BaseHTTPRequestHandler], object], status: int = 200) -> Iterator[JudgeServer]:
+    """A server whose replies to all requests are what `send` writes, headers included."""
+    server = JudgeServer()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            server.answer(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json")
+            with suppress(ConnectionError):
+                send(self)
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as http:
+        server.url = f"http://127.0.0.1:{http.server_address[1]}/v1"
+        http.daemon_threads = True
+        threading.Thread(target=http.serve_forever, daemon=True).start()
+        yield server
+        http.shutdown()
+
+
+def send_bomb(handler: BaseHTTPRequestHandler) -> None:
+    """A gigabyte in a megabyte."""
+    packer = zlib.compressobj(wbits=31)
+    packed = b"".join(packer.compress(bytes(1 << 20)) for _ in range(1024)) + packer.flush()
+    handler.send_header("Content-Encoding", "gzip")
+    handler.send_header("Content-Length", str(len(packed)))
+    handler.end_headers()
+    handler.wfile.write(packed)
+
+
+def send_without_end(handler: BaseHTTPRequestHandler) -> None:
+    handler.end_headers()
+    while True:
+        handler.wfile.write(bytes(1 << 16))
+
+
+def send_drops(handler: BaseHTTPRequestHandler) -> None:
+    """A byte each 50 ms, for ever."""
+    handler.end_headers()
+    while True:
+        handler.wfile.write(b" ")
+        handler.wfile.flush()
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("status", [200, 400])
+@pytest.mark.parametrize(("send", "said"), [(send_bomb, "packed (gzip)"), (send_without_end, "longer than")])
+def test_a_reply_takes_no_more_memory_than_its_limit(send, said: str, status: int):
+    before = getrusage(RUSAGE_SELF).ru_maxrss
+    with hostile(send, status) as server:
+        (reply,) = ask(server, 1, max_retries=0)
+    assert said in reply.text
+    assert reply.failure == ("garbage" if status == 200 else "refused")
+    assert getrusage(RUSAGE_SELF).ru_maxrss - before < 100 << 10
+
+
+def test_a_reply_in_drops_is_a_timeout():
+    with hostile(send_drops) as server:
+        started = time.monotonic()
+        (reply,) = ask(server, 1, timeout_s=0.5, max_retries=1)
+    assert reply.failure == "timeout"
+    assert time.monotonic() - started < 10
+    assert len(server.asked) == 2
+
+
+@pytest.mark.parametrize("logprob", ["NaN", "Infinity", "-Infinity", "5.0", "1e999"])
+def test_a_log_probability_that_is_none_makes_the_reply_garbage(logprob: str):
+    logprobs = f'{{"content": [{{"token": "a", "logprob": {logprob}}}]}}'
+    body = f'{{"choices": [{{"message": {{"content": "push"}}, "logprobs": {logprobs}}}]}}'
+    with serving(JudgeServer(always=Answer(body=body.encode()))) as server:
+        assert ask(server) == [Reply(body, "garbage")]
+
+
+@pytest.mark.parametrize("text", ["\x1b[2J", "a\0b", "left \u202egnp.exe", "\u2066x", "\x85"])
+def test_characters_that_hide_others_make_the_reply_garbage(text: str):
+    with serving(JudgeServer(always=Answer(text))) as server:
+        assert ask(server)[0].failure == "garbage"
+
+
+def test_only_the_beginning_of_a_long_error_is_kept():
+    with serving(JudgeServer(always=Answer(body=b"x" * 100_000))) as server:
+        assert ask(server) == [Reply("x" * 2000 + "…", "garbage")]
 
 
 def test_no_more_are_asked_at_once_than_allowed():
