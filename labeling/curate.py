@@ -17,9 +17,9 @@ import polars as pl
 
 from kinescribe.schemas.config import CurateConfig
 from kinescribe.schemas.errors import DatasetError
-from kinescribe.storage.dataset import Dataset, Source, no_triplets, open_datasets, readable
+from kinescribe.storage.dataset import Dataset, Source, no_triplets, open_datasets
+from kinescribe.storage.rows import unit_ids
 from kinescribe.storage.selection import SELECTION_SCHEMA, Selection, require_selection, write_selection
-from kinescribe.storage.shards import unit_ids, whole_units
 
 ROWS_PER_PART = 1 << 18
 REMEDIES = {
@@ -187,16 +187,13 @@ def _scored_parts(
     done, total = 0, sum(len(rows.files) for rows in scans.values())
     fingerprints = pl.Enum(sorted(sources))
     for fingerprint, rows in scans.items():
-        with readable(sources[fingerprint]):
-            for part in whole_units(rows, ROWS_PER_PART):
-                counts["seen"] += len(part)
-                kept = _filtered(_scored(part, sources[fingerprint], config.score), config, counts)
-                named = {"dataset": pl.lit(fingerprint, dtype=fingerprints)}
-                yield kept.select(
-                    *{"object", "triplet_id", "score", "action_class", config.stratify_by}, **named
-                )
-                done += part["object"].n_unique()
-                progress(done, total)
+        for part in rows.parts(ROWS_PER_PART):
+            counts["seen"] += len(part)
+            kept = _filtered(_scored(part, sources[fingerprint], config.score), config, counts)
+            named = {"dataset": pl.lit(fingerprint, dtype=fingerprints)}
+            yield kept.select(*{"object", "triplet_id", "score", "action_class", config.stratify_by}, **named)
+            done += part["object"].n_unique()
+            progress(done, total)
     progress(total, total)  # units without rows are in no part
 
 

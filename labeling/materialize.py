@@ -13,7 +13,6 @@ from typing import NamedTuple
 import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from kinescribe.schemas.clips import Clip, WorkUnit, stable_id
 from kinescribe.schemas.dataset import is_carried, triplet_schema
@@ -22,11 +21,12 @@ from kinescribe.schemas.outcomes import ClipOutcome, Status
 from kinescribe.schemas.version import VERSION
 from kinescribe.storage import objects, uri
 from kinescribe.storage.card import write_card
-from kinescribe.storage.dataset import Dataset, Source, open_datasets, readable
+from kinescribe.storage.dataset import Dataset, Source, open_datasets
 from kinescribe.storage.plan import plan_digest, write_plan
+from kinescribe.storage.rows import unit_ids
 from kinescribe.storage.run import RUN, Run, bind, read_run, require_unclaimed
 from kinescribe.storage.selection import chosen_units, read_selection, require_chosen
-from kinescribe.storage.shards import committed_units, unit_ids, whole_units, write_unit
+from kinescribe.storage.shards import committed_units, write_unit
 from kinescribe.storage.threads import map_in_threads
 
 TRIPLETS_PER_UNIT = 1024
@@ -142,9 +142,8 @@ def _found_clips(dataset: Dataset, chosen: pa.Table) -> dict[str, _Found]:
     """Where the chosen triplets of each clip are. Raises DatasetError if the dataset lacks one."""
     rows = dataset.scan(["triplet_id", "clip_id"], chosen_units(dataset, chosen))
     ids = pl.DataFrame(chosen.select(["triplet_id"]))
-    parts = whole_units(rows, ROWS_PER_PART)
-    with readable(dataset):
-        found = pl.concat(part.join(ids, on="triplet_id", how="semi") for part in parts)
+    parts = rows.parts(ROWS_PER_PART)
+    found = pl.concat(part.join(ids, on="triplet_id", how="semi") for part in parts)
     require_chosen(dataset, chosen, found["triplet_id"].to_arrow())
     clips = found.group_by("clip_id").agg(pl.col("object").first(), num=pl.len())
     clips = clips.with_columns(object=unit_ids(clips["object"]))
@@ -153,12 +152,11 @@ def _found_clips(dataset: Dataset, chosen: pa.Table) -> dict[str, _Found]:
 
 def _write(out: str, share: _Share, chosen: pa.Table, schema: pa.Schema) -> None:
     ids = chosen.filter(pc.field("unit_id").isin(share.sources))["triplet_id"].combine_chunks()
-    units = map_in_threads(_read_unit, (share.dataset.unit_uri(unit) for unit in share.sources))
+    units = map_in_threads(share.dataset.read_unit, share.sources)
     # The unit of a retry may have clips of several shares.
     clips = pa.array([clip.clip_id for clip in share.unit.clips])
     mine = pc.field("triplet_id").isin(ids) & pc.field("clip_id").isin(clips)
-    with readable(share.dataset):
-        table = pa.concat_tables([_conform(unit.filter(mine), schema) for unit in units])
+    table = pa.concat_tables([_conform(unit.filter(mine), schema) for unit in units])
     counts = Counter(table["clip_id"].to_pylist())
     ends = [ClipOutcome(clip.clip_id, Status.KEPT, counts[clip.clip_id]) for clip in share.unit.clips]
     write_unit(out, share.unit, table, ends)
@@ -186,8 +184,3 @@ def _conform(rows: pa.Table, schema: pa.Schema) -> pa.Table:
         if field.name not in rows.column_names:
             rows = rows.append_column(field, pa.nulls(len(rows), field.type))
     return rows.select(schema.names).cast(schema)
-
-
-def _read_unit(object_uri: str) -> pa.Table:
-    file = pa.BufferReader(objects.read_bytes(object_uri))
-    return pq.read_table(file, page_checksum_verification=True)

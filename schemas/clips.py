@@ -9,6 +9,9 @@ import pyarrow as pa
 
 from kinescribe.schemas.outcomes import ClipOutcome
 
+ID = r"^[0-9a-f]{32}$"
+"""The form of a `stable_id`, as the ids of runs, units and triplets have. A clip's id may be the user's."""
+
 
 def stable_id(*parts: object) -> str:
     """A 128-bit hexadecimal hash of the parts, the same on every machine and in every version."""

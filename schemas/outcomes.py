@@ -12,6 +12,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 FEWEST_CLIPS_TO_JUDGE = 20
+MOST = 10**9
+"""Triplets or dropped pairs of one clip; a stranger's outcome may claim any number."""
+LATEST_S = 1e11
 
 
 class RejectCode(StrEnum):
@@ -75,6 +78,7 @@ class ClipOutcome:
     pair_drops: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        assert all(0 <= count <= MOST for count in (self.num_triplets, *self.pair_drops.values())), self
         assert (self.status is Status.KEPT) == (self.num_triplets > 0), self
         assert (self.status is Status.KEPT) == (self.reason is None), self
         assert (self.status is Status.REJECTED) == isinstance(self.reason, RejectCode), self
@@ -117,6 +121,9 @@ class StageTime:
     """The machine's name and the process."""
     work_s: float
     """`seconds` without the time spent waiting for a core, times the worker's cores or GPUs."""
+
+    def __post_init__(self) -> None:
+        assert all(0 <= value <= LATEST_S for value in (self.started, self.seconds, self.work_s)), self
 
 
 def receipt_of(outcomes: Sequence[ClipOutcome]) -> Receipt:

@@ -43,8 +43,11 @@ def dropped(name: str) -> ExtractedClip:
     return ExtractedClip(clip(name), outcome=outcome)
 
 
+UNIT_ID = stable_id("unit")
+
+
 def unit(*clips: ExtractedClip) -> WorkUnit:
-    return WorkUnit("unit", tuple(one.clip for one in clips))
+    return WorkUnit(UNIT_ID, tuple(one.clip for one in clips))
 
 
 class FakeExtractor(PairExtractor):

@@ -23,7 +23,7 @@ with atheris.instrument_imports(include=["kinescribe.media", "kinescribe.storage
     from kinescribe.schemas.outcomes import Rejected
     from kinescribe.storage.shards import read_footer, unit_uri, write_unit
 
-from kinescribe.schemas.clips import WorkUnit
+from kinescribe.schemas.clips import WorkUnit, stable_id
 from tests.tiny_dataset import clip, outcome, row, table
 from tests.videos import pan, write_video
 
@@ -50,8 +50,9 @@ def clips(folder: Path) -> None:
 
 def units(folder: Path) -> None:
     one = clip("a")
-    write_unit(str(folder), WorkUnit("unit", (one,)), table([row(one, 0)]), [outcome(one, 1)])
-    Path(unit_uri(str(folder), "unit")).rename(folder / "unit.parquet")
+    unit_id = stable_id("unit")
+    write_unit(str(folder), WorkUnit(unit_id, (one,)), table([row(one, 0)]), [outcome(one, 1)])
+    Path(unit_uri(str(folder), unit_id)).rename(folder / "unit.parquet")
 
 
 TARGETS: dict[str, tuple[Callable[[Path], None], Callable[[Path], None]]] = {

@@ -26,7 +26,7 @@ from torch.nn.utils.rnn import pad_sequence
 from kinescribe.models.tokens import Codes, CodeTriplet, Task, TokenSequence
 from kinescribe.schemas.errors import ConfigError, DatasetError
 from kinescribe.schemas.training import Mix, TrainConfig
-from kinescribe.storage.dataset import Dataset, open_datasets, readable
+from kinescribe.storage.dataset import Dataset, open_datasets
 from kinescribe.storage.selection import chosen_units, read_selection, require_chosen
 from kinescribe.training.objective import TokenBatch, image_weights
 
@@ -211,8 +211,7 @@ def _chosen(datasets: Sequence[Dataset], select: str) -> dict[str, pa.Table]:
 
 
 def _read(dataset: Dataset, columns: Sequence[str], chosen: pa.Table | None) -> pa.Table:
-    with readable(dataset):
-        table = dataset.scan(columns).to_table() if chosen is None else _read_chosen(dataset, columns, chosen)
+    table = dataset.scan(columns).to_table() if chosen is None else _read_chosen(dataset, columns, chosen)
     _require_words(dataset, table)
     return table
 

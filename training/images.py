@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from kinescribe.schemas.dataset import IMAGE_FORMATS
-from kinescribe.storage.dataset import Dataset, readable
+from kinescribe.storage.dataset import Dataset
 
 
 class PixelBatch(NamedTuple):
@@ -34,10 +34,7 @@ class PixelBatch(NamedTuple):
 
 def read_images(datasets: Sequence[str]) -> pa.Array:
     """The stored bytes of every distinct source and target, in order."""
-    tables: list[pa.Table] = []
-    for dataset in datasets:
-        with readable(dataset):
-            tables.append(Dataset.open(dataset).scan(["source", "target"]).to_table())
+    tables = [Dataset.open(dataset).scan(["source", "target"]).to_table() for dataset in datasets]
     chunks = [chunk for table in tables for column in table.columns for chunk in column.chunks]
     return pa.chunked_array([chunk.field("bytes") for chunk in chunks], pa.binary()).unique()
 

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-import pyarrow as pa
 
 from kinescribe.evaluation.text_metrics import Wording, wording
 from kinescribe.models.dynamics import DynamicsModel, Failure
@@ -22,7 +21,7 @@ from kinescribe.schemas.errors import InputError, ModelError
 from kinescribe.schemas.rendering import BLUE, Figure, Table, panels
 from kinescribe.simulation.actions import VERBS, Action, parse
 from kinescribe.simulation.clips import Truth, read_truth
-from kinescribe.storage.dataset import Dataset, readable
+from kinescribe.storage.dataset import Dataset
 
 DECILES = 10
 WHOLE, NOTHING = 0.5, 0.1
@@ -230,9 +229,8 @@ _SCORES = ("action_logprob", "action_tokens")
 
 
 def _rows(dataset: str, columns: Sequence[str], limit: int | None = None) -> Iterator[dict[str, Any]]:
-    with readable(dataset):
-        rows = Dataset.open(dataset).scan(columns)
-        table: pa.Table = rows.to_table() if limit is None else rows.head(limit)
+    rows = Dataset.open(dataset).scan(columns)
+    table = rows.to_table() if limit is None else rows.head(limit)
     yield from table.to_pylist()
 
 

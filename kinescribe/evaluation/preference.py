@@ -31,7 +31,7 @@ from kinescribe.models.tokens import Codes, Task, Triplet
 from kinescribe.schemas.errors import DatasetError
 from kinescribe.schemas.rendering import BLUE, Figure, Table, panels
 from kinescribe.simulation.actions import parse
-from kinescribe.storage.dataset import Dataset, readable
+from kinescribe.storage.dataset import Dataset
 
 FALSE_WAYS = ("random action", "random target", "copied source", "swapped")
 _BATCH = 16
@@ -163,8 +163,7 @@ def _triplet(triplets: Triplets, index: int) -> Triplet[int]:
 
 def _read(dataset: str, model: DynamicsModel[Any], num: int) -> pa.Table:
     columns = ("source", "target", "source_codes", "target_codes", "action")
-    with readable(dataset):
-        table: pa.Table = Dataset.open(dataset).scan(columns).head(num)
+    table = Dataset.open(dataset).scan(columns).head(num)
     codec = json.loads((table.schema.metadata or {}).get(b"kinescribe.codec", b"{}")).get("id")
     if model.codec_id not in (None, codec):
         raise DatasetError(

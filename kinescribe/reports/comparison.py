@@ -16,7 +16,7 @@ from kinescribe.reports.distributions import Histogram, histogram, motion_limits
 from kinescribe.reports.gallery import Gallery, gallery, sampled, scores
 from kinescribe.reports.page import render, require_page, write_page
 from kinescribe.storage.audit import DatasetStatus, status
-from kinescribe.storage.dataset import Dataset, Source, readable
+from kinescribe.storage.dataset import Dataset, Source
 
 NUM_CLASSES = 24
 OTHER_CLIPS = "other clips, or other classes, times or order"
@@ -47,8 +47,7 @@ def write_comparison(first: Source, second: Source, out: str, sample: int) -> No
     sides = [_side(*pair) for pair in zip(datasets, names, strict=True)]
     common = _common(*sides)
     differing = common.filter(pl.col("action") != pl.col("action_other"))
-    with readable(datasets[0]):
-        pairs = _gallery(sides[0], sampled(differing, sample))
+    pairs = _gallery(sides[0], sampled(differing, sample))
     page = render(
         "comparison",
         look="report",
@@ -68,9 +67,8 @@ def write_comparison(first: Source, second: Source, out: str, sample: int) -> No
 
 
 def _side(dataset: Dataset, name: str) -> Side:
-    with readable(dataset):
-        rows = dataset.scan()
-        return Side(name, status(dataset), dataset.run["identity"], rows, scores(rows))
+    rows = dataset.scan()
+    return Side(name, status(dataset), dataset.run["identity"], rows, scores(rows))
 
 
 def _common(first: Side, second: Side) -> pl.DataFrame:

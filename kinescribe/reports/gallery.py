@@ -7,9 +7,8 @@ when it first shows one of them. Knows no page.
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from operator import itemgetter
@@ -19,9 +18,9 @@ from typing import Any
 import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset as pads
 
 from kinescribe.reports.heatmap import encoded, heat, thumbnail
+from kinescribe.storage.rows import OBJECT, Rows
 from kinescribe.storage.threads import map_in_threads
 
 MAX_FRAME_BYTES = 32 << 20
@@ -30,8 +29,6 @@ IMAGES_PER_BLOCK = 32
 SCORED = ("triplet_id", "action_class", "action", "action_logprob", "action_tokens", "motion")
 SHOWN = (*SCORED, "video", "source", "target", "source_time_s", "target_time_s", "importance")
 COLUMNS = ("action", "class", "video", "times", "score", "tokens", "motion", "source", "target", "heat")
-OBJECT = "__filename"
-"""pyarrow's name for the column with the file of a row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,13 +47,12 @@ class Gallery:
         return sum(len(image) for block in self.blocks for image in block)
 
 
-def scores(rows: pads.Dataset) -> pl.DataFrame:
+def scores(rows: Rows) -> pl.DataFrame:
     """All rows without images; `score` is the mean log-likelihood per token of the action.
 
     Scores and motion that are not finite numbers become null.
     """
-    # Cached metadata of a million units would fill the memory.
-    table = rows.scanner(columns=[*SCORED, OBJECT], cache_metadata=False).to_table()
+    table = rows.to_table([*SCORED, OBJECT])
     mean = pl.col("action_logprob").cast(pl.Float64) / pl.col("action_tokens").clip(1)
     return pl.DataFrame(table.replace_schema_metadata()).with_columns(
         score=_finite(mean), motion=_finite(pl.col("motion"))
@@ -68,16 +64,16 @@ def sampled(table: pl.DataFrame, num: int) -> pl.DataFrame:
     return table.sort("triplet_id").head(num)
 
 
-def gallery(rows: pads.Dataset, chosen: pl.DataFrame) -> Gallery:
+def gallery(rows: Rows, chosen: pl.DataFrame) -> Gallery:
     """The chosen rows of `scores` with their images, in the order of their ids."""
     max_bytes = MAX_FRAME_BYTES // max(1, 2 * len(chosen))
-    grid = json.loads(rows.schema.metadata[b"kinescribe.codec"])["grid"]
-    ids = {str(name): rows["triplet_id"] for (name,), rows in chosen.group_by(OBJECT)}
+    chosen_ids = pc.field("triplet_id").isin(pa.array(chosen["triplet_id"].to_list(), pa.string()))
 
-    def read(unit: pads.Fragment) -> list[dict[str, Any]]:
-        return list(_pairs(unit, ids[unit.path], max_bytes, grid))
+    def read(unit: tuple[str, Callable[[], pa.Table]]) -> list[dict[str, Any]]:
+        return list(_pairs(unit[1](), max_bytes, rows.grid))
 
-    units = map_in_threads(read, (unit for unit in rows.get_fragments() if unit.path in ids))
+    paths = {str(path) for path in chosen[OBJECT]}
+    units = map_in_threads(read, rows.units(SHOWN, chosen_ids, paths))
     pairs = sorted((pair for unit in units for pair in unit), key=itemgetter("id"))
     places: dict[str, int] = {}
     for pair in pairs:
@@ -96,17 +92,14 @@ def short(video: str) -> str:
     return "/".join(PurePosixPath(path).parts[-2:])
 
 
-def _pairs(
-    unit: pads.Fragment, ids: pl.Series, max_bytes: int, grid: tuple[int, int]
-) -> Iterator[dict[str, Any]]:
-    """The chosen pairs of a unit, with their images as data URIs."""
+def _pairs(unit: pa.Table, max_bytes: int, grid: tuple[int, int]) -> Iterator[dict[str, Any]]:
+    """The pairs in a unit's rows, with their images as data URIs."""
 
     @cache
     def shrunk(image: bytes) -> str:
         return encoded(thumbnail(image, max_bytes), "webp")
 
-    chosen = pc.field("triplet_id").isin(pa.array(ids.to_list(), pa.string()))
-    for row in unit.to_table(columns=list(SHOWN), filter=chosen).to_pylist():
+    for row in unit.to_pylist():
         logprob, tokens = row["action_logprob"], row["action_tokens"]
         yield {
             "id": row["triplet_id"],

@@ -21,7 +21,7 @@ from kinescribe.reports.page import render, require_page, write_page
 from kinescribe.reports.timeline import timeline
 from kinescribe.schemas.outcomes import ClipOutcome
 from kinescribe.storage.audit import outcomes, totals
-from kinescribe.storage.dataset import Dataset, Source, readable
+from kinescribe.storage.dataset import Dataset, Source
 
 SAMPLE = 500
 NUM_EXAMPLES = 3
@@ -45,9 +45,7 @@ def write_report(source: Source, out: str, sample: int = SAMPLE, imagined: Seque
     """
     require_page(out)
     dataset = Dataset.open(source)
-    with readable(dataset):
-        page = _page(dataset, sample, imagined)
-    write_page(out, page)
+    write_page(out, _page(dataset, sample, imagined))
 
 
 def _page(dataset: Dataset, sample: int, imagined: Sequence[Step]) -> str:

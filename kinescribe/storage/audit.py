@@ -19,7 +19,8 @@ from kinescribe.schemas.errors import DatasetError
 from kinescribe.schemas.outcomes import ClipOutcome, Status
 from kinescribe.storage import listing, objects, uri
 from kinescribe.storage.dataset import Dataset, Source
-from kinescribe.storage.shards import UnitFooter, parse_footer, rows_digest
+from kinescribe.storage.rows import rows_problem
+from kinescribe.storage.shards import MAX_ROWS, UnitFooter, parse_footer, rows_digest
 from kinescribe.storage.threads import map_in_threads
 
 
@@ -175,6 +176,8 @@ def _audit_unit(dataset: Dataset, unit: WorkUnit) -> tuple[int, list[str]]:
     try:
         file = pq.ParquetFile(pa.BufferReader(objects.read_bytes(dataset.unit_uri(unit.unit_id))))
         footer = parse_footer(name, file.metadata.metadata)
+        if file.metadata.num_rows > MAX_ROWS:
+            return 0, [f"{name} claims to have {file.metadata.num_rows} rows; move it away"]
         rows = file.read()
     except DatasetError as error:
         return 0, [str(error)]
@@ -182,10 +185,16 @@ def _audit_unit(dataset: Dataset, unit: WorkUnit) -> tuple[int, list[str]]:
         return 0, [f"{name} is damaged ({error}); move it away and run the same command again"]
     if rows_digest(rows) != footer.digest:
         return 0, [f"{name}: the rows do not have the digest that was committed; move it away and run again"]
-    return rows.num_rows, [f"{name}: {problem}" for problem in _disagreements(unit, footer, rows)]
+    return rows.num_rows, [
+        f"{name}: {problem}" for problem in _disagreements(unit, footer, rows, dataset.grid)
+    ]
 
 
-def _disagreements(unit: WorkUnit, footer: UnitFooter, rows: pa.Table) -> Iterator[str]:
+def _disagreements(
+    unit: WorkUnit, footer: UnitFooter, rows: pa.Table, grid: tuple[int, int]
+) -> Iterator[str]:
+    if problem := rows_problem(rows, grid):
+        yield problem
     if footer.unit_id != unit.unit_id:
         yield f"it is the object of unit {footer.unit_id}"
     if [end.clip_id for end in footer.outcomes] != [clip.clip_id for clip in unit.clips]:

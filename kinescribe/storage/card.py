@@ -20,6 +20,7 @@ from kinescribe.storage.audit import DatasetStatus, status
 from kinescribe.storage.dataset import Dataset, Source
 from kinescribe.storage.run import RunRecord
 
+MAX_BYTES = 1 << 20
 DERIVED = ("configs", "dataset_info")
 TEXT = """\
 # {title}
@@ -88,11 +89,11 @@ def edited_header(dataset: Dataset) -> dict[str, Any]:
     """What people set in the front matter of the dataset's card; empty if there is no card."""
     name = uri.join(dataset.uri, "README.md")
     try:
-        _, _, rest = objects.read_bytes(name).decode(errors="replace").partition("---\n")
+        _, _, rest = objects.read_bytes(name, MAX_BYTES).decode(errors="replace").partition("---\n")
         loaded = yaml.safe_load(rest.partition("\n---")[0])
     except FileNotFoundError:
         return {}
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError for a day that doesn't exist
         raise DatasetError(f"{name}: its front matter is not YAML; correct it or remove the file") from error
     header: dict[str, Any] = loaded if isinstance(loaded, dict) else {}
     return {key: value for key, value in header.items() if key not in DERIVED}

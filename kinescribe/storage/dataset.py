@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence, Set
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from functools import cached_property
 
-import polars as pl
 import pyarrow as pa
 import pyarrow.dataset as pads
+import pyarrow.parquet as pq
 
 from kinescribe.schemas.errors import DatasetError
-from kinescribe.storage import stores
+from kinescribe.storage import objects, stores
 from kinescribe.storage.plan import Plan, num_retries, plan_uri
+from kinescribe.storage.rows import Rows, readable, rows_problem
 from kinescribe.storage.run import RunRecord, read_run
-from kinescribe.storage.shards import UnitFooter, committed_sizes, read_footer, unit_uri
+from kinescribe.storage.shards import REMEDY, UnitFooter, committed_sizes, read_footer, unit_uri
 from kinescribe.storage.threads import map_in_threads
 
 
@@ -63,9 +63,24 @@ class Dataset:
         """The fingerprint of the dataset's run."""
         return self.run["fingerprint"]
 
+    @property
+    def grid(self) -> tuple[int, int]:
+        """The (height, width) of the codec's grid, in tokens."""
+        height, width = self.run["identity"]["codec.grid"]
+        return height, width
+
     def unit_uri(self, unit_id: str) -> str:
         """The object of a unit."""
         return unit_uri(self.uri, unit_id)
+
+    def read_unit(self, unit_id: str) -> pa.Table:
+        """The rows of a unit, in one request."""
+        with readable(self):
+            file = pa.BufferReader(objects.read_bytes(self.unit_uri(unit_id)))
+            rows = pq.read_table(file, page_checksum_verification=True)
+        if problem := rows_problem(rows, self.grid):
+            raise DatasetError(f"{self.unit_uri(unit_id)} cannot be used: {problem}; {REMEDY}")
+        return rows
 
     def footers(self) -> Iterator[tuple[int, UnitFooter]]:
         """The footer of each committed unit, with the number of its retry (0: the first try).
@@ -81,16 +96,14 @@ class Dataset:
         footers = map_in_threads(read_footer, (self.unit_uri(unit) for _, unit in done))
         yield from zip((retry for retry, _ in done), footers, strict=True)
 
-    def scan(self, columns: Sequence[str] | None = None, units: Set[str] | None = None) -> pads.Dataset:
+    def scan(self, columns: Sequence[str] | None = None, units: Set[str] | None = None) -> Rows:
         """The rows of the committed units, or of some of them, lazily, in the plan's order.
 
         Raises DatasetError if there is no such unit, or if the dataset lacks one of the columns.
         """
         chosen = self.committed.keys() if units is None else units
-        objects = [
-            self.unit_uri(unit) for plan in self.plans for unit in plan.clips_by_unit if unit in chosen
-        ]
-        if not objects:
+        names = [self.unit_uri(unit) for plan in self.plans for unit in plan.clips_by_unit if unit in chosen]
+        if not names:
             raise DatasetError(
                 f"{self.uri} has no committed unit yet; run the command that writes it to the end"
             )
@@ -98,10 +111,11 @@ class Dataset:
         verifying = pads.ParquetFileFormat(
             default_fragment_scan_options=pads.ParquetFragmentScanOptions(page_checksum_verification=True)
         )
-        files = [stores.arrow_filesystem(name)[1] for name in objects]
+        files = [stores.arrow_filesystem(name)[1] for name in names]
         with readable(self):
             rows = pads.dataset(files, filesystem=store, format=verifying)
-        return rows if columns is None else self._only(columns, rows)
+        chosen_rows = rows if columns is None else self._only(columns, rows)
+        return Rows(self.uri, self.grid, chosen_rows)
 
     def _only(self, columns: Sequence[str], rows: pads.Dataset) -> pads.Dataset:
         if missing := set(columns) - set(rows.schema.names):
@@ -131,12 +145,3 @@ def no_triplets(datasets: Sequence[Dataset]) -> DatasetError:
     """The error for datasets without rows."""
     names, have = ", ".join(map(str, datasets)), "has" if len(datasets) == 1 else "have"
     return DatasetError(f"{names} {have} no triplets yet; `kinescribe status` shows how the clips ended")
-
-
-@contextmanager
-def readable(dataset: Source) -> Generator[None]:
-    """In the block, an error from reading the dataset becomes a DatasetError."""
-    try:
-        yield
-    except (pa.ArrowException, pl.exceptions.PolarsError, OSError) as error:
-        raise DatasetError(f"{dataset} cannot be read: {error}; `check` says what is damaged") from error

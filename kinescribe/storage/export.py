@@ -21,7 +21,7 @@ from kinescribe.schemas.errors import DatasetError
 from kinescribe.storage import listing, objects, uri
 from kinescribe.storage.audit import DatasetStatus, status
 from kinescribe.storage.card import card, edited_header
-from kinescribe.storage.dataset import Dataset, Source, no_triplets, readable
+from kinescribe.storage.dataset import Dataset, Source, no_triplets
 from kinescribe.storage.selection import chosen_units, read_selection, require_chosen
 
 SHARD_BYTES = 256 << 20
@@ -43,7 +43,8 @@ def export_webdataset(
     """
     _require_empty(out)
     dataset = Dataset.open(source)
-    codec = json.loads(dataset.scan().schema.metadata[b"kinescribe.codec"])
+    identity = dataset.run["identity"]
+    codec = {"id": identity["codec.id"], "grid": identity["codec.grid"]}
     rows = (row for table in _tables(dataset, select, progress) for row in table.to_pylist())
     samples = (_files(row, codec) for row in rows)
     for index, shard in enumerate(_shards(samples, _size, shard_bytes)):
@@ -84,9 +85,8 @@ def _tables(dataset: Dataset, select: str | None, progress: Progress) -> Iterato
     rows = dataset.scan(units=None if chosen is None else chosen_units(dataset, chosen))
     ids = None if chosen is None else pc.field("triplet_id").isin(chosen["triplet_id"].combine_chunks())
     chunks: list[pa.Array] = []
-    for done, unit in enumerate(rows.get_fragments(), start=1):
-        with readable(dataset):
-            table = unit.to_table(schema=rows.schema, filter=ids)
+    for done, (_, read) in enumerate(rows.units(filter=ids), start=1):
+        table = read()
         chunks += table["triplet_id"].chunks
         if len(table):
             yield table

@@ -23,10 +23,15 @@ CONDITIONAL = ("s3", "gs", "az", "abfs", "memory")
 """The object stores that can refuse to write a second object of the same name."""
 
 
-def read_bytes(uri: str) -> bytes:
-    """The whole file. Raises FileNotFoundError."""
+def read_bytes(uri: str, max_bytes: int | None = None) -> bytes:
+    """The whole file. Raises FileNotFoundError, and DatasetError if it has more than `max_bytes`."""
     with open_store(uri) as (store, path):
-        return store.cat_file(path)
+        if max_bytes is None:
+            return store.cat_file(path)
+        data: bytes = store.cat_file(path, start=0, end=max_bytes + 1)
+    if len(data) > max_bytes:
+        raise DatasetError(f"{uri} is damaged: it has more than {max_bytes >> 20} MiB")
+    return data
 
 
 def read_tail(uri: str, num_bytes: int) -> bytes:

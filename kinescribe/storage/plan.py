@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import weakref
 from collections import Counter
 from collections.abc import Generator, Iterable, Iterator, Sequence
@@ -22,7 +23,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from kinescribe.schemas.clips import Clip, WorkUnit
+from kinescribe.schemas.clips import ID, Clip, WorkUnit
 from kinescribe.schemas.errors import DatasetError
 from kinescribe.storage import listing, objects, uri
 from kinescribe.storage.run import not_a_dataset
@@ -65,6 +66,8 @@ class Plan:
             for batch in plan.iter_batches(columns=["unit_id"]):
                 counts = batch.column(0).value_counts()
                 clips.update(dict(zip(*(part.to_pylist() for part in counts.flatten()), strict=True)))
+        if wrong := next((unit for unit in clips if not re.fullmatch(ID, str(unit))), None):
+            raise DatasetError(f"{self.uri} is damaged: {wrong!r:.80} is no unit; restore it from a backup")
         return clips
 
     def units(self) -> Iterator[WorkUnit]:
@@ -96,6 +99,9 @@ class Plan:
     def _parquet(self) -> Generator[pq.ParquetFile]:
         try:
             with pq.ParquetFile(self._path) as plan:
+                for field in PLAN_SCHEMA:
+                    if not plan.schema_arrow.field(field.name).type.equals(field.type):
+                        raise TypeError(f"column {field.name} has another type than {field.type}")
                 yield plan
         except FileNotFoundError as error:
             raise not_a_dataset(self.uri.rpartition("/plan/")[0], "plan/clips.parquet") from error

@@ -9,10 +9,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from operator import itemgetter
-from typing import Any, TypedDict
+from typing import Annotated, Any, TypedDict
 
-from kinescribe.schemas.clips import stable_id
+from pydantic import BaseModel, Field, ValidationError
+
+from kinescribe.schemas.clips import ID, stable_id
 from kinescribe.schemas.errors import DatasetError
 from kinescribe.storage import listing, objects, uri
 from kinescribe.storage.credentials import redact
@@ -23,8 +24,6 @@ ABSENT = "(absent)"
 ANOTHER_INPUT = (
     "the input: its files, classes, windows or their order are not those that this folder was begun with"
 )
-REQUIRED = ("plan", "codec.id", "codec.grid")
-"""Keys in the identity of every run."""
 NO_EFFECT = ("max_reject_rate", "roots")
 """Configuration that changes no row: it may differ when a run is resumed."""
 
@@ -32,11 +31,34 @@ OPTIONAL = ("columns",)
 """Configuration that older versions do not have: it is left out while it is empty."""
 
 
+MAX_BYTES = 16 << 20
+Id = Annotated[str, Field(pattern=ID)]
+Text = Annotated[str, Field(max_length=1000)]
+Grid = Annotated[list[Annotated[int, Field(ge=0, le=1024)]], Field(min_length=2, max_length=2)]
+"""A training run, which makes no codes, has none: 0×0."""
+
+
 class RunRecord(TypedDict):
-    """`run.json`."""
+    """`run.json`, which was checked when it was read."""
 
     version: str
     fingerprint: str
+    identity: dict[str, Any]
+
+
+class _Identity(BaseModel, strict=True):
+    """What is in every run's identity, besides the configuration and the models."""
+
+    plan: Text
+    codec_id: Annotated[Text, Field(alias="codec.id")]
+    codec_grid: Annotated[Grid, Field(alias="codec.grid")]
+
+
+class _Record(BaseModel, strict=True):
+    """`run.json`."""
+
+    version: Text
+    fingerprint: Id
     identity: dict[str, Any]
 
 
@@ -114,22 +136,19 @@ def read_run(dataset: str) -> RunRecord:
     """`run.json`. Raises DatasetError if it is missing or damaged."""
     target = uri.join(dataset, RUN)
     try:
-        text = objects.read_bytes(target)
+        text = objects.read_bytes(target, MAX_BYTES)
     except FileNotFoundError as error:
         raise not_a_dataset(dataset, RUN) from error
     try:
-        record = json.loads(text)
-        plan, codec_id, (_, _) = itemgetter(*REQUIRED)(record["identity"])
-        texts = (plan, codec_id, record["version"], record["fingerprint"])
-        if not all(isinstance(text, str) for text in texts):
-            raise TypeError("a value that should be text is not")
-        return RunRecord(
-            version=record["version"], fingerprint=record["fingerprint"], identity=record["identity"]
-        )
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        record = _Record.model_validate_json(text)
+        _Identity.model_validate(record.identity)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        place = ".".join(map(str, first["loc"]))
         raise DatasetError(
-            f"{target} is damaged ({error!r}); restore it, or choose another folder"
+            f"{target} is damaged ({place}: {first['msg']}); restore it, or choose another folder"
         ) from error
+    return RunRecord(version=record.version, fingerprint=record.fingerprint, identity=record.identity)
 
 
 def not_a_dataset(dataset: str, missing: str) -> DatasetError:

@@ -42,7 +42,7 @@ class _Direct:
 class DirectHttp(AIOHTTPSession):
     """The AWS client's HTTP, which would follow a store's redirect to any host and port."""
 
-    async def _get_session(self, proxy_url: str | None) -> _Direct:
+    async def _get_session(self, proxy_url: str | None) -> Any:
         return _Direct(await super()._get_session(proxy_url))
 
 

@@ -10,22 +10,19 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
-import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset as pads
-import pyarrow.fs
 import pyarrow.parquet as pq
-from pydantic import TypeAdapter, ValidationError
+from pydantic import AwareDatetime, Field, TypeAdapter, ValidationError
 
-from kinescribe.schemas.clips import WorkUnit
+from kinescribe.schemas.clips import ID, WorkUnit
 from kinescribe.schemas.dataset import IMAGE
 from kinescribe.schemas.errors import DatasetError
 from kinescribe.schemas.outcomes import ClipOutcome, StageTime
@@ -37,6 +34,9 @@ MAX_MESSAGE = 500
 """Characters of a clip's message that are stored: a decoder's complaints may be endless."""
 TAIL_BYTES = 64 << 10
 """Size of the first read of a footer; larger footers cost a second request."""
+MAX_FOOTER_BYTES = 256 << 20
+MAX_ROWS = 10_000_000
+"""Of one unit."""
 HEX_DIGITS = "0123456789abcdef"
 REMEDY = "move it out of the folder and run the command that wrote it again"
 
@@ -45,9 +45,9 @@ REMEDY = "move it out of the folder and run the command that wrote it again"
 class UnitFooter:
     """The footer of a unit's object; `stages` is how long the pipeline worked on it."""
 
-    unit_id: str
-    digest: str
-    committed_at: datetime
+    unit_id: Annotated[str, Field(pattern=ID)]
+    digest: Annotated[str, Field(pattern=ID)]
+    committed_at: AwareDatetime
     outcomes: tuple[ClipOutcome, ...]
     stages: tuple[StageTime, ...] = ()
 
@@ -88,23 +88,30 @@ def read_footer(object_uri: str) -> UnitFooter:
     """The footer of a unit's object, without its rows. Raises DatasetError if it has none."""
     tail = objects.read_tail(object_uri, TAIL_BYTES)
     needed = int.from_bytes(tail[-8:-4], "little") + 8
+    if needed > MAX_FOOTER_BYTES:
+        raise DatasetError(f"{object_uri} is damaged: its footer has {needed} bytes; {REMEDY}")
     if needed > len(tail) == TAIL_BYTES:
         tail = objects.read_tail(object_uri, needed)
     try:
-        metadata = pq.read_metadata(pa.BufferReader(tail)).metadata
+        metadata = pq.read_metadata(pa.BufferReader(tail))
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise DatasetError(f"{object_uri} is damaged: {error}; {REMEDY}") from error
-    return parse_footer(object_uri, metadata)
+    footer = parse_footer(object_uri, metadata.metadata)
+    promised = sum(end.num_triplets for end in footer.outcomes)
+    if metadata.num_rows != promised:
+        rows = f"{metadata.num_rows} rows, its outcomes promise {promised}"
+        raise DatasetError(f"{object_uri} is damaged: it has {rows}; {REMEDY}")
+    return footer
 
 
 def parse_footer(object_uri: str, metadata: Mapping[bytes, bytes] | None) -> UnitFooter:
-    """The footer in the key-value metadata of a Parquet file."""
+    """The footer in the key-value metadata of a Parquet file. Raises DatasetError if there is none."""
     if not metadata or FOOTER_KEY not in metadata:
         raise DatasetError(f"{object_uri} was not written by Kinescribe; {REMEDY}")
     try:
         return _FOOTER.validate_json(metadata[FOOTER_KEY], strict=True)
     except (ValidationError, AssertionError) as error:
-        raise DatasetError(f"{object_uri} has a damaged footer: {error!r}; {REMEDY}") from error
+        raise DatasetError(f"{object_uri} has a damaged footer: {error!r:.500}; {REMEDY}") from error
 
 
 def committed_units(dataset: str) -> set[str]:
@@ -130,49 +137,6 @@ def _list_units(folder: str, prefix: str) -> list[tuple[str, int]]:
         for name, size in files
         if name.endswith(".parquet") and "/" not in name
     ]
-
-
-def whole_units(rows: pads.Dataset, num_rows: int) -> Iterator[pl.DataFrame]:
-    """The rows of a scan in order, in parts of whole units: about `num_rows`, or one larger unit.
-
-    The column `object` is the path of each row's unit, from which `unit_ids` gets the id.
-    """
-    held: list[pl.DataFrame] = []
-    size = 0
-    for batch in _local_batches(rows) if _is_local(rows) else _batches(rows):
-        held.append(batch)
-        size += len(batch)
-        if size > num_rows:
-            part = pl.concat(held)
-            # The next batch may have more rows of the last unit.
-            is_last = pl.col("object") == part["object"][-1]
-            held = [part.filter(is_last)]
-            size = len(held[0])
-            if size < len(part):
-                yield part.filter(~is_last)
-    if held:
-        yield pl.concat(held)
-
-
-def unit_ids(objects: pl.Series) -> pl.Series:
-    """The ids of the units in these objects."""
-    return objects.str.extract(r"([^/]+)\.parquet$")
-
-
-def _is_local(rows: pads.Dataset) -> bool:
-    return isinstance(rows.filesystem, pyarrow.fs.LocalFileSystem)
-
-
-def _local_batches(rows: pads.Dataset) -> Iterator[pl.DataFrame]:
-    """The same as `_batches` by polars, which opens a small file in a quarter of the time."""
-    lazy = pl.scan_parquet(rows.files, glob=False, include_file_paths="object")
-    yield from lazy.select(*rows.schema.names, "object").collect_batches(maintain_order=True)
-
-
-def _batches(rows: pads.Dataset) -> Iterator[pl.DataFrame]:
-    # Cached metadata of a million units would fill the memory.
-    for batch in rows.scanner(cache_metadata=False).scan_batches():
-        yield pl.DataFrame(pa.table(batch.record_batch)).with_columns(object=pl.lit(batch.fragment.path))
 
 
 def rows_digest(rows: pa.Table) -> str:

@@ -6,7 +6,7 @@ from kinescribe.actors.label import LabelActor
 from kinescribe.actors.rows import pack, unpack
 from kinescribe.schemas.config import LabelConfig
 from kinescribe.schemas.outcomes import RejectCode, StageTime, Status
-from tests.fake_clips import extracted, rejected, unit
+from tests.fake_clips import UNIT_ID, extracted, rejected, unit
 from tests.tiny_vlm import tiny_vlm
 
 DECODE = StageTime("decode", 1e9, 1.5, "node/7", 1.2)
@@ -51,8 +51,8 @@ def test_the_work_of_an_actor_is_its_share_of_a_gpu_times_the_time(model):
 def test_clips_tried_alone_get_the_same_labels(model):
     clips = [extracted("a"), rejected("r"), extracted("b")]
     attempts = Attempts(9)
-    attempts.begin("label/unit")
-    attempts.begin("label/unit")
+    attempts.begin(f"label/{UNIT_ID}")
+    attempts.begin(f"label/{UNIT_ID}")
     together, alone = label(model, clips)[1], label(model, clips, attempts)[1]
     names = ["triplet_id", "action", "source_codes", "target_codes"]
     assert alone.select(names) == together.select(names)
@@ -70,7 +70,7 @@ def test_an_actor_that_shares_a_gpu_allocates_its_share(model, monkeypatch: pyte
 def test_only_the_clip_that_killed_the_model_is_rejected_as_crashed(model):
     clips = [extracted("a"), rejected("r"), extracted("b")]
     attempts = Attempts(9)
-    for key in ("label/unit", "label/unit", "label/unit/0"):
+    for key in (f"label/{UNIT_ID}", f"label/{UNIT_ID}", f"label/{UNIT_ID}/0"):
         attempts.begin(key)
     _, table, outcomes = label(model, clips, attempts)
     assert [outcome.status for outcome in outcomes] == [Status.REJECTED, Status.REJECTED, Status.KEPT]
@@ -81,6 +81,6 @@ def test_only_the_clip_that_killed_the_model_is_rejected_as_crashed(model):
 def test_a_clip_that_was_rejected_earlier_keeps_its_reason(model):
     clips = [rejected("r")]
     attempts = Attempts(9)
-    for key in ("label/unit", "label/unit", "label/unit/0"):
+    for key in (f"label/{UNIT_ID}", f"label/{UNIT_ID}", f"label/{UNIT_ID}/0"):
         attempts.begin(key)
     assert label(model, clips, attempts)[2] == [clips[0].outcome]

@@ -9,7 +9,7 @@ from kinescribe.schemas.config import Annotation
 from kinescribe.schemas.errors import StoreError
 from kinescribe.schemas.outcomes import Receipt, StageTime
 from kinescribe.storage.shards import committed_units, read_footer, unit_uri
-from tests.fake_clips import dropped, extracted, rejected, unit
+from tests.fake_clips import UNIT_ID, dropped, extracted, rejected, unit
 from tests.tiny_vlm import tiny_vlm
 
 STAGES = [StageTime("decode", 1e9, 1.5, "node/7", 1.2), StageTime("label", 1e9 + 2, 0.5, "node/8", 0.4)]
@@ -25,12 +25,12 @@ def row():
 def test_a_committed_unit_gives_a_receipt_of_its_outcomes(tmp_path, row):
     receipt = unpack(WriteActor(str(tmp_path))(row))
     assert receipt == Receipt(2, 1, 1, 5, Counter(unreadable=1))
-    assert committed_units(str(tmp_path)) == {"unit"}
+    assert committed_units(str(tmp_path)) == {UNIT_ID}
 
 
 def test_a_committed_unit_records_the_time_of_its_stages(tmp_path, row):
     WriteActor(str(tmp_path))(row)
-    assert list(read_footer(unit_uri(str(tmp_path), "unit")).stages) == STAGES
+    assert list(read_footer(unit_uri(str(tmp_path), UNIT_ID)).stages) == STAGES
 
 
 def test_a_unit_that_was_committed_before_gives_the_same_receipt(tmp_path, row):

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from kinescribe.cli import main
-from kinescribe.schemas.clips import Clip, WorkUnit
+from kinescribe.schemas.clips import Clip, WorkUnit, stable_id
 from kinescribe.schemas.dataset import triplet_schema
 from kinescribe.schemas.estimate import Estimate, Interval
 from kinescribe.schemas.outcomes import ClipOutcome, DropReason, RejectCode, Status
@@ -27,6 +27,7 @@ from tests.tiny_dataset import build
 from tests.tiny_triplets import write_triplets
 from tests.tiny_vlm import tiny_vlm
 
+FIRST_UNIT, SECOND_UNIT = stable_id("first"), stable_id("second")
 IMAGINE = ("imagine", "--world", "nowhere", "--source", "nowhere.png", "--out", "out/never")
 HEAVY = (
     "av",
@@ -47,7 +48,7 @@ def dataset(tmp_path: Path) -> str:
     """Three clips: one dropped, one rejected, one pending."""
     folder, schema = str(tmp_path / "dataset"), triplet_schema("vq", (2, 2))
     clips = [Clip("c0", "a.mp4"), Clip("c1", "b.mp4"), Clip("c2", "c.mp4")]
-    done, pending = WorkUnit("u0", tuple(clips[:2])), WorkUnit("u1", tuple(clips[2:]))
+    done, pending = WorkUnit(FIRST_UNIT, tuple(clips[:2])), WorkUnit(SECOND_UNIT, tuple(clips[2:]))
     bind(folder, Run(VERSION, {}, {"dynamics": "m"}, "vq", (2, 2), plan_digest(clips)))
     write_plan(folder, [done, pending])
     outcomes = [
@@ -61,7 +62,7 @@ def dataset(tmp_path: Path) -> str:
 def finish(dataset: str) -> None:
     outcomes = [ClipOutcome("c2", Status.DROPPED, reason=DropReason.STATIC)]
     rows = pa.Table.from_pylist([], schema=triplet_schema("vq", (2, 2)))
-    write_unit(dataset, WorkUnit("u1", (Clip("c2", "c.mp4"),)), rows, outcomes)
+    write_unit(dataset, WorkUnit(SECOND_UNIT, (Clip("c2", "c.mp4"),)), rows, outcomes)
 
 
 def exit_code(*arguments: str) -> int:
@@ -152,11 +153,11 @@ def test_check_of_a_whole_dataset_is_ok(dataset: str, capsys: pytest.CaptureFixt
 
 def test_check_exits_with_1_and_names_what_is_wrong(dataset: str, capsys: pytest.CaptureFixture[str]):
     finish(dataset)
-    Path(unit_uri(dataset, "u0")).write_bytes(b"not Parquet")
+    Path(unit_uri(dataset, FIRST_UNIT)).write_bytes(b"not Parquet")
     assert exit_code("check", dataset, "--json") == 1
     result = json.loads(capsys.readouterr().out)
     assert not result["ok"]
-    assert any("u0" in problem for problem in result["problems"])
+    assert any(FIRST_UNIT in problem for problem in result["problems"])
 
 
 @pytest.fixture

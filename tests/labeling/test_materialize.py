@@ -7,7 +7,7 @@ import pytest
 from kinescribe.labeling import materialize
 from kinescribe.labeling.curate import curate
 from kinescribe.labeling.materialize import require_materialized, write_chosen
-from kinescribe.schemas.clips import WorkUnit
+from kinescribe.schemas.clips import WorkUnit, stable_id
 from kinescribe.schemas.config import CurateConfig
 from kinescribe.schemas.errors import DatasetError
 from kinescribe.schemas.outcomes import DropReason, RejectCode
@@ -53,7 +53,9 @@ def test_clips_that_were_tried_again_are_written_with_the_others(
     folder, out, selection = (str(tmp_path / name) for name in ("retried", "out", "selection"))
     units = build(folder, [1, RejectCode.TIMEOUT, RejectCode.TIMEOUT, 2])
     again = {unit.clips[index].clip_id: 2 for unit, index in zip(units, (1, 0), strict=True)}
-    retry = WorkUnit("retry", tuple(clip for unit in units for clip in unit.clips if clip.clip_id in again))
+    retry = WorkUnit(
+        stable_id("retry"), tuple(clip for unit in units for clip in unit.clips if clip.clip_id in again)
+    )
     write_plan(folder, [retry], retry=1)
     commit(folder, retry, again)
     curate([folder], selection, CurateConfig(top_k=9))

@@ -17,13 +17,13 @@ from selenium.webdriver.support.ui import WebDriverWait
 
 from kinescribe.inference.contact_sheet import Step
 from kinescribe.reports.report import write_report
-from kinescribe.schemas.clips import Clip, WorkUnit
+from kinescribe.schemas.clips import Clip, WorkUnit, stable_id
 from kinescribe.schemas.dataset import triplet_schema
 from kinescribe.schemas.errors import DatasetError, StoreError
 from kinescribe.schemas.outcomes import ClipOutcome, DropReason, RejectCode, StageTime, Status
 from kinescribe.storage.plan import write_plan
 from kinescribe.storage.run import Run, bind
-from kinescribe.storage.shards import write_unit
+from kinescribe.storage.shards import unit_uri, write_unit
 from tests.browser import Reader, chromium
 
 GRID = (4, 4)
@@ -66,7 +66,7 @@ def picture(seed: int, size: tuple[int, int] = (64, 48)) -> dict[str, bytes | No
 
 def row(clip: Clip, index: int, action: str = "move the red ball left") -> dict[str, object]:
     return {
-        "triplet_id": f"{clip.clip_id}-{index:04d}",
+        "triplet_id": stable_id(clip.clip_id, index),
         "clip_id": clip.clip_id,
         "video": clip.uri,
         "action_class": clip.action_class,
@@ -92,7 +92,7 @@ def write_dataset(
     outcomes: Sequence[ClipOutcome],
     stages: Sequence[StageTime] = (),
 ) -> None:
-    unit = WorkUnit("unit0", tuple(clips))
+    unit = WorkUnit(stable_id("unit"), tuple(clips))
     bind(str(folder), Run("0", {"dynamics": "embedded"}, {"dynamics": "m"}, "vq-x", GRID, "p"))
     write_plan(str(folder), [unit])
     table = pa.Table.from_pylist(list(rows), schema=triplet_schema("vq-x", GRID))
@@ -256,7 +256,7 @@ def test_a_damaged_object_and_an_unwritable_page_are_errors(tmp_path: Path):
     write_dataset(tmp_path, [clip], [row(clip, 0)], [kept(clip, 1)])
     with pytest.raises(StoreError, match="cannot be written"):
         write_report(str(tmp_path), str(tmp_path / "run.json" / "page.html"))
-    (tmp_path / "data" / "unit0.parquet").write_bytes(b"PAR1")
+    Path(unit_uri(str(tmp_path), stable_id("unit"))).write_bytes(b"PAR1")
     with pytest.raises(DatasetError, match="`check` says what is damaged"):
         rendered(tmp_path)
 

@@ -82,7 +82,7 @@ def test_a_command_asks_once_for_run_plans_and_units(
     once = {"run.json": 1, "clips.parquet": 1, "retry-0001.parquet": 1}
     assert {name: count for name, count in counts.items() if name in once} == once
     assert counts["estimate.json"] == (command == "status")
-    assert counts.keys() - once.keys() <= units | {"estimate.json", dataset.uri.split("/")[2]}
+    assert counts.keys() - once.keys() <= units | {"README.md", "estimate.json", dataset.uri.split("/")[2]}
     if command in ("status", "status --rejects", "check", "card"):
         assert {counts[unit] for unit in units} == {1}
     listed = Counter(request for request in proxy.seen if "list-type" in request and "data%2F" in request)

@@ -13,12 +13,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kinescribe.schemas.clips import Clip, WorkUnit
+from kinescribe.schemas.clips import Clip, WorkUnit, stable_id
 from kinescribe.schemas.errors import DatasetError
 from kinescribe.schemas.outcomes import ClipOutcome, DropReason, RejectCode, StageTime, Status
 from kinescribe.storage import uri
 from kinescribe.storage.dataset import Dataset
 from kinescribe.storage.plan import write_plan
+from kinescribe.storage.rows import unit_ids
 from kinescribe.storage.run import bind
 from kinescribe.storage.shards import (
     FOOTER_KEY,
@@ -26,21 +27,20 @@ from kinescribe.storage.shards import (
     parse_footer,
     read_footer,
     rows_digest,
-    unit_ids,
     unit_uri,
-    whole_units,
     write_unit,
 )
-from tests.tiny_dataset import SCHEMA, build, clip, flip_a_bit, image, outcome, row, run_of, table
+from tests.tiny_dataset import GRID, SCHEMA, build, clip, flip_a_bit, image, outcome, row, run_of, table
 
 A, B = clip("a"), clip("b")
-UNIT = WorkUnit("unit", (B, A))
+UNIT_ID = stable_id("unit")
+UNIT = WorkUnit(UNIT_ID, (B, A))
 DECODE = StageTime("decode", 1e9, 1.5, "node/7", 1.2)
 KEPT = [outcome(B, 2), outcome(A, 2)]
 ROWS = [row(clip, index) for clip in (B, A) for index in (0, 1)]
 
 
-def read(dataset: Path, unit_id: str = "unit") -> pa.Table:
+def read(dataset: Path, unit_id: str = UNIT_ID) -> pa.Table:
     return pq.read_table(unit_uri(str(dataset), unit_id))
 
 
@@ -60,16 +60,16 @@ def test_the_same_rows_give_the_same_bytes_before_the_footer(tmp_path: Path):
     bodies, digests = [], []
     for name, rows in (("x", table(ROWS)), ("y", pa.concat_tables([table(ROWS[2:]), table(ROWS[:2])]))):
         write_unit(str(tmp_path / name), UNIT, rows, KEPT)
-        data = Path(unit_uri(str(tmp_path / name), "unit")).read_bytes()
+        data = Path(unit_uri(str(tmp_path / name), UNIT_ID)).read_bytes()
         bodies.append(data[: -8 - int.from_bytes(data[-8:-4], "little")])
-        digests.append(read_footer(unit_uri(str(tmp_path / name), "unit")).digest)
+        digests.append(read_footer(unit_uri(str(tmp_path / name), UNIT_ID)).digest)
     assert bodies[0] == bodies[1]
     assert digests[0] == digests[1]
 
 
 def test_the_digest_is_that_of_the_rows_read_back(tmp_path: Path):
     write_unit(str(tmp_path), UNIT, table(ROWS), KEPT)
-    assert read_footer(unit_uri(str(tmp_path), "unit")).digest == rows_digest(read(tmp_path))
+    assert read_footer(unit_uri(str(tmp_path), UNIT_ID)).digest == rows_digest(read(tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -106,9 +106,9 @@ def test_a_footer_says_how_each_clip_ended(tmp_path: Path):
         outcome(A, DropReason.FEW_KEYFRAMES),
         outcome(c, RejectCode.TIMEOUT, message="too slow " * 1000),
     ]
-    write_unit(str(tmp_path), WorkUnit("unit", (B, A, c)), table(ROWS[:2]), ends, [DECODE])
-    footer = read_footer(unit_uri(str(tmp_path), "unit"))
-    assert footer.unit_id == "unit"
+    write_unit(str(tmp_path), WorkUnit(UNIT_ID, (B, A, c)), table(ROWS[:2]), ends, [DECODE])
+    footer = read_footer(unit_uri(str(tmp_path), UNIT_ID))
+    assert footer.unit_id == UNIT_ID
     assert footer.outcomes == (*ends[:2], replace(ends[2], message=("too slow " * 1000)[:500]))
     assert footer.stages == (DECODE,)
     assert footer.committed_at.tzinfo is not None
@@ -120,23 +120,23 @@ def test_no_message_breaks_a_footer(tmp_path: Path, text: str):
         ClipOutcome(one.clip_id, Status.REJECTED, reason=RejectCode.CRASHED, message=text) for one in (B, A)
     ]
     write_unit(str(tmp_path), UNIT, table([]), ends)
-    footer = read_footer(unit_uri(str(tmp_path), "unit"))
-    assert footer.unit_id == "unit"
+    footer = read_footer(unit_uri(str(tmp_path), UNIT_ID))
+    assert footer.unit_id == UNIT_ID
     assert [end.message for end in footer.outcomes] == [text.replace("\ud83d", "?")] * 2
 
 
 def test_a_message_keeps_no_secret(tmp_path: Path):
     ends = [outcome(one, RejectCode.UNREACHABLE, "no answer of s3://key:hunter2@bucket/a") for one in (B, A)]
     write_unit(str(tmp_path), UNIT, table([]), ends)
-    footer = read_footer(unit_uri(str(tmp_path), "unit"))
+    footer = read_footer(unit_uri(str(tmp_path), UNIT_ID))
     assert [end.message for end in footer.outcomes] == ["no answer of s3://***@bucket/a"] * 2
 
 
 def test_a_footer_longer_than_the_first_read_is_read_whole(tmp_path: Path):
-    unit = WorkUnit("unit", tuple(clip(str(index)) for index in range(400)))
+    unit = WorkUnit(UNIT_ID, tuple(clip(str(index)) for index in range(400)))
     ends = [outcome(clip, RejectCode.CRASHED, message="x" * 500) for clip in unit.clips]
     write_unit(str(tmp_path), unit, table([]), ends)
-    assert len(read_footer(unit_uri(str(tmp_path), "unit")).outcomes) == 400
+    assert len(read_footer(unit_uri(str(tmp_path), UNIT_ID)).outcomes) == 400
 
 
 @pytest.mark.parametrize("content", [b"", b"PAR1", b"no parquet at all" * 100])
@@ -162,7 +162,7 @@ def test_clips_without_an_outcome_are_our_own_bug(tmp_path: Path):
 
 def test_images_are_stored_as_they_are_and_the_rest_compressed(tmp_path: Path):
     write_unit(str(tmp_path), UNIT, table(ROWS), KEPT)
-    group = pq.read_metadata(unit_uri(str(tmp_path), "unit")).row_group(0)
+    group = pq.read_metadata(unit_uri(str(tmp_path), UNIT_ID)).row_group(0)
     columns = [group.column(index) for index in range(group.num_columns)]
     codecs = {column.path_in_schema: column.compression for column in columns}
     encodings = {column.path_in_schema: column.encodings for column in columns}
@@ -198,7 +198,7 @@ def test_a_scan_for_a_column_that_an_earlier_version_did_not_write_is_refused(tm
 def test_a_scan_does_not_read_over_a_bit_that_flipped(tmp_path: Path):
     build(str(tmp_path), [2])
     flip_a_bit(str(tmp_path))
-    with pytest.raises(OSError, match="CRC checksum verification failed"):
+    with pytest.raises(DatasetError, match="CRC checksum verification failed"):
         Dataset.open(str(tmp_path)).scan().to_table()
 
 
@@ -221,7 +221,7 @@ def test_a_scan_of_a_run_that_committed_nothing_is_refused(tmp_path: Path):
 def test_parts_of_a_scan_are_whole_units(place: str, tmp_path: Path, bucket: str):
     dataset = str(tmp_path) if place == "local" else uri.join(bucket, "dataset")
     units = build(dataset, [2, 1, 2, DropReason.STATIC, DropReason.STATIC, 1], clips_per_unit=1)
-    parts = list(whole_units(Dataset.open(dataset).scan(["clip_id"]), 2))
+    parts = list(Dataset.open(dataset).scan(["clip_id"]).parts(2))
     assert len(parts) > 1
     found = pl.concat(parts)
     assert sum(part["object"].n_unique() for part in parts) == found["object"].n_unique()
@@ -231,7 +231,7 @@ def test_parts_of_a_scan_are_whole_units(place: str, tmp_path: Path, bucket: str
 
 def test_a_unit_larger_than_a_part_stays_whole(tmp_path: Path):
     build(str(tmp_path), [1, 9, 1], clips_per_unit=1)
-    parts = list(whole_units(Dataset.open(str(tmp_path)).scan(["clip_id"]), 3))
+    parts = list(Dataset.open(str(tmp_path)).scan(["clip_id"]).parts(3))
     assert 9 in [len(part) for part in parts]
     assert sum(map(len, parts)) == 11
 
@@ -261,12 +261,14 @@ def test_units_live_in_an_object_store_too(bucket: str):
 
 texts = st.text(max_size=8)
 numbers = st.floats(allow_nan=False, allow_infinity=False, width=32)
-codes = st.lists(st.integers(0, 2**16 - 1), max_size=4)
+num_tokens = GRID[0] * GRID[1]
+codes = st.lists(st.integers(0, 2**16 - 1), min_size=num_tokens, max_size=num_tokens)
+weights = st.lists(st.floats(0, 9, width=16), min_size=num_tokens, max_size=num_tokens)
 frames = st.fixed_dictionaries({"bytes": st.binary(max_size=16), "path": st.none() | texts})
 any_rows = st.lists(
     st.fixed_dictionaries(
         {
-            "triplet_id": texts,
+            "triplet_id": st.uuids().map(lambda drawn: drawn.hex),
             "clip_id": st.sampled_from([A.clip_id, B.clip_id]),
             "video": texts,
             "action_class": st.none() | texts,
@@ -278,7 +280,7 @@ any_rows = st.lists(
             "action_logprob": st.none() | numbers,
             "action_tokens": st.none() | st.integers(0, 100),
             "finish_reason": st.none() | texts,
-            "importance": st.none() | st.lists(st.floats(0, 9, width=16), max_size=4),
+            "importance": st.none() | weights,
             "source_codes": st.none() | codes,
             "target_codes": st.none() | codes,
             "motion": st.none() | numbers,
@@ -304,12 +306,12 @@ def test_whatever_rows_are_committed_are_read_back(planned: str, rows: list[dict
         [{**row, "importance": _half(row["importance"])} for row in rows], schema=SCHEMA
     )
     ends = [outcome(clip, _count(rows, clip) or DropReason.STATIC) for clip in UNIT.clips]
-    Path(unit_uri(planned, "unit")).unlink(missing_ok=True)
+    Path(unit_uri(planned, UNIT_ID)).unlink(missing_ok=True)
     assert write_unit(planned, UNIT, given_rows, ends)
     found = Dataset.open(planned).scan().to_table()
     assert found.schema.equals(SCHEMA)
     assert sorted(map(repr, found.to_pylist())) == sorted(map(repr, given_rows.to_pylist()))
-    assert rows_digest(found) == read_footer(unit_uri(planned, "unit")).digest
+    assert rows_digest(found) == read_footer(unit_uri(planned, UNIT_ID)).digest
 
 
 def _half(values: list[float] | None) -> list[np.float16] | None:
@@ -363,7 +365,7 @@ def test_whatever_bytes_a_footer_has_it_is_read_or_called_damaged(
     planned: str, edits: list[tuple[float, int]]
 ):
     write_unit(planned, UNIT, table(ROWS), KEPT)
-    whole = Path(unit_uri(planned, "unit")).read_bytes()
+    whole = Path(unit_uri(planned, UNIT_ID)).read_bytes()
     size = 8 + int.from_bytes(whole[-8:-4], "little")
     changed = bytearray(whole)
     for place, byte in edits:
