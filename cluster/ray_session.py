@@ -18,6 +18,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable
+from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,9 @@ LONGEST_SOCKET_FOLDER = 40
 
 _own_ray = ExitStack()
 """Ends the Ray that this process has started."""
+_connecting = threading.Lock()
+_num_connected = 0
+"""The runs that now use the cluster that RAY_ADDRESS names, in threads of this process."""
 
 
 def _silent(_text: str) -> None:
@@ -66,23 +70,43 @@ def _silent(_text: str) -> None:
 
 @contextmanager
 def ray_cluster(note: Callable[[str], object] = _silent) -> Generator[ClusterResources]:
-    """What the cluster has. A Ray that this process uses already is used again and left running."""
+    """What the cluster has. A Ray that this process uses already is used again and left running.
+
+    Runs in several threads share it.
+    """
     for name, value in DEFAULTS.items():
         os.environ.setdefault(name, value)
-    with _exit_code_of_sigterm(), _own_ray_ended_if_interrupted():
-        if ray.is_initialized():
-            yield _resources(grows=_is_part_of_a_cluster())
-        elif address := os.environ.get("RAY_ADDRESS"):
-            note(f"connecting to Ray at {address}")
-            try:
-                _connect(address)
-                yield _resources(grows=True)
-            finally:
+    address = os.environ.get("RAY_ADDRESS")
+    with _exit_code_of_sigterm(), _own_ray_ended_if_interrupted(), ExitStack() as connected:
+        with _connecting:
+            if address and (_num_connected or not ray.is_initialized()):
+                if not _num_connected:
+                    note(f"connecting to Ray at {address}")
+                connected.enter_context(_connected(address))
+                grows = True
+            elif ray.is_initialized():
+                grows = _is_part_of_a_cluster()
+            else:
+                note("starting Ray")
+                _start_own_ray()
+                grows = False
+        yield _resources(grows)
+
+
+@contextmanager
+def _connected(address: str) -> Generator[None]:
+    """Connected to a cluster, until the last run that uses it ends. The caller holds `_connecting`."""
+    global _num_connected
+    if not _num_connected:
+        _connect(address)
+    _num_connected += 1
+    try:
+        yield
+    finally:
+        with _connecting:
+            _num_connected -= 1
+            if not _num_connected:
                 ray.shutdown()
-        else:
-            note("starting Ray")
-            _start_own_ray()
-            yield _resources(grows=False)
 
 
 def end_own_ray() -> None:
@@ -95,10 +119,28 @@ def _start_own_ray() -> None:
     _ensure_token()
     with ExitStack() as starting:
         folder = starting.enter_context(_ray_folder())
-        starting.enter_context(_ray_processes(folder))
+        _run_in_lasting_thread(lambda: starting.enter_context(_ray_processes(folder)))
         _own_ray.callback(starting.pop_all().close)
     # Registered after Ray's own callback, so that it runs before.
     atexit.register(_end_at_exit, os.getpid())
+
+
+def _run_in_lasting_thread(function: Callable[[], object]) -> None:
+    """Run it in a thread that never ends: Ray's processes are killed with the thread that started them."""
+    if threading.current_thread() is threading.main_thread():
+        function()
+        return
+    result = Future[object]()
+
+    def run() -> None:
+        try:
+            result.set_result(function())
+        except BaseException as error:  # noqa: BLE001 (raised in the caller's thread)
+            result.set_exception(error)
+        threading.Event().wait()
+
+    threading.Thread(target=run, daemon=True).start()
+    result.result()
 
 
 def _end_at_exit(owner: int) -> None:

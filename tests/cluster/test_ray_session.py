@@ -180,6 +180,36 @@ def test_a_temporary_folder_in_which_others_can_replace_files_is_refused(monkeyp
     Path(folder).rmdir()
 
 
+THREADS = """
+import threading, time
+import psutil, ray
+from kinescribe.cluster.ray_session import ray_cluster
+addresses = []
+def use():
+    with ray_cluster() as resources:
+        assert not resources.grows
+        addresses.append(ray.get_runtime_context().gcs_address)
+        time.sleep(1)
+for _ in range(2):
+    threads = [threading.Thread(target=use) for _ in range(3)]
+    [thread.start() for thread in threads]
+    [thread.join() for thread in threads]
+time.sleep(1)
+(raylet,) = [child for child in psutil.Process().children() if child.name() == "raylet"]
+assert raylet.status() != psutil.STATUS_ZOMBIE
+print(len(addresses), len(set(addresses)))
+"""
+
+
+@pytest.mark.ray
+def test_threads_share_a_ray_that_outlives_them(ray_folder):
+    run = subprocess.run(
+        [sys.executable, "-c", THREADS], cwd=ROOT, capture_output=True, text=True, timeout=200
+    )
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.split() == ["6", "1"]
+
+
 STUCK = """
 import atexit, os, time
 import ray
