@@ -25,6 +25,7 @@ from kinescribe.commands.submit import jobs, submit
 from kinescribe.display import print_result, printable
 from kinescribe.preconditions import require_extras, require_folder
 from kinescribe.schemas.errors import UserError
+from kinescribe.schemas.paths import with_home
 
 app = typer.Typer(
     name="kinescribe",
@@ -38,12 +39,18 @@ app = typer.Typer(
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line. Errors that the user can fix are printed without a traceback."""
     try:
-        app(arguments)
+        app([_with_home(argument) for argument in (sys.argv[1:] if arguments is None else arguments)])
     except UserError as error:
         from kinescribe.storage.credentials import redact
 
         print("error: " + "\n".join(map(printable, redact(str(error)).split("\n"))), file=sys.stderr)
         sys.exit(2)
+
+
+def _with_home(argument: str) -> str:
+    """An argument with the home folder for `~` at the start of its value, as in `--out=~/dataset`."""
+    name, equals, value = argument.partition("=")
+    return name + equals + with_home(value) if equals else with_home(name)
 
 
 @app.callback(invoke_without_command=True)

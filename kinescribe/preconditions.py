@@ -6,6 +6,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from kinescribe.schemas.errors import ConfigError
+from kinescribe.schemas.paths import with_home
 
 EXTRAS = {
     "train": ("deepspeed", "peft", "tensorboard"),
@@ -30,7 +31,7 @@ def require_folder(option: str, out: str) -> None:
     """Raises ConfigError if the folder `out` cannot be made because a file is in its place. URLs pass."""
     if "://" in out.removeprefix("file://"):
         return
-    path = Path(out.removeprefix("file://"))
+    path = Path(with_home(out.removeprefix("file://")))
     for place in (path, *path.parents):
         if place.exists() and not place.is_dir():
             raise ConfigError(f"{option} {out}: {place} is a file; name a folder")
@@ -40,7 +41,7 @@ def require_file(option: str, out: str) -> None:
     """Raises ConfigError if the file `out` cannot be written, because it is a folder or below a file."""
     if "://" in out.removeprefix("file://"):
         return
-    path = Path(out.removeprefix("file://"))
+    path = Path(with_home(out.removeprefix("file://")))
     if path.is_dir():
         raise ConfigError(f"{option} {out}: this is a folder; name a file")
     require_folder(option, str(path.parent))

@@ -33,6 +33,7 @@ from kinescribe.models.families import (
 )
 from kinescribe.models.hub import hub_folder, hub_model, require_commit
 from kinescribe.schemas.errors import ModelError
+from kinescribe.schemas.paths import with_home
 
 WRITES_CODEC = (
     "`kinescribe codec` writes it to codec/ in the model's folder; download a model of a hub with "
@@ -76,7 +77,7 @@ def model_folder(name: str) -> Path:
     """The folder of the model called `name`; downloads a model of a hub. Raises ModelError."""
     if is_endpoint(name):
         raise ModelError(f"{name} is a server, which has no folder here; name a model's folder")
-    folder = EMBEDDED.get(name) or Path(name)
+    folder = EMBEDDED.get(name) or Path(with_home(name))
     if pinned := hub_model(name):
         if folder.exists():
             raise ModelError(

@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from kinescribe.schemas.errors import UserError
+from kinescribe.schemas.paths import with_home
 
 SCHEMES = ("file", "s3", "gs", "az", "abfs", "hf", "memory")
 """The stores that can be read; chained (`a::b`), shell and web URLs are not among them."""
@@ -35,7 +36,7 @@ def local_path(uri: str) -> Path:
     assert is_local(uri), uri
     if not uri:  # Path("") is the working folder
         raise UserError(EMPTY_NAME)
-    return Path(uri.removeprefix("file://"))
+    return Path(with_home(uri.removeprefix("file://")))
 
 
 def absolute(uri: str) -> str:
