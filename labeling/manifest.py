@@ -25,6 +25,8 @@ from kinescribe.storage.clips import ROWS_PER_FRAME
 COLUMNS = ("uri", "action_class", "start_s", "end_s", "id")
 TIMES = ("start_s", "end_s")
 
+MAX_LINE_BYTES = 1 << 20
+"""Parsers take twenty times the memory of a line."""
 csv.field_size_limit(1 << 30)  # polars has no limit, and csv only finds the line of a row that it read
 
 LOGGER = logging.getLogger(__name__)
@@ -89,6 +91,11 @@ class Manifest:
             raise InputError(f"manifest {self.uri}, {self._place(index)}: {rule}, got {values[index]!r}")
 
     def _read(self) -> pl.DataFrame:
+        if self.kind != ".parquet" and (line := _endless_line(self.path)):
+            raise InputError(
+                f"manifest {self.uri}, line {line}: it has more than {MAX_LINE_BYTES >> 20} MiB; "
+                "is this a list of videos?"
+            )
         try:
             if self.kind == ".csv":
                 return pl.read_csv(self.path, infer_schema=False)
@@ -172,6 +179,17 @@ def _json_line(path: Path, index: int) -> int:
     """The line of a row; blank lines are not rows."""
     with path.open(encoding="utf-8", errors="replace") as lines:
         return next(islice((number for number, line in enumerate(lines, 1) if line.strip()), index, None))
+
+
+def _endless_line(path: Path) -> int | None:
+    """The number of the first line that fills a whole block of `MAX_LINE_BYTES`, None if there is none."""
+    line = 1
+    with path.open("rb") as file:
+        while len(block := file.read(MAX_LINE_BYTES)) == MAX_LINE_BYTES:
+            if not (breaks := block.count(b"\n")):
+                return line
+            line += breaks
+    return None
 
 
 def _bad_text_line(path: Path) -> str:

@@ -1,6 +1,7 @@
 import datetime
 import json
 from pathlib import Path
+from resource import RUSAGE_SELF, getrusage
 from typing import Any
 
 import polars as pl
@@ -245,3 +246,14 @@ def test_a_column_that_cannot_be_carried_is_refused(tmp_path: Path, columns: lis
     (tmp_path / "m.jsonl").write_text('{"uri": "a", "extra": {"b": 1}}')
     with pytest.raises(InputError, match=complaint):
         read_manifest(str(tmp_path / "m.jsonl"), columns)
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl"])
+def test_a_line_of_many_megabytes_is_refused_before_it_is_parsed(tmp_path: Path, suffix: str):
+    manifest = tmp_path / f"m.{suffix}"
+    with manifest.open("w") as file:
+        file.write("uri\na.mp4\n" + "x" * (50 << 20))
+    before = getrusage(RUSAGE_SELF).ru_maxrss
+    with pytest.raises(InputError, match=r"line [123]: it has more than 1 MiB"):
+        read_manifest(str(manifest))
+    assert getrusage(RUSAGE_SELF).ru_maxrss - before < 100 << 10
