@@ -7,7 +7,6 @@ pixels, T tokens, latent images of C channels and h×w places.
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,15 +18,14 @@ import torch
 import torch.nn.functional as F
 from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor, nn
 
 from kinescribe.models.checkpoint_files import model_folder
 from kinescribe.models.codec import to_pixels
 from kinescribe.models.edit_diffusion import EditDiffusion, encode_latents
-from kinescribe.schemas.dataset import IMAGE_FORMATS
 from kinescribe.schemas.errors import ConfigError
 from kinescribe.schemas.training import Lora, WorldTraining
+from kinescribe.storage.stored_image import stored_image
 from kinescribe.training.batches import given, mixed_order, read_rows, require_importance, whole
 from kinescribe.training.objective import image_weights
 from kinescribe.training.tasks import TrainingTask
@@ -142,7 +140,7 @@ class EditBatches:
         )
 
     def _pixels(self, rows: Sequence[dict[str, Any]], column: str) -> Tensor:
-        images = [Image.open(io.BytesIO(row[column]["bytes"]), formats=IMAGE_FORMATS) for row in rows]
+        images = [stored_image(row[column]["bytes"]) for row in rows]
         return to_pixels(images, self.model.resolution)
 
     def _weights(self, importance: list[float] | None) -> NDArray[np.float32]:

@@ -6,7 +6,6 @@ Shapes: B images of 3 channels, H×W pixels.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -16,8 +15,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from kinescribe.schemas.dataset import IMAGE_FORMATS
 from kinescribe.storage.dataset import Dataset
+from kinescribe.storage.stored_image import stored_image
 
 
 class PixelBatch(NamedTuple):
@@ -59,8 +58,7 @@ class ImageBatches:
         return PixelBatch(pixels_B3HW.contiguous())
 
     def _view(self, sample: int, position: int) -> np.ndarray[tuple[int, int, int], np.dtype[np.uint8]]:
-        image = Image.open(io.BytesIO(self.images[sample].as_py()), formats=IMAGE_FORMATS)
-        image.draft("RGB", (2 * self.resolution, 2 * self.resolution))
+        image = stored_image(self.images[sample].as_py(), (2 * self.resolution, 2 * self.resolution))
         random = np.random.Generator(np.random.Philox(key=[self.seed, position]))
         side = float(min(image.size))
         left, top = (image.width - side) / 2, (image.height - side) / 2
@@ -70,7 +68,5 @@ class ImageBatches:
             left, top = random.uniform(0, image.width - side), random.uniform(0, image.height - side)
             flip = random.random() < 0.5
         box = (left, top, left + side, top + side)
-        view = image.convert("RGB").resize(
-            (self.resolution, self.resolution), Image.Resampling.BICUBIC, box=box
-        )
+        view = image.resize((self.resolution, self.resolution), Image.Resampling.BICUBIC, box=box)
         return np.asarray(view)[:, ::-1].copy() if flip else np.asarray(view)

@@ -7,7 +7,6 @@ vocabulary, K tokens at the end in which any conversation has a weight.
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -34,8 +33,8 @@ from kinescribe.models.families import CHAT
 from kinescribe.models.sampling import AllowedTokens, SeededSampling, descriptions
 from kinescribe.models.tokens import Codes, Pair, Task, Triplet, knows_a_word
 from kinescribe.schemas.config import Attention
-from kinescribe.schemas.dataset import IMAGE_FORMATS
 from kinescribe.schemas.errors import ModelError
+from kinescribe.storage.stored_image import stored_image
 
 PROCESSORS = {"smolvlm": Idefics3Processor}
 """SmolVLM's own processor needs a package to spell numbers in videos; Idefics3's treats images alike."""
@@ -109,7 +108,7 @@ class ChatVLM(DynamicsModel[Image.Image]):
 
     def see(self, codes: Codes | None, image: Callable[[], bytes]) -> Image.Image:
         """The image, RGB."""
-        return Image.open(io.BytesIO(image()), formats=IMAGE_FORMATS).convert("RGB")
+        return stored_image(image())
 
     def knows_a_word(self, action: str) -> bool:
         """See `DynamicsModel.knows_a_word`."""

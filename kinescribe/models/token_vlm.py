@@ -7,7 +7,6 @@ or of training except the likelihoods that training weighs. Shapes: B sequences,
 from __future__ import annotations
 
 import hashlib
-import io
 import math
 import shutil
 from collections.abc import Callable, Sequence
@@ -52,8 +51,8 @@ from kinescribe.models.tokens import (
 )
 from kinescribe.models.world import WorldModel
 from kinescribe.schemas.config import Attention
-from kinescribe.schemas.dataset import IMAGE_FORMATS
 from kinescribe.schemas.errors import ModelError
+from kinescribe.storage.stored_image import stored_image
 
 LEARNED_POSITIONS = ("opt",)
 """Model types with learned positions, which need the same positions for images in both tasks."""
@@ -175,7 +174,7 @@ class TokenVLM(DynamicsModel[Codes], WorldModel):
     def see(self, codes: Codes | None, image: Callable[[], bytes]) -> Codes:
         """The codes; if there are none, the own codec encodes the image."""
         if codes is None:
-            return self.encode(Image.open(io.BytesIO(image()), formats=IMAGE_FORMATS))
+            return self.encode(stored_image(image()))
         return np.asarray(codes, np.uint16)
 
     @property

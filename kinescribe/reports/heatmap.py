@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
-from kinescribe.schemas.dataset import IMAGE_FORMATS
+from kinescribe.storage.stored_image import stored_image
 
 LONGER_SIDE = 320
 THUMBNAIL, SMALLEST = 256, 16
@@ -32,8 +32,7 @@ LEVELS = 16
 
 def thumbnail(image: bytes, max_bytes: int) -> bytes:
     """The stored image as WebP of at most `max_bytes`, `THUMBNAIL` pixels and its own size."""
-    with Image.open(io.BytesIO(image), formats=IMAGE_FORMATS) as stored:
-        frame = stored.convert("RGB")
+    frame = stored_image(image)
     side = min(THUMBNAIL, max(frame.size), math.isqrt(int(8 * max_bytes / BITS_PER_PIXEL)))
     while True:
         frame.thumbnail((side, side), Image.Resampling.LANCZOS)

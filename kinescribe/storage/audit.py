@@ -19,7 +19,7 @@ from kinescribe.schemas.errors import DatasetError
 from kinescribe.schemas.outcomes import ClipOutcome, Status
 from kinescribe.storage import listing, objects, uri
 from kinescribe.storage.dataset import Dataset, Source
-from kinescribe.storage.rows import rows_problem
+from kinescribe.storage.rows import missing_columns, rows_problem
 from kinescribe.storage.shards import MAX_ROWS, UnitFooter, parse_footer, rows_digest
 from kinescribe.storage.threads import map_in_threads
 
@@ -193,6 +193,9 @@ def _audit_unit(dataset: Dataset, unit: WorkUnit) -> tuple[int, list[str]]:
 def _disagreements(
     unit: WorkUnit, footer: UnitFooter, rows: pa.Table, grid: tuple[int, int]
 ) -> Iterator[str]:
+    if missing := missing_columns(rows.schema):
+        yield f"it lacks {', '.join(missing)}"
+        return
     if problem := rows_problem(rows, grid):
         yield problem
     if footer.unit_id != unit.unit_id:

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from kinescribe.schemas.errors import DatasetError
 from kinescribe.storage import objects, stores
 from kinescribe.storage.plan import Plan, num_retries, plan_uri
-from kinescribe.storage.rows import Rows, readable, rows_problem
+from kinescribe.storage.rows import Rows, missing_columns, readable, rows_problem
 from kinescribe.storage.run import RunRecord, read_run
 from kinescribe.storage.shards import REMEDY, UnitFooter, committed_sizes, read_footer, unit_uri
 from kinescribe.storage.threads import map_in_threads
@@ -78,7 +78,8 @@ class Dataset:
         with readable(self):
             file = pa.BufferReader(objects.read_bytes(self.unit_uri(unit_id)))
             rows = pq.read_table(file, page_checksum_verification=True)
-        if problem := rows_problem(rows, self.grid):
+        missing = ", ".join(missing_columns(rows.schema))
+        if problem := f"it lacks {missing}" if missing else rows_problem(rows, self.grid):
             raise DatasetError(f"{self.unit_uri(unit_id)} cannot be used: {problem}; {REMEDY}")
         return rows
 
@@ -114,6 +115,8 @@ class Dataset:
         files = [stores.arrow_filesystem(name)[1] for name in names]
         with readable(self):
             rows = pads.dataset(files, filesystem=store, format=verifying)
+        if missing := missing_columns(rows.schema):
+            raise DatasetError(f"{self.uri} lacks {', '.join(missing)}; `check` names the objects")
         chosen_rows = rows if columns is None else self._only(columns, rows)
         return Rows(self.uri, self.grid, chosen_rows)
 

@@ -111,7 +111,7 @@ def _files(row: dict[str, Any], codec: Mapping[str, Any]) -> dict[str, bytes]:
     images = {name: row.pop(name)["bytes"] for name in IMAGES}
     files = {f"{name}.{_extension(data)}": data for name, data in images.items()}
     # Readers take a key's type from the first samples, which may all lack a class.
-    filled = row | {name: row[name] or "" for name in TEXTS}
+    filled = row | {name: row.get(name) or "" for name in TEXTS}
     files["json"] = json.dumps({**filled, "codec": codec}, ensure_ascii=False, default=str).encode()
     return {f"{row['triplet_id']}.{name}": data for name, data in files.items()}
 

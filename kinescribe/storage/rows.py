@@ -133,7 +133,7 @@ def readable(dataset: object) -> Generator[None]:
     """In the block, an error from reading the dataset becomes a DatasetError."""
     try:
         yield
-    except (pa.ArrowException, pl.exceptions.PolarsError, OSError) as error:
+    except (pa.ArrowException, pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
         raise DatasetError(f"{dataset} cannot be read: {error}; `check` says what is damaged") from error
 
 
@@ -143,11 +143,17 @@ def unit_ids(objects: pl.Series) -> pl.Series:
 
 
 def schema_problem(schema: pa.Schema) -> str | None:
-    """What is wrong with the types of a dataset's columns, None if nothing is; columns may be missing."""
+    """What is wrong with the types of a dataset's columns, None if nothing is; columns may be left out."""
     for field in FIELDS:
         if field.name in schema.names and schema.field(field.name).type != field.type:
             return f"column {field.name} has the type {schema.field(field.name).type}, not {field.type}"
     return None
+
+
+def missing_columns(schema: pa.Schema) -> list[str]:
+    """The columns that every dataset has, and this schema lacks."""
+    needed = [field.name for field in FIELDS if not field.nullable or field.type == IMAGE]
+    return [name for name in needed if name not in schema.names]
 
 
 def rows_problem(table: pa.Table, grid: tuple[int, int]) -> str | None:
@@ -160,7 +166,10 @@ def rows_problem(table: pa.Table, grid: tuple[int, int]) -> str | None:
         for values in table[field.name].chunks:
             if problem := _problem(field, values, grid):
                 return f"{field.name} {problem}"
-    return _ids_problem(pl.Series(table["triplet_id"])) if "triplet_id" in table.column_names else None
+    if "triplet_id" in table.column_names:
+        table.validate(full=True)  # texts that are not UTF-8 make polars panic
+        return _ids_problem(pl.Series(table["triplet_id"]))
+    return None
 
 
 def _problem(field: pa.Field, values: Any, grid: tuple[int, int]) -> str | None:
