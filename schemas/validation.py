@@ -83,7 +83,7 @@ def _remedy(kind: type[BaseModel], path: list[str], also: Collection[str]) -> st
     for parent in parents:
         section = next(iter(_sections(section, parent)), section)
     known = sorted(section.model_fields)
-    names = [*known, *(() if parents else also)]
+    names = sorted({*known, *(() if parents else also)})
     close = get_close_matches(key, names, 1) or _begun(key, names)
     elsewhere = [name for name in _dotted(kind) if name.split(".")[-1] == key]
     if suggestion := ([".".join([*parents, name]) for name in close] or elsewhere)[:1]:
