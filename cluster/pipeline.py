@@ -51,11 +51,11 @@ MOST_BLOCKS = 10_000
 POLL_S = 0.25
 FULL = (
     "Ray's object store and the disk that it spills to are full; free some space in its folder (RAY_TMPDIR, "
-    "else /tmp), or take fewer --decode-workers, then run the same command again"
+    "else /tmp), or take fewer decode workers, then run the same command again"
 )
 NO_MEMORY = (
     "Ray's workers were killed again and again before they began any work, as happens when a node's memory "
-    "runs short; take fewer --label-workers or more memory, then run the same command again"
+    "runs short; take fewer label workers or more memory, then run the same command again"
 )
 
 

@@ -7,11 +7,22 @@ Paths may be strings or `os.PathLike`. Keyword options are keys of the job's con
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, cast, overload
 
+from kinescribe.arguments import (
+    Progress,
+    StrPath,
+    StrPaths,
+    checked,
+    configured,
+    label_settings,
+    listed,
+    no_progress,
+)
 from kinescribe.preconditions import require_extras, require_file, require_folder
+from kinescribe.schemas.errors import ConfigError
 
 if TYPE_CHECKING:
     from kinescribe.inference.imagine import Imagination
@@ -20,12 +31,15 @@ if TYPE_CHECKING:
     from kinescribe.models.token_vlm import TokenVLM
     from kinescribe.models.world import WorldModel
     from kinescribe.schemas.config import (
+        AtLeastTwo,
         Attention,
-        Config,
         CurateConfig,
+        Hours,
         ImagineConfig,
         IngestConfig,
         LabelConfig,
+        NotNegative,
+        Positive,
         Precision,
         Resources,
     )
@@ -33,11 +47,8 @@ if TYPE_CHECKING:
     from kinescribe.schemas.training import TrainConfig
     from kinescribe.storage.audit import CheckResult, DatasetStatus
 
-    AnyConfig = TypeVar("AnyConfig", bound=Config)
 
-StrPath = str | os.PathLike[str]
-
-
+@checked
 def label(
     input: StrPath,
     out: StrPath,
@@ -51,36 +62,32 @@ def label(
     """Label the clips of `input`, and write the triplets to the dataset `out`. Call again to resume.
 
     `input` is a file, a folder, a glob, the URL of an object store, or a manifest. Options are keys of
-    `LabelConfig`. With `retry_rejected`, the clips that were rejected so far are labelled again. With `join`,
-    the dataset is written although another run is writing it.
+    `LabelConfig` and of `Resources`. With `retry_rejected`, the clips that were rejected so far are labelled
+    again. With `join`, the dataset is written although another run is writing it.
 
     >>> kinescribe.label("clips", "dataset", dynamics="runs/mine/export", keyframes={"min_interval": 10})
 
     Raises InputError, ConfigError, ModelError or DatasetError before anything starts; InputError if too many
     clips are rejected; StoreError if a unit cannot be written.
     """
-    from kinescribe.cluster.label import run_label
-    from kinescribe.schemas.config import LabelConfig, Resources
-
-    settings = _configured(LabelConfig, config, options)
+    settings, speed = label_settings(label, config, resources, options)
     require_folder("out", os.fspath(out))
+    from kinescribe.cluster.label import run_label
+
     return run_label(
-        os.fspath(input),
-        os.fspath(out),
-        settings,
-        resources or Resources(),
-        retry_rejected=retry_rejected,
-        join=join,
+        os.fspath(input), os.fspath(out), settings, speed, retry_rejected=retry_rejected, join=join
     )
 
 
+@checked
 def ingest(
     input: StrPath,
     out: StrPath,
     config: IngestConfig | None = None,
     *,
-    decode_workers: int | None = None,
+    decode_workers: Positive | None = None,
     join: bool = False,
+    progress: Progress = no_progress,
     **options: Any,
 ) -> DatasetStatus:
     """Import triplets that already have an action into the dataset `out`. Call again to resume.
@@ -92,14 +99,16 @@ def ingest(
 
     Raises InputError, ConfigError, ModelError or DatasetError.
     """
-    from kinescribe.labeling.ingest import run_ingest
     from kinescribe.schemas.config import IngestConfig
 
-    settings = _configured(IngestConfig, config, options)
+    settings = configured(ingest, IngestConfig, config, options)
     require_folder("out", os.fspath(out))
-    return run_ingest(os.fspath(input), os.fspath(out), settings, decode_workers, join=join)
+    from kinescribe.labeling.ingest import run_ingest
+
+    return run_ingest(os.fspath(input), os.fspath(out), settings, decode_workers, progress, join)
 
 
+@checked
 def status(dataset: StrPath) -> DatasetStatus:
     """Count the clips of a dataset that are kept, dropped, rejected and pending.
 
@@ -113,6 +122,7 @@ def status(dataset: StrPath) -> DatasetStatus:
     return audit.status(os.fspath(dataset))
 
 
+@checked
 def check(dataset: StrPath) -> CheckResult:
     """Audit a dataset: the digest of every file, and exactly one outcome for every clip.
 
@@ -126,43 +136,49 @@ def check(dataset: StrPath) -> CheckResult:
     return audit.check(os.fspath(dataset))
 
 
+@checked
 def curate(
-    datasets: StrPath | Sequence[StrPath],
+    datasets: StrPaths,
     out: StrPath,
     config: CurateConfig | None = None,
     *,
     materialize: StrPath | None = None,
+    progress: Progress = no_progress,
     **options: Any,
 ) -> Curated:
     """Select the likeliest triplets, the same number of each class, and write them to a Parquet file.
 
     Options are keys of `CurateConfig`, of which `top_k` is required. With `materialize`, the chosen triplets
-    are also copied into a dataset of that name.
+    are also copied into a dataset of that name. `progress` is called with the number of units read and their
+    total, then of units copied.
 
     >>> kinescribe.curate("dataset", "best.parquet", top_k=7000, min_score=-0.5)
 
     Raises ConfigError or DatasetError.
     """
-    from kinescribe.labeling.curate import curate as write_curated
-    from kinescribe.labeling.materialize import require_materialized, write_chosen
     from kinescribe.schemas.config import CurateConfig
-    from kinescribe.storage.dataset import Dataset
 
-    settings = _configured(CurateConfig, config, options)
+    settings = configured(curate, CurateConfig, config, options)
     require_file("out", os.fspath(out))
-    sources = [Dataset.open(path) for path in _paths(datasets)]
     if materialize is not None:
         require_folder("materialize", os.fspath(materialize))
-        require_materialized(os.fspath(materialize))
-    curated = write_curated(sources, os.fspath(out), settings)
+    from kinescribe.labeling.curate import curate as write_curated
+    from kinescribe.labeling.materialize import require_materialized, write_chosen
+    from kinescribe.storage.dataset import Dataset
+
     if materialize is not None:
-        write_chosen(sources, os.fspath(out), os.fspath(materialize))
+        require_materialized(os.fspath(materialize))
+    sources = [Dataset.open(os.fspath(path)) for path in cast(Sequence[StrPath], datasets)]
+    curated = write_curated(sources, os.fspath(out), settings, progress)
+    if materialize is not None:
+        write_chosen(sources, os.fspath(out), os.fspath(materialize), progress)
     return curated
 
 
+@checked
 def train(
     task: Literal["codec", "dynamics", "world"],
-    data: StrPath | Sequence[StrPath] | None = None,
+    data: StrPaths | None = None,
     out: StrPath | None = None,
     config: TrainConfig | None = None,
     **options: Any,
@@ -176,15 +192,16 @@ def train(
     Raises ConfigError if the `train` extra is not installed, ConfigError, ModelError or DatasetError.
     """
     require_extras("train", "train")
-    from kinescribe.cluster.train import run_train
     from kinescribe.schemas.training import TRAININGS
 
-    given = {"data": None if data is None else _paths(data), "out": out}
-    settings = _configured(TRAININGS[task], config, given | options)
+    settings = configured(train, TRAININGS[task], config, {"data": listed(data), "out": out, **options})
     require_folder("out", settings.out)
+    from kinescribe.cluster.train import run_train
+
     return run_train(settings)
 
 
+@checked
 def imagine(
     source: StrPath,
     actions: str | Sequence[str] | None = None,
@@ -201,16 +218,17 @@ def imagine(
 
     Raises InputError, ConfigError or ModelError.
     """
-    from kinescribe.inference.imagine import imagine as imagine_steps
     from kinescribe.schemas.config import ImagineConfig
 
-    given = {"actions": [actions] if isinstance(actions, str) else actions}
     defaults = {} if config else {"world": "embedded-world"}
-    settings = _configured(ImagineConfig, config, defaults | given | options)
+    settings = configured(imagine, ImagineConfig, config, {**defaults, "actions": listed(actions), **options})
+    from kinescribe.inference.imagine import imagine as imagine_steps
+
     return imagine_steps(os.fspath(source), settings, None if out is None else Path(out))
 
 
-def report(dataset: StrPath, out: StrPath, *, compare: StrPath | None = None, sample: int = 500) -> None:
+@checked
+def report(dataset: StrPath, out: StrPath, *, compare: StrPath | None = None, sample: Positive = 500) -> None:
     """Write one self-contained HTML page about a dataset, or about two with `compare`.
 
     `sample` is the maximum number of pairs on the page.
@@ -230,12 +248,14 @@ def report(dataset: StrPath, out: StrPath, *, compare: StrPath | None = None, sa
         write_report(os.fspath(dataset), os.fspath(out), sample)
 
 
+@checked
 def export(
     dataset: StrPath,
     out: StrPath,
     layout: Literal["webdataset", "hub"] = "webdataset",
     *,
     select: StrPath | None = None,
+    progress: Progress = no_progress,
 ) -> None:
     """Copy a dataset into the empty folder `out`, in a layout that other tools read.
 
@@ -243,47 +263,50 @@ def export(
 
     >>> kinescribe.export("dataset", "tars", "webdataset")
 
-    Raises DatasetError.
+    Raises ConfigError or DatasetError.
     """
+    require_folder("out", os.fspath(out))
     from kinescribe.storage.export import export_hub, export_webdataset
 
     write = {"webdataset": export_webdataset, "hub": export_hub}[layout]
-    require_folder("out", os.fspath(out))
     chosen = None if select is None else os.fspath(select)
-    write(os.fspath(dataset), os.fspath(out), chosen, lambda done, total: None)
+    write(os.fspath(dataset), os.fspath(out), chosen, progress)
 
 
+@checked
 def plan(
     input: StrPath,
     config: LabelConfig | None = None,
     resources: Resources | None = None,
     *,
-    sample: int = 64,
+    sample: AtLeastTwo = 64,
     dataset: StrPath | None = None,
     machines: Sequence[Machine] = (),
-    deadline_h: float | None = None,
-    seed: int = 0,
+    deadline_h: Hours | None = None,
+    seed: NotNegative = 0,
     **options: Any,
 ) -> Plan:
     """Label a random sample of the clips, and estimate triplets, hours and cost of labelling all of them.
 
-    `machines` are kinds of machines with their prices. With `dataset`, the estimate is kept there, and
-    `kinescribe status` compares it with the run. Options are keys of `LabelConfig`.
+    `machines` are kinds of machines with their prices, of which the fewest are chosen that keep the deadline.
+    With `dataset`, the estimate is kept there, and `kinescribe status` compares it with the run. Options are
+    keys of `LabelConfig` and of `Resources`.
 
     >>> kinescribe.plan("clips", sample=32).estimate.triplets.expected
 
     Raises InputError, ConfigError, ModelError or DatasetError.
     """
+    settings, speed = label_settings(plan, config, resources, options)
+    if deadline_h is not None and not machines:
+        raise ConfigError(
+            f"a deadline of {deadline_h:g} hours needs machines to choose from; give the available machines"
+        )
     from kinescribe.cluster.estimate import estimate_run
-    from kinescribe.cluster.label import Sessions
     from kinescribe.cluster.planning import plan_run
-    from kinescribe.schemas.config import LabelConfig, Resources
     from kinescribe.storage.estimate import write_estimate
 
-    settings = _configured(LabelConfig, config, options)
     target = None if dataset is None else os.fspath(dataset)
-    speed = resources or Resources()
-    estimate, here = estimate_run(os.fspath(input), settings, speed, sample, seed, target, Sessions())
+    estimate, here = estimate_run(os.fspath(input), settings, speed, sample, seed, target)
     if target is not None:
         write_estimate(target, estimate)
     return plan_run(estimate, here, machines, deadline_h)
@@ -307,6 +330,7 @@ def load_model(
 def load_model(
     name: StrPath, role: Literal["world"], precision: Precision = "auto", attention: Attention = "auto"
 ) -> WorldModel: ...
+@checked
 def load_model(
     name: StrPath = "embedded",
     role: Literal["unified", "describer", "dynamics", "world"] = "unified",
@@ -325,29 +349,3 @@ def load_model(
     from kinescribe.models.registry import load
 
     return load(os.fspath(name), role, precision, attention)
-
-
-def _paths(paths: StrPath | Sequence[StrPath]) -> list[str]:
-    return [os.fspath(path) for path in ([paths] if isinstance(paths, str | os.PathLike) else paths)]
-
-
-def _configured(kind: type[AnyConfig], config: Config | None, options: Mapping[str, Any]) -> AnyConfig:
-    """The configuration with the options instead of its own values. Raises ConfigError."""
-    from kinescribe.schemas.config import load_config
-
-    own = {} if config is None else config.model_dump(exclude_unset=True, by_alias=False)
-    return load_config(kind, values=dict(_dotted(own)) | dict(_dotted(options)))
-
-
-def _dotted(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Every value by its dotted key, paths as strings."""
-    for name, value in values.items():
-        if isinstance(value, Mapping):
-            yield from _dotted(value, f"{prefix}{name}.")
-        elif isinstance(value, list | tuple):
-            yield (
-                prefix + name,
-                [os.fspath(item) if isinstance(item, os.PathLike) else item for item in value],
-            )
-        else:
-            yield prefix + name, os.fspath(value) if isinstance(value, os.PathLike) else value

@@ -7,28 +7,26 @@ the command line prints the same. All but `best_of_n`, `world` and `preference` 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from kinescribe.arguments import Progress, StrPath, checked, no_progress
 from kinescribe.preconditions import require_extras
 
 if TYPE_CHECKING:
     from kinescribe.evaluation.label_accuracy import LabelScores
     from kinescribe.evaluation.preference import Preferences
     from kinescribe.evaluation.world import BestOfN, WorldScores
+    from kinescribe.schemas.config import NotNegative, Positive, Positives
 
 __all__ = ["best_of_n", "dynamics", "labels", "preference", "world"]
 
-StrPath = str | os.PathLike[str]
-Progress = Callable[[int, int], None]
-"""Called with the number done and the total."""
+
+def __dir__() -> list[str]:
+    return __all__
 
 
-def _ignore(done: int, total: int) -> None:
-    pass
-
-
+@checked
 def labels(dataset: StrPath, truth: StrPath, *, bertscore: StrPath | None = None) -> LabelScores:
     """Score the labels of simulated clips. Pairs that don't show a single action don't count.
 
@@ -46,11 +44,12 @@ def labels(dataset: StrPath, truth: StrPath, *, bertscore: StrPath | None = None
     return score(predictions, None if bertscore is None else os.fspath(bertscore))
 
 
+@checked
 def dynamics(
     dataset: StrPath,
     model: StrPath = "embedded",
     *,
-    num: int | None = None,
+    num: Positive | None = None,
     bertscore: StrPath | None = None,
 ) -> LabelScores:
     """Score the actions that a dynamics model gives for the first `num` triplets of a simulated dataset.
@@ -67,14 +66,15 @@ def dynamics(
     return score(predictions, None if bertscore is None else os.fspath(bertscore))
 
 
+@checked
 def world(
     model: StrPath = "embedded-world",
     *,
-    num: int = 200,
-    seed: int = 0,
-    num_samples: int = 1,
+    num: Positive = 200,
+    seed: NotNegative = 0,
+    num_samples: Positive = 1,
     dynamics: StrPath | None = None,
-    progress: Progress = _ignore,
+    progress: Progress = no_progress,
 ) -> WorldScores:
     """Judge a world model in `num` simulated scenes, beside a copy of the source and its codec's best.
 
@@ -82,8 +82,11 @@ def world(
 
     >>> kinescribe.evaluate.world("runs/world/export").scores["model"]["all"].judge.mean
 
-    Raises ModelError.
+    Raises ConfigError or ModelError.
     """
+    from kinescribe.schemas.config import require_chooser
+
+    require_chooser(num_samples, dynamics)
     from kinescribe.evaluation.world import score_world
     from kinescribe.models.registry import load
 
@@ -91,20 +94,21 @@ def world(
     return score_world(load(os.fspath(model), "world"), chooser, num, num_samples, seed, progress)
 
 
+@checked
 def best_of_n(
     model: StrPath = "embedded-world",
     dynamics: StrPath = "embedded",
     *,
-    counts: Sequence[int] = (1, 2, 4, 8),
-    num: int = 200,
-    seed: int = 0,
-    progress: Progress = _ignore,
+    counts: Positives = (1, 2, 4, 8),
+    num: Positive = 200,
+    seed: NotNegative = 0,
+    progress: Progress = no_progress,
 ) -> BestOfN:
     """Judge the best of N samples for each N, chosen by a dynamics model and by the judge itself.
 
     >>> kinescribe.evaluate.best_of_n("runs/world/export").judge["verified"][8].mean
 
-    Raises ModelError.
+    Raises ConfigError or ModelError.
     """
     from kinescribe.evaluation.world import score_best_of_n
     from kinescribe.models.registry import load
@@ -113,20 +117,21 @@ def best_of_n(
     return score_best_of_n(*models, counts, num, seed, progress)
 
 
+@checked
 def preference(
     model: StrPath,
     dataset: StrPath,
     *,
     task: Literal["dynamics", "world"] = "dynamics",
-    num: int = 500,
-    seed: int = 0,
-    progress: Progress = _ignore,
+    num: Positive = 500,
+    seed: NotNegative = 0,
+    progress: Progress = no_progress,
 ) -> Preferences:
     """Measure how often a model finds true triplets likelier than corrupted ones.
 
     >>> kinescribe.evaluate.preference("embedded", "dataset").likelier["swapped"].share
 
-    Raises DatasetError or ModelError.
+    Raises ConfigError, DatasetError or ModelError.
     """
     from kinescribe.evaluation.preference import prefer
     from kinescribe.models.registry import load

@@ -10,25 +10,22 @@ from __future__ import annotations
 import copy
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from difflib import get_close_matches
+import warnings
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar, get_args
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 import yaml
-from pydantic import (
-    AfterValidator,
-    AliasChoices,
-    BaseModel,
-    ConfigDict,
-    Field,
-    ValidationError,
-    model_validator,
-)
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from kinescribe.schemas.errors import ConfigError
+from kinescribe.schemas.validation import plain_errors
 
 Positive = Annotated[int, Field(gt=0)]
+AtLeastTwo = Annotated[int, Field(ge=2)]
+Positives = Annotated[Sequence[Positive], Field(min_length=1)]
+NotNegative = Annotated[int, Field(ge=0)]
+Hours = Annotated[float, Field(gt=0)]
 Seconds = Annotated[float, Field(gt=0)]
 Precision = Literal["auto", "bf16", "fp32"]
 Attention = Literal["auto", "eager", "sdpa", "flash_attention_2"]
@@ -45,10 +42,32 @@ Roots = tuple[Annotated[str, AfterValidator(_folder)], ...]
 """Further folders that an input's files may be in."""
 
 
+def _as_text(value: Any) -> Any:
+    """A path, or those in a list, as strings."""
+    if isinstance(value, list | tuple):
+        return [_as_text(item) for item in value]
+    return os.fspath(value) if isinstance(value, os.PathLike) else value
+
+
 class Config(BaseModel):
-    """A frozen model that refuses unknown keys."""
+    """A frozen model that refuses unknown keys. A path may be a string or an `os.PathLike`.
+
+    Raises ConfigError that names each wrong key, its value and what was expected.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    def __init__(self, /, **values: Any) -> None:
+        with plain_errors(type(self)):
+            super().__init__(**values)
+
+    # Pydantic makes sections without it, so that their errors have the full key.
+    __init__.__pydantic_base_init__ = True  # pyright: ignore[reportFunctionMemberAccess]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _paths_as_text(cls, values: Any) -> Any:
+        return {key: _as_text(value) for key, value in values.items()} if isinstance(values, dict) else values
 
 
 class DecodeLimits(Config):
@@ -71,7 +90,7 @@ class Limits(DecodeLimits):
 class KeyFrames(Config):
     """Selection of key frames and pairs (K_f = 6 and I_f = 20 in arXiv:2506.06006)."""
 
-    max_keyframes: Annotated[int, Field(ge=2)] = 6
+    max_keyframes: AtLeastTwo = 6
     min_interval: Positive = 20
     min_motion: Annotated[float, Field(ge=0)] = 0.1
     """Pairs with less motion are dropped as static. Motion is the mean optical flow over the changed parts
@@ -156,7 +175,7 @@ class CurateConfig(Config):
     stratify_by: Annotated[
         Literal["action_class", "video", "clip_id", "action"],
         # Selections and the datasets made of them record the old name, and must stay the same.
-        Field(validation_alias=AliasChoices("stratify_by", "by"), serialization_alias="by"),
+        Field(serialization_alias="by"),
     ] = "action_class"
     """The column of classes, which take turns. Rows without a class form one class."""
     score: Literal["mean", "sum", "contrast"] = "mean"
@@ -167,6 +186,16 @@ class CurateConfig(Config):
     """In the unit of `KeyFrames.min_motion`. With either bound, rows without a motion are dropped."""
     duplicates: Literal["keep", "drop"] = "keep"
     """`drop` keeps only the best of the triplets that have the same action and clip."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _old_name(cls, values: Any) -> Any:
+        if not isinstance(values, dict) or "by" not in values or "stratify_by" in values:
+            return values
+        warnings.warn(
+            "by is now stratify_by; the next version drops the old name", FutureWarning, stacklevel=2
+        )
+        return {"stratify_by" if key == "by" else key: value for key, value in values.items()}
 
     @model_validator(mode="after")
     def _motion_is_a_range(self) -> Self:
@@ -189,13 +218,19 @@ class ImagineConfig(Config):
     dynamics: str = "embedded"
     actions: Annotated[tuple[Annotated[str, AfterValidator(_in_words)], ...], Field(min_length=1)]
     num_samples: Positive = 8
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: NotNegative = 0
     temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
 
     @property
     def seeds(self) -> range:
         """A seed for each action."""
         return range(self.seed, self.seed + len(self.actions))
+
+
+def require_chooser(num_samples: int, dynamics: object) -> None:
+    """Raises ConfigError if there are several samples, and no dynamics model."""
+    if num_samples > 1 and dynamics is None:
+        raise ConfigError(f"{num_samples} samples need a model that chooses the best; give dynamics")
 
 
 class AuroraConfig(Config):
@@ -207,7 +242,7 @@ class AuroraConfig(Config):
     num_samples: Positive = 1
     runs: Positive = 1
     """How often the whole benchmark is run, each time with other seeds."""
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: NotNegative = 0
     clip: str | None = None
     dino: str | None = None
     """Models that compare images: folders, or ORG/NAME@COMMIT of a hub."""
@@ -216,8 +251,7 @@ class AuroraConfig(Config):
 
     @model_validator(mode="after")
     def _someone_chooses(self) -> Self:
-        if self.num_samples > 1 and self.dynamics is None:
-            raise ValueError(f"-n {self.num_samples} needs a model that chooses the best; give --dynamics")
+        require_chooser(self.num_samples, self.dynamics)
         return self
 
 
@@ -242,8 +276,6 @@ class Resources(Config):
 
 
 AnyConfig = TypeVar("AnyConfig", bound=Config)
-_SHORT = 16
-"""How many known keys a message lists at most."""
 
 
 def load_config(
@@ -251,20 +283,19 @@ def load_config(
     text: str | None = None,
     overrides: Iterable[str] = (),
     values: Mapping[str, object] | None = None,
+    also: Collection[str] = (),
 ) -> AnyConfig:
     """A `kind` from YAML text, then dotted overrides (`a.b=value`, with YAML as value), then values by key.
 
     Keys are dotted. A value of None counts as not given. Raises ConfigError that names each wrong key, its
-    value and what was expected.
+    value and what was expected; for an unknown key it suggests a known one, or a name in `also`.
     """
     merged = config_values(text, overrides)
     for key, value in (values or {}).items():
         if value is not None:
             _set(merged, key, value)
-    try:
+    with plain_errors(kind, also):
         return kind.model_validate(merged)
-    except ValidationError as error:
-        raise ConfigError(_explain(kind, error)) from error
 
 
 def read_config(path: Path | None) -> str | None:
@@ -317,48 +348,3 @@ def _set(values: dict[str, Any], path: str, value: object) -> None:
         if not isinstance(section, dict):
             raise ConfigError(f"{path}: {key} is a value, not a section")
     section[leaf] = value
-
-
-def _explain(kind: type[Config], error: ValidationError) -> str:
-    lines: list[str] = []
-    for item in error.errors():
-        where = ".".join(str(part) for part in item["loc"]) or "configuration"
-        if item["type"] == "extra_forbidden":
-            lines.append(f"{where}: unknown key; {_remedy(kind, [str(part) for part in item['loc']])}")
-        elif item["type"] == "missing":
-            lines.append(f"{where}: required, but not given")
-        else:
-            value = "" if isinstance(item["input"], dict) else f", got {item['input']!r:.200}"
-            lines.append(f"{where}: {item['msg'].removeprefix('Value error, ')}{value}")
-    return "\n".join(lines)
-
-
-def _remedy(kind: type[Config], path: list[str]) -> str:
-    """What to write instead of an unknown key."""
-    *parents, key = path
-    section = kind
-    for parent in parents:
-        section = next(iter(_sections(section, parent)), section)
-    known = sorted(section.model_fields)
-    close = get_close_matches(key, known, 1)
-    elsewhere = [name for name in _dotted(kind) if name.split(".")[-1] == key]
-    if suggestion := (close or elsewhere)[:1]:
-        return f"did you mean {suggestion[0]}?"
-    if len(known) > _SHORT:
-        return "remove it or check its spelling"
-    return f"remove it, or use one of {', '.join(known)}"
-
-
-def _sections(kind: type[Config], name: str) -> Iterator[type[Config]]:
-    """The configuration class of a field, if it has one."""
-    field = kind.model_fields.get(name)
-    for candidate in (field.annotation, *get_args(field.annotation)) if field else ():
-        if isinstance(candidate, type) and issubclass(candidate, Config):
-            yield candidate
-
-
-def _dotted(kind: type[Config], prefix: str = "") -> Iterator[str]:
-    for name in kind.model_fields:
-        yield prefix + name
-        for section in _sections(kind, name):
-            yield from _dotted(section, f"{prefix}{name}.")

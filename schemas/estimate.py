@@ -25,7 +25,7 @@ from kinescribe.schemas.rendering import (
 
 def _no_boolean(value: object) -> object:
     if isinstance(value, bool):
-        raise ValueError("Input should be a number")  # pydantic's words; to Python, a boolean is one
+        raise ValueError("must be a number")  # to Python, a boolean is a number
     return value
 
 

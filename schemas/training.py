@@ -11,7 +11,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from kinescribe.schemas.config import Config, Positive, Precision
+from kinescribe.schemas.config import Config, NotNegative, Positive, Precision
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -23,7 +23,7 @@ class Optimization(Config):
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3
     muon_learning_rate: Annotated[float, Field(gt=0)] | None = None
     """The rate of Muon (Jordan 2024) for the layers' matrices; None uses AdamW for them."""
-    warmup_steps: Annotated[int, Field(ge=0)] = 200
+    warmup_steps: NotNegative = 200
     weight_decay: Annotated[float, Field(ge=0)] = 0.05
     """Applied to matrices; gains, biases and other vectors are not decayed."""
     betas: tuple[Share, Share] = (0.9, 0.98)
@@ -39,7 +39,7 @@ class Engine(Config):
     zero_stage: Annotated[int, Field(ge=0, le=3)] = 0
     precision: Precision = "auto"
     """Precision of the arithmetic; weights stay in float32. `auto` is bf16 if the hardware multiplies it."""
-    max_failures: Annotated[int, Field(ge=0)] = 2
+    max_failures: NotNegative = 2
     """How often lost workers are restarted before the run fails."""
     min_workers: Positive | None = None
     """How many workers suffice to continue if the others have no machine to restart on; by default all
@@ -72,7 +72,7 @@ class TrainConfig(Config):
     """Samples per step, over all workers."""
     micro_batch: Positive | None = None
     """Samples that a worker computes at once; by default its whole share of the batch."""
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: NotNegative = 0
     optimization: Optimization = Optimization()
     engine: Engine = Engine()
     log_every: Positive = 20
@@ -84,7 +84,7 @@ class TrainConfig(Config):
     def _one_length(self) -> Self:
         if (self.steps is None) == (self.epochs is None):
             got = "neither" if self.steps is None else f"steps={self.steps} and epochs={self.epochs}"
-            raise ValueError(f"give one of steps and epochs, e.g. --set steps=1000; got {got}")
+            raise ValueError(f"give one of steps and epochs, e.g. steps=1000; got {got}")
         return self
 
     @model_validator(mode="after")
@@ -93,7 +93,7 @@ class TrainConfig(Config):
         if self.batch % size:
             raise ValueError(
                 f"batch must be a multiple of engine.workers × micro_batch = {size}, got {self.batch}; "
-                f"e.g. --set batch={-(-self.batch // size) * size}"
+                f"e.g. batch={-(-self.batch // size) * size}"
             )
         return self
 
@@ -104,7 +104,7 @@ class TrainConfig(Config):
                 # Otherwise a resumed run would log means over other steps than an undisturbed one.
                 raise ValueError(
                     f"{name} must be a multiple of log_every = {self.log_every}, got {value}; "
-                    f"e.g. --set {name}={-(-value // self.log_every) * self.log_every}"
+                    f"e.g. {name}={-(-value // self.log_every) * self.log_every}"
                 )
         return self
 
@@ -195,7 +195,7 @@ class TokenTraining(TrainConfig):
             got = "neither" if self.init is None else "both"
             raise ValueError(
                 f"give one of init (a model to fine-tune) and model (a new one), got {got}; "
-                "e.g. --set init=embedded"
+                "e.g. init=embedded"
             )
         return self
 

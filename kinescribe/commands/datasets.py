@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from kinescribe import api
 from kinescribe.commands.next_steps import print_next_steps
 from kinescribe.commands.options import (
     Columns,
@@ -36,7 +37,7 @@ from kinescribe.display import (
     stdout_for_results,
     warn,
 )
-from kinescribe.preconditions import require_file, require_folder
+from kinescribe.preconditions import require_folder
 from kinescribe.schemas.errors import ConfigError, DatasetError
 from kinescribe.schemas.rendering import tables_of
 
@@ -70,19 +71,18 @@ def label(
         raise ConfigError("give one of --dry-run and --retry-rejected")
     settings = label_config(config, overrides, dynamics, scores, root, columns)
     resources = label_resources(decode_workers, label_workers, label_gpus, micro_batch)
-    require_folder("--out", out)
-    from kinescribe.cluster.label import plan_label, run_label
-    from kinescribe.storage.audit import DatasetStatus
+    if dry:
+        require_folder("out", out)
+        from kinescribe.cluster.label import plan_label
 
+        with stdout_for_results():
+            planned = plan_label(input, out, settings)
+        print_result(planned, as_json)
+        return
     with stdout_for_results():
-        result = (
-            plan_label(input, out, settings)
-            if dry
-            else run_label(input, out, settings, resources, retry_rejected=retry_rejected, join=join)
-        )
+        result = api.label(input, out, settings, resources, retry_rejected=retry_rejected, join=join)
     print_result(result, as_json)
-    if isinstance(result, DatasetStatus):
-        print_next_steps("label", result, out, quiet=as_json)
+    print_next_steps("label", result, out, quiet=as_json)
 
 
 def ingest(
@@ -101,11 +101,8 @@ def ingest(
 ) -> None:
     """Import triplets that already have an action into a dataset like those of `label`."""
     settings = ingest_config(config, overrides, dynamics, root)
-    require_folder("--out", out)
-    from kinescribe.labeling.ingest import run_ingest
-
     with stdout_for_results(), progress_bar("triplets") as progress:
-        result = run_ingest(input, out, settings, decode_workers, progress, join)
+        result = api.ingest(input, out, settings, decode_workers=decode_workers, join=join, progress=progress)
     print_result(result, as_json)
     print_next_steps("ingest", result, out, quiet=as_json)
 
@@ -143,9 +140,7 @@ def status(
 
 def check(dataset: Dataset, as_json: Json = False) -> None:
     """Audit a dataset: the digest of every file, and exactly one outcome for every clip."""
-    from kinescribe.storage import audit
-
-    result = audit.check(dataset)
+    result = api.check(dataset)
     print_result(result, as_json)
     if not result.ok:
         raise typer.Exit(1)
@@ -177,21 +172,8 @@ def curate(
 ) -> None:
     """Select the likeliest triplets, the same number of each class."""
     settings = curate_config(top_k, stratify_by, score, min_score, min_motion, max_motion, duplicates)
-    require_file("--out", out)
-    if materialize is not None:
-        require_folder("--materialize", materialize)
-    from kinescribe.labeling.curate import curate as choose
-    from kinescribe.labeling.materialize import require_materialized, write_chosen
-    from kinescribe.storage import dataset
-
-    if materialize is not None:
-        require_materialized(materialize)
-    opened = [dataset.Dataset.open(name) for name in datasets]
     with progress_bar("units") as progress:
-        result = choose(opened, out, settings, progress)
-    if materialize is not None:
-        with progress_bar("units written") as progress:
-            write_chosen(opened, out, materialize, progress)
+        result = api.curate(datasets, out, settings, materialize=materialize, progress=progress)
     print_result(result, as_json)
     if result.missing:
         print(f"only {result.chosen:,} triplets were left to choose from; took all", file=sys.stderr)
@@ -209,14 +191,5 @@ def report(
     if len(datasets) != 1 + compare:
         wanted = "two datasets after --compare" if compare else "one dataset, or --compare and two"
         raise ConfigError(f"give {wanted}; got {len(datasets)}")
-    require_file("--out", out)
-    if compare:
-        from kinescribe.reports.comparison import write_comparison
-
-        first, second = datasets
-        write_comparison(first, second, out, sample)
-    else:
-        from kinescribe.reports.report import write_report
-
-        write_report(datasets[0], out, sample)
+    api.report(datasets[0], out, compare=datasets[1] if compare else None, sample=sample)
     print(out)

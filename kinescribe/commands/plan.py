@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from kinescribe import api
 from kinescribe.commands.options import (
     ConfigFile,
     Input,
@@ -57,21 +58,22 @@ def plan(
     """Label a random sample, and estimate triplets, hours, machines and cost for all clips."""
     settings = label_config(config, overrides, dynamics, scores, root)
     speed = label_resources(micro_batch=micro_batch)
-    kinds = _read_machines(machines, deadline)
+    kinds = _read_machines(machines)
     if plot:
         from kinescribe.evaluation.plots import require_plot_file
 
         require_plot_file(plot)
-    from kinescribe.cluster.estimate import estimate_run
-    from kinescribe.cluster.planning import plan_run
-
     with stdout_for_results():
-        estimate, here = estimate_run(input, settings, speed, sample, seed, dataset)
-    result = plan_run(estimate, here, kinds, deadline)
-    if dataset is not None:
-        from kinescribe.storage.estimate import write_estimate
-
-        write_estimate(dataset, estimate)
+        result = api.plan(
+            input,
+            settings,
+            speed,
+            sample=sample,
+            dataset=dataset,
+            machines=kinds,
+            deadline_h=deadline,
+            seed=seed,
+        )
     print_result(result, as_json)
     if plot:
         from kinescribe.evaluation.plots import write_plot
@@ -80,16 +82,12 @@ def plan(
     _require_offer(result, deadline)
 
 
-def _read_machines(path: Path | None, deadline_h: float | None) -> tuple[Machine, ...]:
-    """The machines of the file. Raises ConfigError if it or the deadline is wrong."""
+def _read_machines(path: Path | None) -> tuple[Machine, ...]:
+    """The machines of the file. Raises ConfigError if it is wrong."""
     from kinescribe.schemas.config import load_config
     from kinescribe.schemas.estimate import Machines
 
-    if deadline_h is not None and not deadline_h > 0:
-        raise ConfigError(f"--deadline {deadline_h:g}: give a number of hours above 0")
     if path is None:
-        if deadline_h is not None:
-            raise ConfigError(f"--deadline {deadline_h:g}: give the available machines by --machines")
         return ()
     try:
         text = path.read_text()

@@ -97,7 +97,7 @@ def prefer(
     if too_long := [action for action in np.unique(actions).tolist() if not model.takes(task, action)]:
         raise DatasetError(
             f"{len(too_long)} actions of {dataset} are too long for the model, first "
-            f"{shorten(too_long[0], 80)!r}; name another dataset, or a lower --num"
+            f"{shorten(too_long[0], 80)!r}; name another dataset, or a lower num"
         )
     triplets = Triplets(_codes(table["source_codes"]), _codes(table["target_codes"]), actions)
     codes = [*triplets.source_NL, *triplets.target_NL]

@@ -47,16 +47,16 @@ def require_page(out: str) -> None:
     """Raises ConfigError unless `out` ends in .html and is a new file or a page that Kinescribe wrote."""
     if not out.endswith(".html"):
         raise ConfigError(
-            f"--out {credentials.redact(out)!r} is not the name of a page; give one that ends in .html"
+            f"out {credentials.redact(out)!r} is not the name of a page; give one that ends in .html"
         )
     try:
         is_own = OWN_PAGE in objects.read_bytes(out)
     except (FileNotFoundError, NotADirectoryError):  # writing it says why a path is impossible
         return
     except IsADirectoryError as error:
-        raise ConfigError(f"--out {out} is a folder; name a file") from error
+        raise ConfigError(f"out {out} is a folder; name a file") from error
     if not is_own:
-        raise ConfigError(f"--out {out} is another kind of file; remove it, or name another")
+        raise ConfigError(f"out {out} is another kind of file; remove it, or name another")
 
 
 def write_page(out: str, page: str) -> None:

@@ -113,16 +113,16 @@ def test_a_human_study_is_built_and_scored(tmp_path: Path, capsys: pytest.Captur
 @pytest.mark.parametrize(
     ("arguments", "names"),
     [
-        (("aurora", "--data", "nowhere", "-n", "4"), ["-n 4", "--dynamics"]),
+        (("aurora", "--data", "nowhere", "-n", "4"), ["4 samples need", "give dynamics"]),
         (("aurora", "--data", "nowhere"), ["--data nowhere", "test.json"]),
         (("human", "build", "--out", "x.html", "--model", "ours"), ["--model ours", "NAME=FOLDER"]),
         (("human", "build", "--out", "x.html", "--model", "a=b", "--model", "a=c"), ["same name"]),
         (("human", "score", "x.json", "--key", "nowhere.json"), ["--key nowhere.json"]),
         (("world", "--world", "nowhere"), ["nowhere", "no model"]),
-        (("world", "--world", "nowhere", "-n", "4"), ["-n 4", "--dynamics"]),
+        (("world", "--world", "nowhere", "-n", "4"), ["4 samples need", "give dynamics"]),
         (("world", "--world", "nowhere", "--plot", "a.gif"), ["a.gif", ".png"]),
         (("best-of-n", "--world", "nowhere", "--n", "1,x"), ["1,x", "1,2,4,8"]),
-        (("best-of-n", "--world", "nowhere", "--n", "0"), ["--n 0"]),
+        (("best-of-n", "--world", "nowhere", "--n", "0"), ["counts.0: must be above 0, got 0"]),
     ],
 )
 def test_what_the_user_can_mend_is_said_before_a_model_is_loaded(

@@ -102,7 +102,7 @@ def test_the_examples_of_machines_can_be_read():
             "machines: [{name: a, cpus: 2}]",
             ["machines.0.price_per_hour: required, but not given", "machines.0.gpus"],
         ),
-        ("machines: [{name: a, cpus: 0}]", ["machines.0.cpus", "greater than 0, got 0"]),
+        ("machines: [{name: a, cpus: 0}]", ["machines.0.cpus: must be above 0, got 0"]),
         (
             EXAMPLES.read_text().replace("interruptions_per_hour", "# "),
             ["interruptions_per_hour, or neither"],
@@ -141,8 +141,8 @@ def test_only_the_wrong_values_of_a_machine_are_reported(
 @pytest.mark.parametrize(
     ("arguments", "names"),
     [
-        (["--deadline", "-1"], ["--deadline -1", "above 0"]),
-        (["--deadline", "5"], ["--deadline 5", "--machines"]),
+        (["--deadline", "-1"], ["deadline_h: must be above 0, got -1"]),
+        (["--deadline", "5"], ["a deadline of 5 hours needs machines", "give the available machines"]),
         (["--machines", "nowhere.yaml"], ["--machines nowhere.yaml cannot be read"]),
         (["--plot", "plan.jpg"], ["--plot plan.jpg"]),
         ([], ["nowhere does not exist"]),

@@ -57,3 +57,7 @@ def test_importing_the_package_imports_nothing_heavy():
     probe = f"import sys, kinescribe; print([name for name in {HEAVY!r} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_only_public_functions_of_evaluate_are_listed():
+    assert dir(kinescribe.evaluate) == sorted(kinescribe.evaluate.__all__)

@@ -128,3 +128,21 @@ def test_a_page_does_not_replace_another_kind_of_file(dataset: Path, tmp_path: P
     with pytest.raises(kinescribe.ConfigError, match=r"another kind of file; remove it, or name another"):
         kinescribe.report(dataset, page)
     assert page.read_text() == "<p>mine"
+
+
+def test_resources_may_be_keywords(labelled_with: list[Any]):
+    kinescribe.label("clips", "dataset", resources=Resources(label_gpus=0.5), decode_workers=2, dynamics="x")
+    ((arguments, _),) = labelled_with
+    assert arguments[2:] == (LabelConfig(dynamics="x"), Resources(decode_workers=2, label_gpus=0.5))
+
+
+def test_curate_notes_the_old_name_of_an_option(dataset: Path, tmp_path: Path):
+    with pytest.warns(FutureWarning, match="by is now stratify_by; the next version drops the old name"):
+        kinescribe.curate(dataset, tmp_path / "selection.parquet", top_k=1, by="video")
+    assert read_selection(str(tmp_path / "selection.parquet")).options["by"] == "video"
+
+
+def test_progress_counts_units(dataset: Path, tmp_path: Path):
+    seen = list[tuple[int, int]]()
+    kinescribe.export(dataset, tmp_path / "tars", progress=lambda done, total: seen.append((done, total)))
+    assert seen == [(1, 1)]

@@ -312,7 +312,7 @@ def test_a_name_in_an_error_does_not_steer_the_terminal(capsys: pytest.CaptureFi
         (["label", "x", "--out", "y", "--micro-batch", "0"], ["micro_batch", "got 0"]),
         (["label", "x", "--out", "y", "--label-gpus", "1.5"], ["label_gpus", "whole number", "got 1.5"]),
         (["curate", "x", "--top-k", "0", "--out", "x"], ["top_k", "got 0"]),
-        (["report", "x", "--out", "x/run.json"], ["--out", "x/run.json", "ends in .html"]),
+        (["report", "x", "--out", "x/run.json"], ["out 'x/run.json'", "ends in .html"]),
         (["imagine", "--world", "x", "--source", "y"], ["--action", "--actions"]),
         ([*IMAGINE, "--action", "a", "--actions", "b"], ["--action", "--actions"]),
         ([*IMAGINE, "--action", "a", "-n", "0"], ["num_samples", "got 0"]),

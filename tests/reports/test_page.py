@@ -58,7 +58,7 @@ def test_a_page_is_replaced_in_one_step(tmp_path: Path):
 
 @pytest.mark.parametrize("name", ["run.json", "data/unit.parquet", "page", ""])
 def test_a_page_needs_a_name_that_ends_in_html(name: str):
-    with pytest.raises(ConfigError, match=rf"--out '{name}'.*ends in \.html"):
+    with pytest.raises(ConfigError, match=rf"out '{name}'.*ends in \.html"):
         write_page(name, "")
 
 

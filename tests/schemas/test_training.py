@@ -19,7 +19,7 @@ GIVEN = ["data=[triplets]", "out=run", "steps=100"]
             ["init=embedded", "mix.supervised=0.5", "mix.labelled=0.6"],
             r"must sum to 1, got 0.5 \+ 0.6",
         ),
-        (WorldTraining, ["init=embedded", "select=''"], "select: String should have at least 1"),
+        (WorldTraining, ["init=embedded", "select=''"], "select: must not be empty, got ''"),
         (DynamicsTraining, ["init=embedded", "model.codec=codec"], "give one of init"),
         (
             DynamicsTraining,
