@@ -10,27 +10,20 @@ import atexit
 import logging
 import os
 import secrets
-import shutil
 import signal
 import socket
-import stat
-import tempfile
 import threading
-import time
-from collections.abc import Callable, Generator, Iterable
-from concurrent.futures import Future
-from contextlib import ExitStack, contextmanager, suppress
-from pathlib import Path
+from collections.abc import Callable, Generator
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
-import psutil
 import ray
 from ray.autoscaler.v2.sdk import get_cluster_status
 from ray.exceptions import AuthenticationError, RpcError
 
+from kinescribe.cluster.ray_folder import RAY_FOLDER, processes_killed, ray_folder, run_in_lasting_thread
 from kinescribe.cluster.resources import ClusterResources, card_bytes
 from kinescribe.schemas.errors import ConfigError
-from kinescribe.storage.folder_lock import folder_lock
 
 QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "namespace": "kinescribe"}
 DEFAULTS = {
@@ -43,19 +36,12 @@ DEFAULTS = {
 OOM_RETRIES = "RAY_task_oom_retries", "8"
 """How often Ray repeats a task of its own that ran out of memory; without a limit, for ever. Setting it in
 the environment now is too late, because Ray is imported."""
-FOLDER = "kinescribe."
-"""The prefix of the folders of our own Rays."""
-RAY_FOLDER = "r"
-"""The only entry of such a folder; a Unix socket's path has no room for a longer name."""
 ACCELERATOR = "accelerator_type:"
 """The prefix of the resource that says which GPU a machine has."""
 NAMED = ("auto", "local")
 """Addresses that have no host and port."""
 LAST_PORT = 65535
-ANSWER_TIMEOUT_S = EXIT_TIMEOUT_S = 10.0
-POLL_S = 0.02
-LONGEST_SOCKET_FOLDER = 40
-"""A Unix socket's path has at most 107 bytes, of which Ray's own part takes up to 66."""
+ANSWER_TIMEOUT_S = 10.0
 
 _own_ray = ExitStack()
 """Ends the Ray that this process has started."""
@@ -118,118 +104,20 @@ def _start_own_ray() -> None:
     end_own_ray()  # which somebody may have shut down without removing its folder
     _ensure_token()
     with ExitStack() as starting:
-        folder = starting.enter_context(_ray_folder())
-        _run_in_lasting_thread(lambda: starting.enter_context(_ray_processes(folder)))
+        folder = starting.enter_context(ray_folder())
+        starting.enter_context(processes_killed(folder))
+        # Ray makes its own folder readable for everybody; the one around it stays closed.
+        options: dict[str, Any] = {"include_dashboard": False, "_temp_dir": f"{folder}/{RAY_FOLDER}"}
+        system = {"task_oom_retries": int(os.environ.get(*OOM_RETRIES))}
+        run_in_lasting_thread(lambda: _connect(_system_config=system, **options))
         _own_ray.callback(starting.pop_all().close)
     # Registered after Ray's own callback, so that it runs before.
     atexit.register(_end_at_exit, os.getpid())
 
 
-def _run_in_lasting_thread(function: Callable[[], object]) -> None:
-    """Run it in a thread that never ends: Ray's processes are killed with the thread that started them."""
-    if threading.current_thread() is threading.main_thread():
-        function()
-        return
-    result = Future[object]()
-
-    def run() -> None:
-        try:
-            result.set_result(function())
-        except BaseException as error:  # noqa: BLE001 (raised in the caller's thread)
-            result.set_exception(error)
-        threading.Event().wait()
-
-    threading.Thread(target=run, daemon=True).start()
-    result.result()
-
-
 def _end_at_exit(owner: int) -> None:
     if os.getpid() == owner:  # and not a process that it forked
         end_own_ray()
-
-
-@contextmanager
-def _ray_folder() -> Generator[str]:
-    """A folder that is removed at the end. Folders that killed runs have left are removed at the start.
-
-    A lock that dies with its process tells them apart; it is taken before the folder gets its final name.
-    """
-    parent = _socket_folder()
-    for leftover in Path(parent).glob(f"{FOLDER}????????"):
-        with suppress(OSError), folder_lock(leftover) as opened:  # a live run holds it, or it isn't ours
-            if os.listdir(opened) == [RAY_FOLDER]:  # else it is a user's folder  # noqa: PTH208
-                shutil.rmtree(RAY_FOLDER, ignore_errors=True, dir_fd=opened)
-                leftover.rmdir()
-    unnamed = tempfile.mkdtemp(prefix=".ks-", dir=parent)
-    folder = f"{parent}/{FOLDER}{unnamed[-8:]}"
-    with folder_lock(unnamed):
-        Path(unnamed).rename(folder)
-        try:
-            yield folder
-        finally:
-            with _uninterrupted():
-                shutil.rmtree(folder, ignore_errors=True)
-
-
-@contextmanager
-def _ray_processes(folder: str) -> Generator[None]:
-    """The processes of our own Ray. None of them is left at the end.
-
-    They are killed, because a worker that ends by itself takes seconds or deadlocks, and what is committed is
-    safe at any moment.
-    """
-    system = {"task_oom_retries": int(os.environ.get(*OOM_RETRIES))}
-    try:
-        # Ray makes its own folder readable for everybody; the one around it stays closed.
-        _connect(include_dashboard=False, _temp_dir=f"{folder}/{RAY_FOLDER}", _system_config=system)
-        yield
-    finally:
-        with _uninterrupted():
-            started = _processes_in(folder)
-            # Ray ends its helpers in turn, and waits up to a second for each.
-            _kill(process for process in started if process.name().startswith("python"))
-            ray.shutdown()
-            _kill(started)
-            deadline = time.monotonic() + EXIT_TIMEOUT_S
-            while any(map(_is_alive, started)) and time.monotonic() < deadline:
-                time.sleep(POLL_S)
-
-
-def _kill(processes: Iterable[psutil.Process]) -> None:
-    for process in processes:
-        with suppress(psutil.NoSuchProcess):
-            process.kill()
-
-
-def _is_alive(process: psutil.Process) -> bool:
-    """Whether it has not exited; a container's first process may take seconds to collect those that have."""
-    with suppress(psutil.NoSuchProcess):
-        return process.status() != psutil.STATUS_ZOMBIE
-    return False
-
-
-@contextmanager
-def _uninterrupted() -> Generator[None]:
-    """A second Ctrl-C would leave processes and folders behind, which take seconds to end and remove."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _processes_in(folder: str) -> list[psutil.Process]:
-    """This process's children with that folder in their command line, and all their descendants."""
-    found: list[psutil.Process] = []
-    for child in psutil.Process().children():
-        with suppress(psutil.NoSuchProcess):
-            if folder in " ".join(child.cmdline()):
-                found += [child, *child.children(recursive=True)]
-    return found
 
 
 @contextmanager
@@ -319,20 +207,6 @@ def _descriptor_silenced(descriptor: int) -> Generator[None]:
     finally:
         os.dup2(kept, descriptor)
         os.close(kept)
-
-
-def _socket_folder() -> str:
-    """The folder for our own. Raises ConfigError if other users could replace what is in it."""
-    folder = os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()
-    if len(folder) + len(f"/{FOLDER}xxxxxxxx/{RAY_FOLDER}") > LONGEST_SOCKET_FOLDER:
-        folder = "/tmp"
-    mode = Path(folder).stat().st_mode
-    if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
-        raise ConfigError(
-            f"every user can replace files in {folder}, so Ray cannot start there; run "
-            f"`chmod +t {folder}`, or set RAY_TMPDIR to a folder of your own"
-        )
-    return folder
 
 
 def _is_part_of_a_cluster() -> bool:

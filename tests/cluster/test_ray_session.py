@@ -16,7 +16,8 @@ import psutil
 import pytest
 import ray
 
-from kinescribe.cluster.ray_session import _ray_folder, ray_cluster
+from kinescribe.cluster.ray_folder import ray_folder as own_folder
+from kinescribe.cluster.ray_session import ray_cluster
 from kinescribe.schemas.errors import ConfigError
 from tests.processes import below
 
@@ -118,8 +119,8 @@ def test_a_server_that_is_not_ray_is_a_user_error():
 
 KILLED = """
 import os, signal
-from kinescribe.cluster.ray_session import _ray_folder
-with _ray_folder() as folder:
+from kinescribe.cluster.ray_folder import ray_folder as own_folder
+with own_folder() as folder:
     os.mkdir(folder + "/r")
     print(folder, flush=True)
     os.kill(os.getpid(), signal.SIGKILL)
@@ -129,11 +130,11 @@ with _ray_folder() as folder:
 def test_the_folder_of_a_killed_run_is_removed_and_that_of_a_live_one_stays(monkeypatch):
     folder = tempfile.mkdtemp(prefix="k", dir="/tmp")
     monkeypatch.setenv("RAY_TMPDIR", folder)
-    with _ray_folder() as alive:
+    with own_folder() as alive:
         killed = subprocess.run([sys.executable, "-c", KILLED], cwd=ROOT, capture_output=True, text=True)
         left = Path(killed.stdout.strip())
         assert {str(one) for one in Path(folder).iterdir()} == {alive, str(left)}
-        with _ray_folder() as own:
+        with own_folder() as own:
             assert {str(one) for one in Path(folder).iterdir()} == {alive, own}
     Path(folder).rmdir()
 
@@ -146,7 +147,7 @@ def test_a_users_folder_of_such_a_name_stays(monkeypatch):
         one.mkdir()
     (theirs[0] / "r").mkdir()
     (theirs[0] / "run.json").write_text("{}")
-    with _ray_folder():
+    with own_folder():
         pass
     assert sorted(Path(folder).iterdir()) == sorted(theirs)
     shutil.rmtree(folder)
@@ -161,7 +162,7 @@ def test_what_others_put_into_the_temporary_folder_does_not_stop_a_start(monkeyp
     Path(folder, "kinescribe.link1234").symlink_to(tmp_path)
     Path(folder, "kinescribe.file1234").touch()
     theirs = sorted(Path(folder).iterdir())
-    with _ray_folder():
+    with own_folder():
         pass
     assert sorted(Path(folder).iterdir()) == theirs
     assert (tmp_path / "r").is_dir()
@@ -172,10 +173,10 @@ def test_a_temporary_folder_in_which_others_can_replace_files_is_refused(monkeyp
     folder = tempfile.mkdtemp(prefix="k", dir="/tmp")
     monkeypatch.setenv("RAY_TMPDIR", folder)
     Path(folder).chmod(0o777)
-    with pytest.raises(ConfigError, match=rf"chmod \+t {folder}"), _ray_folder():
+    with pytest.raises(ConfigError, match=rf"chmod \+t {folder}"), own_folder():
         pass
     Path(folder).chmod(0o1777)
-    with _ray_folder():
+    with own_folder():
         pass
     Path(folder).rmdir()
 

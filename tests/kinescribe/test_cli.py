@@ -72,18 +72,6 @@ def exit_code(*arguments: str) -> int:
     return leaving.value.code
 
 
-def test_a_home_that_the_shell_left_in_an_option_is_not_a_folder_of_that_name(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-):
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    monkeypatch.chdir(tmp_path)
-    assert exit_code("simulate", "clips", "--out=~/clips", "--num", "1") == 0
-    assert (tmp_path / "home" / "clips" / "truth.jsonl").is_file()
-    assert not (tmp_path / "~").exists()
-    assert exit_code("label", "~/none", "--out=~/dataset") == 2
-    assert f"{tmp_path}/home/none does not exist" in capsys.readouterr().err
-
-
 def test_help_imports_nothing_heavy():
     probe = f"import sys, kinescribe.cli; print([name for name in {HEAVY!r} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)

@@ -2,9 +2,10 @@ import io
 
 import numpy as np
 import pytest
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from kinescribe.reports.heatmap import SMALLEST, THUMBNAIL, heat, thumbnail
+from kinescribe.schemas.errors import DatasetError
 
 
 def stored(size: tuple[int, int], noise: bool = False) -> bytes:
@@ -50,5 +51,5 @@ def test_weights_that_are_all_zero_show_nothing():
 def test_only_image_formats_of_datasets_are_opened():
     script = io.BytesIO()
     Image.new("RGB", (4, 4)).save(script, "EPS")
-    with pytest.raises(UnidentifiedImageError):  # Pillow would have Ghostscript run it
+    with pytest.raises(DatasetError):  # Pillow would have Ghostscript run it
         thumbnail(script.getvalue(), 1000)
