@@ -13,6 +13,7 @@ import typer
 
 from kinescribe.commands.options import Seed
 from kinescribe.display import progress_bar
+from kinescribe.preconditions import require_folder
 
 simulate = typer.Typer(help="Draw from the simulated world, with known ground truth.", no_args_is_help=True)
 
@@ -28,6 +29,7 @@ def simulate_clips(
     seed: Seed = 0,
 ) -> None:
     """Write H.264 clips to label, and the true actions of each."""
+    require_folder("--out", str(out))
     from kinescribe.simulation.clips import write_clips
 
     with progress_bar("clips") as progress:
@@ -55,6 +57,7 @@ def simulate_triplets(
     ] = 0.5,
 ) -> None:
     """Write labelled triplets to train a codec or a dynamics model on."""
+    require_folder("--out", out)
     from kinescribe.models.codec import ImageCodec
     from kinescribe.simulation.triplets import Draw, write_triplets
 

@@ -47,6 +47,8 @@ from kinescribe.schemas.errors import ConfigError, InputError
 from kinescribe.storage import objects
 
 RECORD, SAMPLES, REPLIES, IMAGES = "aurora.json", "samples.csv", "replies.jsonl", "images"
+PLACE = ("row", "run", "case", "task", "half")
+"""The columns of `samples.csv` before the values."""
 BATCH = 32
 Counted = Callable[[str], AbstractContextManager[Callable[[int, int], None]]]
 """Makes a progress bar with a title; it yields a function of the number done and the total."""
@@ -69,7 +71,7 @@ class Made(NamedTuple):
     run: int
     view: View
     half: str
-    image: Path
+    file: Path
 
 
 def evaluate_aurora(
@@ -88,16 +90,16 @@ def evaluate_aurora(
     views, unusable = _views(cases, world, dynamics, out / IMAGES)
     made = list(_made(views, config.runs, motion, out / IMAGES))
     with counted("images") as progress:
-        _imagine([one for one in made if one.row == MODEL], world, dynamics, config, progress)
+        _imagine([image for image in made if image.row == MODEL], world, dynamics, config, progress)
     values = _similar(similarity, made)
     verdicts = dict[str, Verdict]()
     if endpoint:
         with counted("judged") as progress:
             verdicts = judge_samples(endpoint, _samples(made), out / REPLIES, progress)
-    measured = [_measured(one, value, verdicts) for one, value in zip(made, values, strict=True)]
+    measured = [_measured(image, value, verdicts) for image, value in zip(made, values, strict=True)]
     _write_samples(out / SAMPLES, measured)
-    write_outputs(out, [_output(one, verdicts) for one in made if (one.row, one.run) == (MODEL, 0)])
-    failures = Counter(one.failure for one in verdicts.values() if one.failure)
+    write_outputs(out, [_output(image, verdicts) for image in made if (image.row, image.run) == (MODEL, 0)])
+    failures = Counter(verdict.failure for verdict in verdicts.values() if verdict.failure)
     return score_measured(measured, failures, [*left_out, *unusable])
 
 
@@ -111,13 +113,14 @@ def _claim_folder(out: Path, config: AuroraConfig, cases: Sequence[Case]) -> Non
         "cases": hashlib.blake2b(repr([case[:3] for case in cases]).encode(), digest_size=8).hexdigest(),
     }
     try:
-        (out / IMAGES).mkdir(parents=True, exist_ok=True)
-        before: dict[str, Any] = json.loads((out / RECORD).read_bytes()) if (out / RECORD).exists() else {}
-        foreign = not before and any(path.name != IMAGES for path in out.iterdir())
+        out.mkdir(parents=True, exist_ok=True)
+        before: Any = json.loads((out / RECORD).read_bytes()) if (out / RECORD).exists() else None
+        has_files = any(path.is_file() for path in out.rglob("*"))
     except (OSError, ValueError) as error:
         raise ConfigError(f"--out {out} cannot be used: {error}; name another folder") from error
-    differing = [name for name in record if name in before and before[name] != record[name]]
-    if foreign or differing:
+    is_own = isinstance(before, dict) and "world" in before
+    differing = [name for name in record if is_own and name in before and before[name] != record[name]]
+    if (has_files and not is_own) or differing:
         what = f"another evaluation's: {', '.join(differing)} differ" if differing else "not an evaluation's"
         raise ConfigError(f"--out {out} is {what}; name another folder")
     objects.replace(str(out / RECORD), json.dumps(record, indent=2).encode() + b"\n")
@@ -165,47 +168,48 @@ def _imagine(
     progress: Callable[[int, int], None],
 ) -> None:
     """Draw the images that don't exist yet. They don't depend on each other."""
-    for done, one in enumerate(wanted, 1):
-        if not one.image.exists():
-            source = world.encode(_open(one.view.source))
+    for done, image in enumerate(wanted, 1):
+        if not image.file.exists():
+            source = world.encode(_open(image.view.source))
             # The seed depends on the case and the run alone, not on other cases.
-            seed = int.from_bytes(hashlib.blake2b(one.view.case.id.encode(), digest_size=4).digest())
-            draw = (seed + (config.seed + one.run) * 1_000_003) % 2**32
-            imagined = imagine_best(world, dynamics, source, one.view.case.action, config.num_samples, draw)
-            _save(world.pictures(imagined.targets_N[[imagined.best]])[0], one.image)
+            seed = int.from_bytes(hashlib.blake2b(image.view.case.id.encode(), digest_size=4).digest())
+            draw = (seed + (config.seed + image.run) * 1_000_003) % 2**32
+            imagined = imagine_best(world, dynamics, source, image.view.case.action, config.num_samples, draw)
+            _save(world.pictures(imagined.targets_N[[imagined.best]])[0], image.file)
         progress(done, len(wanted))
 
 
 def _similar(similarity: Similarity, made: Sequence[Made]) -> list[dict[str, float]]:
     values = list[dict[str, float]]()
     for start in range(0, len(made), BATCH):
-        some = made[start : start + BATCH]
-        images, targets = [_open(one.image) for one in some], [_open(one.view.target) for one in some]
-        values += similarity(images, targets, [one.view.case.action for one in some])
+        batch = made[start : start + BATCH]
+        images = [_open(image.file) for image in batch]
+        targets = [_open(image.view.target) for image in batch]
+        values += similarity(images, targets, [image.view.case.action for image in batch])
     return values
 
 
 def _samples(made: Sequence[Made]) -> dict[str, Sample]:
     return {
-        one.image.stem: Sample(action=one.view.case.action, source=one.view.source, output=one.image)
-        for one in made
+        image.file.stem: Sample(action=image.view.case.action, source=image.view.source, output=image.file)
+        for image in made
     }
 
 
-def _measured(one: Made, values: dict[str, float], verdicts: dict[str, Verdict]) -> Measured:
-    verdict = verdicts.get(one.image.stem)
+def _measured(image: Made, values: dict[str, float], verdicts: dict[str, Verdict]) -> Measured:
+    verdict = verdicts.get(image.file.stem)
     judged = {} if verdict is None or verdict.score is None else {JUDGE: verdict.score}
-    case = one.view.case
-    return Measured(one.row, one.run, case.id, case.task, one.half, judged | values)
+    case = image.view.case
+    return Measured(image.row, image.run, case.id, case.task, image.half, judged | values)
 
 
-def _output(one: Made, verdicts: dict[str, Verdict]) -> Output:
-    case, verdict = one.view.case, verdicts.get(one.image.stem)
+def _output(image: Made, verdicts: dict[str, Verdict]) -> Output:
+    case, verdict = image.view.case, verdicts.get(image.file.stem)
     return Output(
         id=case.id,
         instruction=case.action,
-        input=f"{IMAGES}/{one.view.source.name}",
-        output=f"{IMAGES}/{one.image.name}",
+        input=f"{IMAGES}/{image.view.source.name}",
+        output=f"{IMAGES}/{image.file.name}",
         task=case.task,
         judge=verdict.score if verdict else None,
     )
@@ -213,13 +217,13 @@ def _output(one: Made, verdicts: dict[str, Verdict]) -> Output:
 
 def _write_samples(file: Path, measured: Sequence[Measured]) -> None:
     """Write every value, a line for each image. A cell is empty if a judge gave no score."""
-    metrics = dict.fromkeys(metric for one in measured for metric in one.values)
+    metrics = dict.fromkeys(metric for image in measured for metric in image.values)
     table = io.StringIO()
-    writer = csv.DictWriter(table, ["row", "run", "case", "task", "half", *metrics])
+    writer = csv.DictWriter(table, [*PLACE, *metrics])
     writer.writeheader()
-    for one in measured:
-        place = {"row": one.row, "run": one.run, "case": one.case, "task": one.task, "half": one.half}
-        writer.writerow(place | one.values)
+    for image in measured:
+        place = {name: getattr(image, name) for name in PLACE}
+        writer.writerow(place | image.values)
     objects.replace(str(file), table.getvalue().encode())
 
 
