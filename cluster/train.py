@@ -43,18 +43,18 @@ from kinescribe.training.exports import EXPORT, remove_abandoned
 if TYPE_CHECKING:
     from kinescribe.training.dry_run import TrainingPlan
 
-Progress = Callable[[Mapping[str, float]], None]
+ShowMetrics = Callable[[Mapping[str, float]], None]
 POLL_S = 0.5
 STEP = ("step", "steps")
 NEXT = {
     "codec": "train a dynamics model on it: kinescribe train dynamics … --set model.codec={export}",
-    "dynamics": "label with it: kinescribe label VIDEOS --out DATASET --set dynamics={export}",
+    "dynamics": "label with it: kinescribe label VIDEOS --out DATASET --dynamics {export}",
     "world": "draw with it: kinescribe imagine --world {export} --source IMAGE --action TEXT",
 }
 """What to do with an export, by the task that it is of."""
 
 
-def run_train(config: TrainConfig, progress: Progress | None = None) -> Path:
+def run_train(config: TrainConfig, progress: ShowMetrics | None = None) -> Path:
     """Train to the end and return the folder of the export. Run again to resume.
 
     A finished run does nothing. Raises UserError for everything the user can fix, if possible before any
@@ -157,7 +157,7 @@ def worker_claims(cluster: ClusterResources, engine: Engine) -> dict[str, float]
     return {"CPU": cpus} | ({"GPU": 1.0} if cluster.gpus or wants_gpu else {})
 
 
-def _fit(config: TrainConfig, cluster: ClusterResources, progress: Progress) -> None:
+def _fit(config: TrainConfig, cluster: ClusterResources, progress: ShowMetrics) -> None:
     workers, fewest = config.engine.workers, config.engine.min_workers
     threads = max(1, int(cluster.cpus) // workers)
     claims = worker_claims(cluster, config.engine)

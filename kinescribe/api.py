@@ -29,7 +29,7 @@ if TYPE_CHECKING:
         Precision,
         Resources,
     )
-    from kinescribe.schemas.estimate import Machine, Plan
+    from kinescribe.schemas.estimate import CostPlan, Machine
     from kinescribe.schemas.training import TrainConfig
     from kinescribe.storage.audit import CheckResult, DatasetStatus
 
@@ -264,7 +264,7 @@ def plan(
     deadline_h: float | None = None,
     seed: int = 0,
     **options: Any,
-) -> Plan:
+) -> CostPlan:
     """Label a random sample of the clips, and estimate triplets, hours and cost of labelling all of them.
 
     `machines` are kinds of machines with their prices. With `dataset`, the estimate is kept there, and

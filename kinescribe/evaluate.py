@@ -7,11 +7,12 @@ the command line prints the same. All but `best_of_n`, `world` and `preference` 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from kinescribe.preconditions import require_extras
+from kinescribe.schemas.rendering import Progress
 
 if TYPE_CHECKING:
     from kinescribe.evaluation.label_accuracy import LabelScores
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
 __all__ = ["best_of_n", "dynamics", "labels", "preference", "world"]
 
 StrPath = str | os.PathLike[str]
-Progress = Callable[[int, int], None]
-"""Called with the number done and the total."""
 
 
 def _ignore(done: int, total: int) -> None:

@@ -21,19 +21,19 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from kinescribe.evaluation.aurora_data import Case, LeftOut, read_benchmark
+from kinescribe.evaluation.aurora_data import BenchmarkCase, LeftOut, read_benchmark
 from kinescribe.evaluation.aurora_scores import (
     COPY,
     JUDGE,
     MODEL,
     AuroraScores,
-    Measured,
+    MeasuredImage,
     halves,
     score_measured,
 )
 from kinescribe.evaluation.image_metrics import Similarity
 from kinescribe.evaluation.model_outputs import Output, write_outputs
-from kinescribe.evaluation.vlm_judge import Sample, Verdict, judge_samples
+from kinescribe.evaluation.vlm_judge import JudgeReply, Sample, judge_samples
 from kinescribe.inference.best_of_n import imagine_best
 from kinescribe.media.source_image import read_source_image
 from kinescribe.models.checkpoint_files import identify, model_folder
@@ -44,13 +44,14 @@ from kinescribe.models.registry import load
 from kinescribe.models.world import WorldModel
 from kinescribe.schemas.config import AuroraConfig
 from kinescribe.schemas.errors import ConfigError, InputError
+from kinescribe.schemas.rendering import Progress
 from kinescribe.storage import objects
 
 RECORD, SAMPLES, REPLIES, IMAGES = "aurora.json", "samples.csv", "replies.jsonl", "images"
 PLACE = ("row", "run", "case", "task", "half")
 """The columns of `samples.csv` before the values."""
 BATCH = 32
-Counted = Callable[[str], AbstractContextManager[Callable[[int, int], None]]]
+Counted = Callable[[str], AbstractContextManager[Progress]]
 """Makes a progress bar with a title; it yields a function of the number done and the total."""
 Motion = Callable[[np.ndarray, np.ndarray], float]
 """Measures the motion between two RGB images of the same size."""
@@ -59,7 +60,7 @@ Motion = Callable[[np.ndarray, np.ndarray], float]
 class View(NamedTuple):
     """A case as the model sees it. Source and target are square PNG files."""
 
-    case: Case
+    case: BenchmarkCase
     source: Path
     target: Path
 
@@ -92,18 +93,18 @@ def evaluate_aurora(
     with counted("images") as progress:
         _imagine([image for image in made if image.row == MODEL], world, dynamics, config, progress)
     values = _similar(similarity, made)
-    verdicts = dict[str, Verdict]()
+    replies = dict[str, JudgeReply]()
     if endpoint:
         with counted("judged") as progress:
-            verdicts = judge_samples(endpoint, _samples(made), out / REPLIES, progress)
-    measured = [_measured(image, value, verdicts) for image, value in zip(made, values, strict=True)]
+            replies = judge_samples(endpoint, _samples(made), out / REPLIES, progress)
+    measured = [_measured(image, value, replies) for image, value in zip(made, values, strict=True)]
     _write_samples(out / SAMPLES, measured)
-    write_outputs(out, [_output(image, verdicts) for image in made if (image.row, image.run) == (MODEL, 0)])
-    failures = Counter(verdict.failure for verdict in verdicts.values() if verdict.failure)
+    write_outputs(out, [_output(image, replies) for image in made if (image.row, image.run) == (MODEL, 0)])
+    failures = Counter(reply.failure for reply in replies.values() if reply.failure)
     return score_measured(measured, failures, [*left_out, *unusable])
 
 
-def _claim_folder(out: Path, config: AuroraConfig, cases: Sequence[Case]) -> None:
+def _claim_folder(out: Path, config: AuroraConfig, cases: Sequence[BenchmarkCase]) -> None:
     """Record what the images depend on. Raises ConfigError if the folder holds anything else."""
     record = {
         "world": identify(config.world).fingerprint,
@@ -127,7 +128,7 @@ def _claim_folder(out: Path, config: AuroraConfig, cases: Sequence[Case]) -> Non
 
 
 def _views(
-    cases: Sequence[Case], world: WorldModel, dynamics: DynamicsModel[Any] | None, images: Path
+    cases: Sequence[BenchmarkCase], world: WorldModel, dynamics: DynamicsModel[Any] | None, images: Path
 ) -> tuple[list[View], list[LeftOut]]:
     """The usable cases, with their images cropped and written, and the others."""
     views, unusable = list[View](), list[LeftOut]()
@@ -165,7 +166,7 @@ def _imagine(
     world: WorldModel,
     dynamics: DynamicsModel[Any] | None,
     config: AuroraConfig,
-    progress: Callable[[int, int], None],
+    progress: Progress,
 ) -> None:
     """Draw the images that don't exist yet. They don't depend on each other."""
     for done, image in enumerate(wanted, 1):
@@ -196,26 +197,26 @@ def _samples(made: Sequence[Made]) -> dict[str, Sample]:
     }
 
 
-def _measured(image: Made, values: dict[str, float], verdicts: dict[str, Verdict]) -> Measured:
-    verdict = verdicts.get(image.file.stem)
-    judged = {} if verdict is None or verdict.score is None else {JUDGE: verdict.score}
+def _measured(image: Made, values: dict[str, float], replies: dict[str, JudgeReply]) -> MeasuredImage:
+    reply = replies.get(image.file.stem)
+    judged = {} if reply is None or reply.score is None else {JUDGE: reply.score}
     case = image.view.case
-    return Measured(image.row, image.run, case.id, case.task, image.half, judged | values)
+    return MeasuredImage(image.row, image.run, case.id, case.task, image.half, judged | values)
 
 
-def _output(image: Made, verdicts: dict[str, Verdict]) -> Output:
-    case, verdict = image.view.case, verdicts.get(image.file.stem)
+def _output(image: Made, replies: dict[str, JudgeReply]) -> Output:
+    case, reply = image.view.case, replies.get(image.file.stem)
     return Output(
         id=case.id,
         instruction=case.action,
         input=f"{IMAGES}/{image.view.source.name}",
         output=f"{IMAGES}/{image.file.name}",
         task=case.task,
-        judge=verdict.score if verdict else None,
+        judge=reply.score if reply else None,
     )
 
 
-def _write_samples(file: Path, measured: Sequence[Measured]) -> None:
+def _write_samples(file: Path, measured: Sequence[MeasuredImage]) -> None:
     """Write every value, a line for each image. A cell is empty if a judge gave no score."""
     metrics = dict.fromkeys(metric for image in measured for metric in image.values)
     table = io.StringIO()

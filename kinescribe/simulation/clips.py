@@ -7,7 +7,7 @@ true actions and their times go to `truth.jsonl`, outside the folder with the cl
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -19,6 +19,7 @@ import numpy as np
 from numpy.random import Generator
 
 from kinescribe.schemas.errors import ConfigError, InputError
+from kinescribe.schemas.rendering import Progress
 from kinescribe.simulation.corruptions import Recording, disturbances, draw_recording, record
 from kinescribe.simulation.scene import SHAPES, Image, Scene
 from kinescribe.simulation.transitions import CLASSES, Change, between, draw_change, draw_scene
@@ -76,7 +77,7 @@ def write_clips(
     seed: int,
     side: int = 128,
     shapes: tuple[str, ...] = SHAPES,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Progress = lambda done, total: None,
 ) -> list[Truth]:
     """Write `folder/clips/CLASS/NAME.mp4` and `folder/truth.jsonl`. The same seed gives the same files.
 
