@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Generator, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from multiprocessing.pool import AsyncResult, ThreadPool
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +19,7 @@ from ray.util.queue import Empty, Queue
 
 from kinescribe.actors.train_worker import train_worker
 from kinescribe.cluster.pending_resources import report_pending
-from kinescribe.cluster.progress import RESUME
+from kinescribe.cluster.progress import noting_resume
 from kinescribe.cluster.ray_session import ray_cluster
 from kinescribe.cluster.resources import ClusterResources
 from kinescribe.models.checkpoint_files import EMBEDDED, family_named, identify
@@ -67,12 +67,9 @@ def run_train(config: TrainConfig, progress: ShowMetrics | None = None) -> Path:
         remove_abandoned(Path(config.out))
     else:
         _say("starting Ray")
-        with _unbound_after_error(config.out), ray_cluster() as cluster:
-            try:
-                _fit(config, cluster, progress or print_progress)
-            except (KeyboardInterrupt, SystemExit):
-                _say(RESUME)
-                raise
+        with _unbound_after_error(config.out), ExitStack() as session, noting_resume(_say):
+            cluster = session.enter_context(ray_cluster())
+            _fit(config, cluster, progress or print_progress)
     task = getattr(config, "task", "")
     _say(f"the export is in {export}; {NEXT[task].format(export=export)}")
     return export

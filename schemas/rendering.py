@@ -25,6 +25,11 @@ SIZES: Units = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
 BLUE, ORANGE, GREY = "#2b6cb0", "#dd6b20", "#a0aec0"
 
 
+def counted(num: int, noun: str) -> str:
+    """`1 pair`, `2,000 pairs`: a number and its noun, whose plural ends in s."""
+    return f"{num:,} {noun}" if num == 1 else f"{num:,} {noun}s"
+
+
 @dataclass(frozen=True, slots=True)
 class Table:
     """Rows of text. Columns that hold numbers are aligned right when printed."""
