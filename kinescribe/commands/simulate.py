@@ -44,7 +44,8 @@ def simulate_triplets(
     split: Split = "train",
     seed: Seed = 0,
     codec: Annotated[
-        Path | None, typer.Option(help="Folder of a codec; without it, codes and importance are empty.")
+        str | None,
+        typer.Option(help="'embedded' or a codec's folder; without it, codes and importance are empty."),
     ] = None,
     camera_weight: Annotated[
         float,
@@ -58,11 +59,14 @@ def simulate_triplets(
 ) -> None:
     """Write labelled triplets to train a codec or a dynamics model on."""
     require_folder("--out", out)
+    from kinescribe.models.checkpoint_files import EMBEDDED
     from kinescribe.models.codec import ImageCodec
+    from kinescribe.models.families import CODEC
     from kinescribe.simulation.triplets import Draw, write_triplets
 
     with progress_bar("units") as progress:
-        loaded = ImageCodec.load(codec) if codec else None
+        folder = EMBEDDED[codec] / CODEC if codec in EMBEDDED else codec and Path(codec)
+        loaded = ImageCodec.load(folder) if folder else None
         draw = Draw(camera_weight, rough_share)
         write_triplets(out, num, split, seed, loaded, draw=draw, progress=progress)
     print(out)

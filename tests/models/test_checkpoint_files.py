@@ -52,12 +52,10 @@ def test_a_folder_without_one_of_its_files_is_refused_by_name(folder, name):
         identify(str(folder))
 
 
-def test_a_folder_of_something_else_is_named_with_what_is_needed(folder, tmp_path):
+def test_a_folder_of_something_else_is_named_with_what_is_needed(tmp_path):
     dataset, run = tmp_path / "dataset", tmp_path / "run"
     (dataset / "data").mkdir(parents=True)
-    folder.rename(tmp_path / "model")
-    run.mkdir()
-    (tmp_path / "model").rename(run / "export")
+    (run / "export").mkdir(parents=True)
     for name, remedy in {
         dataset: "is a dataset, not a model: config.json is missing; name a folder with the model's",
         run: f"is not a model but a training run; name its export, {run}/export",
