@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 
 ShowMetrics = Callable[[Mapping[str, float]], None]
 POLL_S = 0.5
+CHECKPOINTS = "checkpoints"
 STEP = ("step", "steps")
 NEXT = {
     "codec": "train a dynamics model on it: kinescribe train dynamics … --set model.codec={export}",
@@ -81,7 +82,7 @@ def _unbound_after_error(out: str) -> Generator[None]:
     try:
         yield
     except UserError:
-        if not Path(out, "checkpoints").exists():
+        if not Path(out, CHECKPOINTS).exists():
             Path(out, RUN).unlink(missing_ok=True)
         raise
 
@@ -129,6 +130,7 @@ def _identity(config: TrainConfig) -> Run:
     """Everything that decides the weights; if any of it changes, it is another run."""
     if not uri.is_local(config.out):
         raise ConfigError(f"out must be a local or shared folder, got {config.out}; upload the export after")
+    _require_unclaimed(Path(config.out))
     datasets = open_datasets(config.data)  # raises if a dataset is named twice
     values = config.model_dump(mode="json", exclude={"out", "data", "held_out", "select"})
     if isinstance(config, WorldTraining) and config.select:
@@ -139,6 +141,14 @@ def _identity(config: TrainConfig) -> Run:
         family_named(config.init).require_trainable(config.init, config.task)
         models["init"] = identify(config.init).fingerprint
     return Run(VERSION, values, models, codec_id="none", grid=(0, 0), plan=stable_id(*objects))
+
+
+def _require_unclaimed(out: Path) -> None:
+    """Raises ConfigError if the folder has no run, but what a run would take for its own."""
+    if not (out / RUN).exists():
+        for name in (EXPORT, CHECKPOINTS):
+            if (out / name).exists():
+                raise ConfigError(f"{out} contains {name} but no {RUN}; choose an empty folder")
 
 
 def worker_claims(cluster: ClusterResources, engine: Engine) -> dict[str, float]:
