@@ -43,7 +43,8 @@ def write_comparison(first: Source, second: Source, out: str, sample: int) -> No
     Raises ConfigError, also if both are the same dataset, DatasetError and StoreError.
     """
     require_page(out)
-    if _place(first) == _place(second):
+    given = [os.fspath(source) for source in (first, second) if not isinstance(source, Dataset)]
+    if len(given) == 2 and _place(given[0]) == _place(given[1]):
         raise ConfigError(f"{first} and {second} are the same dataset; name two datasets to compare")
     datasets = [Dataset.open(first), Dataset.open(second)]
     names = [dataset.name for dataset in datasets]
@@ -71,9 +72,8 @@ def write_comparison(first: Source, second: Source, out: str, sample: int) -> No
     write_page(out, page)
 
 
-def _place(source: Source) -> str:
+def _place(name: str) -> str:
     """The full name of a dataset's folder, the same for every spelling of a path."""
-    name = source.uri if isinstance(source, Dataset) else os.fspath(source)
     return str(uri.local_path(name).resolve()) if uri.is_local(name) else name.rstrip("/")
 
 
