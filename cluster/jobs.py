@@ -29,6 +29,7 @@ from kinescribe.schemas.errors import ConfigError
 
 POLL_S = 0.5
 STOP_TIMEOUT_S = 60.0
+CANNOT_CONNECT = "Failed to connect to Ray"
 ANSWER_TIMEOUT_S = 30.0
 """Ray's own client would wait for ever."""
 
@@ -194,8 +195,10 @@ class Jobs:
                 "cluster's token"
             ) from error
         except (OSError, KeyError) as error:
+            text = str(error).rstrip(".")
+            why = "" if text.startswith(CANNOT_CONNECT) else f": {text}"  # it says only the address again
             raise NoAnswer(
-                f"no cluster answers at {self.address}: {error}; check that it runs, that this is the URL of "
+                f"no cluster answers at {self.address}{why}; check that it runs, that this is the URL of "
                 "its dashboard and that you can reach it, or give another --address"
             ) from error
         except RuntimeError as error:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -32,7 +32,7 @@ from kinescribe.actors.label import LabelActor, LoadModels
 from kinescribe.actors.rows import unpack
 from kinescribe.actors.write import WriteActor
 from kinescribe.cluster.pending_resources import report_pending
-from kinescribe.cluster.progress import RESUME, LabelProgress
+from kinescribe.cluster.progress import LabelProgress, noting_resume
 from kinescribe.cluster.ray_session import ray_cluster
 from kinescribe.cluster.resources import Pool, PoolPlan, plan_pools
 from kinescribe.labeling.extract import PairExtractor
@@ -99,31 +99,48 @@ def run_pipeline(
 
     Raises what `run_label` does once it has started.
     """
-    with ray_cluster(progress.note) as cluster, report_pending(progress.note) as note_arrival:
+    with ExitStack() as session, noting_resume(progress.note):
+        cluster = session.enter_context(ray_cluster(progress.note))
+        note_arrival = session.enter_context(report_pending(progress.note))
         plan = plan_pools(cluster, job.resources, pending.num_rows, weight_bytes(job.config.dynamics))
         progress.note(plan.reason)
-        try:
-            total = Receipt()
-            for num_done, receipt in enumerate(_receipts(job, pending, plan, progress), 1):
-                note_arrival()
-                if isinstance(receipt, UserError):
-                    raise receipt
-                note_commit()
-                progress.update(receipt)
-                total += receipt
-                problem = too_many_rejects(total, job.config.max_reject_rate)
-                if problem and num_done < pending.num_rows:
-                    raise InputError(problem)
-        except (OutOfDiskError, ObjectStoreFullError) as error:
-            raise StoreError(FULL) from error
-        except (OutOfMemoryError, RayActorError) as error:
-            if isinstance(error, OutOfMemoryError) or WorkersKeepDying.__name__ in str(error):
-                raise ConfigError(NO_MEMORY) from error
-            raise
-        except (KeyboardInterrupt, SystemExit):  # SystemExit at SIGTERM, which `kinescribe jobs stop` sends
-            # Now, because shutting Ray down takes seconds.
-            progress.note(RESUME)
-            raise
+        with _translated_errors():
+            _commit_all(job, pending, plan, progress, note_commit, note_arrival)
+
+
+def _commit_all(
+    job: LabelJob,
+    pending: pa.Table,
+    plan: PoolPlan,
+    progress: LabelProgress,
+    note_commit: Callable[[], object],
+    note_arrival: Callable[[], object],
+) -> None:
+    """Take in the receipts until the last unit is committed, or until too many clips are rejected."""
+    total = Receipt()
+    for num_done, receipt in enumerate(_receipts(job, pending, plan, progress), 1):
+        note_arrival()
+        if isinstance(receipt, UserError):
+            raise receipt
+        note_commit()
+        progress.update(receipt)
+        total += receipt
+        problem = too_many_rejects(total, job.config.max_reject_rate)
+        if problem and num_done < pending.num_rows:
+            raise InputError(problem)
+
+
+@contextmanager
+def _translated_errors() -> Generator[None]:
+    """Turn Ray's errors about full disks and memory into errors for the user."""
+    try:
+        yield
+    except (OutOfDiskError, ObjectStoreFullError) as error:
+        raise StoreError(FULL) from error
+    except (OutOfMemoryError, RayActorError) as error:
+        if isinstance(error, OutOfMemoryError) or WorkersKeepDying.__name__ in str(error):
+            raise ConfigError(NO_MEMORY) from error
+        raise
 
 
 def _receipts(

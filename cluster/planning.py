@@ -17,7 +17,7 @@ import numpy as np
 from kinescribe.cluster.resources import ClusterResources, lacking, plan_pools
 from kinescribe.schemas.clips import Clip
 from kinescribe.schemas.config import Resources
-from kinescribe.schemas.estimate import Estimate, Interval, Machine, Offer, Plan
+from kinescribe.schemas.estimate import CostPlan, Estimate, Interval, Machine, Offer
 
 STAGES = ("decode", "label", "write")
 CONFIDENCE = 0.95
@@ -128,7 +128,7 @@ def working_time(estimate: Estimate, cluster: ClusterResources) -> tuple[float, 
 
 def plan_run(
     estimate: Estimate, here: ClusterResources, machines: Sequence[Machine], deadline_h: float | None
-) -> Plan:
+) -> CostPlan:
     """The time on this machine, and for each kind of machine the fewest that keep the deadline, or one."""
     working_s, bottleneck = working_time(estimate, here)
     offers: list[Offer] = []
@@ -140,7 +140,7 @@ def plan_run(
                 offers.append(offer)
             else:
                 left_out[name] = offer
-    return Plan(estimate, (estimate.startup_s + working_s) / 3600, bottleneck, tuple(offers), left_out)
+    return CostPlan(estimate, (estimate.startup_s + working_s) / 3600, bottleneck, tuple(offers), left_out)
 
 
 def _offer(

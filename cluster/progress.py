@@ -8,17 +8,32 @@ from __future__ import annotations
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from typing import TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from kinescribe.schemas.outcomes import Receipt
+from kinescribe.schemas.rendering import counted
 
 LINE_INTERVAL_S = 5.0
 RESUME = "stopped; run the same command again to resume"
 Clock = Callable[[], float]
+
+
+@contextmanager
+def noting_resume(note: Callable[[str], object]) -> Generator[None]:
+    """Note how to resume if the block is interrupted, by Ctrl-C or by SIGTERM (`kinescribe jobs stop`).
+
+    Make it the innermost context, so that the note doesn't wait until Ray is shut down.
+    """
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit):  # SIGTERM raises SystemExit
+        note(RESUME)
+        raise
 
 
 class LabelProgress:
@@ -61,7 +76,7 @@ class LabelProgress:
 
     def rates(self) -> str:
         """`20 pairs, 4.0 pairs/s, 0 rejected, 35 s left`, as far as it is known."""
-        parts = [f"{self.sum.triplets} pairs"]
+        parts = [counted(self.sum.triplets, "pair")]
         elapsed_s = 0.0 if self.ready_at is None else self.clock() - self.ready_at
         if elapsed_s > 0:
             parts.append(f"{self.sum.triplets / elapsed_s:.1f} pairs/s")
@@ -71,7 +86,7 @@ class LabelProgress:
             parts.append(
                 f"{duration(num_left * elapsed_s / self.sum.clips)} left"
                 if is_known
-                else f"{num_left} clips left"
+                else f"{counted(num_left, 'clip')} left"
             )
         return ", ".join(parts)
 

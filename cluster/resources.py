@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from kinescribe.models.checkpoint_files import LOADED
 from kinescribe.schemas.config import Resources
 from kinescribe.schemas.errors import ConfigError
+from kinescribe.schemas.rendering import counted
 
 GIB = 1 << 30
 LABEL_BYTES = 2 * GIB
@@ -87,10 +88,7 @@ class PoolPlan:
     @property
     def loading(self) -> str:
         """What the run waits for at first: `1 decoder and 2 models are loading`."""
-        decoders, models = (
-            f"{pool.workers} {name}{'s' * (pool.workers > 1)}"
-            for pool, name in ((self.decode, "decoder"), (self.label, "model"))
-        )
+        decoders, models = counted(self.decode.workers, "decoder"), counted(self.label.workers, "model")
         return f"{decoders} and {models} are loading"
 
 
@@ -209,10 +207,13 @@ def _gib(size_bytes: float) -> str:
 def _reason(
     cluster: ClusterResources, num_units: int, model_bytes: int, decode: Pool, label: Pool, write: Pool
 ) -> str:
-    each = f"{label.gpus:g} GPUs" if label.gpus else f"{label.threads} threads"
+    each = _amount(label.gpus, "GPU") if label.gpus else _amount(label.threads, "thread")
     return (
-        f"{cluster.cpus:g} cores, {cluster.gpus:g} GPUs, {cluster.memory_bytes / GIB:.0f} GiB, "
-        f"{num_units} units, {model_bytes / 1e6:,.0f} MB of weights; decoders: {decode}, "
-        f"models: {label} with {each} each, writers: {write}; each claims {decode.cpus:g}, {label.cpus:g} or "
-        f"{write.cpus:g} CPUs"
+        f"{_amount(cluster.cpus, 'core')}, {_amount(cluster.gpus, 'GPU')}, "
+        f"{cluster.memory_bytes / GIB:.0f} GiB, {counted(num_units, 'unit')}, {model_bytes / 1e6:,.0f} MB of "
+        f"weights; decoders: {decode}, models: {label} with {each} each, writers: {write}"
     )
+
+
+def _amount(amount: float, noun: str) -> str:
+    return counted(int(amount), noun) if amount == int(amount) else f"{amount:g} {noun}s"

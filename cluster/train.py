@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Generator, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from multiprocessing.pool import AsyncResult, ThreadPool
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +19,7 @@ from ray.util.queue import Empty, Queue
 
 from kinescribe.actors.train_worker import train_worker
 from kinescribe.cluster.pending_resources import report_pending
-from kinescribe.cluster.progress import RESUME
+from kinescribe.cluster.progress import noting_resume
 from kinescribe.cluster.ray_session import ray_cluster
 from kinescribe.cluster.resources import ClusterResources
 from kinescribe.models.checkpoint_files import EMBEDDED, family_named, identify
@@ -43,18 +43,19 @@ from kinescribe.training.exports import EXPORT, remove_abandoned
 if TYPE_CHECKING:
     from kinescribe.training.dry_run import TrainingPlan
 
-Progress = Callable[[Mapping[str, float]], None]
+ShowMetrics = Callable[[Mapping[str, float]], None]
 POLL_S = 0.5
+CHECKPOINTS = "checkpoints"
 STEP = ("step", "steps")
 NEXT = {
     "codec": "train a dynamics model on it: kinescribe train dynamics … --set model.codec={export}",
-    "dynamics": "label with it: kinescribe label VIDEOS --out DATASET --set dynamics={export}",
+    "dynamics": "label with it: kinescribe label VIDEOS --out DATASET --dynamics {export}",
     "world": "draw with it: kinescribe imagine --world {export} --source IMAGE --action TEXT",
 }
 """What to do with an export, by the task that it is of."""
 
 
-def run_train(config: TrainConfig, progress: Progress | None = None) -> Path:
+def run_train(config: TrainConfig, progress: ShowMetrics | None = None) -> Path:
     """Train to the end and return the folder of the export. Run again to resume.
 
     A finished run does nothing. Raises UserError for everything the user can fix, if possible before any
@@ -67,12 +68,9 @@ def run_train(config: TrainConfig, progress: Progress | None = None) -> Path:
         remove_abandoned(Path(config.out))
     else:
         _say("starting Ray")
-        with _unbound_after_error(config.out), ray_cluster() as cluster:
-            try:
-                _fit(config, cluster, progress or print_progress)
-            except (KeyboardInterrupt, SystemExit):
-                _say(RESUME)
-                raise
+        with _unbound_after_error(config.out), ExitStack() as session, noting_resume(_say):
+            cluster = session.enter_context(ray_cluster())
+            _fit(config, cluster, progress or print_progress)
     task = getattr(config, "task", "")
     _say(f"the export is in {export}; {NEXT[task].format(export=export)}")
     return export
@@ -84,7 +82,7 @@ def _unbound_after_error(out: str) -> Generator[None]:
     try:
         yield
     except UserError:
-        if not Path(out, "checkpoints").exists():
+        if not Path(out, CHECKPOINTS).exists():
             Path(out, RUN).unlink(missing_ok=True)
         raise
 
@@ -132,6 +130,7 @@ def _identity(config: TrainConfig) -> Run:
     """Everything that decides the weights; if any of it changes, it is another run."""
     if not uri.is_local(config.out):
         raise ConfigError(f"out must be a local or shared folder, got {config.out}; upload the export after")
+    _require_unclaimed(Path(config.out))
     datasets = open_datasets(config.data)  # raises if a dataset is named twice
     values = config.model_dump(mode="json", exclude={"out", "data", "held_out", "select"})
     if isinstance(config, WorldTraining) and config.select:
@@ -142,6 +141,14 @@ def _identity(config: TrainConfig) -> Run:
         family_named(config.init).require_trainable(config.init, config.task)
         models["init"] = identify(config.init).fingerprint
     return Run(VERSION, values, models, codec_id="none", grid=(0, 0), plan=stable_id(*objects))
+
+
+def _require_unclaimed(out: Path) -> None:
+    """Raises ConfigError if the folder has no run, but what a run would take for its own."""
+    if not (out / RUN).exists():
+        for name in (EXPORT, CHECKPOINTS):
+            if (out / name).exists():
+                raise ConfigError(f"{out} contains {name} but no {RUN}; choose an empty folder")
 
 
 def worker_claims(cluster: ClusterResources, engine: Engine) -> dict[str, float]:
@@ -157,7 +164,7 @@ def worker_claims(cluster: ClusterResources, engine: Engine) -> dict[str, float]
     return {"CPU": cpus} | ({"GPU": 1.0} if cluster.gpus or wants_gpu else {})
 
 
-def _fit(config: TrainConfig, cluster: ClusterResources, progress: Progress) -> None:
+def _fit(config: TrainConfig, cluster: ClusterResources, progress: ShowMetrics) -> None:
     workers, fewest = config.engine.workers, config.engine.min_workers
     threads = max(1, int(cluster.cpus) // workers)
     claims = worker_claims(cluster, config.engine)

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast, overload
 
 from kinescribe.arguments import (
-    Progress,
     StrPath,
     StrPaths,
     checked,
@@ -23,6 +22,7 @@ from kinescribe.arguments import (
 )
 from kinescribe.preconditions import require_extras, require_file, require_folder
 from kinescribe.schemas.errors import ConfigError
+from kinescribe.schemas.rendering import Progress
 
 if TYPE_CHECKING:
     from kinescribe.inference.imagine import Imagination
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
         Precision,
         Resources,
     )
-    from kinescribe.schemas.estimate import Machine, Plan
+    from kinescribe.schemas.estimate import CostPlan, Machine
     from kinescribe.schemas.training import TrainConfig
     from kinescribe.storage.audit import CheckResult, DatasetStatus
 
@@ -285,7 +285,7 @@ def plan(
     deadline_h: Hours | None = None,
     seed: NotNegative = 0,
     **options: Any,
-) -> Plan:
+) -> CostPlan:
     """Label a random sample of the clips, and estimate triplets, hours and cost of labelling all of them.
 
     `machines` are kinds of machines with their prices, of which the fewest are chosen that keep the deadline.

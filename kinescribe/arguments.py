@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
 StrPath = str | os.PathLike[str]
 StrPaths = StrPath | Sequence[StrPath]
-Progress = Callable[[int, int], None]
-"""Called with the number done and the total."""
 P = ParamSpec("P")
 Result = TypeVar("Result")
 IN_CONFIGURATION = frozenset({"actions", "config", "data", "resources"})

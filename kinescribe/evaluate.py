@@ -10,8 +10,9 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from kinescribe.arguments import Progress, StrPath, checked, no_progress
+from kinescribe.arguments import StrPath, checked, no_progress
 from kinescribe.preconditions import require_extras
+from kinescribe.schemas.rendering import Progress
 
 if TYPE_CHECKING:
     from kinescribe.evaluation.label_accuracy import LabelScores

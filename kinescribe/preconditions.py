@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -17,14 +18,26 @@ EXTRAS = {
 
 def require_extras(command: str, *names: str) -> None:
     """Raises ConfigError if `command` needs packages of these extras that are not installed."""
-    for name in names:
-        missing = [package for package in EXTRAS[name] if find_spec(package) is None]
-        if missing:
-            verb = "is" if len(missing) == 1 else "are"
-            raise ConfigError(
-                f"{command} needs {' and '.join(missing)}, which {verb} not installed; "
-                f"pip install 'kinescribe[{name}]'"
-            )
+    _require(command, {name: EXTRAS[name] for name in names})
+
+
+def require_matplotlib(option: str) -> None:
+    """Raises ConfigError if matplotlib, which draws plots, is not installed."""
+    _require(option, {"evaluate": ("matplotlib",)})
+
+
+def _require(command: str, packages: Mapping[str, Sequence[str]]) -> None:
+    """Raises ConfigError with all packages that are missing, by their names for pip, and their extras."""
+    lacking = {
+        extra: [name for name in names if find_spec(name) is None] for extra, names in packages.items()
+    }
+    if missing := [name.replace("_", "-") for names in lacking.values() for name in names]:
+        extras = ",".join(extra for extra, names in lacking.items() if names)
+        verb = "is" if len(missing) == 1 else "are"
+        raise ConfigError(
+            f"{command} needs {', '.join(missing)}, which {verb} not installed; "
+            f"pip install 'kinescribe[{extras}]'"
+        )
 
 
 def require_folder(option: str, out: str) -> None:

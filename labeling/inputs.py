@@ -124,8 +124,8 @@ def forbidden(uri: str, root: str, roots: Sequence[str] = ()) -> str | None:
         return f"a chained URL, or none of {', '.join(SCHEMES)}"
     if not is_local(uri):
         return "a path that leads upwards by '..'" if ".." in uri.split("/") else None
-    allowed = (one for one in (root, *roots) if is_local(one))
-    path, *tops = (os.path.realpath(local_path(one)) for one in (uri, *allowed))
+    allowed = filter(is_local, (root, *roots))
+    path, *tops = (os.path.realpath(local_path(name)) for name in (uri, *allowed))
     return None if any(is_below(path, top) for top in tops) else OUTSIDE
 
 
@@ -167,8 +167,8 @@ def _frames(input: str, columns: Sequence[str]) -> Iterator[pl.DataFrame]:
             f"({', '.join(MANIFESTS)}); leave out --columns"
         )
     clips = _file_clips(_found(input, root), root)
-    while some := list(islice(clips, ROWS_PER_FRAME)):
-        yield frame_of(some)
+    while chunk := list(islice(clips, ROWS_PER_FRAME)):
+        yield frame_of(chunk)
 
 
 def _found(input: str, root: str) -> list[listing.FileInfo]:

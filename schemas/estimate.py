@@ -159,7 +159,7 @@ class Offer:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class CostPlan:
     """An estimate, the time on the machine that made it, and offers of other machines."""
 
     estimate: Estimate

@@ -1,4 +1,4 @@
-"""How results look to people: tables of plain text, and figures.
+"""How results look to people: tables of plain text, and figures; and how progress is reported.
 
 A result defines `tables()` beside its fields, and `draw(figure)` if it has a plot. The command line prints
 the tables with `rich.table` and gives `draw` a matplotlib figure; neither library is imported here.
@@ -7,7 +7,7 @@ the tables with `rich.table` and gives `draw` a matplotlib figure; neither libra
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -16,11 +16,18 @@ if TYPE_CHECKING:
 
 Figure = Any
 """A `matplotlib.figure.Figure`; a type of its own would make matplotlib a dependency of every result."""
+Progress = Callable[[int, int], None]
+"""Called with the number done and the total."""
 Units = tuple[tuple[float, str], ...]
 DURATIONS: Units = ((3600.0, "h"), (60.0, "min"), (1.0, "s"))
 SIZES: Units = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
 """Each unit in seconds or bytes, the largest first."""
 BLUE, ORANGE, GREY = "#2b6cb0", "#dd6b20", "#a0aec0"
+
+
+def counted(num: int, noun: str) -> str:
+    """`1 pair`, `2,000 pairs`: a number and its noun, whose plural ends in s."""
+    return f"{num:,} {noun}" if num == 1 else f"{num:,} {noun}s"
 
 
 @dataclass(frozen=True, slots=True)

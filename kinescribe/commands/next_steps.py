@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from kinescribe.schemas.outcomes import DropReason
+from kinescribe.schemas.rendering import counted
 
 if TYPE_CHECKING:
     from kinescribe.storage.audit import DatasetStatus
@@ -38,7 +39,7 @@ def print_next_steps(command: str, status: DatasetStatus, dataset: str, quiet: b
 
 def _why_empty(command: str, status: DatasetStatus, dataset: str) -> Iterator[str]:
     reasons = ", ".join(f"{count:,} {reason}" for reason, count in status.reasons.items())
-    yield f"no clip was kept: of {status.clips:,} clips, {reasons}"
+    yield f"no clip was kept: of {counted(status.clips, 'clip')}, {reasons}"
     if status.rejected:
         yield f"see what is wrong with each rejected clip: kinescribe status --rejects {shlex.quote(dataset)}"
         again = "run the same command again with --retry-rejected" if command == "label" else ELSEWHERE

@@ -29,7 +29,7 @@ from kinescribe.display import print_result, stdout_for_results
 from kinescribe.schemas.errors import ConfigError, InputError
 
 if TYPE_CHECKING:
-    from kinescribe.schemas.estimate import Machine, Plan
+    from kinescribe.schemas.estimate import CostPlan, Machine
 
 
 def plan(
@@ -99,7 +99,7 @@ def _read_machines(path: Path | None) -> tuple[Machine, ...]:
         raise ConfigError(f"--machines {path}: {error}; see configs/machines.yaml") from error
 
 
-def _require_offer(result: Plan, deadline_h: float | None) -> None:
+def _require_offer(result: CostPlan, deadline_h: float | None) -> None:
     """Raises InputError if no machine of the file can label the input in time."""
     if result.left_out and not result.offers:
         deadline = "" if deadline_h is None else f" within {deadline_h:g} hours"

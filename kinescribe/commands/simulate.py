@@ -13,6 +13,7 @@ import typer
 
 from kinescribe.commands.options import Seed
 from kinescribe.display import progress_bar
+from kinescribe.preconditions import require_folder
 
 simulate = typer.Typer(help="Draw from the simulated world, with known ground truth.", no_args_is_help=True)
 
@@ -28,6 +29,7 @@ def simulate_clips(
     seed: Seed = 0,
 ) -> None:
     """Write H.264 clips to label, and the true actions of each."""
+    require_folder("--out", str(out))
     from kinescribe.simulation.clips import write_clips
 
     with progress_bar("clips") as progress:
@@ -42,7 +44,8 @@ def simulate_triplets(
     split: Split = "train",
     seed: Seed = 0,
     codec: Annotated[
-        Path | None, typer.Option(help="Folder of a codec; without it, codes and importance are empty.")
+        str | None,
+        typer.Option(help="'embedded' or a codec's folder; without it, codes and importance are empty."),
     ] = None,
     camera_weight: Annotated[
         float,
@@ -55,11 +58,15 @@ def simulate_triplets(
     ] = 0.5,
 ) -> None:
     """Write labelled triplets to train a codec or a dynamics model on."""
+    require_folder("--out", out)
+    from kinescribe.models.checkpoint_files import EMBEDDED
     from kinescribe.models.codec import ImageCodec
+    from kinescribe.models.families import CODEC
     from kinescribe.simulation.triplets import Draw, write_triplets
 
     with progress_bar("units") as progress:
-        loaded = ImageCodec.load(codec) if codec else None
+        folder = EMBEDDED[codec] / CODEC if codec in EMBEDDED else codec and Path(codec)
+        loaded = ImageCodec.load(folder) if folder else None
         draw = Draw(camera_weight, rough_share)
         write_triplets(out, num, split, seed, loaded, draw=draw, progress=progress)
     print(out)

@@ -21,19 +21,19 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from kinescribe.evaluation.aurora_data import Case, LeftOut, read_benchmark
+from kinescribe.evaluation.aurora_data import BenchmarkCase, LeftOut, read_benchmark
 from kinescribe.evaluation.aurora_scores import (
     COPY,
     JUDGE,
     MODEL,
     AuroraScores,
-    Measured,
+    MeasuredImage,
     halves,
     score_measured,
 )
 from kinescribe.evaluation.image_metrics import Similarity
 from kinescribe.evaluation.model_outputs import Output, write_outputs
-from kinescribe.evaluation.vlm_judge import Sample, Verdict, judge_samples
+from kinescribe.evaluation.vlm_judge import JudgeReply, Sample, judge_samples
 from kinescribe.inference.best_of_n import imagine_best
 from kinescribe.media.source_image import read_source_image
 from kinescribe.models.checkpoint_files import identify, model_folder
@@ -44,11 +44,14 @@ from kinescribe.models.registry import load
 from kinescribe.models.world import WorldModel
 from kinescribe.schemas.config import AuroraConfig
 from kinescribe.schemas.errors import ConfigError, InputError
+from kinescribe.schemas.rendering import Progress
 from kinescribe.storage import objects
 
 RECORD, SAMPLES, REPLIES, IMAGES = "aurora.json", "samples.csv", "replies.jsonl", "images"
+PLACE = ("row", "run", "case", "task", "half")
+"""The columns of `samples.csv` before the values."""
 BATCH = 32
-Counted = Callable[[str], AbstractContextManager[Callable[[int, int], None]]]
+Counted = Callable[[str], AbstractContextManager[Progress]]
 """Makes a progress bar with a title; it yields a function of the number done and the total."""
 Motion = Callable[[np.ndarray, np.ndarray], float]
 """Measures the motion between two RGB images of the same size."""
@@ -57,7 +60,7 @@ Motion = Callable[[np.ndarray, np.ndarray], float]
 class View(NamedTuple):
     """A case as the model sees it. Source and target are square PNG files."""
 
-    case: Case
+    case: BenchmarkCase
     source: Path
     target: Path
 
@@ -69,7 +72,7 @@ class Made(NamedTuple):
     run: int
     view: View
     half: str
-    image: Path
+    file: Path
 
 
 def evaluate_aurora(
@@ -88,20 +91,20 @@ def evaluate_aurora(
     views, unusable = _views(cases, world, dynamics, out / IMAGES)
     made = list(_made(views, config.runs, motion, out / IMAGES))
     with counted("images") as progress:
-        _imagine([one for one in made if one.row == MODEL], world, dynamics, config, progress)
+        _imagine([image for image in made if image.row == MODEL], world, dynamics, config, progress)
     values = _similar(similarity, made)
-    verdicts = dict[str, Verdict]()
+    replies = dict[str, JudgeReply]()
     if endpoint:
         with counted("judged") as progress:
-            verdicts = judge_samples(endpoint, _samples(made), out / REPLIES, progress)
-    measured = [_measured(one, value, verdicts) for one, value in zip(made, values, strict=True)]
+            replies = judge_samples(endpoint, _samples(made), out / REPLIES, progress)
+    measured = [_measured(image, value, replies) for image, value in zip(made, values, strict=True)]
     _write_samples(out / SAMPLES, measured)
-    write_outputs(out, [_output(one, verdicts) for one in made if (one.row, one.run) == (MODEL, 0)])
-    failures = Counter(one.failure for one in verdicts.values() if one.failure)
+    write_outputs(out, [_output(image, replies) for image in made if (image.row, image.run) == (MODEL, 0)])
+    failures = Counter(reply.failure for reply in replies.values() if reply.failure)
     return score_measured(measured, failures, [*left_out, *unusable])
 
 
-def _claim_folder(out: Path, config: AuroraConfig, cases: Sequence[Case]) -> None:
+def _claim_folder(out: Path, config: AuroraConfig, cases: Sequence[BenchmarkCase]) -> None:
     """Record what the images depend on. Raises ConfigError if the folder holds anything else."""
     record = {
         "world": identify(config.world).fingerprint,
@@ -111,20 +114,21 @@ def _claim_folder(out: Path, config: AuroraConfig, cases: Sequence[Case]) -> Non
         "cases": hashlib.blake2b(repr([case[:3] for case in cases]).encode(), digest_size=8).hexdigest(),
     }
     try:
-        (out / IMAGES).mkdir(parents=True, exist_ok=True)
-        before: dict[str, Any] = json.loads((out / RECORD).read_bytes()) if (out / RECORD).exists() else {}
-        foreign = not before and any(path.name != IMAGES for path in out.iterdir())
+        out.mkdir(parents=True, exist_ok=True)
+        before: Any = json.loads((out / RECORD).read_bytes()) if (out / RECORD).exists() else None
+        has_files = any(path.is_file() for path in out.rglob("*"))
     except (OSError, ValueError) as error:
         raise ConfigError(f"--out {out} cannot be used: {error}; name another folder") from error
-    differing = [name for name in record if name in before and before[name] != record[name]]
-    if foreign or differing:
+    is_own = isinstance(before, dict) and "world" in before
+    differing = [name for name in record if is_own and name in before and before[name] != record[name]]
+    if (has_files and not is_own) or differing:
         what = f"another evaluation's: {', '.join(differing)} differ" if differing else "not an evaluation's"
         raise ConfigError(f"--out {out} is {what}; name another folder")
     objects.replace(str(out / RECORD), json.dumps(record, indent=2).encode() + b"\n")
 
 
 def _views(
-    cases: Sequence[Case], world: WorldModel, dynamics: DynamicsModel[Any] | None, images: Path
+    cases: Sequence[BenchmarkCase], world: WorldModel, dynamics: DynamicsModel[Any] | None, images: Path
 ) -> tuple[list[View], list[LeftOut]]:
     """The usable cases, with their images cropped and written, and the others."""
     views, unusable = list[View](), list[LeftOut]()
@@ -162,64 +166,65 @@ def _imagine(
     world: WorldModel,
     dynamics: DynamicsModel[Any] | None,
     config: AuroraConfig,
-    progress: Callable[[int, int], None],
+    progress: Progress,
 ) -> None:
     """Draw the images that don't exist yet. They don't depend on each other."""
-    for done, one in enumerate(wanted, 1):
-        if not one.image.exists():
-            source = world.encode(_open(one.view.source))
+    for done, image in enumerate(wanted, 1):
+        if not image.file.exists():
+            source = world.encode(_open(image.view.source))
             # The seed depends on the case and the run alone, not on other cases.
-            seed = int.from_bytes(hashlib.blake2b(one.view.case.id.encode(), digest_size=4).digest())
-            draw = (seed + (config.seed + one.run) * 1_000_003) % 2**32
-            imagined = imagine_best(world, dynamics, source, one.view.case.action, config.num_samples, draw)
-            _save(world.pictures(imagined.targets_N[[imagined.best]])[0], one.image)
+            seed = int.from_bytes(hashlib.blake2b(image.view.case.id.encode(), digest_size=4).digest())
+            draw = (seed + (config.seed + image.run) * 1_000_003) % 2**32
+            imagined = imagine_best(world, dynamics, source, image.view.case.action, config.num_samples, draw)
+            _save(world.pictures(imagined.targets_N[[imagined.best]])[0], image.file)
         progress(done, len(wanted))
 
 
 def _similar(similarity: Similarity, made: Sequence[Made]) -> list[dict[str, float]]:
     values = list[dict[str, float]]()
     for start in range(0, len(made), BATCH):
-        some = made[start : start + BATCH]
-        images, targets = [_open(one.image) for one in some], [_open(one.view.target) for one in some]
-        values += similarity(images, targets, [one.view.case.action for one in some])
+        batch = made[start : start + BATCH]
+        images = [_open(image.file) for image in batch]
+        targets = [_open(image.view.target) for image in batch]
+        values += similarity(images, targets, [image.view.case.action for image in batch])
     return values
 
 
 def _samples(made: Sequence[Made]) -> dict[str, Sample]:
     return {
-        one.image.stem: Sample(action=one.view.case.action, source=one.view.source, output=one.image)
-        for one in made
+        image.file.stem: Sample(action=image.view.case.action, source=image.view.source, output=image.file)
+        for image in made
     }
 
 
-def _measured(one: Made, values: dict[str, float], verdicts: dict[str, Verdict]) -> Measured:
-    verdict = verdicts.get(one.image.stem)
-    judged = {} if verdict is None or verdict.score is None else {JUDGE: verdict.score}
-    case = one.view.case
-    return Measured(one.row, one.run, case.id, case.task, one.half, judged | values)
+def _measured(image: Made, values: dict[str, float], replies: dict[str, JudgeReply]) -> MeasuredImage:
+    reply = replies.get(image.file.stem)
+    judged = {} if reply is None or reply.score is None else {JUDGE: reply.score}
+    case = image.view.case
+    return MeasuredImage(image.row, image.run, case.id, case.task, image.half, judged | values)
 
 
-def _output(one: Made, verdicts: dict[str, Verdict]) -> Output:
-    case, verdict = one.view.case, verdicts.get(one.image.stem)
+def _output(image: Made, replies: dict[str, JudgeReply]) -> Output:
+    case, reply = image.view.case, replies.get(image.file.stem)
     return Output(
         id=case.id,
         instruction=case.action,
-        input=f"{IMAGES}/{one.view.source.name}",
-        output=f"{IMAGES}/{one.image.name}",
+        input=f"{IMAGES}/{image.view.source.name}",
+        output=f"{IMAGES}/{image.file.name}",
         task=case.task,
-        judge=verdict.score if verdict else None,
+        judge=reply.score if reply else None,
     )
 
 
-def _write_samples(file: Path, measured: Sequence[Measured]) -> None:
+def _write_samples(file: Path, measured: Sequence[MeasuredImage]) -> None:
     """Write every value, a line for each image. A cell is empty if a judge gave no score."""
-    metrics = dict.fromkeys(metric for one in measured for metric in one.values)
+    metrics = dict.fromkeys(metric for image in measured for metric in image.values)
     table = io.StringIO()
-    writer = csv.DictWriter(table, ["row", "run", "case", "task", "half", *metrics])
+    writer = csv.DictWriter(table, [*PLACE, *metrics])
     writer.writeheader()
-    for one in measured:
-        place = {"row": one.row, "run": one.run, "case": one.case, "task": one.task, "half": one.half}
-        writer.writerow(place | one.values)
+    for image in measured:
+        place = {name: getattr(image, name) for name in PLACE}
+        writer.writerow(place | image.values)
     objects.replace(str(file), table.getvalue().encode())
 
 

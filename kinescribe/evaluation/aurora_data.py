@@ -20,7 +20,7 @@ SUBSETS = ("magicbrush", "ag", "something", "whatsup", "kubric")
 """The five subsets that the paper reports, by their `task`."""
 
 
-class Case(NamedTuple):
+class BenchmarkCase(NamedTuple):
     """A triplet of the benchmark."""
 
     id: str
@@ -37,20 +37,20 @@ class LeftOut(NamedTuple):
     reason: str
 
 
-def read_benchmark(folder: Path) -> tuple[list[Case], list[LeftOut]]:
+def read_benchmark(folder: Path) -> tuple[list[BenchmarkCase], list[LeftOut]]:
     """The complete triplets in order, and the items that are left out. Raises InputError."""
     files = [file for file in (folder / "test.json", *sorted(folder.glob("*/test.json"))) if file.is_file()]
     if not files:
         raise InputError(
             f"--data {folder}: found no test.json in it or its folders; name the folder of AURORA-Bench"
         )
-    cases, left_out, seen = list[Case](), list[LeftOut](), Counter[str]()
+    cases, left_out, seen = list[BenchmarkCase](), list[LeftOut](), Counter[str]()
     listed = [(file.parent, item) for file in files for item in _items(file)]
     for root, item in listed:
         task = str(item.get("task", "no task"))
         read = _case(f"{task}-{seen[task]:03}", task, item, root)
         seen[task] += 1
-        if isinstance(read, Case):
+        if isinstance(read, BenchmarkCase):
             cases.append(read)
         else:
             left_out.append(read)
@@ -71,7 +71,7 @@ def _items(file: Path) -> Iterator[dict[str, Any]]:
     yield from items
 
 
-def _case(id: str, task: str, item: dict[str, Any], root: Path) -> Case | LeftOut:
+def _case(id: str, task: str, item: dict[str, Any], root: Path) -> BenchmarkCase | LeftOut:
     if task not in SUBSETS:
         return LeftOut(id, "not in a subset that the paper reports")
     words = item.get("instruction") or item.get("prompt")
@@ -87,4 +87,4 @@ def _case(id: str, task: str, item: dict[str, Any], root: Path) -> Case | LeftOu
         if not (root / value).is_file():
             return LeftOut(id, f"{name} is missing")
         paths.append(root / value)
-    return Case(id, task, " ".join(words.split()), *paths)
+    return BenchmarkCase(id, task, " ".join(words.split()), *paths)

@@ -18,7 +18,7 @@ GROUPS = (ALL, *SUBSETS, MORE, LESS)
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
+class MeasuredImage:
     """The values of one image by metric. `judge` is among them only if a judge gave scores."""
 
     row: str
@@ -110,10 +110,10 @@ def halves(motion: Sequence[float]) -> list[str]:
 
 
 def score_measured(
-    measured: Sequence[Measured], judge_failures: Counter[str], left_out: Sequence[LeftOut]
+    measured: Sequence[MeasuredImage], judge_failures: Counter[str], left_out: Sequence[LeftOut]
 ) -> AuroraScores:
     """Means over the images of each row and group. "all" is over images, not over subsets."""
-    rows: defaultdict[str, defaultdict[str, list[Measured]]] = defaultdict(lambda: defaultdict(list))
+    rows: defaultdict[str, defaultdict[str, list[MeasuredImage]]] = defaultdict(lambda: defaultdict(list))
     for image in measured:
         for group in (ALL, image.task, image.half):
             rows[image.row][group].append(image)
@@ -124,12 +124,12 @@ def score_measured(
     return AuroraScores(scores, dict(judge_failures), list(left_out))
 
 
-def _spreads(measured: Sequence[Measured]) -> dict[str, Spread]:
+def _spreads(measured: Sequence[MeasuredImage]) -> dict[str, Spread]:
     metrics = dict.fromkeys(metric for image in measured for metric in image.values)
     return {metric: _spread(metric, measured) for metric in metrics}
 
 
-def _spread(metric: str, measured: Sequence[Measured]) -> Spread:
+def _spread(metric: str, measured: Sequence[MeasuredImage]) -> Spread:
     runs: defaultdict[int, list[float]] = defaultdict(list)
     for image in measured:
         if metric in image.values:

@@ -51,7 +51,7 @@ class Judgement(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class ModelComparison:
     """Two models: how often raters preferred the first, without ties, and Wilcoxon's signed-rank test."""
 
     first: str
@@ -85,7 +85,7 @@ class CriterionScores:
     """Raters' scores by a criterion, −1 to +1: means over questions by model."""
 
     scores: dict[str, Mean]
-    comparisons: list[Comparison]
+    comparisons: list[ModelComparison]
     judge: Agreement | None
     """None without a judge, or if all its scores are equal."""
 
@@ -229,7 +229,7 @@ def _scores(key: Key, judgements: Sequence[Judgement]) -> CriterionScores:
 
 def _compare(
     first: str, second: str, judgements: Sequence[Judgement], means: Sequence[Mapping[str, float]]
-) -> Comparison:
+) -> ModelComparison:
     from scipy.stats import wilcoxon  # takes a second to import
 
     signs = [np.sign(judgement.scores[first] - judgement.scores[second]) for judgement in judgements]
@@ -237,7 +237,7 @@ def _compare(
     differences = np.array([mean[first] - mean[second] for mean in means])
     test: Any = wilcoxon(differences) if differences.any() else None
     p_value = 1.0 if test is None else float(test.pvalue)
-    return Comparison(first, second, Rate(wins, wins + losses), signs.count(0), p_value)
+    return ModelComparison(first, second, Rate(wins, wins + losses), signs.count(0), p_value)
 
 
 def _agreement(key: Key, means: Mapping[str, Mapping[str, float]]) -> Agreement | None:

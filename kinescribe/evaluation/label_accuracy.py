@@ -207,8 +207,16 @@ def compare(dataset: str, truth_folder: Path) -> tuple[list[Prediction], Counter
 def predict(
     dataset: str, model: DynamicsModel[Any], limit: int | None = None, batch: int = 64
 ) -> list[Prediction]:
-    """The model's own actions for the triplets of a dataset. Raises ModelError if it gives none."""
-    rows = list(_rows(dataset, ("source", "target", "source_codes", "target_codes", "action"), limit))
+    """The model's own actions for the triplets of a dataset, whose actions are the truth.
+
+    Raises InputError if a model wrote them, and ModelError if the model gives no action.
+    """
+    rows = list(_rows(dataset, (*_PAIR, "action", "finish_reason"), limit))
+    if any(row["finish_reason"] is not None for row in rows):
+        raise InputError(
+            f"a model wrote actions of {dataset}, so they are not a truth to compare with; name a dataset of "
+            "`kinescribe simulate triplets`, or score these labels by `kinescribe evaluate labels`"
+        )
     predictions: list[Prediction] = []
     for start in range(0, len(rows), batch):
         chunk = rows[start : start + batch]
@@ -225,6 +233,7 @@ def predict(
     return predictions
 
 
+_PAIR = ("source", "target", "source_codes", "target_codes")
 _SCORES = ("action_logprob", "action_tokens")
 
 

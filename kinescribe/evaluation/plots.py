@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from kinescribe.preconditions import require_extras
+from kinescribe.preconditions import require_matplotlib
 from kinescribe.schemas.errors import ConfigError
 from kinescribe.schemas.rendering import HasFigure
 
@@ -16,7 +16,7 @@ _FIELD = {".png": "Software", ".pdf": "Creator", ".svg": "Creator"}
 
 def require_plot_file(path: Path) -> None:
     """Raises ConfigError if no plot can be written to `path`, or if another file would be lost."""
-    require_extras("--plot", "evaluate")
+    require_matplotlib("--plot")
     if path.suffix not in _FIELD:
         raise ConfigError(f"--plot {path}: unknown picture format {path.suffix!r}; use {', '.join(_FIELD)}")
     if path.is_dir():

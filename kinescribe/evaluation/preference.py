@@ -29,7 +29,7 @@ from kinescribe.evaluation.label_accuracy import Rate, rate_table
 from kinescribe.models.dynamics import DynamicsModel
 from kinescribe.models.tokens import Codes, Task, Triplet
 from kinescribe.schemas.errors import DatasetError
-from kinescribe.schemas.rendering import BLUE, Figure, Table, panels
+from kinescribe.schemas.rendering import BLUE, Figure, Progress, Table, panels
 from kinescribe.simulation.actions import parse
 from kinescribe.storage.dataset import Dataset
 
@@ -89,7 +89,7 @@ def prefer(
     task: Task,
     num: int,
     seed: int,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Progress = lambda done, total: None,
 ) -> Preferences:
     """Compare the first `num` triplets of the dataset with corrupted twins. Raises DatasetError."""
     table = _read(dataset, model, num)

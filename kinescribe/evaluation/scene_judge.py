@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kinescribe.simulation.actions import COLOURS, Action
-from kinescribe.simulation.counterfactuals import SIDE, Family, Parameters, Picture, Stage, families
+from kinescribe.simulation.counterfactuals import SIDE, Family, OutcomeRenderer, Parameters, Picture, families
 from kinescribe.simulation.scene import RGB, Image, Scene, project
 from kinescribe.simulation.transitions import ADDED_RADIUS
 
@@ -70,7 +70,7 @@ class Judge:
     """
 
     def __init__(self, scene: Scene) -> None:
-        self._stage = Stage(scene)
+        self._renderer = OutcomeRenderer(scene)
         every = families(scene)
         self._added = [family for family in every if family.action.verb == "add"]
         self._drawn = [
@@ -78,7 +78,7 @@ class Judge:
             for family in every
             if family.action.verb != "add"
             for member in family.grid
-            if (picture := self._stage.picture(family, member))
+            if (picture := self._renderer.picture(family, member))
         ]
         self.actions = frozenset(family.action for family in every)
         """The actions that are possible in this scene."""
@@ -110,16 +110,16 @@ class Judge:
         """Each new object in three sizes, at the place where a disc of its colour explains the image best."""
         if not self._added:
             return
-        camera = self._stage.scene.camera
+        camera = self._renderer.scene.camera
         # All new objects can be at the same places.
         places_N2 = np.array(self._added[0].grid)[:, :2]
         x_N, y_N = project(places_N2, camera, SIDE).round().astype(int).clip(0, SIDE - 1).T
-        gains = _colour_gains(image, self._stage.source, round(_DISC_RADIUS * camera.zoom * SIDE))
+        gains = _colour_gains(image, self._renderer.source, round(_DISC_RADIUS * camera.zoom * SIDE))
         for family in self._added:
             x, y = places_N2[gains[family.action.colour or ""][y_N, x_N].argmax()].tolist()
             for radius in np.linspace(*ADDED_RADIUS, 3).tolist():
                 member = (x, y, radius, 0.0)
-                if picture := self._stage.picture(family, member):
+                if picture := self._renderer.picture(family, member):
                     yield family, member, picture
 
     def _refined(self, image: Image, start: _Fit) -> _Fit:
@@ -130,24 +130,24 @@ class Judge:
             moved[axis] = float(
                 np.clip(moved[axis] + sign * family.steps[axis] / 2**level, *family.bounds[axis])
             )
-            picture = self._stage.picture(family, tuple(moved))
+            picture = self._renderer.picture(family, tuple(moved))
             if picture and (gain := self._gain(image, picture)) > best.gain:
                 best = _Fit(family, tuple(moved), picture, gain)
         return best
 
     def _gain(self, image: Image, picture: Picture) -> float:
-        source = self._stage.source
+        source = self._renderer.source
         return _distance(image, source, picture.visible) - _distance(image, picture.image, picture.visible)
 
     def _place(self, fit: _Fit) -> float:
         """The image's place between the source (0) and the outcome (1)."""
-        length = _distance(self._stage.source, fit.picture.image, fit.picture.visible)
+        length = _distance(self._renderer.source, fit.picture.image, fit.picture.visible)
         return 0.5 + 0.5 * fit.gain / max(length, 1.0)
 
     def _minimal(self, image: Image, asked: Picture) -> float:
         kept = asked.visible
         if kept is None:
-            changed = cv2.absdiff(asked.image, self._stage.source).max(-1) > 2
+            changed = cv2.absdiff(asked.image, self._renderer.source).max(-1) > 2
             kept = 255 - 255 * cv2.dilate(changed.astype(np.uint8), np.ones((3, 3), np.uint8))
         error = (_distance(image, asked.image, kept) / max(3 * np.count_nonzero(kept), 1)) ** 0.5
         return 10 * float(np.clip((FOREIGN - error) / (FOREIGN - FAITHFUL), 0, 1))

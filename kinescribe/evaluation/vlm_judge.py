@@ -9,7 +9,7 @@ Every reply is kept unchanged. A reply without two scores is a failure with a co
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -17,6 +17,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from kinescribe.models.endpoint import Endpoint, Question, Reply
 from kinescribe.schemas.errors import InputError
+from kinescribe.schemas.rendering import Progress
 
 PROMPT = """You judge the work of a program that edits pictures. The first picture is what it was given, the \
 second what it made. It was asked: "{action}"
@@ -39,7 +40,7 @@ class Scores(BaseModel):
     minimal: Score
 
 
-class Verdict(BaseModel):
+class JudgeReply(BaseModel):
     """A judge's reply about an image, and the scores in it."""
 
     judge: str
@@ -67,14 +68,14 @@ def judge_samples(
     endpoint: Endpoint,
     samples: Mapping[str, Sample],
     replies: Path,
-    progress: Callable[[int, int], None],
-) -> dict[str, Verdict]:
+    progress: Progress,
+) -> dict[str, JudgeReply]:
     """Judge each sample. Replies are appended to the file `replies`, one JSON object a line.
 
     Samples that this judge has scored in that file are not asked for again. Raises InputError if the file is
     not one of replies.
     """
-    found = {name: verdict for name, verdict in _read(replies, endpoint).items() if name in samples}
+    found = {name: reply for name, reply in _read(replies, endpoint).items() if name in samples}
     questions = {
         name: Question(PROMPT.format(action=sample.action), (sample.source, sample.output))
         for name, sample in samples.items()
@@ -86,7 +87,7 @@ def judge_samples(
         def heard(name: str, reply: Reply) -> None:
             scores = None if reply.failure else parse(reply.text)
             failure = reply.failure or (None if scores else "unparsable")
-            found[name] = Verdict(
+            found[name] = JudgeReply(
                 judge=endpoint.model, sample=name, reply=reply.text, failure=failure, scores=scores
             )
             file.write(found[name].model_dump_json() + "\n")
@@ -106,15 +107,15 @@ def parse(reply: str) -> Scores | None:
         return None
 
 
-def _read(replies: Path, endpoint: Endpoint) -> dict[str, Verdict]:
+def _read(replies: Path, endpoint: Endpoint) -> dict[str, JudgeReply]:
     """What this judge has scored before. A killed process may have left half a last line."""
     if not replies.exists():
         return {}
     *lines, rest = replies.read_text("utf-8").split("\n")
-    if rest:
-        replies.write_text("".join(f"{line}\n" for line in lines), "utf-8")
     try:
-        verdicts = [Verdict.model_validate_json(line) for line in lines]
+        replied = [JudgeReply.model_validate_json(line) for line in lines]
     except ValidationError as error:
         raise InputError(f"{replies} is not a file of a judge's replies; move it away") from error
-    return {each.sample: each for each in verdicts if each.judge == endpoint.model and each.scores}
+    if rest:
+        replies.write_text("".join(f"{line}\n" for line in lines), "utf-8")
+    return {reply.sample: reply for reply in replied if reply.judge == endpoint.model and reply.scores}

@@ -7,7 +7,7 @@ target through its codec or autoencoder, which is the best that the model can re
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -20,14 +20,13 @@ from kinescribe.inference.best_of_n import Imagined, imagine_best
 from kinescribe.inference.contact_sheet import Step
 from kinescribe.models.dynamics import DynamicsModel
 from kinescribe.models.world import WorldModel
-from kinescribe.schemas.rendering import BLUE, GREY, ORANGE, Figure, Table, panels
+from kinescribe.schemas.rendering import BLUE, GREY, ORANGE, Figure, Progress, Table, panels
 from kinescribe.simulation.actions import VERBS, Action
 from kinescribe.simulation.counterfactuals import picture, shrunk
 from kinescribe.simulation.scene import SHAPES, Image
 from kinescribe.simulation.transitions import CLASSES, Change, draw_change, draw_scene
 from kinescribe.simulation.triplets import split_rng
 
-Progress = Callable[[int, int], None]
 MODEL, COPY, CODEC = "model", "copy", "codec"
 VERIFIED, ORACLE = "verified", "oracle"
 _FIRST_DRAW = 2**33

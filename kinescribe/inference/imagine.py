@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from textwrap import shorten
@@ -30,6 +31,7 @@ from kinescribe.models.world import WorldModel
 from kinescribe.schemas.config import ImagineConfig
 from kinescribe.schemas.errors import ConfigError, ModelError
 from kinescribe.schemas.rendering import Table
+from kinescribe.storage import objects
 
 RECORD, SHEET = "imagined.json", "sheet.png"
 SHOWN = 80
@@ -59,7 +61,7 @@ class Imagination:
         yield Table(
             [
                 (
-                    f"{step['action']}: sample {step['best']} of {self.record['num_samples']},"
+                    f"{step['action']}: sample {step['best'] + 1} of {self.record['num_samples']},"
                     f" log p {step['scores'][step['best']]:.2f}, {out / step['image']}",
                 )
                 for step in self.record["steps"]
@@ -80,8 +82,7 @@ def imagine(
     InputError, ConfigError and ModelError, all before anything is drawn except for scores that aren't finite.
     """
     picture = read_source_image(source)
-    if out is not None:
-        _claim(out)
+    earlier = set[str]() if out is None else _claim(out, len(config.actions))
     identities = [identify(name) for name in (config.world, config.dynamics)]
     world, dynamics = _load(config)
     models: dict[Task, Loaded] = {
@@ -92,7 +93,7 @@ def imagine(
     steps = _steps(picture, config, world, dynamics)
     imagination = Imagination(steps, _record(source, config, models, steps))
     if out is not None:
-        _write(out, imagination)
+        _write(out, imagination, earlier)
     return imagination
 
 
@@ -159,26 +160,48 @@ def _record(
     }
 
 
-def _claim(folder: Path) -> None:
-    """Create the folder. Raises ConfigError if that fails, or if it has files that are not of an
-    imagination."""
+def _claim(folder: Path, num_steps: int) -> Set[str]:
+    """Create the folder, and return the names of the files of an earlier imagination in it.
+
+    Raises ConfigError if that fails, or if the folder has other files that would be lost or mixed in.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        foreign = any(folder.iterdir()) and not (folder / RECORD).is_file()
+        found = {path.name for path in folder.iterdir()}
     except OSError as error:
         raise ConfigError(f"out {folder} cannot be a folder: {error.strerror}; name another") from error
-    if foreign:
+    earlier = _earlier_files(folder)
+    if found and not earlier:
         raise ConfigError(
             f"out {folder} has other files; name a new folder, or one with an earlier imagination"
         )
+    written = {RECORD, SHEET, *map(BEST.format, range(1, num_steps + 1))}
+    if lost := min(found & written - earlier, default=None):
+        raise ConfigError(
+            f"out {folder} has a {lost} that the earlier imagination there does not list; name a new folder"
+        )
     if not os.access(folder, os.W_OK):
         raise ConfigError(f"out {folder} cannot be written; name another folder")
+    return earlier
 
 
-def _write(folder: Path, imagination: Imagination) -> None:
-    for old in folder.glob(BEST.format("*")):
-        old.unlink()
+def _earlier_files(folder: Path) -> Set[str]:
+    """The names that the folder's record lists, and its own; none if there is no such record."""
+    try:
+        record = json.loads((folder / RECORD).read_bytes())
+        images = {str(step["image"]) for step in record["steps"]}
+        sheet = {str(record["sheet"])}
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return set()
+    # A record may have come with the folder: it must not name any other file for removal.
+    return {RECORD, *(sheet & {SHEET}), *(name for name in images if re.fullmatch(BEST.format(r"\d+"), name))}
+
+
+def _write(folder: Path, imagination: Imagination, earlier: Set[str]) -> None:
+    """Replace the earlier files. The record goes first, so that a killed run's images are listed in it."""
+    for name in earlier - {RECORD}:
+        (folder / name).unlink(missing_ok=True)
+    objects.replace(str(folder / RECORD), json.dumps(imagination.record, indent=2).encode() + b"\n")
     for number, step in enumerate(imagination.steps, 1):
         step.samples[step.best].save(folder / BEST.format(number))
     contact_sheet(imagination.steps).save(folder / SHEET)
-    (folder / RECORD).write_text(json.dumps(imagination.record, indent=2) + "\n")

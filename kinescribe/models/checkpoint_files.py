@@ -132,13 +132,15 @@ def require_files(folder: Path) -> ModelFamily:
         raise ModelError(
             f"{folder} has an adapter, which transformers would add; merge it, or move {ADAPTER} away"
         )
-    has_config = any((folder / file).is_file() for file in ("config.json", PIPELINE))
-    family = family_of(model_config(folder) if has_config else {})
+    if not any((folder / file).is_file() for file in ("config.json", PIPELINE)):
+        raise _not_a_model(folder)
+    family = family_of(model_config(folder))
     assert family.files is not None
     assert family.weights is not None
     for file, alternative in family.files.items():
         if not (folder / file).is_file() and not (folder / alternative).is_file():
-            remedy = WRITES_CODEC if file.startswith(CODEC) else "see docs/ARCHITECTURE.md"
+            needed = f"a folder of this kind has {', '.join(family.files)}"
+            remedy = WRITES_CODEC if file.startswith(CODEC) else needed
             raise ModelError(f"{folder} is not {family.noun}: {file} is missing; {remedy}")
     for part, name in family.weights.items():
         for weights in weight_files(folder / part, name):
@@ -146,6 +148,18 @@ def require_files(folder: Path) -> ModelFamily:
     for weights in (folder / CODEC).glob("*.safetensors"):
         require_whole(weights)
     return family
+
+
+def _not_a_model(folder: Path) -> ModelError:
+    """The error for a folder without config.json. A run of `train` has its model in a folder of its own."""
+    export = folder / "export"
+    if export.is_dir():
+        return ModelError(f"{folder} is not a model but a training run; name its export, {export}")
+    what = "is a dataset, not a model" if (folder / "data").is_dir() else "is not a model"
+    return ModelError(
+        f"{folder} {what}: config.json is missing; name a folder with the model's config.json, tokenizer and "
+        "weights in safetensors, or an image editor's with model_index.json"
+    )
 
 
 def require_whole(weights: Path) -> None:

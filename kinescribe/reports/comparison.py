@@ -5,6 +5,7 @@ Pairs are the same if their ids are: the same clip at the same two times.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,6 +16,8 @@ import pyarrow.dataset as pads
 from kinescribe.reports.distributions import Histogram, histogram, motion_limits, score_limits
 from kinescribe.reports.gallery import Gallery, gallery, sampled, scores
 from kinescribe.reports.page import render, require_page, write_page
+from kinescribe.schemas.errors import ConfigError
+from kinescribe.storage import uri
 from kinescribe.storage.audit import DatasetStatus, status
 from kinescribe.storage.dataset import Dataset, Source
 
@@ -37,9 +40,12 @@ class Side:
 def write_comparison(first: Source, second: Source, out: str, sample: int) -> None:
     """Write the page of both to `out`, with at most `sample` of the pairs whose actions differ.
 
-    Raises ConfigError, DatasetError and StoreError.
+    Raises ConfigError, also if both are the same dataset, DatasetError and StoreError.
     """
     require_page(out)
+    given = [os.fspath(source) for source in (first, second) if not isinstance(source, Dataset)]
+    if len(given) == 2 and _place(given[0]) == _place(given[1]):
+        raise ConfigError(f"{first} and {second} are the same dataset; name two datasets to compare")
     datasets = [Dataset.open(first), Dataset.open(second)]
     names = [dataset.name for dataset in datasets]
     if len(set(names)) == 1:
@@ -64,6 +70,11 @@ def write_comparison(first: Source, second: Source, out: str, sample: int) -> No
         gallery=pairs,
     )
     write_page(out, page)
+
+
+def _place(name: str) -> str:
+    """The full name of a dataset's folder, the same for every spelling of a path."""
+    return str(uri.local_path(name).resolve()) if uri.is_local(name) else name.rstrip("/")
 
 
 def _side(dataset: Dataset, name: str) -> Side:

@@ -7,7 +7,7 @@ true actions and their times go to `truth.jsonl`, outside the folder with the cl
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -18,12 +18,15 @@ import cv2
 import numpy as np
 from numpy.random import Generator
 
-from kinescribe.schemas.errors import InputError
+from kinescribe.schemas.errors import ConfigError, InputError
+from kinescribe.schemas.rendering import Progress
 from kinescribe.simulation.corruptions import Recording, disturbances, draw_recording, record
 from kinescribe.simulation.scene import SHAPES, Image, Scene
 from kinescribe.simulation.transitions import CLASSES, Change, between, draw_change, draw_scene
 from kinescribe.simulation.triplets import Split, split_rng
+from kinescribe.storage import objects
 
+CLIPS, TRUTH = "clips", "truth.jsonl"
 STEP_VERBS = ("add", "remove", "paint")
 POWER = 1.8
 """The progress of an action is the elapsed share of its segment to this power: it accelerates, then stops."""
@@ -74,32 +77,60 @@ def write_clips(
     seed: int,
     side: int = 128,
     shapes: tuple[str, ...] = SHAPES,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Progress = lambda done, total: None,
 ) -> list[Truth]:
-    """Write `folder/clips/CLASS/NAME.mp4` and `folder/truth.jsonl`. The same seed gives the same files."""
+    """Write `folder/clips/CLASS/NAME.mp4` and `folder/truth.jsonl`. The same seed gives the same files.
+
+    Raises ConfigError before anything is drawn if the folder has clips or a truth of anything else.
+    """
+    videos = [f"{CLASSES[index % len(CLASSES)]}/{split}-{seed}-{index:06d}.mp4" for index in range(num_clips)]
+    _claim(folder, videos)
     truths: list[Truth] = []
-    for index in range(num_clips):
-        action_class = CLASSES[index % len(CLASSES)]
-        truths.append(_write_clip(folder / "clips", action_class, split, seed, index, side, shapes))
+    for index, video in enumerate(videos):
+        truths.append(_write_clip(folder / CLIPS, video, split_rng(split, seed, 2**32 + index), side, shapes))
         progress(index + 1, num_clips)
     lines = [json.dumps(asdict(truth), ensure_ascii=False) + "\n" for truth in truths]
-    (folder / "truth.jsonl").write_text("".join(lines))
+    objects.replace(str(folder / TRUTH), "".join(lines).encode())
     return truths
+
+
+def _claim(folder: Path, videos: Sequence[str]) -> None:
+    """Create the folders. Raises ConfigError if that fails, or if other files would be lost or mixed in.
+
+    Clips that an interrupted run of the same command has left are drawn again.
+    """
+    clips, truth = folder / CLIPS, folder / TRUTH
+    found = {path.relative_to(clips).as_posix() for path in clips.rglob("*") if not path.is_dir()}
+    if other := min(found - {*videos}, default=None):
+        raise ConfigError(f"{clips} contains {other}, which is not of this run; choose an empty folder")
+    if truth.exists() and _videos(folder) != list(videos):
+        raise ConfigError(f"{folder} contains a {TRUTH} of something else; choose an empty folder")
+    try:
+        for action_class in {video.partition("/")[0] for video in videos}:
+            (clips / action_class).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"{folder} cannot be written: {error}; choose another folder") from error
+
+
+def _videos(folder: Path) -> list[str]:
+    """The clips in the folder's truth; none if the file is something else."""
+    try:
+        return list(read_truth(folder))
+    except InputError:
+        return []
 
 
 def read_truth(folder: Path) -> dict[str, Truth]:
     """The truths that `write_clips` wrote to `folder`, by the clip's path below `clips/`."""
     try:
-        lines = (folder / "truth.jsonl").read_text().splitlines()
+        lines = (folder / TRUTH).read_text("utf-8").splitlines()
         return {truth.video: truth for truth in map(_truth, lines)}
     except OSError as error:
         raise InputError(
-            f"{folder}/truth.jsonl cannot be read ({error.strerror}); name an output of `simulate clips`"
+            f"{folder}/{TRUTH} cannot be read ({error.strerror}); name an output of `simulate clips`"
         ) from error
     except (ValueError, KeyError, TypeError) as error:
-        raise InputError(
-            f"{folder}/truth.jsonl is damaged ({error!r}); run `simulate clips` again"
-        ) from error
+        raise InputError(f"{folder}/{TRUTH} is damaged ({error!r}); run `simulate clips` again") from error
 
 
 def _truth(line: str) -> Truth:
@@ -108,23 +139,18 @@ def _truth(line: str) -> Truth:
     return Truth(**values | {"segments": segments, "cuts_s": tuple(values["cuts_s"])})
 
 
-def _write_clip(
-    folder: Path, action_class: str, split: Split, seed: int, index: int, side: int, shapes: tuple[str, ...]
-) -> Truth:
-    rng = split_rng(split, seed, 2**32 + index)
+def _write_clip(folder: Path, video: str, rng: Generator, side: int, shapes: tuple[str, ...]) -> Truth:
+    action_class = video.partition("/")[0]
     fps = int(rng.choice((20, 24, 25, 30)))
     recording = draw_recording(rng)
     shots = [_draw_shot(rng, action_class, shapes) for _ in range(2 if rng.random() < CUT_SHARE else 1)]
-    path = folder / action_class / f"{split}-{seed}-{index:06d}.mp4"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _encode(path, _frames(shots, recording, side, rng), fps, side, crf=int(rng.integers(17, 28)))
+    _encode(folder / video, _frames(shots, recording, side, rng), fps, side, crf=int(rng.integers(17, 28)))
     starts = [sum(len(shot.scenes) for shot in shots[:i]) for i in range(len(shots))]
     segments = tuple(
         Segment((at + first) / fps, (at + last) / fps, str(change.action), change.action.verb in STEP_VERBS)
         for at, shot in zip(starts, shots, strict=True)
         for first, last, change in shot.spans
     )
-    video = f"{action_class}/{path.name}"
     return Truth(video, action_class, segments, tuple(start / fps for start in starts[1:]))
 
 

@@ -74,7 +74,7 @@ def picture(scene: Scene) -> Image:
     return shrunk(render(scene, _RENDER_SIDE))
 
 
-class Stage:
+class OutcomeRenderer:
     """Draws outcomes of one scene. Unchanged parts are drawn once."""
 
     def __init__(self, scene: Scene) -> None:

@@ -6,7 +6,7 @@ with the frames swapped. Splits and seeds never share a draw.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Literal, NamedTuple
 
 import cv2
@@ -19,6 +19,7 @@ from kinescribe.models.codec import ImageCodec
 from kinescribe.schemas.clips import Clip, WorkUnit, stable_id
 from kinescribe.schemas.dataset import triplet_schema
 from kinescribe.schemas.outcomes import ClipOutcome, Status
+from kinescribe.schemas.rendering import Progress
 from kinescribe.schemas.version import VERSION
 from kinescribe.simulation.actions import CAMERA
 from kinescribe.simulation.corruptions import (
@@ -98,7 +99,7 @@ def write_triplets(
     codec: ImageCodec | None,
     side: int = 64,
     draw: Draw = USUAL,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Progress = lambda done, total: None,
 ) -> None:
     """Write at least `num_triplets` to the dataset folder, in whole units. Run again to resume.
 

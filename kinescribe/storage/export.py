@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 
 from kinescribe.schemas.dataset import FIELDS
 from kinescribe.schemas.errors import DatasetError
+from kinescribe.schemas.rendering import Progress
 from kinescribe.storage import listing, objects, uri
 from kinescribe.storage.audit import DatasetStatus, status
 from kinescribe.storage.card import card, edited_header
@@ -29,7 +30,6 @@ ROWS_PER_GROUP = 256
 """In a Parquet shard: a few megabytes, which a viewer can fetch on their own."""
 IMAGES = ("source", "target")
 TEXTS = tuple(field.name for field in FIELDS if pa.types.is_string(field.type))
-Progress = Callable[[int, int], None]
 Item = TypeVar("Item")
 
 

@@ -1,5 +1,7 @@
 """Who is writing to a dataset: each run keeps a small object in `writers/` while it works.
 
+A run that was killed leaves its object; the next run removes it.
+
 This is advice, so that a second run doesn't do all work twice without a word. Correctness doesn't depend on
 it: a unit is created only if it is absent, whoever writes it. Knows nothing of units and rows.
 """
@@ -11,7 +13,7 @@ import platform
 import threading
 import time
 import uuid
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 
@@ -61,18 +63,20 @@ _WRITER = TypeAdapter(Writer)
 def writing(dataset: str, join: bool = False) -> Generator[Callable[[], None]]:
     """Claim the dataset while the block runs; call the yielded function after each commit.
 
-    Raises DatasetError if another run is writing, unless `join` says to work beside it.
+    Claims of runs that have died are removed. Raises DatasetError if another run is writing, unless `join`
+    says to work beside it.
     """
+    others = _live_others(dataset)
     if not join:
-        _require_no_other(dataset, list(_others(dataset)))
+        _require_no_other(dataset, others)
     claim = _Claim(dataset)
     try:
         if not join:  # another run may have started at the same moment: the earlier one goes on
-            earlier = [
-                writer for writer in _others(dataset, claim.name) if writer.since <= claim.writer.since
-            ]
-            _require_no_other(dataset, earlier)
+            others = _live_others(dataset, claim.name)
+            _require_no_other(dataset, [other for other in others if other.since <= claim.writer.since])
         yield claim.note_commit
+        with suppress(StoreError, OSError):
+            _live_others(dataset, claim.name)  # removes those of runs that have died meanwhile
     finally:
         claim.end()
 
@@ -121,15 +125,22 @@ def _require_no_other(dataset: str, writers: list[Writer]) -> None:
     )
 
 
-def _others(dataset: str, own: str | None = None) -> Iterator[Writer]:
-    """The live claims of other runs."""
+def _live_others(dataset: str, own: str | None = None) -> list[Writer]:
+    """The claims of other runs that still work. Those of dead runs are removed."""
+    live: list[Writer] = []
     for info in list_files(uri.join(dataset, FOLDER)):
-        if info.uri != own and info.uri.endswith(".json"):
-            # It may end meanwhile, and what isn't a claim claims nothing.
-            with suppress(FileNotFoundError, ValidationError):
-                writer = _WRITER.validate_json(objects.read_bytes(info.uri))
-                if writer.is_alive(time.time()):
-                    yield writer
+        if info.uri == own or not info.uri.endswith(".json"):
+            continue
+        try:
+            writer = _WRITER.validate_json(objects.read_bytes(info.uri))
+        except (FileNotFoundError, ValidationError):  # its run has ended meanwhile, or it isn't a claim
+            continue
+        if writer.is_alive(time.time()):
+            live.append(writer)
+        else:
+            with suppress(StoreError, OSError):  # it harms nobody
+                objects.remove(info.uri)
+    return live
 
 
 def _runs(process: int, started: float) -> bool:

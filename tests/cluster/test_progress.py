@@ -51,6 +51,14 @@ def test_a_log_gets_a_line_every_few_seconds(log, clock):
     ]
 
 
+def test_a_single_pair_is_not_several(log, clock):
+    progress, written = log
+    progress.start(total=2, done=0)
+    progress.update(Receipt(kept=1, triplets=1))
+    progress.stop()
+    assert written()[-1] == "1/2 clips, 1 pair, 0 rejected, 1 clip left"
+
+
 def test_rejects_are_shown_by_reason(log, clock):
     progress, written = log
     progress.start(total=4, done=0)

@@ -154,8 +154,8 @@ def test_few_units_get_few_actors():
 def test_a_plan_says_why():
     reason = plan_pools(LAPTOP, Resources(), 9, 13 << 20).reason
     assert reason == (
-        "2 cores, 0 GPUs, 8 GiB, 9 units, 14 MB of weights; decoders: 1, models: 2 with 1 threads each, "
-        "writers: 1; each claims 0.3333, 0.6666 or 0.3333 CPUs"
+        "2 cores, 0 GPUs, 8 GiB, 9 units, 14 MB of weights; decoders: 1, models: 2 with 1 thread each, "
+        "writers: 1"
     )
     assert "models: 4 (from 4 to 1000) with 0.25 GPUs each" in plan(16, gpus=1, grows=True).reason
 

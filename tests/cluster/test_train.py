@@ -162,6 +162,15 @@ def test_a_model_that_cannot_be_trained_for_the_task_is_refused_before_ray_start
         run_train(config.model_copy(update={"init": chat, "out": str(tmp_path / "out")}))
 
 
+@pytest.mark.parametrize("name", ["export", "checkpoints"])
+def test_a_folder_with_files_of_something_else_is_refused(name, config, tmp_path):
+    out = tmp_path / "out"
+    (out / name).mkdir(parents=True)
+    with pytest.raises(ConfigError, match=f"contains {name} but no run.json; choose an empty folder"):
+        run_train(config.model_copy(update={"out": str(out)}))
+    assert [path.name for path in out.iterdir()] == [name]
+
+
 @pytest.mark.ray
 @pytest.mark.slow
 def test_ctrl_c_ends_a_training_at_once_and_says_how_to_resume(config, end_driver, tmp_path):

@@ -7,7 +7,7 @@ import pytest
 from kinescribe.cli import main
 from kinescribe.display import print_result, print_tables
 from kinescribe.schemas.config import load_config
-from kinescribe.schemas.estimate import Estimate, Interval, Machines, Offer, Plan
+from kinescribe.schemas.estimate import CostPlan, Estimate, Interval, Machines, Offer
 from kinescribe.storage.audit import DatasetStatus
 from kinescribe.storage.estimate import Comparison
 from tests.tiny_vlm import tiny_vlm
@@ -28,7 +28,7 @@ ESTIMATE = Estimate(
     model_bytes=0,
     startup_s=30.0,
 )
-PLAN = Plan(ESTIMATE, 1.5, "label", (Offer("big", True, 3, 0.5, 1.25, "decode"),), {"small": "too slow"})
+PLAN = CostPlan(ESTIMATE, 1.5, "label", (Offer("big", True, 3, 0.5, 1.25, "decode"),), {"small": "too slow"})
 
 
 def exit_code(*arguments: str) -> int:

@@ -184,7 +184,7 @@ def test_every_path_among_parameters_and_keys_is_checked(root: Any):
     ("address", "said"),
     [
         ("127.0.0.1:6379", "127.0.0.1:6379 is not the URL of a cluster's dashboard"),
-        ("http://127.0.0.1:1", "no cluster answers at http://127.0.0.1:1"),
+        ("http://127.0.0.1:1", "no cluster answers at http://127.0.0.1:1; check that it runs"),
     ],
 )
 def test_an_address_without_a_cluster_is_named(

@@ -126,10 +126,13 @@ def test_a_folder_of_other_images_is_not_written_to(model: str, tmp_path: Path):
     run(data, out, world=model)
     with pytest.raises(ConfigError, match="seed differ"):
         run(data, out, world=model, seed=1)
-    (tmp_path / "other").mkdir()
-    (tmp_path / "other" / "thesis.txt").touch()
-    with pytest.raises(ConfigError, match="not an evaluation's"):
-        run(data, tmp_path / "other", world=model)
+    for number, name in enumerate(("thesis.txt", "images/holiday.png", "aurora.json")):
+        mine = tmp_path / f"other{number}" / name
+        mine.parent.mkdir(parents=True)
+        mine.write_text("{}")
+        with pytest.raises(ConfigError, match="not an evaluation's"):
+            run(data, tmp_path / f"other{number}", world=model)
+        assert [path for path in mine.parent.rglob("*") if path.is_file()] == [mine]
 
 
 @pytest.mark.parametrize("family", NAMES)

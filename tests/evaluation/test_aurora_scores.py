@@ -2,11 +2,11 @@ from collections import Counter
 
 import pytest
 
-from kinescribe.evaluation.aurora_scores import LESS, MORE, Measured, Spread, halves, score_measured
+from kinescribe.evaluation.aurora_scores import LESS, MORE, MeasuredImage, Spread, halves, score_measured
 
 
-def measured(run: int, case: str, task: str, half: str, row: str = "model", **values: float) -> Measured:
-    return Measured(row, run, case, task, half, values)
+def measured(run: int, case: str, task: str, half: str, row: str = "model", **values: float) -> MeasuredImage:
+    return MeasuredImage(row, run, case, task, half, values)
 
 
 def test_half_of_the_cases_move_more():

@@ -58,10 +58,10 @@ def test_scores_wins_and_tests_are_those_counted_by_hand(tmp_path: Path):
 
 def test_raters_of_one_question_are_no_more_questions(tmp_path: Path):
     choices = ["ours"] * 4, ["copy"] * 4
-    one = score_study(key(), [export(tmp_path / "a.json", *choices)])
+    single = score_study(key(), [export(tmp_path / "a.json", *choices)])
     three = score_study(key(), [export(tmp_path / f"{name}.json", *choices) for name in "abc"])
     assert (three.raters, three.questions) == (3, 4)
-    of_one, of_three = one.criteria["all"], three.criteria["all"]
+    of_one, of_three = single.criteria["all"], three.criteria["all"]
     assert of_one.scores == of_three.scores
     assert [pair.p_value for pair in of_one.comparisons] == [pair.p_value for pair in of_three.comparisons]
     assert of_three.comparisons[0].wins == Rate(12, 12)

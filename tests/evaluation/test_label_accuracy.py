@@ -1,11 +1,14 @@
 import math
+from pathlib import Path
 
 import pytest
 
-from kinescribe.evaluation.label_accuracy import Prediction, Rate, pair_truth, score
+from kinescribe.evaluation.label_accuracy import Prediction, Rate, pair_truth, predict, score
 from kinescribe.schemas.errors import InputError
 from kinescribe.simulation.actions import Action, parse
 from kinescribe.simulation.clips import Segment, Truth
+from tests.tiny_triplets import LABELLED, write_triplets
+from tests.tiny_vlm import tiny_vlm
 
 MOVE = Action("move", "red", "ball", "left")
 PAN = Action("pan", direction="left")
@@ -97,3 +100,13 @@ def test_a_pair_over_a_cut_is_seen():
 def test_the_frame_at_a_cut_belongs_to_the_new_shot():
     assert pair_truth(truth(LEFT, cuts_s=(2.5,)), 0.5, 2.5) == "cut"
     assert pair_truth(truth(LEFT, cuts_s=(0.5,)), 0.5, 2.5) == parse("pan left")
+
+
+def test_actions_that_a_model_wrote_are_no_truth(tmp_path: Path):
+    model = tiny_vlm()
+    given, labelled = str(tmp_path / "given"), str(tmp_path / "labelled")
+    write_triplets(given, 3, model.codec.id)
+    write_triplets(labelled, 3, model.codec.id, **LABELLED)
+    assert len(predict(given, model)) == 3
+    with pytest.raises(InputError, match=r"a model wrote actions of .*labelled, .*; name a dataset of"):
+        predict(labelled, model)

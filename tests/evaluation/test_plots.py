@@ -12,7 +12,7 @@ from kinescribe.evaluation.plots import require_plot_file, write_plot
 from kinescribe.evaluation.preference import Preferences
 from kinescribe.evaluation.world import BestOfN, Mean, Score, WorldScores
 from kinescribe.schemas.errors import ConfigError
-from kinescribe.schemas.estimate import Estimate, Interval, Offer, Plan
+from kinescribe.schemas.estimate import CostPlan, Estimate, Interval, Offer
 from kinescribe.simulation.actions import parse
 
 
@@ -55,13 +55,13 @@ def plan(path: Path) -> None:
     stage_s = {"decode": 3600.0, "label": 7200.0, "write": 36.0}
     estimate = Estimate("run", 9, 1, 2, 0.0, Interval(9, 8, 10), 1000, stage_s, False, 0, 0, 3.0)
     offers = (Offer("big", True, 2, 0.5, 1.0, "label"), Offer("big", False, 1, 1.0, 2.0, "label"))
-    write_plot(Plan(estimate, 1.0, "label", offers, {}), path)
+    write_plot(CostPlan(estimate, 1.0, "label", offers, {}), path)
 
 
 def short_plan(path: Path) -> None:
     stage_s = {"decode": 3.0, "label": 7.5, "write": 0.1}
     estimate = Estimate("run", 9, 1, 2, 0.0, Interval(9, 8, 10), 1000, stage_s, False, 0, 0, 3.0)
-    write_plot(Plan(estimate, 0.01, "label", (), {}), path)
+    write_plot(CostPlan(estimate, 0.01, "label", (), {}), path)
 
 
 @pytest.mark.parametrize("draw", [labels, world, best_of_n, preferences, aurora, study, plan, short_plan])

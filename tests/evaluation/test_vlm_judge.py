@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from kinescribe.evaluation.vlm_judge import Sample, Scores, Verdict, judge_samples, parse
+from kinescribe.evaluation.vlm_judge import JudgeReply, Sample, Scores, judge_samples, parse
 from kinescribe.models.endpoint import Endpoint
 from kinescribe.schemas.errors import InputError
 from tests.judge_server import Answer, JudgeServer, serving
@@ -16,7 +16,7 @@ def samples(folder: Path, *names: str) -> dict[str, Sample]:
     return {name: Sample(action=f'do "{name}"', source=file, output=file) for name in names}
 
 
-def judge(server: JudgeServer, folder: Path, *names: str, model: str = "judge") -> dict[str, Verdict]:
+def judge(server: JudgeServer, folder: Path, *names: str, model: str = "judge") -> dict[str, JudgeReply]:
     endpoint = Endpoint(model, server.url, max_retries=0, num_at_once=1)
     return judge_samples(
         endpoint, samples(folder, *names), folder / "replies.jsonl", lambda done, total: None

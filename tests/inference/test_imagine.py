@@ -93,6 +93,40 @@ def test_an_earlier_imagination_is_replaced_whole(source: str, model: str, tmp_p
     assert {path.name for path in tmp_path.iterdir()} == {"best-1.png", "imagined.json", "sheet.png"}
 
 
+def test_only_files_of_the_earlier_imagination_are_removed(source: str, model: str, tmp_path: Path):
+    imagined(source, model, LEFT, out=tmp_path)
+    mine = tmp_path / "best-practice.png"
+    mine.write_text("mine")
+    imagined(source, model, LEFT, RIGHT, out=tmp_path)
+    assert mine.read_text() == "mine"
+    (tmp_path / "best-3.png").write_text("mine")
+    with pytest.raises(
+        ConfigError, match=r"has a best-3.png that the earlier imagination there does not list"
+    ):
+        imagined(source, model, LEFT, RIGHT, LEFT, out=tmp_path)
+    assert (tmp_path / "best-3.png").read_text() == "mine"
+    assert (tmp_path / "best-2.png").is_file()
+
+
+def test_a_record_cannot_name_other_files_for_removal(source: str, model: str, tmp_path: Path):
+    precious = tmp_path / "precious.png"
+    precious.write_text("mine")
+    out = tmp_path / "out"
+    out.mkdir()
+    names = ["../precious.png", str(precious), "best-1.png/../../precious.png"]
+    record = {"steps": [{"image": name} for name in names], "sheet": "../precious.png"}
+    (out / "imagined.json").write_text(json.dumps(record))
+    imagined(source, model, LEFT, out=out)
+    assert precious.read_text() == "mine"
+
+
+def test_a_record_of_something_else_is_kept(source: str, model: str, tmp_path: Path):
+    (tmp_path / "imagined.json").write_text('{"mine": 1}')
+    with pytest.raises(ConfigError, match="has other files"):
+        imagined(source, model, LEFT, out=tmp_path)
+    assert (tmp_path / "imagined.json").read_text() == '{"mine": 1}'
+
+
 def test_a_folder_with_other_files_is_refused(source: str, model: str, tmp_path: Path):
     (tmp_path / "best-1.png").write_text("mine")
     for out, complaint in ((tmp_path, "has other files"), (tmp_path / "best-1.png", "cannot be a folder")):

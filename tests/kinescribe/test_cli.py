@@ -232,11 +232,13 @@ def test_imagine_prints_the_record_on_stdout_and_warnings_on_stderr(
     assert "warning: no word of 'dance'" in shown.err
 
 
-def test_train_prints_where_the_export_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_train_prints_where_the_export_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
     model, data, export = tmp_path / "model", tmp_path / "data", tmp_path / "out" / "export"
     tiny_vlm().save(model)
     write_triplets(str(data), 3, tiny_vlm().codec_id)
-    export.mkdir(parents=True)
+    monkeypatch.setattr("kinescribe.cluster.train.run_train", lambda config: export)
     arguments = ["train", "world", "--data", str(data), "--out", str(export.parent)]
     arguments += ["--set", f"init={model}", "--set", "steps=1"]
     capsys.readouterr()  # what saving a model printed
@@ -385,4 +387,4 @@ def test_ingest_prints_one_json_object_on_stdout_and_nothing_else(tmp_path: Path
     result = json.loads(done.stdout)
     assert (result["clips"], result["reasons"]) == (1, {"missing": 1})
     assert done.returncode == 1
-    assert "no clip was kept: of 1 clips, 1 missing" in done.stderr
+    assert "no clip was kept: of 1 clip, 1 missing" in done.stderr

@@ -64,12 +64,19 @@ def test_labelling_curating_and_reports_need_no_extra(arguments: tuple[str, ...]
                 "--set",
                 "steps=1",
             ),
-            "train needs deepspeed and peft and tensorboard, which are not installed; "
+            "train needs deepspeed, peft, tensorboard, which are not installed; "
             "pip install 'kinescribe[train]'",
         ),
         (("evaluate", "labels", "x", "--truth", "y"), "pip install 'kinescribe[evaluate]'"),
-        (("evaluate", "world", "--plot", "x.png"), "pip install 'kinescribe[evaluate]'"),
-        (("demo",), "demo needs deepspeed and peft"),
+        (
+            ("evaluate", "world", "--plot", "x.png"),
+            "--plot needs matplotlib, which is not installed; pip install 'kinescribe[evaluate]'",
+        ),
+        (
+            ("demo",),
+            "demo needs deepspeed, peft, tensorboard, bert-score, matplotlib, rouge-score, sacrebleu, which "
+            "are not installed; pip install 'kinescribe[train,evaluate]'",
+        ),
     ],
 )
 def test_a_command_says_which_extra_is_missing(arguments: tuple[str, ...], said: str):

@@ -98,8 +98,8 @@ class LengthsNoted(FakeModel):
         return [Description("left " * length, -1.5, length, "stop") for length in lengths]
 
     def contrast(self, triplets):
-        self.batches.append([len(one.action.split()) for one in triplets])
-        return [float(one.source[0]) for one in triplets]
+        self.batches.append([len(triplet.action.split()) for triplet in triplets])
+        return [float(triplet.source[0]) for triplet in triplets]
 
 
 class PaddingCounted:
@@ -161,13 +161,13 @@ def test_rows_hold_the_models_description_of_the_stored_images(model):
     assert row["source_codes"] == source.tolist()
     assert row["target_codes"] == target.tolist()
     assert row["source"] == {"bytes": image("a", 1), "path": None}
-    (said,) = model.describe([CodePair(source.astype(np.uint16), target.astype(np.uint16))], 6)
+    (described,) = model.describe([CodePair(source.astype(np.uint16), target.astype(np.uint16))], 6)
     assert (row["action"], row["action_tokens"], row["finish_reason"]) == (
-        said.text,
-        said.num_tokens,
-        said.finish_reason,
+        described.text,
+        described.num_tokens,
+        described.finish_reason,
     )
-    assert row["action_logprob"] == pytest.approx(said.logprob, abs=1e-4)
+    assert row["action_logprob"] == pytest.approx(described.logprob, abs=1e-4)
 
 
 def test_the_log_probability_is_the_score_of_the_written_action(model):
@@ -248,7 +248,7 @@ def test_actions_of_like_length_are_contrasted_together_and_keep_their_rows(mode
     given = [row["action_tokens"] for row in rows]
     in_order = [given[start : start + 3] for start in range(0, len(given), 3)]
     assert num_padded(noting.batches) < num_padded(in_order)
-    assert sorted(one for batch in noting.batches for one in batch) == sorted(given)
+    assert sorted(size for batch in noting.batches for size in batch) == sorted(given)
 
 
 def num_padded(batches):
@@ -263,11 +263,11 @@ def label(row):
     return row["triplet_id"], row["action"], row["source_codes"], row["target_codes"]
 
 
-def assert_same_labels(one, other):
+def assert_same_labels(labels, other):
     exact = ["triplet_id", "clip_id", "action", "finish_reason", "source_codes", "target_codes"]
-    assert one.select(exact) == other.select(exact)
+    assert labels.select(exact) == other.select(exact)
     for column in ("action_logprob", "importance", "action_contrast"):
-        values = [np.concatenate([np.ravel(v) for v in t[column].to_pylist()]) for t in (one, other)]
+        values = [np.concatenate([np.ravel(v) for v in t[column].to_pylist()]) for t in (labels, other)]
         np.testing.assert_allclose(*(value.astype(float) for value in values), rtol=2e-3, atol=1e-4)
 
 

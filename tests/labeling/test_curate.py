@@ -143,11 +143,11 @@ def test_classes_take_turns_over_datasets_in_any_order(tmp_path: Path):
     runs = dataset(
         tmp_path / "y", {"c": scored(-5, -6, action_class="run"), "d": scored(-9, action_class=None)}
     )
-    one = run(tmp_path, jumps, runs, top_k=4)
-    assert chosen_scores(one) == [-1, -5, -9, -2]
-    assert one.rows["action_class"].to_pylist() == ["jump", "run", None, "jump"]
-    assert one.options["top_k"] == 4
-    assert one == run(tmp_path, runs, jumps, top_k=4)
+    curated = run(tmp_path, jumps, runs, top_k=4)
+    assert chosen_scores(curated) == [-1, -5, -9, -2]
+    assert curated.rows["action_class"].to_pylist() == ["jump", "run", None, "jump"]
+    assert curated.options["top_k"] == 4
+    assert curated == run(tmp_path, runs, jumps, top_k=4)
 
 
 def test_the_order_of_units_does_not_matter(tmp_path: Path):

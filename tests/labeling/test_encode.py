@@ -37,9 +37,9 @@ def edit(name: str, source: bytes, target: bytes) -> ExtractedClip:
 
 
 def test_an_image_that_clips_share_is_encoded_once(codec):
-    one, two, three = (image("chain", index) for index in range(3))
+    first, second, third = (image("chain", index) for index in range(3))
     failures: dict[str, Failure] = {}
-    pairs = FrameEncoder(codec).encode([edit("a", one, two), edit("b", two, three)], failures)
+    pairs = FrameEncoder(codec).encode([edit("a", first, second), edit("b", second, third)], failures)
     assert codec.calls == [3]
     np.testing.assert_array_equal(pairs[0].target.codes, pairs[1].source.codes)
     assert failures == {}

@@ -49,9 +49,9 @@ def extractor(**changes: object) -> PairExtractor:
 
 @pytest.fixture(scope="module")
 def real() -> Iterator[PairExtractor]:
-    one = extractor()
-    yield one
-    one.close()
+    opened = extractor()
+    yield opened
+    opened.close()
 
 
 @pytest.fixture
@@ -59,9 +59,9 @@ def fake(tmp_path: Path) -> Iterator[PairExtractor]:
     program = tmp_path / "decoder.py"
     program.write_text(DECODER)
     limits = Limits(deadline_s=5.0)
-    one = PairExtractor(limits, KeyFrames(), StoredImage(), decoder=(sys.executable, str(program)))
-    yield one
-    one.close()
+    opened = PairExtractor(limits, KeyFrames(), StoredImage(), decoder=(sys.executable, str(program)))
+    yield opened
+    opened.close()
 
 
 def test_a_clip_that_its_store_refuses_is_unreachable(real: PairExtractor, bucket: str, proxy: FaultProxy):
@@ -85,9 +85,9 @@ def reject_of(extracted: ExtractedClip) -> RejectCode:
 
 
 def test_a_clip_becomes_frames_and_pairs(tmp_path: Path, real: PairExtractor):
-    one = clip(write_video(tmp_path / "clip.mp4", pan(70)))
-    extracted = real.extract(one)
-    assert extracted.clip == one
+    video = clip(write_video(tmp_path / "clip.mp4", pan(70)))
+    extracted = real.extract(video)
+    assert extracted.clip == video
     assert extracted.outcome is None
     assert [(pair.source, pair.target) for pair in extracted.pairs] == [(0, 1), (1, 2)]
     assert all(frame.image.startswith(b"\xff\xd8") for frame in extracted.frames)
@@ -130,21 +130,22 @@ def test_each_bad_file_is_one_reject_with_its_code(tmp_path: Path, real: PairExt
 
 
 def test_a_huge_picture_is_rejected_by_its_header(tmp_path: Path):
-    one = extractor(max_pixels=100)
+    limited = extractor(max_pixels=100)
     try:
         assert (
-            reject_of(one.extract(clip(write_video(tmp_path / "huge.mp4", pan(3))))) == RejectCode.TOO_LARGE
+            reject_of(limited.extract(clip(write_video(tmp_path / "huge.mp4", pan(3)))))
+            == RejectCode.TOO_LARGE
         )
     finally:
-        one.close()
+        limited.close()
 
 
 def test_a_forbidden_clip_is_not_read():
     def refuse(uri: str) -> str | None:
         return f"{uri} leaves the input"
 
-    one = PairExtractor(Limits(), KeyFrames(), StoredImage(), refuse, decoder=("no such program",))
-    extracted = one.extract(Clip("secret", "/etc/passwd"))
+    opened = PairExtractor(Limits(), KeyFrames(), StoredImage(), refuse, decoder=("no such program",))
+    extracted = opened.extract(Clip("secret", "/etc/passwd"))
     assert reject_of(extracted) == RejectCode.FORBIDDEN
     assert extracted.outcome is not None
     assert extracted.outcome.message == "/etc/passwd leaves the input"
@@ -194,11 +195,11 @@ def test_a_decoder_that_ran_out_of_memory_is_replaced(tmp_path: Path, fake: Pair
 def test_a_decompression_bomb_stays_within_its_memory(tmp_path: Path):
     large = pan(1)[0].repeat(20, 0).repeat(20, 1)
     path = write_video(tmp_path / "bomb.mkv", [large] * 6, options={"preset": "ultrafast"})
-    one = extractor(memory_bytes=32 << 20)
+    limited = extractor(memory_bytes=32 << 20)
     try:
-        assert reject_of(one.extract(clip(path))) == RejectCode.OUT_OF_MEMORY
+        assert reject_of(limited.extract(clip(path))) == RejectCode.OUT_OF_MEMORY
     finally:
-        one.close()
+        limited.close()
 
 
 def test_the_duration_is_none_if_it_is_unknown(tmp_path: Path, real: PairExtractor):
@@ -208,26 +209,26 @@ def test_the_duration_is_none_if_it_is_unknown(tmp_path: Path, real: PairExtract
 
 def test_a_given_triplet_becomes_one_pair(tmp_path: Path):
     video = write_video(tmp_path / "clip.mp4", pan(70))
-    one = SegmentExtractor(DecodeLimits(), StoredImage())
+    opened = SegmentExtractor(DecodeLimits(), StoredImage())
     try:
-        extracted = one.extract(GivenTriplet(clip(video, start_s=0.5, end_s=1.5), "pan", (str(video),)))
+        extracted = opened.extract(GivenTriplet(clip(video, start_s=0.5, end_s=1.5), "pan", (str(video),)))
         assert extracted.outcome is None
         assert [frame.time_s for frame in extracted.frames] == pytest.approx([15 / 30, 44 / 30])
         assert [(pair.source, pair.target) for pair in extracted.pairs] == [(0, 1)]
     finally:
-        one.close()
+        opened.close()
 
 
 @pytest.mark.parametrize("action", ["", "...", "!"])
 def test_a_triplet_without_words_is_not_decoded(action: str):
-    one = SegmentExtractor(DecodeLimits(), StoredImage(), decoder=("no such program",))
-    extracted = one.extract(GivenTriplet(Clip("silent", "a.mp4"), action, ("a.mp4",)))
+    opened = SegmentExtractor(DecodeLimits(), StoredImage(), decoder=("no such program",))
+    extracted = opened.extract(GivenTriplet(Clip("silent", "a.mp4"), action, ("a.mp4",)))
     assert reject_of(extracted) == RejectCode.NO_ACTION
 
 
 def test_both_images_of_a_triplet_may_be_forbidden():
-    one = SegmentExtractor(
+    opened = SegmentExtractor(
         DecodeLimits(), StoredImage(), lambda uri: "no" if uri == "b.png" else None, ("no such program",)
     )
-    extracted = one.extract(GivenTriplet(Clip("still", "a.png"), "paint it", ("a.png", "b.png")))
+    extracted = opened.extract(GivenTriplet(Clip("still", "a.png"), "paint it", ("a.png", "b.png")))
     assert reject_of(extracted) == RejectCode.FORBIDDEN

@@ -136,10 +136,10 @@ def test_segments_of_videos_come_in_with_their_narration(tmp_path: Path, model_f
         "clip.mp4,0,1,\nclip.mp4,8,9,late\ntorn.mp4,0,1,x\n../clip.mp4,0,1,x\n"
     )
     ingest(str(tmp_path / "segments.csv"), tmp_path / "out", model_folder)
-    one, two = rows(tmp_path / "out").to_pylist()
-    assert (one["action"], one["source_time_s"], one["target_time_s"]) == ("pan, then stop", 1.0, 2.0)
-    assert (two["action"], two["source_time_s"]) == ("pan", 0.0)
-    assert one["video"] == str(tmp_path / "clip.mp4")
+    first, second = rows(tmp_path / "out").to_pylist()
+    assert (first["action"], first["source_time_s"], first["target_time_s"]) == ("pan, then stop", 1.0, 2.0)
+    assert (second["action"], second["source_time_s"]) == ("pan", 0.0)
+    assert first["video"] == str(tmp_path / "clip.mp4")
     expected = ("None", "None", "no_action", "too_short", "unreadable", "forbidden")
     assert reasons(tmp_path / "out") == Counter(expected)
     assert check(str(tmp_path / "out")).problems == []

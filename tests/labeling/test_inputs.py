@@ -213,11 +213,11 @@ def test_clips_of_a_store_that_cannot_be_reached_stay_and_the_others_get_their_s
     touch(tmp_path, "a.mp4")
     monkeypatch.setattr(objects, "size_bytes", size)
     away = [f"s3://away/{index}.mp4" for index in range(200)]
-    some = [f"s3://here/{name}.mp4" for name in ("a", *(f"away{index}" for index in range(40)), "b")]
-    (tmp_path / "m.csv").write_text("\n".join(["uri", *some, "a.mp4", *away]))
+    mixed = [f"s3://here/{name}.mp4" for name in ("a", *(f"away{index}" for index in range(40)), "b")]
+    (tmp_path / "m.csv").write_text("\n".join(["uri", *mixed, "a.mp4", *away]))
     clips = list_clips(str(tmp_path / "m.csv"), LIMITS, lambda clip: None)
     assert [clip.size_bytes for clip in clips] == [7, *[None] * 40, 7, 7, *[None] * 200]
-    assert {*some} < {*asked}
+    assert {*mixed} < {*asked}
     assert len([uri for uri in asked if uri in away]) < 100
     (tmp_path / "m.csv").write_text("\n".join(["uri", *away[:2]]))
     with pytest.raises(StoreError, match="no answer"):

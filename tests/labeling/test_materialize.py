@@ -61,7 +61,7 @@ def test_clips_that_were_tried_again_are_written_with_the_others(
     curate([folder], selection, CurateConfig(top_k=9))
     write_chosen([folder], selection, out)
     assert check(out).problems == []
-    written, chosen = (Dataset.open(one).scan().to_table().sort_by("triplet_id") for one in (out, folder))
+    written, chosen = (Dataset.open(name).scan().to_table().sort_by("triplet_id") for name in (out, folder))
     assert written.to_pylist() == chosen.to_pylist()
     assert len(written) == 7
 

@@ -35,10 +35,10 @@ def test_an_item_of_aurora_is_two_images_and_a_sentence(tmp_path: Path):
 
 def test_a_row_of_a_table_is_a_segment_and_its_narration(tmp_path: Path):
     rows = 'uri,start_s,end_s,narration\na.mp4,1,2.5,"open\n the  door "\n/far/b.mp4,,,close it\n'
-    one, two = list_given(table(tmp_path, rows))
-    assert (one.uris, one.action) == ((f"{tmp_path}/a.mp4",), "open the door")
-    assert (one.clip.start_s, one.clip.end_s) == (1.0, 2.5)
-    assert (two.uris, two.clip.start_s, two.clip.end_s) == (("/far/b.mp4",), None, None)
+    first, second = list_given(table(tmp_path, rows))
+    assert (first.uris, first.action) == ((f"{tmp_path}/a.mp4",), "open the door")
+    assert (first.clip.start_s, first.clip.end_s) == (1.0, 2.5)
+    assert (second.uris, second.clip.start_s, second.clip.end_s) == (("/far/b.mp4",), None, None)
 
 
 @pytest.mark.parametrize("words", [None, "", " \n"])

@@ -52,6 +52,18 @@ def test_a_folder_without_one_of_its_files_is_refused_by_name(folder, name):
         identify(str(folder))
 
 
+def test_a_folder_of_something_else_is_named_with_what_is_needed(tmp_path):
+    dataset, run = tmp_path / "dataset", tmp_path / "run"
+    (dataset / "data").mkdir(parents=True)
+    (run / "export").mkdir(parents=True)
+    for name, remedy in {
+        dataset: "is a dataset, not a model: config.json is missing; name a folder with the model's",
+        run: f"is not a model but a training run; name its export, {run}/export",
+    }.items():
+        with pytest.raises(ModelError, match=remedy):
+            identify(str(name))
+
+
 @pytest.mark.parametrize("name", [WEIGHTS, "codec/diffusion_pytorch_model.safetensors", "codec/config.json"])
 def test_a_file_that_is_cut_off_is_refused(folder, name):
     path = folder / name

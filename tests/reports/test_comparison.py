@@ -6,7 +6,7 @@ import pytest
 from kinescribe.labeling.units import plan_units
 from kinescribe.reports.comparison import OTHER_CLIPS, write_comparison
 from kinescribe.reports.report import write_report
-from kinescribe.schemas.errors import DatasetError
+from kinescribe.schemas.errors import ConfigError, DatasetError
 from kinescribe.storage.plan import write_plan
 from kinescribe.storage.run import bind
 from kinescribe.storage.shards import unit_uri, write_unit
@@ -55,7 +55,16 @@ def test_pairs_without_a_class_are_counted_beside_those_with_one(tmp_path: Path)
     write(tmp_path / "other", ["jump", "walk", "stand"])
     page = " ".join(compared(tmp_path / "one", tmp_path / "other").split())
     assert '<td>no class</td><td class="number">2</td><td class="number">0</td>' in page
-    assert "no class" not in compared(tmp_path / "one", tmp_path / "one")
+    write(tmp_path / "third", ["jump"], micro=3)
+    assert "no class" not in compared(tmp_path / "other", tmp_path / "third")
+
+
+def test_a_dataset_is_not_compared_with_itself(tmp_path: Path):
+    write(tmp_path / "one", ["jump"])
+    for spelling in (tmp_path / "one", tmp_path / "nowhere" / ".." / "one", f"file://{tmp_path}/one/"):
+        with pytest.raises(ConfigError, match="are the same dataset; name two datasets to compare"):
+            write_comparison(tmp_path / "one", spelling, str(tmp_path / "page.html"), 10)
+    assert not (tmp_path / "page.html").exists()
 
 
 def test_two_that_say_the_same_or_share_nothing_have_a_page(tmp_path: Path):

@@ -5,7 +5,7 @@ import av
 import numpy as np
 import pytest
 
-from kinescribe.schemas.errors import InputError
+from kinescribe.schemas.errors import ConfigError, InputError
 from kinescribe.simulation.actions import parse
 from kinescribe.simulation.clips import Segment, read_truth, write_clips
 from kinescribe.simulation.transitions import CLASSES
@@ -55,6 +55,37 @@ def test_the_same_seed_writes_the_same_bytes(world: Path, tmp_path: Path):
     write_clips(tmp_path, 2, "test", seed=3, side=64)
     for path in (tmp_path / "clips").rglob("*.mp4"):
         assert path.read_bytes() == (world / "clips" / path.relative_to(tmp_path / "clips")).read_bytes()
+
+
+def test_files_of_something_else_are_neither_lost_nor_mixed_in(tmp_path: Path):
+    truth = tmp_path / "truth.jsonl"
+    truth.write_text("precious\n")
+    with pytest.raises(
+        ConfigError, match=r"contains a truth.jsonl of something else; choose an empty folder"
+    ):
+        write_clips(tmp_path, 1, "test", seed=3, side=64)
+    assert truth.read_text() == "precious\n"
+    assert list(tmp_path.iterdir()) == [truth]
+
+
+def test_another_run_is_refused_and_the_same_one_repeated(tmp_path: Path):
+    truths = write_clips(tmp_path, 2, "test", seed=3, side=64)
+    (tmp_path / "dataset").mkdir()
+    for num_clips, seed in ((1, 3), (3, 3), (2, 4)):
+        with pytest.raises(ConfigError, match="choose an empty folder"):
+            write_clips(tmp_path, num_clips, "test", seed, side=64)
+    (tmp_path / "truth.jsonl").unlink()  # as after a kill
+    assert write_clips(tmp_path, 2, "test", seed=3, side=64) == truths
+    assert list(read_truth(tmp_path).values()) == truths
+    (tmp_path / "clips" / "mine.mp4").write_text("precious")
+    with pytest.raises(ConfigError, match=r"clips contains mine.mp4, which is not of this run"):
+        write_clips(tmp_path, 2, "test", seed=3, side=64)
+
+
+def test_a_folder_that_cannot_be_made_is_refused_in_words(tmp_path: Path):
+    (tmp_path / "clips").write_text("")
+    with pytest.raises(ConfigError, match=r"cannot be written: .*; choose another folder"):
+        write_clips(tmp_path, 1, "test", seed=3, side=64)
 
 
 def test_train_and_test_clips_differ(world: Path, tmp_path: Path):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from kinescribe.simulation.actions import Action
-from kinescribe.simulation.counterfactuals import SIDE, Family, Stage, families, picture
+from kinescribe.simulation.counterfactuals import SIDE, Family, OutcomeRenderer, families, picture
 from kinescribe.simulation.scene import NEW_SHAPES, SHAPES, Camera, Scene, Thing
 from kinescribe.simulation.transitions import CLASSES, draw_change, draw_scene, fits
 
@@ -28,7 +28,7 @@ def test_every_drawn_change_belongs_to_a_family(action_class: str, shapes: tuple
 
 
 def test_an_outcome_looks_like_the_scene_after_the_change():
-    stage = Stage(SCENE)
+    renderer = OutcomeRenderer(SCENE)
     raised = replace(RED_BALL, x=0.65, y=0.27)
     drawn = {
         Action("remove", "red", "ball"): ((), (BLUE_BOX,)),
@@ -40,7 +40,7 @@ def test_an_outcome_looks_like_the_scene_after_the_change():
         Action("turn", "blue", "box"): ((0.5,), (RED_BALL, replace(BLUE_BOX, angle=50.0))),
     }
     for action, (parameters, things) in drawn.items():
-        shown = stage.picture(family(action), parameters)
+        shown = renderer.picture(family(action), parameters)
         assert shown is not None
         assert np.array_equal(shown.image, picture(replace(SCENE, things=things))), action
 
@@ -49,7 +49,10 @@ def test_an_impossible_outcome_has_no_image():
     """So far up the box would lie on the ball."""
     moved = family(Action("move", "blue", "box", "left"))
     assert (
-        Stage(replace(SCENE, things=(RED_BALL, replace(BLUE_BOX, y=0.3)))).picture(moved, (0.4, 0.0)) is None
+        OutcomeRenderer(replace(SCENE, things=(RED_BALL, replace(BLUE_BOX, y=0.3)))).picture(
+            moved, (0.4, 0.0)
+        )
+        is None
     )
 
 
@@ -70,7 +73,7 @@ def test_a_ball_is_not_turned_and_no_object_added_twice_or_painted_as_it_is():
 
 
 def test_a_pan_reveals_a_strip_that_the_source_does_not_show():
-    shown = Stage(SCENE).picture(family(Action("pan", direction="left")), (0.25,))
+    shown = OutcomeRenderer(SCENE).picture(family(Action("pan", direction="left")), (0.25,))
     assert shown is not None
     assert shown.visible is not None
     columns = shown.visible[SIDE // 2]

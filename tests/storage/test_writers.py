@@ -101,10 +101,24 @@ def test_of_two_runs_that_start_at_once_the_earlier_goes_on(dataset: str, monkey
         pass
 
 
-def test_a_claim_that_is_not_renewed_ends(dataset: str):
+def test_a_claim_that_is_not_renewed_ends_and_is_removed(dataset: str):
     claim(dataset, renewed=time.time() - STALE_S - 1)
     with writing(dataset):
+        assert [writer["host"] for writer in claims(dataset)] == [platform.node()]
+    assert claims(dataset) == []
+
+
+def test_the_claim_of_a_run_that_died_meanwhile_is_removed_at_the_end(dataset: str):
+    with writing(dataset):
+        claim(dataset, renewed=time.time() - STALE_S - 1)
+    assert claims(dataset) == []
+
+
+def test_a_live_claim_is_kept(dataset: str):
+    claim(dataset)
+    with writing(dataset, join=True):
         pass
+    assert [writer["host"] for writer in claims(dataset)] == ["elsewhere"]
 
 
 def test_a_killed_run_on_this_host_blocks_nobody(dataset: str, other_process: psutil.Process):
@@ -122,6 +136,7 @@ def test_a_killed_run_on_this_host_blocks_nobody(dataset: str, other_process: ps
         time.sleep(0.01)
     with writing(dataset):
         pass
+    assert claims(dataset) == []
 
 
 def test_a_claim_is_renewed_while_its_run_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
