@@ -6,6 +6,7 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 
+import av
 import pytest
 
 from kinescribe.labeling.extract import PairExtractor
@@ -92,6 +93,51 @@ def test_a_playlist_makes_the_decoder_read_nothing_else(
             list(video.frames())
         assert caught.value.code in (RejectCode.FORBIDDEN, RejectCode.UNREADABLE)
         assert not was_called(host)
+
+
+def with_reference(data: bytes, entry: bytes) -> bytes:
+    """The index of an MP4, whose samples are said to be in the file that this data reference names."""
+
+    def boxes(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+        while data:
+            size = int.from_bytes(data[:4], "big")
+            yield data[4:8], data[8:size]
+            data = data[size:]
+
+    def box(kind: bytes, content: bytes) -> bytes:
+        return (8 + len(content)).to_bytes(4, "big") + kind + content
+
+    def changed(kind: bytes, content: bytes) -> bytes:
+        if kind == b"dref":
+            content = bytes(4) + (1).to_bytes(4, "big") + entry
+        elif kind in (b"moov", b"trak", b"mdia", b"minf", b"dinf"):
+            content = b"".join(changed(*inner) for inner in boxes(content))
+        return box(kind, content)
+
+    kept = [changed(*outer) for outer in boxes(data) if outer[0] in (b"ftyp", b"moov")]
+    return b"".join(kept) + box(b"mdat", bytes(len(data)))
+
+
+def alias_reference(path: Path) -> bytes:
+    """An alias of QuickTime with the absolute path of a file on the volume `disk`."""
+    volume, name, place = b"disk", path.name.encode(), f"disk{path}".replace("/", ":").encode()
+    alias = bytes(10) + bytes([len(volume)]) + volume.ljust(27, b"\0") + bytes(12)
+    alias += bytes([len(name)]) + name.ljust(63, b"\0") + bytes(36)
+    alias += (2).to_bytes(2, "big") + len(place).to_bytes(2, "big") + place + bytes(len(place) % 2)
+    content = bytes(4) + alias + b"\xff\xff\0\0"
+    return (8 + len(content)).to_bytes(4, "big") + b"alis" + content
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mov"])
+def test_a_data_reference_makes_the_decoder_read_no_other_file(tmp_path: Path, secret: Path, suffix: str):
+    path = tmp_path / f"thief.{suffix}"
+    path.write_bytes(with_reference(secret.read_bytes(), alias_reference(secret)))
+    with av.open(str(path), options={"enable_drefs": "1", "use_absolute_path": "1"}) as allowed:
+        assert sum(1 for _ in allowed.decode(video=0)) == len(FRAMES)
+    frames: list[object] = []
+    with contextlib.suppress(Rejected), open_video(path) as video:
+        frames += list(video.frames())
+    assert frames == []
 
 
 def test_a_host_that_is_called_is_noticed(host: socket.socket):

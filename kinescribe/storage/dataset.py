@@ -147,4 +147,10 @@ def open_datasets(sources: Iterable[Source]) -> dict[str, Dataset]:
 def no_triplets(datasets: Sequence[Dataset]) -> DatasetError:
     """The error for datasets without rows."""
     names, have = ", ".join(map(str, datasets)), "has" if len(datasets) == 1 else "have"
-    return DatasetError(f"{names} {have} no triplets yet; `kinescribe status` shows how the clips ended")
+    is_done = all(
+        dataset.committed.keys() >= plan.clips_by_unit.keys()
+        for dataset in datasets
+        for plan in dataset.plans
+    )
+    state = "no triplets: all clips were dropped or rejected" if is_done else "no triplets yet"
+    return DatasetError(f"{names} {have} {state}; `kinescribe status` shows how the clips ended")

@@ -333,7 +333,7 @@ def test_a_suspended_run_that_wakes_up_after_another_finished_changes_nothing(
     for process in frozen:
         process.suspend()
     assert len(committed_units(out)) < len(expected)
-    label(source, out, config)
+    label(source, out, config, join=True)
     finished = objects(out)
     for process in frozen:
         process.resume()

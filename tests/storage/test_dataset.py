@@ -113,7 +113,11 @@ def test_a_dataset_without_rows_gives_an_answer_or_an_error_in_words(
     if command in ANSWERS[state]:
         READERS[command](dataset, tmp_path)
         return
-    said = "has no triplets yet" if state == "no kept clip" else "has no committed unit yet"
+    said = (
+        "has no triplets: all clips were dropped or rejected"
+        if state == "no kept clip"
+        else "has no committed unit yet"
+    )
     with pytest.raises(DatasetError, match=f"dataset {said}; "):
         READERS[command](dataset, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["dataset"]

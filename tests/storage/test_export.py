@@ -161,7 +161,7 @@ def test_a_selection_of_another_dataset_and_a_folder_in_use_are_refused(dataset:
 @pytest.mark.parametrize("export", [export_webdataset, export_hub])
 def test_a_dataset_without_triplets_is_refused_and_nothing_written(tmp_path: Path, export):
     build(str(tmp_path / "dataset"), [RejectCode.UNREADABLE])
-    with pytest.raises(DatasetError, match="has no triplets yet"):
+    with pytest.raises(DatasetError, match="has no triplets: all clips were dropped or rejected"):
         export(str(tmp_path / "dataset"), str(tmp_path / "out"), None, silent)
     assert not (tmp_path / "out").exists()
 
