@@ -18,6 +18,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import ray
+from ray._private import ray_constants
 from ray.autoscaler.v2.sdk import get_cluster_status
 from ray.exceptions import AuthenticationError, RpcError
 
@@ -109,10 +110,25 @@ def _start_own_ray() -> None:
         # Ray makes its own folder readable for everybody; the one around it stays closed.
         options: dict[str, Any] = {"include_dashboard": False, "_temp_dir": f"{folder}/{RAY_FOLDER}"}
         system = {"task_oom_retries": int(os.environ.get(*OOM_RETRIES))}
-        run_in_lasting_thread(lambda: _connect(_system_config=system, **options))
+        with _on_loopback():
+            run_in_lasting_thread(lambda: _connect(_system_config=system, **options))
         _own_ray.callback(starting.pop_all().close)
     # Registered after Ray's own callback, so that it runs before.
     atexit.register(_end_at_exit, os.getpid())
+
+
+@contextmanager
+def _on_loopback() -> Generator[None]:
+    """A Ray that starts in the block listens to this machine only.
+
+    Ray has an environment variable for that, but has read it by now.
+    """
+    before = ray_constants.ENABLE_RAY_CLUSTER
+    ray_constants.ENABLE_RAY_CLUSTER = False  # pyright: ignore[reportConstantRedefinition]
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = before  # pyright: ignore[reportConstantRedefinition]
 
 
 def _end_at_exit(owner: int) -> None:
@@ -188,7 +204,7 @@ def _no_answer(address: str, error: Exception) -> ConfigError:
 
 
 def _ensure_token() -> None:
-    """Give Ray, whose ports are open to the network, a token in the environment of its processes only.
+    """Give Ray, whose ports other users can reach, a token in the environment of its processes only.
 
     Ray itself would write one to the home folder, where others can read it.
     """

@@ -181,7 +181,7 @@ def _audit_unit(dataset: Dataset, unit: WorkUnit) -> tuple[int, list[str]]:
         rows = file.read()
     except DatasetError as error:
         return 0, [str(error)]
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         return 0, [f"{name} is damaged ({error}); move it away and run the same command again"]
     if rows_digest(rows) != footer.digest:
         return 0, [f"{name}: the rows do not have the digest that was committed; move it away and run again"]

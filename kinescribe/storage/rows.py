@@ -23,6 +23,14 @@ from kinescribe.schemas.errors import DatasetError
 
 OBJECT = "__filename"
 """pyarrow's name for the column with the file of a row."""
+UNREADABLE = (
+    pa.ArrowException,
+    pl.exceptions.PolarsError,
+    pl.exceptions.PanicException,
+    OSError,
+    UnicodeDecodeError,
+)
+"""What readers raise for a damaged file."""
 TOKENS = ("importance", "source_codes", "target_codes")
 """Columns with a value for each image token."""
 
@@ -133,7 +141,7 @@ def readable(dataset: object) -> Generator[None]:
     """In the block, an error from reading the dataset becomes a DatasetError."""
     try:
         yield
-    except (pa.ArrowException, pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
+    except UNREADABLE as error:
         raise DatasetError(f"{dataset} cannot be read: {error}; `check` says what is damaged") from error
 
 
@@ -160,6 +168,7 @@ def rows_problem(table: pa.Table, grid: tuple[int, int]) -> str | None:
     """What is wrong with rows, as far as their columns are there; None if nothing is."""
     if problem := schema_problem(table.schema):
         return problem
+    table.validate(full=True)  # texts that are not UTF-8 make polars panic
     for field in FIELDS:
         if field.name not in table.column_names:
             continue
@@ -167,7 +176,6 @@ def rows_problem(table: pa.Table, grid: tuple[int, int]) -> str | None:
             if problem := _problem(field, values, grid):
                 return f"{field.name} {problem}"
     if "triplet_id" in table.column_names:
-        table.validate(full=True)  # texts that are not UTF-8 make polars panic
         return _ids_problem(pl.Series(table["triplet_id"]))
     return None
 

@@ -198,12 +198,16 @@ for _ in range(2):
 time.sleep(1)
 (raylet,) = [child for child in psutil.Process().children() if child.name() == "raylet"]
 assert raylet.status() != psutil.STATUS_ZOMBIE
+mine = [psutil.Process(), *psutil.Process().children(recursive=True)]
+ports = [port for process in mine for port in process.net_connections("inet") if port.status == "LISTEN"]
+assert len(ports) > 5
+assert {port.laddr.ip.removeprefix("::ffff:") for port in ports} == {"127.0.0.1"}, ports
 print(len(addresses), len(set(addresses)))
 """
 
 
 @pytest.mark.ray
-def test_threads_share_a_ray_that_outlives_them(ray_folder):
+def test_threads_share_a_ray_that_outlives_them_and_listens_to_this_machine_only(ray_folder):
     run = subprocess.run(
         [sys.executable, "-c", THREADS], cwd=ROOT, capture_output=True, text=True, timeout=200
     )

@@ -13,12 +13,13 @@ import torch
 
 from kinescribe.cluster.progress import RESUME
 from kinescribe.cluster.resources import ClusterResources
-from kinescribe.cluster.train import absolute, print_progress, run_train, worker_claims
+from kinescribe.cluster.train import _identity, absolute, print_progress, run_train, worker_claims
 from kinescribe.labeling.curate import curate
 from kinescribe.models.registry import load_model
 from kinescribe.schemas.config import CurateConfig
 from kinescribe.schemas.errors import ConfigError, DatasetError, ModelError
 from kinescribe.schemas.training import DynamicsTraining, Engine, TrainConfig, WorldTraining
+from kinescribe.storage.run import bind
 from tests.processes import below
 from tests.tiny_chat import tiny_chat
 from tests.tiny_triplets import LABELLED, write_triplets
@@ -252,7 +253,9 @@ def test_a_finished_run_returns_an_absolute_folder_and_removes_abandoned_exports
     config, tmp_path, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)
+    finished = config.model_copy(update={"out": "out"})
+    bind("out", _identity(finished)[0])
     for name in ("export", ".export-killed"):
         Path("out", name).mkdir(parents=True)
-    assert run_train(config.model_copy(update={"out": "out"})) == tmp_path / "out" / "export"
+    assert run_train(finished) == tmp_path / "out" / "export"
     assert not Path("out", ".export-killed").exists()

@@ -145,5 +145,5 @@ def test_a_published_model_imagines_at_its_codecs_size(family: str, tmp_path: Pa
 
 
 def test_samples_need_someone_who_chooses():
-    with pytest.raises(ValueError, match="--dynamics"):
+    with pytest.raises(ValueError, match="give dynamics"):
         AuroraConfig(world="w", num_samples=4)

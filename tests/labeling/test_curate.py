@@ -199,7 +199,7 @@ def test_contrast_that_was_not_asked_for_is_refused_with_the_option_that_asks(tm
 @pytest.mark.parametrize("by", ["video", "clip_id"])
 def test_clips_may_take_turns_too(tmp_path: Path, by: str):
     source = dataset(tmp_path / "x", {"a": scored(-1, -2), "b": scored(-3)})
-    chosen = run(tmp_path, source, top_k=2, by=by)
+    chosen = run(tmp_path, source, top_k=2, stratify_by=by)
     assert chosen_scores(chosen) == [-1, -3]
     assert chosen.rows["action_class"].to_pylist() == ["jump", "jump"]
 
@@ -293,7 +293,11 @@ def test_filters_that_leave_nothing_are_an_error_with_the_counts(tmp_path: Path)
 
 @pytest.mark.parametrize(
     ("override", "names"),
-    [("top_k=0", "top_k"), ("by=colour", "by"), ("min_motion=3", "min_motion must be at most max_motion")],
+    [
+        ("top_k=0", "top_k"),
+        ("stratify_by=colour", "stratify_by"),
+        ("min_motion=3", "min_motion must be at most max_motion"),
+    ],
 )
 def test_an_impossible_configuration_names_its_key(override: str, names: str):
     with pytest.raises(ConfigError, match=names):
