@@ -42,6 +42,7 @@ ACCELERATOR = "accelerator_type:"
 NAMED = ("auto", "local")
 """Addresses that have no host and port."""
 LAST_PORT = 65535
+LOOPBACK = "127.0.0.1"
 ANSWER_TIMEOUT_S = 10.0
 
 _own_ray = ExitStack()
@@ -119,7 +120,7 @@ def _start_own_ray() -> None:
 
 @contextmanager
 def _on_loopback() -> Generator[None]:
-    """A Ray that starts in the block listens to this machine only.
+    """A Ray that starts in the block listens to this machine only, and can be joined in such a block only.
 
     Ray has an environment variable for that, but has read it by now.
     """
@@ -157,9 +158,9 @@ def _exit_code_of_sigterm() -> Generator[None]:
 
 def _connect(address: str | None = None, **options: Any) -> None:
     try:
-        with _descriptor_silenced(2):
-            if address:
-                _reach(address)
+        with _descriptor_silenced(2), ExitStack() as where:
+            if address and _reach(address):
+                where.enter_context(_on_loopback())
             ray.init(address, **QUIET, **options)
         if threading.current_thread() is threading.main_thread():
             # Replaces Ray's handler, which writes its stack to stderr.
@@ -180,11 +181,14 @@ def _exit(number: int, _: object) -> None:
     raise SystemExit(128 + number)
 
 
-def _reach(address: str) -> None:
-    """Raises an error if no Ray answers there; `ray.init` would try for minutes or for ever."""
+def _reach(address: str) -> bool:
+    """Whether the Ray there is on the loopback interface, as our own is.
+
+    Raises an error if no Ray answers; `ray.init` would try for minutes or for ever.
+    """
     host, _, port = address.rpartition(":")
     if address in NAMED:
-        return
+        return False
     if "://" in address or not port.isdecimal() or int(port) > LAST_PORT:
         raise ConfigError(
             f"RAY_ADDRESS={address}: a run needs HOST:PORT of the cluster's head, as `ray start` printed it, "
@@ -192,7 +196,8 @@ def _reach(address: str) -> None:
             "starts its own Ray on this machine"
         )
     socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWER_TIMEOUT_S).close()
-    get_cluster_status(address)
+    status = get_cluster_status(address)
+    return any(node.ip_address == LOOPBACK for node in [*status.active_nodes, *status.idle_nodes])
 
 
 def _no_answer(address: str, error: Exception) -> ConfigError:

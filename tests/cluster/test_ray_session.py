@@ -315,8 +315,7 @@ def answer(address) -> str | None:
 
 
 def code(method, address) -> str | None:
-    target = f"localhost:{address.port}" if address.ip == "::" else f"{address.ip}:{address.port}"
-    with grpc.insecure_channel(target) as channel, pytest.raises(grpc.RpcError) as error:
+    with grpc.insecure_channel(f"127.0.0.1:{address.port}") as channel, pytest.raises(grpc.RpcError) as error:
         channel.unary_unary(f"/ray.rpc.{method}")(b"", timeout=20)
     code = error.value.code()
     return None if code is grpc.StatusCode.UNAVAILABLE else code.name
