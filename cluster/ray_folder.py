@@ -69,7 +69,7 @@ def processes_killed(folder: str) -> Generator[None]:
         with uninterrupted():
             started = _processes_in(folder)
             # Ray ends its helpers in turn, and waits up to a second for each.
-            _kill(process for process in started if process.name().startswith("python"))
+            _kill(process for process in started if _is_helper(process))
             ray.shutdown()
             _kill(started)
             deadline = time.monotonic() + EXIT_TIMEOUT_S
@@ -109,6 +109,13 @@ def _kill(processes: Iterable[psutil.Process]) -> None:
     for process in processes:
         with suppress(psutil.NoSuchProcess):
             process.kill()
+
+
+def _is_helper(process: psutil.Process) -> bool:
+    """Whether it is a process that this one started, besides Ray's two servers in C++: no worker."""
+    with suppress(psutil.NoSuchProcess):
+        return process.ppid() == os.getpid() and process.name().startswith("python")
+    return False
 
 
 def _is_alive(process: psutil.Process) -> bool:
