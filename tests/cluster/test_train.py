@@ -204,9 +204,11 @@ def test_workers_claim_a_core_on_a_cluster_whose_head_has_none():
 @pytest.mark.slow
 @pytest.mark.usefixtures("ray_here")
 def test_a_users_error_in_the_workers_ends_the_run_at_once(config, tmp_path, capsys):
+    damaged = config.model_copy(update={"out": str(tmp_path)})
+    bind(damaged.out, _identity(damaged)[0])
     (tmp_path / "checkpoints" / "step-00000020").mkdir(parents=True)
     with pytest.raises(ModelError, match="none of the 1 checkpoints"):
-        run_train(config.model_copy(update={"out": str(tmp_path)}))
+        run_train(damaged)
     assert "step-00000020 is skipped: COMPLETE" in capsys.readouterr().err
     assert (tmp_path / "run.json").exists()
 
