@@ -205,7 +205,7 @@ def test_workers_claim_a_core_on_a_cluster_whose_head_has_none():
 @pytest.mark.usefixtures("ray_here")
 def test_a_users_error_in_the_workers_ends_the_run_at_once(config, tmp_path, capsys):
     damaged = config.model_copy(update={"out": str(tmp_path)})
-    bind(damaged.out, _identity(damaged)[0])
+    bind(damaged.out, _identity(damaged))
     (tmp_path / "checkpoints" / "step-00000020").mkdir(parents=True)
     with pytest.raises(ModelError, match="none of the 1 checkpoints"):
         run_train(damaged)
@@ -256,7 +256,7 @@ def test_a_finished_run_returns_an_absolute_folder_and_removes_abandoned_exports
 ):
     monkeypatch.chdir(tmp_path)
     finished = config.model_copy(update={"out": "out"})
-    bind("out", _identity(finished)[0])
+    bind("out", _identity(finished))
     for name in ("export", ".export-killed"):
         Path("out", name).mkdir(parents=True)
     assert run_train(finished) == tmp_path / "out" / "export"
