@@ -68,9 +68,7 @@ def ray_cluster(note: Callable[[str], object] = _silent) -> Generator[ClusterRes
     with _exit_code_of_sigterm(), _own_ray_ended_if_interrupted(), ExitStack() as connected:
         with _connecting:
             if address and (_num_connected or not ray.is_initialized()):
-                if not _num_connected:
-                    note(f"connecting to Ray at {address}")
-                connected.enter_context(_connected(address))
+                connected.enter_context(_connected(address, note))
                 grows = True
             elif ray.is_initialized():
                 grows = _is_part_of_a_cluster()
@@ -82,10 +80,11 @@ def ray_cluster(note: Callable[[str], object] = _silent) -> Generator[ClusterRes
 
 
 @contextmanager
-def _connected(address: str) -> Generator[None]:
+def _connected(address: str, note: Callable[[str], object]) -> Generator[None]:
     """Connected to a cluster, until the last run that uses it ends. The caller holds `_connecting`."""
     global _num_connected
     if not _num_connected:
+        note(f"connecting to Ray at {address}")
         _connect(address)
     _num_connected += 1
     try:
@@ -158,9 +157,9 @@ def _exit_code_of_sigterm() -> Generator[None]:
 
 def _connect(address: str | None = None, **options: Any) -> None:
     try:
-        with _descriptor_silenced(2), ExitStack() as where:
+        with _descriptor_silenced(2), ExitStack() as interface:
             if address and _reach(address):
-                where.enter_context(_on_loopback())
+                interface.enter_context(_on_loopback())
             ray.init(address, **QUIET, **options)
         if threading.current_thread() is threading.main_thread():
             # Replaces Ray's handler, which writes its stack to stderr.

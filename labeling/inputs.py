@@ -268,13 +268,17 @@ def _windowed(
 
 
 def _sized(clips: list[Clip], window_s: float, may_not: Callable[[str], str | None]) -> list[Clip]:
-    """The clips; those of a manifest that may be read and may be long get the sizes that a listing gives."""
+    """The clips; those of a manifest that may be long get the sizes that a listing would have given.
+
+    A store is not asked about a clip that may not be read.
+    """
     unsized = [
         index
         for index, clip in enumerate(clips)
         if clip.size_bytes is None
         and (clip.end_s is None or clip.end_s - (clip.start_s or 0.0) > window_s)
-        and not may_not(clip.uri)
+        # A local size costs less than following all links, and asks nobody.
+        and (is_local(clip.uri) or not may_not(clip.uri))
     ]
     sizes = _Sizes()
     answers = map_in_threads(sizes.of, (clips[index].uri for index in unsized))

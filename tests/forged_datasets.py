@@ -1,7 +1,6 @@
 """Datasets that a stranger changed: a valid one with other values, types and sizes in any of its files.
 
-Used by a property test and by `make fuzz`: whatever was changed, a command that reads the dataset gives an
-answer or an error in words.
+Whatever was changed, a command that reads the dataset gives an answer or an error in words.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ Failure = Literal["timeout", "unreachable", "refused", "garbage"]
 
 MAX_REPLY_BYTES = 16 << 20
 MAX_ERROR_CHARACTERS = 2000
-"""What is kept of a reply that is no answer."""
+"""The length to which a reply that isn't an answer is cut."""
 ROUNDING = 1e-3
 """How far a log-probability may be above 0."""
 _HIDDEN = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")

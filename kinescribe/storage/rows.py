@@ -168,7 +168,10 @@ def rows_problem(table: pa.Table, grid: tuple[int, int]) -> str | None:
     """What is wrong with rows, as far as their columns are there; None if nothing is."""
     if problem := schema_problem(table.schema):
         return problem
-    table.validate(full=True)  # texts that are not UTF-8 make polars panic
+    try:
+        table.validate(full=True)  # texts that are not UTF-8 make polars panic
+    except pa.ArrowInvalid as error:
+        return str(error)
     for field in FIELDS:
         if field.name not in table.column_names:
             continue

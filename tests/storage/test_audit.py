@@ -18,7 +18,7 @@ from kinescribe.storage.audit import CheckResult, DatasetStatus, check, rejects,
 from kinescribe.storage.dataset import Dataset
 from kinescribe.storage.plan import read_plan, write_plan
 from kinescribe.storage.run import bind
-from kinescribe.storage.shards import FOOTER_KEY, unit_uri, write_unit
+from kinescribe.storage.shards import FOOTER_KEY, rows_digest, unit_uri, write_unit
 from tests.tiny_dataset import Ending, build, commit, outcome, row, run_of, table
 
 ENDINGS = [2, DropReason.STATIC, RejectCode.TIMEOUT, 1, RejectCode.TIMEOUT, DropReason.FEW_KEYFRAMES, 3]
@@ -116,6 +116,34 @@ def test_rows_that_were_changed_by_hand_are_found(tmp_path: Path):
     pq.write_table(rows.slice(1).replace_schema_metadata({**rows.schema.metadata, **footer}), path)
     (problem,) = problems(tmp_path)
     assert "do not have the digest" in problem
+
+
+NOT_UTF_8 = pa.array([b"\xff", b"a"], pa.binary()).view(pa.string())
+FORGED = {
+    "triplet_id": (["../../a", "/b"], "is not 32 hexadecimal digits"),
+    "source_codes": ([[1]] * 2, "has 1 values in a row"),
+    "importance": ([[float("nan")] * 6] * 2, "negative or no finite numbers"),
+    "source": ([{"bytes": None, "path": None}] * 2, "source is missing in a row"),
+    "action": (NOT_UTF_8, "Invalid UTF8"),
+}
+
+
+@pytest.mark.parametrize("column", FORGED)
+def test_forged_rows_with_the_right_digest_are_found_and_refused(tmp_path: Path, column: str):
+    path = unit_uri(str(tmp_path), build(str(tmp_path), ENDINGS)[0].unit_id)
+    rows, footer = pq.read_table(path), json.loads(pq.read_metadata(path).metadata[FOOTER_KEY])
+    values, said = FORGED[column]
+    place, field = rows.schema.get_field_index(column), rows.schema.field(column)
+    array = values if isinstance(values, pa.Array) else pa.array(values, field.type)
+    forged = rows.set_column(place, field, array)
+    footer["digest"] = rows_digest(forged)
+    metadata = {**rows.schema.metadata, FOOTER_KEY: json.dumps(footer)}
+    pq.write_table(forged.replace_schema_metadata(metadata), path)
+    assert any(said in problem for problem in problems(tmp_path))
+    with pytest.raises(DatasetError, match=said):
+        Dataset.open(tmp_path).scan().to_table()
+    with pytest.raises(DatasetError, match=said):
+        Dataset.open(tmp_path).read_unit(Path(path).stem)
 
 
 def test_an_outcome_that_promises_other_rows_is_found(tmp_path: Path):
