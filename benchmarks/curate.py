@@ -25,6 +25,7 @@ import pyarrow.parquet as pq
 
 from kinescribe.schemas.clips import Clip, WorkUnit, stable_id
 from kinescribe.schemas.config import CurateConfig
+from kinescribe.schemas.dataset import IMAGE
 from kinescribe.storage.plan import plan_digest, write_plan
 from kinescribe.storage.run import Run, bind
 from kinescribe.storage.shards import unit_uri
@@ -34,24 +35,30 @@ CHOSEN = 0.01
 
 
 def write_scores(dataset: str, num_rows: int, rows_per_unit: int) -> None:
-    """A dataset without images, with classes of very different sizes and likelihoods of short sentences."""
+    """A dataset with classes of very different sizes, likelihoods of short sentences, and empty images."""
     clips = [Clip(stable_id(index), f"{index}.mp4") for index in range(-(-num_rows // rows_per_unit))]
     units = [WorkUnit(stable_id("unit", clip.clip_id), (clip,)) for clip in clips]
-    bind(dataset, Run("0", {}, {}, "none", (0, 0), plan_digest(clips)))
+    bind(dataset, Run("0", {}, {}, "none", (1, 1), plan_digest(clips)))
     write_plan(dataset, units)
     Path(dataset, "data").mkdir()
     random = np.random.default_rng(0)
     for index, unit in enumerate(units):
-        rows = scores(random, min(rows_per_unit, num_rows - index * rows_per_unit))
+        rows = scores(random, min(rows_per_unit, num_rows - index * rows_per_unit), unit.clips[0])
         pq.write_table(rows, unit_uri(dataset, unit.unit_id), compression="zstd", write_statistics=False)
 
 
-def scores(random: np.random.Generator, num_rows: int) -> pa.Table:
+def scores(random: np.random.Generator, num_rows: int, clip: Clip) -> pa.Table:
     ids = np.frombuffer(random.bytes(16 * num_rows).hex().encode(), "S32").astype(str)
     classes = pa.array([f"class {index}" for index in range(NUM_CLASSES)])
     places = pa.array((random.zipf(1.3, num_rows) % NUM_CLASSES).astype(np.int32))
+    image = pa.repeat(pa.scalar({"bytes": b"", "path": None}, IMAGE), num_rows)
     columns = {
         "triplet_id": ids,
+        "clip_id": pa.repeat(clip.clip_id, num_rows),
+        "video": pa.repeat(clip.uri, num_rows),
+        "source": image,
+        "target": image,
+        "action": pa.repeat("turn the blue box", num_rows),
         "action_class": pa.DictionaryArray.from_arrays(places, classes).cast(pa.string()),
         "action_logprob": -random.gamma(3, 2, num_rows).astype(np.float32),
         "action_tokens": random.integers(4, 12, num_rows, np.int32),

@@ -16,17 +16,22 @@ from itertools import islice
 from pathlib import Path, PurePosixPath
 
 import polars as pl
+import pyarrow.parquet as pq
 
 from kinescribe.schemas.dataset import carried_type
 from kinescribe.schemas.errors import InputError
 from kinescribe.storage import credentials, objects
 from kinescribe.storage.clips import ROWS_PER_FRAME
+from kinescribe.storage.rows import UNREADABLE
 
 COLUMNS = ("uri", "action_class", "start_s", "end_s", "id")
 TIMES = ("start_s", "end_s")
 
 MAX_LINE_BYTES = 1 << 20
 """Parsers take twenty times the memory of a line."""
+MAX_ROWS = 100_000_000
+MAX_TEXT_BYTES = 4096
+"""A small Parquet file may hold any number of equal rows, of any length."""
 csv.field_size_limit(1 << 30)  # polars has no limit, and csv only finds the line of a row that it read
 
 LOGGER = logging.getLogger(__name__)
@@ -88,7 +93,7 @@ class Manifest:
         """Raises InputError with the rule and the place of the first wrong row, if there is one."""
         index = wrong.fill_null(False).arg_max()
         if index is not None and wrong[index]:
-            raise InputError(f"manifest {self.uri}, {self._place(index)}: {rule}, got {values[index]!r}")
+            raise InputError(f"manifest {self.uri}, {self._place(index)}: {rule}, got {values[index]!r:.200}")
 
     def _read(self) -> pl.DataFrame:
         if self.kind != ".parquet" and (line := _endless_line(self.path)):
@@ -101,8 +106,8 @@ class Manifest:
                 return pl.read_csv(self.path, infer_schema=False)
             if self.kind == ".jsonl":
                 return pl.read_ndjson(self.path, infer_schema_length=None)
-            return pl.read_parquet(self.path)
-        except (pl.exceptions.PolarsError, OSError) as error:
+            return _parquet_rows(self.uri, self.path)
+        except UNREADABLE as error:
             where = {".csv": _bad_csv_line, ".jsonl": _bad_json_line}.get(self.kind, _nowhere)(self.path)
             where = where or f"{error}; write it again, with values of one type in each column"
             raise InputError(f"manifest {self.uri} cannot be read: {where}") from error
@@ -142,6 +147,9 @@ class Manifest:
                 )
             rows = rows.with_columns(given.cast(kind, strict=False))
             self.refuse(given.is_not_null() & rows[name].is_null(), f"{name} must be {wanted}", given)
+            if kind == pl.String:
+                too_long = rows[name].str.len_bytes() > MAX_TEXT_BYTES
+                self.refuse(too_long, f"{name} must have at most {MAX_TEXT_BYTES:,} bytes", rows[name])
         return rows
 
     def _refuse_rows(self, rows: pl.DataFrame) -> None:
@@ -163,6 +171,15 @@ def _places(manifest: str, rows: pl.DataFrame) -> pl.DataFrame:
     folder = posixpath.dirname(manifest) + "/"
     video = pl.col("uri").str.strip_prefix("file://").str.strip_prefix(folder).str.replace(r"^(\./)+", "")
     return rows.select(video, pl.col("start_s").fill_null(0), "end_s")
+
+
+def _parquet_rows(uri: str, path: Path) -> pl.DataFrame:
+    """The rows, read by pyarrow: polars ends the process at some damaged files."""
+    with pq.ParquetFile(path) as file:
+        if not 0 <= (num_rows := file.metadata.num_rows) <= MAX_ROWS:
+            raise InputError(f"manifest {uri} has {num_rows:,} rows; split it, {MAX_ROWS:,} at most")
+        parts = [pl.DataFrame(batch) for batch in file.iter_batches(ROWS_PER_FRAME)]
+        return pl.concat(parts) if parts else pl.DataFrame(file.schema_arrow.empty_table())
 
 
 def _csv_line(path: Path, index: int) -> int:

@@ -90,7 +90,8 @@ def change_rows(dataset: Path, draw: Draw) -> None:
 def change_footer(dataset: Path, draw: Draw) -> None:
     path = unit(dataset, draw)
     rows = pq.read_table(path)
-    metadata = dict(rows.schema.metadata)
+    if not (metadata := dict(rows.schema.metadata or {})):
+        return
     key = draw(st.sampled_from(sorted(metadata)))
     metadata[key] = json.dumps(changed(json.loads(metadata[key]), draw)).encode()
     pq.write_table(rows.replace_schema_metadata(metadata), path)

@@ -7,7 +7,6 @@ Shapes: N triplets, L tokens of an image, B sequences, T tokens.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -149,11 +148,11 @@ def read_triplets(datasets: Sequence[str], select: str | None = None) -> PackedT
     Raises DatasetError if codecs differ, and as `read_rows` does.
     """
     tables = read_rows(datasets, COLUMNS, select)
-    codec_ids = [_codec_id(*named) for named in tables]
-    for (dataset, _), codec_id in zip(tables, codec_ids, strict=True):
-        if codec_id != codec_ids[0]:
+    first = tables[0][0]
+    for dataset, _ in tables:
+        if dataset.codec_id != first.codec_id:
             raise DatasetError(
-                f"{dataset} holds codes of {codec_id} and {tables[0][0]} of {codec_ids[0]}; "
+                f"{dataset} holds codes of {dataset.codec_id} and {first} of {first.codec_id}; "
                 "label both with one codec"
             )
     table = whole(tables)
@@ -163,7 +162,7 @@ def read_triplets(datasets: Sequence[str], select: str | None = None) -> PackedT
         _packed(table, "importance") if not table["importance"].null_count else None,
         table["action"].combine_chunks().dictionary_encode(),
         given(table),
-        codec_ids[0],
+        first.codec_id,
     )
 
 
@@ -174,7 +173,7 @@ def given(table: pa.Table) -> NDArray[np.bool_]:
 
 def read_rows(
     datasets: Sequence[str], columns: Sequence[str], select: str | None = None
-) -> list[tuple[str, pa.Table]]:
+) -> list[tuple[Dataset, pa.Table]]:
     """Each dataset with columns of its triplets. Of datasets that the selection covers, the chosen ones.
 
     Raises DatasetError if the selection covers a dataset that isn't in `datasets`, if an action has no words,
@@ -183,7 +182,7 @@ def read_rows(
     opened = [Dataset.open(dataset) for dataset in datasets]
     chosen = _chosen(opened, select) if select else {}
     tables = [
-        (dataset.uri, _read(dataset, columns, chosen.get(dataset.uri)))
+        (dataset, _read(dataset, columns, chosen.get(dataset.uri)))
         for dataset in opened
         if dataset.uri not in chosen or len(chosen[dataset.uri])
     ]
@@ -194,7 +193,7 @@ def read_rows(
     return tables
 
 
-def whole(tables: Sequence[tuple[str, pa.Table]]) -> pa.Table:
+def whole(tables: Sequence[tuple[Dataset, pa.Table]]) -> pa.Table:
     """The rows of all datasets, in order."""
     return pa.concat_tables([table.replace_schema_metadata() for _, table in tables])
 
@@ -231,13 +230,6 @@ def _read_chosen(dataset: Dataset, columns: Sequence[str], chosen: pa.Table) -> 
     table = rows.to_table(filter=pc.field("triplet_id").isin(chosen["triplet_id"].combine_chunks()))
     require_chosen(dataset, chosen, table["triplet_id"])
     return table
-
-
-def _codec_id(dataset: str, table: pa.Table) -> str:
-    metadata = table.schema.metadata or {}
-    if b"kinescribe.codec" not in metadata:
-        raise DatasetError(f"{dataset} does not name the codec of its codes; label it again")
-    return json.loads(metadata[b"kinescribe.codec"])["id"]
 
 
 def _packed(table: pa.Table, column: str) -> NDArray[Any]:

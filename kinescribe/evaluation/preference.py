@@ -13,7 +13,6 @@ Likelihoods are of the whole completion: the action (dynamics) or the target's c
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -163,13 +162,13 @@ def _triplet(triplets: Triplets, index: int) -> Triplet[int]:
 
 def _read(dataset: str, model: DynamicsModel[Any], num: int) -> pa.Table:
     columns = ("source", "target", "source_codes", "target_codes", "action")
-    table = Dataset.open(dataset).scan(columns).head(num)
-    codec = json.loads((table.schema.metadata or {}).get(b"kinescribe.codec", b"{}")).get("id")
-    if model.codec_id not in (None, codec):
+    opened = Dataset.open(dataset)
+    if model.codec_id not in (None, opened.codec_id):
         raise DatasetError(
-            f"{dataset} has codes of codec {codec}, and the model's codec is {model.codec_id}; "
+            f"{dataset} has codes of codec {opened.codec_id}, and the model's codec is {model.codec_id}; "
             "label the dataset with this model's codec"
         )
+    table = opened.scan(columns).head(num)
     if not len(table):
         raise DatasetError(f"{dataset} has no triplets; name another dataset")
     return table

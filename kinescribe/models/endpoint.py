@@ -170,10 +170,15 @@ class Endpoint:
             return Reply(str(error.__cause__ or error), "unreachable")
         except APIStatusError as error:
             return Reply(_shortened(f"{error.status_code} {error.response.text}"), "refused")
-        try:
-            return _Completion.model_validate_json(response.content).choices[0].reply()
-        except ValidationError:
-            return Reply(_shortened(response.content.decode(errors="replace")), "garbage")
+        return read_reply(response.content)
+
+
+def read_reply(body: bytes) -> Reply:
+    """The reply in the body of a completion; a body that follows another protocol is a failure."""
+    try:
+        return _Completion.model_validate_json(body).choices[0].reply()
+    except ValidationError:
+        return Reply(_shortened(body.decode(errors="replace")), "garbage")
 
 
 def is_endpoint(name: str) -> bool:

@@ -69,6 +69,11 @@ class Dataset:
         height, width = self.run["identity"]["codec.grid"]
         return height, width
 
+    @property
+    def codec_id(self) -> str:
+        """The id of the codec that the dataset's codes are of."""
+        return self.run["identity"]["codec.id"]
+
     def unit_uri(self, unit_id: str) -> str:
         """The object of a unit."""
         return unit_uri(self.uri, unit_id)

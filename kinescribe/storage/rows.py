@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as pads
 import pyarrow.fs
+import pyarrow.parquet as pq
 
 from kinescribe.schemas.clips import ID
 from kinescribe.schemas.dataset import FIELDS, IMAGE
@@ -211,9 +212,20 @@ def _ids_problem(ids: pl.Series) -> str | None:
 
 
 def _local_batches(rows: pads.Dataset) -> Iterator[pl.DataFrame]:
-    """The same as `_batches` by polars, which opens a small file in a quarter of the time."""
-    lazy = pl.scan_parquet(rows.files, glob=False, include_file_paths="object")
-    yield from lazy.select(*rows.schema.names, "object").collect_batches(maintain_order=True)
+    """The same as `_batches`, without a dataset's work for each file: small ones take half of the time.
+
+    Polars would take a quarter, but a damaged file can make it end the process, and it checks no checksums.
+    """
+    names = rows.schema.names
+    for path in rows.files:
+        with pq.ParquetFile(path, pre_buffer=False, page_checksum_verification=True) as file:
+            table = file.read(names, use_threads=False)
+        if missing := sorted({*names} - {*table.column_names}):
+            raise pa.ArrowInvalid(f"{path} lacks {', '.join(missing)}")
+        if problem := schema_problem(table.schema):
+            raise pa.ArrowInvalid(f"{path}: {problem}")
+        if len(table):
+            yield pl.DataFrame(table.replace_schema_metadata()).with_columns(object=pl.lit(path))
 
 
 def _batches(rows: pads.Dataset) -> Iterator[pl.DataFrame]:

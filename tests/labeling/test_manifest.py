@@ -1,11 +1,17 @@
 import datetime
 import json
+from contextlib import suppress
 from pathlib import Path
 from resource import RUSAGE_SELF, getrusage
 from typing import Any
 
+import numpy as np
 import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from kinescribe.labeling.manifest import read_manifest
 from kinescribe.schemas.errors import InputError
@@ -98,6 +104,8 @@ def test_a_quote_that_is_not_closed_is_found_where_its_row_begins(tmp_path: Path
         ({"uri": "x", "start_s": "2", "end_s": "2"}, "end_s must be greater than start_s"),
         ({"uri": "x", "id": "taken"}, "id must be unique, got 'taken'"),
         ({"uri": "ok.mp4"}, "a video and window must be listed once, or each time with an id"),
+        ({"uri": "x" * 4097}, "uri must have at most 4,096 bytes, got 'xxx"),
+        ({"uri": "x", "id": "y" * 4097}, "id must have at most 4,096 bytes, got 'yyy"),
     ],
 )
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
@@ -130,7 +138,7 @@ def test_json_without_a_bottom_is_refused_by_its_line(tmp_path: Path, text: str)
 
 
 def test_the_line_of_a_row_is_found_after_a_very_long_value(tmp_path: Path):
-    (tmp_path / "m.csv").write_text(f"uri,start_s\n{'x' * 200_000},1\nb.mp4,-1\n")
+    (tmp_path / "m.csv").write_text(f"note,uri,start_s\n{'x' * 200_000},a.mp4,1\n,b.mp4,-1\n")
     assert "line 3: start_s must be at least 0" in refusal(str(tmp_path / "m.csv"))
 
 
@@ -257,3 +265,26 @@ def test_a_line_of_many_megabytes_is_refused_before_it_is_parsed(tmp_path: Path,
     with pytest.raises(InputError, match=r"line [123]: it has more than 1 MiB"):
         read_manifest(str(manifest))
     assert getrusage(RUSAGE_SELF).ru_maxrss - before < 100 << 10
+
+
+@given(places=st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), min_size=1))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+def test_a_parquet_file_with_other_bytes_is_read_or_refused_in_words(
+    tmp_path: Path, places: list[tuple[float, int]]
+):
+    data = bytearray(Path(write(tmp_path / "m.parquet", ROWS)).read_bytes())
+    for place, value in places:
+        data[int(place * len(data))] = value
+    (tmp_path / "m.parquet").write_bytes(data)
+    with suppress(InputError):
+        read_manifest(str(tmp_path / "m.parquet"))
+
+
+def test_a_small_file_of_very_many_rows_is_refused_before_it_is_unpacked(tmp_path: Path):
+    path = tmp_path / "m.parquet"
+    rows = pa.RecordBatch.from_pydict({"uri": pa.DictionaryArray.from_arrays(np.zeros(10**7, "i1"), ["a"])})
+    with pq.ParquetWriter(path, rows.schema, compression="zstd") as writer:
+        for _ in range(11):
+            writer.write_batch(rows, row_group_size=10**7)
+    assert path.stat().st_size < 1 << 20
+    assert "has 110,000,000 rows; split it, 100,000,000 at most" in refusal(str(path))
