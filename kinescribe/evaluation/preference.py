@@ -44,10 +44,13 @@ class Preferences:
     triplets: int
     likelier: dict[str, Rate]
     """By the corruption of the twin. A triplet without such a twin is not in the total."""
+    written: int = 0
+    """Triplets whose action a model wrote; that model finds its own words likely."""
 
     def tables(self) -> Iterable[Table]:
         """The share of triplets that are likelier than their twin, by corruption."""
-        yield Table([("triplets", f"{self.triplets:,}")])
+        written = [("actions that a model wrote", f"{self.written:,}")] if self.written else []
+        yield Table([("triplets", f"{self.triplets:,}"), *written])
         yield rate_table(f"found likelier ({self.task}) than with", self.likelier)
 
     def draw(self, figure: Figure) -> None:
@@ -116,7 +119,8 @@ def prefer(
         for way, won in _compare(score, triplets, range(start, min(start + _BATCH, total)), rng):
             wins[way].append(won)
         progress(min(start + _BATCH, total), total)
-    return Preferences(task, total, {way: Rate(sum(won), len(won)) for way, won in wins.items()})
+    written = total - table["finish_reason"].null_count
+    return Preferences(task, total, {way: Rate(sum(won), len(won)) for way, won in wins.items()}, written)
 
 
 def _compare(
@@ -161,7 +165,7 @@ def _triplet(triplets: Triplets, index: int) -> Triplet[int]:
 
 
 def _read(dataset: str, model: DynamicsModel[Any], num: int) -> pa.Table:
-    columns = ("source", "target", "source_codes", "target_codes", "action")
+    columns = ("source", "target", "source_codes", "target_codes", "action", "finish_reason")
     opened = Dataset.open(dataset)
     if model.codec_id not in (None, opened.codec_id):
         raise DatasetError(

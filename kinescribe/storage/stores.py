@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import re
 from collections.abc import Generator
 from typing import Any
@@ -14,6 +15,16 @@ from fsspec.utils import glob_translate
 from kinescribe.schemas.errors import InputError, StoreError, UserError
 from kinescribe.storage.credentials import NO_CREDENTIALS, holds_credentials, redact
 from kinescribe.storage.uri import SCHEMES, is_local, is_supported, local_path, scheme
+
+ACCESS = {
+    "s3": "AWS_PROFILE, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or FSSPEC_S3_ANON=1 for a public bucket",
+    "gs": "GOOGLE_APPLICATION_CREDENTIALS, or what `gcloud auth application-default login` leaves",
+    "az": "AZURE_STORAGE_CONNECTION_STRING",
+    "abfs": "AZURE_STORAGE_CONNECTION_STRING",
+    "hf": "HF_TOKEN, or what `hf auth login` leaves",
+    "memory": "nothing",
+}
+"""How each store is told who asks."""
 
 
 @contextlib.contextmanager
@@ -33,8 +44,7 @@ def open_store(uri: str) -> Generator[tuple[Any, str]]:
     except _client_errors(uri) as error:
         raise StoreError(
             f"{uri}: {redact(str(error) or repr(error))}; check that the store answers and lets you in "
-            "(s3:// takes AWS_PROFILE, AWS_ACCESS_KEY_ID with AWS_SECRET_ACCESS_KEY, or for a public bucket "
-            "FSSPEC_S3_ANON=1), then run the same command again"
+            f"({scheme(uri)}:// takes {ACCESS[scheme(uri)]}), then run the same command again"
         ) from error
 
 
@@ -72,6 +82,8 @@ def _bad_address(uri: str, error: Exception) -> InputError:
 
 def _connect(uri: str) -> tuple[Any, str]:
     # Other machines write to the same folders, so a listing is never reused.
+    if scheme(uri) == "gs":
+        logging.getLogger("gcsfs").setLevel(logging.CRITICAL)  # it logs what it raises
     if scheme(uri) != "s3":
         return fsspec.url_to_fs(uri, use_listings_cache=False)
     from kinescribe.storage import s3
@@ -96,8 +108,24 @@ def _client_errors(uri: str) -> tuple[type[Exception], ...]:
     """What the client of an object store raises; a local disk's errors are clear as they are."""
     if is_local(uri):
         return ()
-    if scheme(uri) != "s3":
-        return (OSError,)
-    from kinescribe.storage import s3
+    match scheme(uri):
+        case "s3":
+            from kinescribe.storage import s3
 
-    return s3.CLIENT_ERRORS
+            return s3.CLIENT_ERRORS
+        case "hf":
+            from httpx2 import HTTPError
+
+            return OSError, HTTPError
+        case "gs":
+            from aiohttp import ClientError
+            from gcsfs.retry import HttpError
+            from google.auth.exceptions import GoogleAuthError
+
+            return OSError, ClientError, HttpError, GoogleAuthError
+        case "az" | "abfs":
+            from azure.core.exceptions import AzureError  # pyright: ignore
+
+            return OSError, AzureError
+        case _:
+            return (OSError,)

@@ -7,7 +7,7 @@ from kinescribe.evaluation.label_accuracy import Rate
 from kinescribe.evaluation.preference import FALSE_WAYS, Triplets, false_twins, prefer
 from kinescribe.models.tokens import CodeTriplet, Triplet
 from kinescribe.schemas.errors import DatasetError
-from tests.tiny_triplets import write_triplets
+from tests.tiny_triplets import LABELLED, write_triplets
 from tests.tiny_vlm import tiny_vlm
 
 ACTIONS = ["move the red ball left", "move the red ball left", "turn the blue box", "jump"]
@@ -83,6 +83,15 @@ def test_a_share_is_that_of_higher_likelihoods(dataset: str):
         )
         wins += true > false
     assert prefer(model, dataset, "dynamics", 20, seed=0).likelier["copied source"] == Rate(wins, 20)
+
+
+def test_actions_that_a_model_wrote_are_counted(tmp_path: Path):
+    model = tiny_vlm()
+    for name, columns in (("given", {}), ("written", LABELLED)):
+        write_triplets(str(tmp_path / name), 4, model.codec_id, **columns)
+    given, written = (prefer(model, f"{tmp_path}/{name}", "world", 4, 0) for name in ("given", "written"))
+    assert (given.written, written.written) == (0, 4)
+    assert ("actions that a model wrote", "4") in [row for table in written.tables() for row in table.rows]
 
 
 def test_actions_that_are_too_long_for_the_model_are_refused(dataset: str):

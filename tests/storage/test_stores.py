@@ -1,6 +1,8 @@
+import httpx2
 import pytest
+from gcsfs.retry import HttpError
 
-from kinescribe.schemas.errors import UserError
+from kinescribe.schemas.errors import StoreError, UserError
 from kinescribe.storage import objects, stores
 
 
@@ -28,3 +30,24 @@ def test_two_stars_match_any_number_of_folders():
     assert matches("s3://b/x.mp4")
     assert matches("s3://b/c/d/x1.mp4")
     assert not matches("s3://b/c/d/y.mp4")
+
+
+@pytest.mark.parametrize(
+    ("uri", "error", "remedy"),
+    [
+        ("hf://datasets/org/name/run.json", httpx2.ConnectError("Name or service not known"), "HF_TOKEN"),
+        ("gs://bucket/run.json", HttpError({"code": 403, "message": "no access"}), "GOOGLE_APPLICATION"),
+    ],
+)
+def test_an_error_of_a_stores_client_says_how_the_store_is_told_who_asks(
+    monkeypatch: pytest.MonkeyPatch, uri: str, error: Exception, remedy: str
+):
+    def unconnected(uri: str, **options: object) -> tuple[None, str]:
+        return None, uri
+
+    monkeypatch.setattr(stores.fsspec, "url_to_fs", unconnected)
+    with (
+        pytest.raises(StoreError, match=f"{uri}: {error}; .*{uri[:2]}:// takes {remedy}"),
+        stores.open_store(uri),
+    ):
+        raise error
