@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -15,6 +15,7 @@ import numpy as np
 
 from kinescribe.media.decode import DecodedFrame, Video, open_video
 from kinescribe.media.decode_protocol import DecodeReply, DecodeRequest
+from kinescribe.media.gradual_transitions import Transition, TransitionFinder
 from kinescribe.media.keyframes import Candidates
 from kinescribe.media.motion import GREY_SIDE, Grey, GreyFrame, grey_size, measure, pair_motion
 from kinescribe.media.probe import check_duration, check_file, check_header, check_pixels
@@ -35,8 +36,10 @@ MAX_HELD_BYTES = 256 << 20
 class HeldFrame:
     """A frame that may become a key frame: as decoded, or as stored."""
 
+    index: int
     time_s: float
     shot: int
+    """The number of cuts before the frame."""
     decoded: DecodedFrame | None
     image: bytes = b""
     grey: Grey | None = None
@@ -69,11 +72,11 @@ def frame_pairs(request: DecodeRequest) -> DecodeReply:
         check_header(video.header, request.limits, request.start_s, request.end_s)
         max_gap_s = MAX_SAMPLE_GAP_S if _stride(request.keyframes.min_interval) > 1 else 0.0
         frames = frames_within(video, request.limits, request.start_s, request.end_s, max_gap_s)
-        chosen = key_frames(frames, request.keyframes, request.image)
+        chosen, transitions = key_frames(frames, request.keyframes, request.image)
     drops: Counter[DropReason] = Counter()
     pairs: list[FramePair] = []
     for (i, source), (j, target) in itertools.pairwise(enumerate(chosen)):
-        pair = _pair(source, target, request.keyframes)
+        pair = _pair(source, target, transitions, request.keyframes)
         if isinstance(pair, DropReason):
             drops[pair] += 1
         else:
@@ -87,23 +90,27 @@ def key_frames(
     keyframes: KeyFrames,
     image: StoredImage,
     max_held_bytes: int = MAX_HELD_BYTES,
-) -> list[HeldFrame]:
-    """The key frames in time order, encoded. Holds only frames that may still be chosen."""
-    candidates = Candidates(keyframes)
+) -> tuple[list[HeldFrame], list[Transition]]:
+    """The key frames, encoded, and the gradual transitions, in time order.
+
+    Holds only frames that may still be chosen, and all small grey ones.
+    """
+    candidates, finder = Candidates(keyframes), TransitionFinder()
     held: dict[int, HeldFrame] = {}
     shot = 0
     for measured in measure(_sampled(frames, keyframes.min_interval), keyframes.cut_threshold):
         index, frame = measured.sample.index, measured.sample.item
         shot += measured.is_cut
         candidates.add(index, measured.motion)
-        held[index] = HeldFrame(frame.time_s, shot, frame)
+        finder.add(index, frame.time_s, measured.sample.grey)
+        held[index] = HeldFrame(index, frame.time_s, shot, frame)
         if len(held) % SAMPLES_PER_INTERVAL == 0:
             held = {kept: held[kept] for kept in sorted(candidates.left(index + 1))}
             _encode_oldest(held.values(), image, max_held_bytes)
     chosen = [held[index] for index in sorted(candidates.left(None))]
     for frame in chosen:
         frame.encode(image)
-    return chosen
+    return chosen, finder.transitions()
 
 
 def _stride(min_interval: int) -> int:
@@ -154,9 +161,17 @@ def _encode_oldest(held: Iterable[HeldFrame], image: StoredImage, max_held_bytes
         frame.encode(image)
 
 
-def _pair(source: HeldFrame, target: HeldFrame, keyframes: KeyFrames) -> float | DropReason:
+def in_one_shot(source: HeldFrame, target: HeldFrame, transitions: Sequence[Transition]) -> bool:
+    """Whether there is no cut between the frames, and no part of a gradual transition."""
+    apart = (target.index <= last or first <= source.index for last, first in transitions)
+    return source.shot == target.shot and all(apart)
+
+
+def _pair(
+    source: HeldFrame, target: HeldFrame, transitions: Sequence[Transition], keyframes: KeyFrames
+) -> float | DropReason:
     """The motion of a pair, or the reason to drop it."""
-    if source.shot != target.shot:
+    if not in_one_shot(source, target, transitions):
         return DropReason.SHOT_CUT
     assert source.grey is not None
     assert target.grey is not None

@@ -28,6 +28,9 @@ NOISE_VARIANCE = 9.0
 """Grey levels squared: structure with less variance may be noise."""
 CHANGE_VARIANCE = 16.0
 """Grey levels squared: a difference with less variance may be noise."""
+BAR_VARIANCE = 1.0
+"""Grey levels squared: bars have less, also after lossy coding."""
+MIN_PICTURE = 0.25
 NUM_BEFORE, NUM_AFTER = 3, 2
 """Frames before and after one that decide whether it is a cut, a flash or fast motion."""
 
@@ -113,13 +116,13 @@ def _change(greys: Sequence[Grey], position: int, flow_HW2: Flow, threshold: flo
     before, after = greys[:position], greys[position:]
     if _difference(before[-1], after[0]) < 1 - ALIKE:
         return "motion"
-    unmatched = _unmatched(before[-1], after[0], flow_HW2)
+    unmatched = unmatched_share(before[-1], after[0], flow_HW2)
     if unmatched < threshold:
         return "motion"
-    if any(_unmatched(old, new) < threshold for old in before for new in after):
+    if any(unmatched_share(old, new) < threshold for old in before for new in after):
         return "flash"
     steps = (*itertools.pairwise(before), *itertools.pairwise(after))
-    stands_out = all(unmatched - _unmatched(*step) >= threshold for step in steps)
+    stands_out = all(unmatched - unmatched_share(*step) >= threshold for step in steps)
     return "cut" if stands_out else "motion"
 
 
@@ -130,10 +133,11 @@ def _difference(source: Grey, target: Grey) -> float:
     return squared / (2 * spread**2 + NOISE_VARIANCE)
 
 
-def _unmatched(source: Grey, target: Grey, flow_HW2: Flow | None = None) -> float:
-    """The share of the source's picture without a counterpart in the target, following the flow.
+def unmatched_share(source: Grey, target: Grey, flow_HW2: Flow | None = None) -> float:
+    """The share of the source's picture, without bars, that has no counterpart in the target.
 
-    Patches are compared by local correlation, so a change of light doesn't count, and flat patches match.
+    Follows the flow, and compares patches by local correlation, so a change of light doesn't count, and flat
+    patches match. The picture has at least `MIN_PICTURE` of the frame.
     """
     flow_HW2 = _flow(source, target) if flow_HW2 is None else flow_HW2
     moved = cv2.remap(
@@ -148,7 +152,16 @@ def _unmatched(source: Grey, target: Grey, flow_HW2: Flow | None = None) -> floa
     variance = (_local_mean(a * a) - mean_a**2 + _local_mean(b * b) - mean_b**2) / 2
     covariance = _local_mean(a * b) - mean_a * mean_b
     correlation = (covariance + NOISE_VARIANCE) / (variance + NOISE_VARIANCE)
-    return float((correlation < 0.5).mean())
+    return float((correlation < 0.5).mean()) / max(_picture_share(variance), MIN_PICTURE)
+
+
+def _picture_share(variance_HW: NDArray[np.floating]) -> float:
+    """The share of the smallest rectangle with all structure."""
+    structure = variance_HW > BAR_VARIANCE
+    spans = (np.flatnonzero(structure.any(axis)) for axis in (0, 1))
+    height, width = structure.shape
+    lengths = [float(span[-1] - span[0] + 1) if len(span) else 0.0 for span in spans]
+    return lengths[0] * lengths[1] / (height * width)
 
 
 @functools.lru_cache(maxsize=4)

@@ -126,15 +126,15 @@ def test_stored_images_are_small_upright_and_the_same_every_time(tmp_path: Path,
 
 def test_frames_beyond_the_memory_limit_are_encoded_early_with_the_same_result():
     frames = decoded(pan(120))
-    expected = key_frames(frames, KeyFrames(), StoredImage())
-    relieved = key_frames(frames, KeyFrames(), StoredImage(), max_held_bytes=0)
+    expected, _ = key_frames(frames, KeyFrames(), StoredImage())
+    relieved, _ = key_frames(frames, KeyFrames(), StoredImage(), max_held_bytes=0)
     assert [one.time_s for one in relieved] == [one.time_s for one in expected]
     assert [one.image for one in relieved] == [one.image for one in expected]
 
 
 def test_a_stream_may_change_its_size_midway():
     first, second = pan(30), [np.ascontiguousarray(image[::2, ::2]) for image in pan(60)[30:]]
-    chosen = key_frames(decoded(first + second), KeyFrames(), StoredImage())
+    chosen, _ = key_frames(decoded(first + second), KeyFrames(), StoredImage())
     shapes = {Pillow.open(io.BytesIO(one.image)).size for one in chosen}
     assert shapes == {(160, 120), (80, 60)}
     assert {one.shot for one in chosen} == {0}
@@ -243,7 +243,7 @@ def test_motion_is_measured_at_most_twice_an_interval_and_after_every_gap():
 
 
 def test_the_oldest_frames_are_encoded_until_the_rest_fits():
-    frames = [HeldFrame(frame.time_s, 0, frame) for frame in decoded(pan(4))]
+    frames = [HeldFrame(0, frame.time_s, 0, frame) for frame in decoded(pan(4))]
     size = frames[0].held_bytes
     _encode_oldest(frames, StoredImage(), 2 * size)
     assert [frame.held_bytes for frame in frames] == [0, 0, size, size]

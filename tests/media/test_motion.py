@@ -9,10 +9,10 @@ from kinescribe.media.motion import (
     GreyFrame,
     Measured,
     _difference,
-    _unmatched,
     grey_size,
     measure,
     pair_motion,
+    unmatched_share,
 )
 from tests.videos import Image, pan, still, texture
 
@@ -142,8 +142,8 @@ def test_every_shape_can_be_measured(width: int, height: int):
 def test_flat_pictures_match_each_other_and_no_texture():
     flat, textured = np.full((96, 128), 90, np.uint8), grey(texture(0, 128, 96))
     no_flow = np.zeros((96, 128, 2), np.float32)
-    assert _unmatched(flat, flat + 20, no_flow) == 0
-    assert _unmatched(flat, textured, no_flow) > 0.8
+    assert unmatched_share(flat, flat + 20, no_flow) == 0
+    assert unmatched_share(flat, textured, no_flow) > 0.8
 
 
 @pytest.mark.parametrize("share", [0.4, 0.55, 0.7])
@@ -154,5 +154,5 @@ def test_a_patch_is_unmatched_if_its_correlation_is_below_one_half(share: float)
     target = share * source + (1 - share) * other
     pictures = [np.clip(128 + picture, 0, 255).astype(np.uint8) for picture in (source, target)]
     expected = share / ((1 + share**2 + (1 - share) ** 2) / 2) < 0.5
-    unmatched = _unmatched(*pictures, np.zeros((96, 128, 2), np.float32))
+    unmatched = unmatched_share(*pictures, np.zeros((96, 128, 2), np.float32))
     assert (unmatched > 0.5) == expected, unmatched
