@@ -108,12 +108,16 @@ class TransitionFinder:
         frames_NHW = np.stack([_scaled(grey, SIDE, MIN_CELLS) for grey in greys])
 
         found = sorted(_found(frames_NHW), key=itemgetter(0, 1, 2))
-        # Right before and after a flash the pictures match, and further away they need not: the shortest wins.
-        flashes = {one.place: one.reach for one in sorted(found, key=lambda one: -one.reach) if one.is_flat}
+        # Right before and after a flash the pictures match, and further away they need not.
+        nearest = {one.place: one.reach for one in sorted(found, key=lambda one: -one.reach) if one.is_flat}
+
+        def unmatched(place: int, reach: int) -> float:
+            return unmatched_share(greys[place - reach], greys[place + reach])
 
         def is_new(one: Found) -> bool:
-            reach = flashes.get(one.place, one.reach)
-            return unmatched_share(greys[one.place - reach], greys[one.place + reach]) > MIN_UNMATCHED
+            if one.is_flat and unmatched(one.place, nearest[one.place]) < MIN_UNMATCHED / 2:
+                return False
+            return unmatched(one.place, one.reach) > MIN_UNMATCHED
 
         ends: list[tuple[int, int]] = []
         for one in _clearest(filter(is_new, found)):
