@@ -139,7 +139,7 @@ def _write_key(out: str, key: Key) -> str:
 def read_key(file: Path) -> Key:
     """Read the key that `build_study` wrote. Raises InputError."""
     try:
-        return Key.model_validate_json(file.read_bytes())
+        return Key.model_validate_json(objects.read_list(str(file)))
     except OSError as error:
         raise InputError(f"--key {file} cannot be read: {error.strerror}; name the study's key") from error
     except ValidationError as error:

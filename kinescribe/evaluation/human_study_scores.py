@@ -22,6 +22,7 @@ from kinescribe.evaluation.label_accuracy import Rate
 from kinescribe.evaluation.world import Mean, mean_of
 from kinescribe.schemas.errors import InputError
 from kinescribe.schemas.rendering import Figure, Table, panels
+from kinescribe.storage import objects
 
 ALL = "all"
 """The mean of the three criteria, for questions with all of them answered."""
@@ -166,7 +167,7 @@ def _read(key: Key, files: Sequence[Path]) -> list[Export]:
     exports: dict[str, Export] = {}
     for file in files:
         try:
-            export = Export.model_validate_json(file.read_bytes())
+            export = Export.model_validate_json(objects.read_list(str(file)))
         except OSError as error:
             raise InputError(
                 f"{file} cannot be read: {error.strerror}; name an export of the study"

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import BaseModel, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, FailFast, Field, TypeAdapter, ValidationError
 
 from kinescribe.schemas.errors import InputError
+from kinescribe.storage import objects
 from kinescribe.storage.uri import leads_out_of_folder
 
 OUTPUTS = "outputs.json"
@@ -39,7 +41,7 @@ def read_outputs(folder: Path) -> dict[str, Output]:
     """The outputs of a folder by id. Raises InputError."""
     file = folder / OUTPUTS
     try:
-        outputs = TypeAdapter(list[Output]).validate_json(file.read_bytes())
+        outputs = TypeAdapter(Annotated[list[Output], FailFast()]).validate_json(objects.read_list(str(file)))
     except OSError as error:
         raise InputError(
             f"{file} cannot be read: {error.strerror}; name a folder of a model's outputs"

@@ -1,17 +1,19 @@
 import os
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from kinescribe.labeling.extract import PairExtractor, SegmentExtractor
-from kinescribe.labeling.inputs import list_clips
+from kinescribe.labeling.inputs import forbidden, list_clips
 from kinescribe.schemas.clips import Clip, ExtractedClip, GivenTriplet
 from kinescribe.schemas.config import DecodeLimits, KeyFrames, Limits, StoredImage
 from kinescribe.schemas.outcomes import DropReason, RejectCode, Status
 from tests.fault_proxy import FaultProxy, error
-from tests.videos import pan, still, write_audio, write_video
+from tests.videos import pan, still, texture, write_audio, write_video
 
 # Decodes by the name of the file; whatever it is not told to do to itself, it does as the real one.
 DECODER = """
@@ -97,6 +99,12 @@ def test_a_file_url_and_a_window_are_read(tmp_path: Path, real: PairExtractor):
     path = write_video(tmp_path / "clip.mp4", pan(120))
     extracted = real.extract(Clip("window", f"file://{path}", start_s=1.0, end_s=2.0))
     assert all(1.0 <= frame.time_s < 2.0 for frame in extracted.frames)
+
+
+@pytest.mark.parametrize("start_s", [9.3e12, 1e300, 1.7e308])
+def test_a_window_after_the_end_of_time_is_too_short(tmp_path: Path, real: PairExtractor, start_s: float):
+    path = write_video(tmp_path / "c.mp4", pan(60))
+    assert reject_of(real.extract(clip(path, start_s=start_s))) == RejectCode.TOO_SHORT
 
 
 def test_a_clip_without_a_good_pair_is_dropped_with_its_reason(tmp_path: Path, real: PairExtractor):
@@ -232,3 +240,61 @@ def test_both_images_of_a_triplet_may_be_forbidden():
     )
     extracted = opened.extract(GivenTriplet(Clip("still", "a.png"), "paint it", ("a.png", "b.png")))
     assert reject_of(extracted) == RejectCode.FORBIDDEN
+
+
+class Swapper:
+    """Checks like `forbidden`, but between the check and the read, a stranger makes a path a link."""
+
+    def __init__(self, root: Path, path: Path, elsewhere: Path) -> None:
+        self.root, self.path, self.elsewhere = root, path, elsewhere
+        self.kept = path.with_name("kept")
+
+    def __call__(self, uri: str) -> str | None:
+        if self.path.is_symlink():  # the name is right again when somebody looks
+            self.path.unlink()
+            self.kept.rename(self.path)
+            return forbidden(uri, str(self.root))
+        reason = forbidden(uri, str(self.root))
+        self.path.rename(self.kept)
+        self.path.symlink_to(self.elsewhere)
+        return reason
+
+
+@pytest.mark.parametrize("swapped", ["clip.mp4", "folder", None])
+def test_what_became_a_link_after_the_check_is_not_stored(tmp_path: Path, swapped: str | None):
+    given, elsewhere = tmp_path / "given", tmp_path / "elsewhere"
+    for place in (given / "folder", elsewhere):
+        place.mkdir(parents=True)
+    video = write_video(given / "folder" / "clip.mp4", pan(60))
+    secret = write_video(elsewhere / "clip.mp4", pan(60, seed=1))
+    path, target = (video, secret) if swapped == "clip.mp4" else (given / "folder", elsewhere)
+    check = Swapper(given, path, target) if swapped else partial(forbidden, root=str(given))
+    opened = PairExtractor(Limits(), KeyFrames(), StoredImage(), check)
+    try:
+        extracted = opened.extract(clip(video))
+        assert (reject_of(extracted) if swapped else extracted.outcome) == (swapped and RejectCode.FORBIDDEN)
+        assert bool(extracted.frames) == (swapped is None)
+    finally:
+        opened.close()
+
+
+@pytest.mark.parametrize("swapped", ["a.png", "b.png"])
+def test_an_image_that_became_a_link_after_the_check_is_not_stored(tmp_path: Path, swapped: str):
+    given, secret = tmp_path / "given", tmp_path / "secret.png"
+    given.mkdir()
+    for seed, path in enumerate((given / "a.png", given / "b.png", secret)):
+        Image.fromarray(texture(seed)).save(path)
+
+    def check(uri: str) -> str | None:
+        reason = forbidden(uri, str(given))
+        if uri.endswith("b.png"):  # the last that is checked
+            (given / swapped).unlink()
+            (given / swapped).symlink_to(secret)
+        return reason
+
+    opened = SegmentExtractor(DecodeLimits(), StoredImage(), check)
+    uris = (str(given / "a.png"), str(given / "b.png"))
+    try:
+        assert reject_of(opened.extract(GivenTriplet(Clip("x", uris[0]), "paint", uris))) == "forbidden"
+    finally:
+        opened.close()
