@@ -9,8 +9,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from kinescribe.cli import main
+from kinescribe.models.checkpoint_files import identify
 from kinescribe.schemas.errors import UserError
 from tests.forged_datasets import COMMANDS, forged
+from tests.tiny_triplets import write_triplets
+from tests.tiny_vlm import tiny_vlm
 
 
 @pytest.fixture(scope="module")
@@ -31,3 +35,49 @@ def test_a_forged_dataset_gives_answers_or_errors_in_words(place: Path, data: st
     for tar in (place / "inside").glob("web/*.tar"):
         with tarfile.open(tar) as members:
             assert all("/" not in member and not member.startswith(".") for member in members.getnames())
+
+
+@pytest.fixture(scope="module")
+def other_place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("lines")
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("model")
+    tiny_vlm().save(folder)
+    return folder
+
+
+def command_lines(dataset: str, model: Path, out: Path) -> list[list[str]]:
+    train = ["--data", dataset, "--out", f"{out}/run", "--set", "steps=4", "--dry-run"]
+    return [
+        ["train", "world", *train, "--set", f"init={model}"],
+        ["train", "dynamics", *train, "--set", f"init={model}"],
+        ["train", "codec", *train, "--set", f"init={model / 'codec'}"],
+        ["curate", dataset, "--top-k", "3", "--out", f"{out}/selection.parquet"],
+        ["status", dataset],
+        ["check", dataset],
+        ["report", dataset, "--out", f"{out}/report.html"],
+    ]
+
+
+def test_the_command_lines_accept_a_dataset_that_nobody_forged(other_place: Path, model: Path):
+    write_triplets(f"{other_place}/whole", 8, identify(str(model)).codec.id)
+    for arguments in command_lines(f"{other_place}/whole", model, other_place):
+        with pytest.raises(SystemExit) as leaving:
+            main(arguments)
+        assert leaving.value.code == 0, arguments
+
+
+@given(data=st.data())
+@settings(max_examples=15, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+def test_a_forged_dataset_gives_no_traceback_on_the_command_line(
+    other_place: Path, model: Path, data: st.DataObject
+):
+    codec = identify(str(model)).codec.id
+    dataset = forged(other_place / "lines", data.draw, lambda dataset: write_triplets(dataset, 8, codec))
+    for arguments in command_lines(dataset, model, other_place / "lines"):
+        with pytest.raises(SystemExit) as leaving:
+            main(arguments)
+        assert leaving.value.code in (0, 1, 2), arguments

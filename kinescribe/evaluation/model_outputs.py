@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, FailFast, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, FailFast, Field, FiniteFloat, TypeAdapter, ValidationError
 
 from kinescribe.schemas.errors import InputError
 from kinescribe.storage import objects
@@ -28,7 +28,7 @@ class Output(BaseModel):
     input: str = Field(min_length=1)
     output: str = Field(min_length=1)
     task: str = ""
-    judge: float | None = None
+    judge: FiniteFloat | None = None
     """A judge's score, if there is one."""
 
 
@@ -53,7 +53,9 @@ def read_outputs(folder: Path) -> dict[str, Output]:
             f"{file}: {where}: {first['msg']}; give a list of objects with id, instruction, input and output"
         ) from error
     for output in outputs:
-        if leads_out := next(filter(leads_out_of_folder, (output.input, output.output)), None):
+        if leads_out := next(
+            (path for path in (output.input, output.output) if _is_outside(folder, path)), None
+        ):
             raise InputError(f"{file}: {leads_out!r} of {output.id!r} is outside the folder; copy it there")
     by_id = {output.id: output for output in outputs}
     if len(by_id) < len(outputs):
@@ -61,3 +63,10 @@ def read_outputs(folder: Path) -> dict[str, Output]:
     if not by_id:
         raise InputError(f"{file} is empty; name a folder of a model's outputs")
     return by_id
+
+
+def _is_outside(folder: Path, path: str) -> bool:
+    """Whether the image is outside the folder, also by a link: raters will see it."""
+    if leads_out_of_folder(path) or "\0" in path:
+        return True
+    return not (folder / path).resolve().is_relative_to(folder.resolve())
