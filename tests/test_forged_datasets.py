@@ -13,7 +13,7 @@ from kinescribe.cli import main
 from kinescribe.models.checkpoint_files import identify
 from kinescribe.schemas.errors import UserError
 from tests.forged_datasets import COMMANDS, forged
-from tests.tiny_triplets import write_triplets
+from tests.tiny_triplets import LABELLED, write_triplets
 from tests.tiny_vlm import tiny_vlm
 
 
@@ -63,7 +63,7 @@ def command_lines(dataset: str, model: Path, out: Path) -> list[list[str]]:
 
 
 def test_the_command_lines_accept_a_dataset_that_nobody_forged(other_place: Path, model: Path):
-    write_triplets(f"{other_place}/whole", 8, identify(str(model)).codec.id)
+    write_triplets(f"{other_place}/whole", 8, identify(str(model)).codec.id, **LABELLED)
     for arguments in command_lines(f"{other_place}/whole", model, other_place):
         with pytest.raises(SystemExit) as leaving:
             main(arguments)
@@ -76,7 +76,9 @@ def test_a_forged_dataset_gives_no_traceback_on_the_command_line(
     other_place: Path, model: Path, data: st.DataObject
 ):
     codec = identify(str(model)).codec.id
-    dataset = forged(other_place / "lines", data.draw, lambda dataset: write_triplets(dataset, 8, codec))
+    dataset = forged(
+        other_place / "lines", data.draw, lambda dataset: write_triplets(dataset, 8, codec, **LABELLED)
+    )
     for arguments in command_lines(dataset, model, other_place / "lines"):
         with pytest.raises(SystemExit) as leaving:
             main(arguments)
