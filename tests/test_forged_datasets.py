@@ -1,5 +1,6 @@
 """Whatever a stranger's dataset holds, each command gives an answer or an error in words."""
 
+import os
 import tarfile
 from contextlib import suppress
 from pathlib import Path
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from kinescribe.cli import main
 from kinescribe.models.checkpoint_files import identify
 from kinescribe.schemas.errors import UserError
-from tests.forged_datasets import COMMANDS, forged
+from tests.forged_datasets import COMMANDS, build_labelled, forged
 from tests.tiny_triplets import LABELLED, write_triplets
 from tests.tiny_vlm import tiny_vlm
 
@@ -35,6 +36,22 @@ def test_a_forged_dataset_gives_answers_or_errors_in_words(place: Path, data: st
     for tar in (place / "inside").glob("web/*.tar"):
         with tarfile.open(tar) as members:
             assert all("/" not in member and not member.startswith(".") for member in members.getnames())
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("name", ["run.json", "README.md", "plan/clips.parquet", "data/*.parquet"])
+def test_a_file_of_a_dataset_that_is_a_pipe_keeps_no_command_waiting(tmp_path: Path, name: str):
+    build_labelled(f"{tmp_path}/dataset")
+    path = next((tmp_path / "dataset").glob(name), tmp_path / "dataset" / name)
+    path.unlink(missing_ok=True)
+    os.mkfifo(path)
+    refused = 0
+    for command in COMMANDS.values():
+        try:
+            command(f"{tmp_path}/dataset", tmp_path)
+        except UserError:
+            refused += 1
+    assert refused
 
 
 @pytest.fixture(scope="module")

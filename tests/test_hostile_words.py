@@ -118,6 +118,7 @@ def assert_nothing_ran(browser: Chrome, host: socket.socket, address: str) -> No
 def test_no_word_of_a_stranger_becomes_a_script_or_a_request(tmp_path: Path):
     with socket.create_server(("127.0.0.1", 0)) as host, chromium(tmp_path) as browser:
         host.settimeout(0)
+        browser.set_page_load_timeout(30)  # the host never answers
         words = hostile_words(host)
         report, comparison, *studies = pages(tmp_path, words)
         for page in (report, comparison):
@@ -143,10 +144,10 @@ def test_no_word_of_a_stranger_becomes_a_script_or_a_request(tmp_path: Path):
 def test_what_a_browser_is_made_to_do_is_noticed(tmp_path: Path, place: int):
     with socket.create_server(("127.0.0.1", 0)) as host, chromium(tmp_path) as browser:
         host.settimeout(0)
-        browser.set_page_load_timeout(5)
+        browser.set_page_load_timeout(5)  # the host never answers
         page = tmp_path / "page.html"
         page.write_text("<meta charset=utf-8>" + hostile_words(host)[place])
-        with suppress(TimeoutException):  # the host never answers
+        with suppress(TimeoutException):
             browser.get(page.as_uri())
         with pytest.raises((AssertionError, pytest.fail.Exception, WebDriverException)):
             assert_nothing_ran(browser, host, page.as_uri())

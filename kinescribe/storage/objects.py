@@ -22,8 +22,8 @@ from kinescribe.storage.uri import is_local, local_path, scheme
 
 CONDITIONAL = ("s3", "gs", "az", "abfs", "memory")
 """The object stores that can refuse to write a second object of the same name."""
-MAX_LIST_BYTES = 512 << 20
-"""The largest JSON list that is read. Its items take ten times the memory and more."""
+MAX_LIST_BYTES = 256 << 20
+"""The largest JSON list that is read. Its items take up to thirty times the memory."""
 
 
 def read_bytes(uri: str, max_bytes: int | None = None) -> bytes:

@@ -1,5 +1,7 @@
 import os
+import struct
 import sys
+import zlib
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -296,5 +298,45 @@ def test_an_image_that_became_a_link_after_the_check_is_not_stored(tmp_path: Pat
     uris = (str(given / "a.png"), str(given / "b.png"))
     try:
         assert reject_of(opened.extract(GivenTriplet(Clip("x", uris[0]), "paint", uris))) == "forbidden"
+    finally:
+        opened.close()
+
+
+def chunk(kind: bytes, data: bytes) -> bytes:
+    """A part of a PNG file."""
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def png(side: int, *chunks: bytes) -> bytes:
+    """A PNG file of a picture of side x side, without the picture."""
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + b"".join([header, *chunks, chunk(b"IEND", b"")])
+
+
+BILLION = zlib.compress(bytes(1 << 30), 9)
+BOMBS = {
+    "large": (png(50_000, chunk(b"IDAT", BILLION)), RejectCode.TOO_LARGE),
+    "text": (png(64, chunk(b"zTXt", b"k\0\0" + BILLION)), RejectCode.UNREADABLE),
+    "profile": (png(64, chunk(b"iCCP", b"k\0\0" + BILLION)), RejectCode.UNREADABLE),
+    "sparse": (None, RejectCode.OUT_OF_MEMORY),
+    "device": ("/dev/zero", RejectCode.UNREADABLE),
+    "environment": ("/proc/self/environ", RejectCode.UNREADABLE),
+}
+
+
+@pytest.mark.parametrize("bomb", BOMBS)
+def test_an_image_that_is_a_bomb_is_one_reject(tmp_path: Path, bomb: str):
+    content, code = BOMBS[bomb]
+    path, good = tmp_path / "bomb.png", tmp_path / "good.png"
+    Image.fromarray(texture(0)).save(good)
+    if isinstance(content, str):
+        path.symlink_to(content)
+    else:
+        path.write_bytes(content or b"")
+    if content is None:
+        os.truncate(path, 50 << 30)
+    opened = SegmentExtractor(DecodeLimits(memory_bytes=1 << 29), StoredImage())
+    try:
+        assert reject_of(opened.extract(GivenTriplet(clip(path), "paint", (str(good), str(path))))) == code
     finally:
         opened.close()

@@ -146,4 +146,4 @@ def test_millions_of_mistakes_take_no_more_memory_than_one(tmp_path: Path):
     (tmp_path / "test.json").write_text("[" + "1," * 5_000_000 + "1]")
     before = getrusage(RUSAGE_SELF).ru_maxrss
     assert "item 1: " in refusal(str(tmp_path / "test.json"))
-    assert getrusage(RUSAGE_SELF).ru_maxrss - before < 100 << 10
+    assert getrusage(RUSAGE_SELF).ru_maxrss - before < 500 << 10  # kibibytes; all mistakes take gigabytes
