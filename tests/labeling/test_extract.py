@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -14,6 +15,7 @@ from kinescribe.labeling.inputs import forbidden, list_clips
 from kinescribe.schemas.clips import Clip, ExtractedClip, GivenTriplet
 from kinescribe.schemas.config import DecodeLimits, KeyFrames, Limits, StoredImage
 from kinescribe.schemas.outcomes import DropReason, RejectCode, Status
+from tests.crowded_videos import tags
 from tests.fault_proxy import FaultProxy, error
 from tests.videos import pan, still, texture, write_audio, write_video
 
@@ -208,6 +210,30 @@ def test_a_decompression_bomb_stays_within_its_memory(tmp_path: Path):
     limited = extractor(memory_bytes=32 << 20)
     try:
         assert reject_of(limited.extract(clip(path))) == RejectCode.OUT_OF_MEMORY
+    finally:
+        limited.close()
+
+
+def test_frames_that_grow_midway_are_too_large_before_they_take_memory(tmp_path: Path):
+    small = write_video(tmp_path / "small.ts", pan(48))
+    large = np.zeros((8192, 8192, 3), np.uint8)
+    quick = {"preset": "ultrafast", "bf": "0"}
+    grown = write_video(tmp_path / "large.ts", [large] * 3, times_s=[2.0, 2.1, 2.2], options=quick)
+    (tmp_path / "grows.ts").write_bytes(small.read_bytes() + grown.read_bytes())
+    limited = extractor(memory_bytes=1 << 30)
+    try:
+        assert reject_of(limited.extract(clip(tmp_path / "grows.ts"))) == RejectCode.TOO_LARGE
+        assert limited.extract(clip(small)).outcome is None
+    finally:
+        limited.close()
+
+
+def test_tags_that_take_hours_to_read_end_at_the_deadline(tmp_path: Path):
+    path = write_video(tmp_path / "c.mkv", pan(48))
+    path.write_bytes(tags(10_000)(path.read_bytes()))
+    limited = extractor(deadline_s=2.0)
+    try:
+        assert reject_of(limited.extract(clip(path))) == RejectCode.TIMEOUT
     finally:
         limited.close()
 
