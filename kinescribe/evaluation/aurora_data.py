@@ -85,7 +85,7 @@ def _case(id: str, task: str, item: dict[str, Any], root: Path) -> BenchmarkCase
             return LeftOut(id, f"no {name}")
         if leads_out_of_folder(value):
             return LeftOut(id, f"{name} outside the benchmark")
-        if not (root / value).is_file():
+        if not objects.is_file(str(root / value)):
             return LeftOut(id, f"{name} is missing")
         paths.append(root / value)
     return BenchmarkCase(id, task, " ".join(words.split()), *paths)

@@ -6,6 +6,7 @@ JSON file.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -69,4 +70,4 @@ def _is_outside(folder: Path, path: str) -> bool:
     """Whether the image is outside the folder, also by a link: raters will see it."""
     if leads_out_of_folder(path) or "\0" in path:
         return True
-    return not (folder / path).resolve().is_relative_to(folder.resolve())
+    return not Path(os.path.realpath(folder / path)).is_relative_to(os.path.realpath(folder))

@@ -47,3 +47,14 @@ def test_an_image_that_is_a_link_out_of_the_folder_is_refused(tmp_path: Path):
     write_outputs(folder, [OUTPUT])
     with pytest.raises(InputError, match=r"'b.png' of 'ag-0' is outside the folder"):
         read_outputs(folder)
+
+
+@pytest.mark.parametrize("path", ["loop.png", "x" * 5000, "a/" * 3000, "a.png/b"])
+def test_a_path_that_no_file_can_have_is_no_error_of_the_list(tmp_path: Path, path: str):
+    (tmp_path / "loop.png").symlink_to("loop.png")
+    (tmp_path / "a.png").touch()
+    write_outputs(tmp_path, [OUTPUT.model_copy(update={"output": path})])
+    assert read_outputs(tmp_path)["ag-0"].output == path
+    write_outputs(tmp_path, [OUTPUT.model_copy(update={"output": "a\0b"})])
+    with pytest.raises(InputError, match="outside the folder"):
+        read_outputs(tmp_path)
