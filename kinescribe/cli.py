@@ -22,7 +22,7 @@ from kinescribe.commands.options import with_old_names
 from kinescribe.commands.plan import plan
 from kinescribe.commands.simulate import simulate
 from kinescribe.commands.submit import jobs, submit
-from kinescribe.display import print_result, printable
+from kinescribe.display import print_result, printable, shorten
 from kinescribe.preconditions import require_extras, require_folder
 from kinescribe.schemas.errors import UserError
 from kinescribe.schemas.paths import with_home
@@ -43,7 +43,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except UserError as error:
         from kinescribe.storage.credentials import redact
 
-        print("error: " + "\n".join(map(printable, redact(str(error)).split("\n"))), file=sys.stderr)
+        lines = (shorten(printable(line)) for line in redact(str(error)).split("\n"))
+        print("error: " + "\n".join(lines), file=sys.stderr)
         sys.exit(2)
 
 

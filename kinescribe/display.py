@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 _PIPE_WIDTH = 10_000
 """Columns of a pipe or a file, in which no line is folded."""
+MAX_LINE = 4000
+"""Characters of a line of an error message."""
 
 
 @contextmanager
@@ -69,6 +71,12 @@ def printable(text: object) -> str:
     File names and words of models could otherwise move the terminal's cursor.
     """
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in str(text))
+
+
+def shorten(line: str) -> str:
+    """The line without its middle if it is very long, as a name in a stranger's file can be."""
+    half = MAX_LINE // 2
+    return line if len(line) <= MAX_LINE else f"{line[:half]} … {line[-half:]}"
 
 
 def print_result(result: DataclassInstance, as_json: bool, extra: Mapping[str, object] | None = None) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -21,6 +21,7 @@ from kinescribe.schemas.config import DecodeLimits, KeyFrames, Limits, StoredIma
 from kinescribe.schemas.errors import StoreError, UserError
 from kinescribe.schemas.outcomes import ClipOutcome, DropReason, RejectCode, Rejected, Status
 from kinescribe.storage.objects import local_copy
+from kinescribe.storage.uri import is_local
 
 DECODER = (sys.executable, "-m", "kinescribe.media.decode_worker")
 Forbidden = Callable[[str], str | None]
@@ -46,10 +47,7 @@ class Decoder:
         self, uris: Sequence[str], make_request: Callable[[Sequence[Path]], DecodeRequest]
     ) -> DecodeReply:
         """The reply to a request that is made from the local paths of these files. Raises Rejected."""
-        for uri in uris:
-            reason = self._forbidden(uri)
-            if reason is not None:
-                raise Rejected(RejectCode.FORBIDDEN, reason)
+        self._require_allowed(uris)
         try:
             with contextlib.ExitStack() as copies:
                 paths = [copies.enter_context(local_copy(uri)).absolute() for uri in uris]
@@ -60,7 +58,17 @@ class Decoder:
             raise Rejected(RejectCode.UNREACHABLE, str(error)) from error
         except (OSError, UserError) as error:
             raise Rejected(RejectCode.UNREADABLE, str(error)) from error
-        return self._validated(answer)
+        reply = self._validated(answer)
+        if all(map(is_local, uris)):  # what is downloaded is opened in a folder of our own
+            # Again, because a path may have become a link since.
+            self._require_allowed(reply.opened)
+        return reply
+
+    def _require_allowed(self, uris: Iterable[str]) -> None:
+        for uri in uris:
+            reason = self._forbidden(uri)
+            if reason is not None:
+                raise Rejected(RejectCode.FORBIDDEN, reason)
 
     def _validated(self, answer: bytes) -> DecodeReply:
         """The answer as a reply: a decoder that a hostile file has taken over may send anything."""

@@ -29,6 +29,7 @@ TIMES = ("start_s", "end_s")
 
 MAX_LINE_BYTES = 1 << 20
 """Parsers take twenty times the memory of a line."""
+MAX_NAMES = 20
 MAX_ROWS = 100_000_000
 MAX_TEXT_BYTES = 4096
 """A small Parquet file may hold any number of equal rows, of any length."""
@@ -82,7 +83,7 @@ class Manifest:
         kept = rows.select(carried)
         self._require_carried_types(kept)
         if ignored := [name for name in rows.columns if name not in (*columns, *carried)]:
-            names, known = ", ".join(map(repr, ignored)), ", ".join(columns)
+            names, known = _names(ignored), ", ".join(columns)
             LOGGER.warning("manifest %s: ignoring %s; known are %s%s", self.uri, names, known, self.remedy)
         rows = rows.with_columns(pl.lit(None).alias(name) for name in columns if name not in rows.columns)
         checked = self._typed(rows, columns).select(columns)
@@ -122,7 +123,7 @@ class Manifest:
             if name not in rows.columns:
                 raise InputError(
                     f"manifest {self.uri}, line 1: there is no column {name}, only "
-                    f"{', '.join(map(repr, rows.columns)) or 'none'}; add it, or rename one of them"
+                    f"{_names(rows.columns) or 'none'}; add it, or rename one of them"
                 )
 
     def _require_carried_types(self, rows: pl.DataFrame) -> None:
@@ -164,6 +165,13 @@ class Manifest:
         self.refuse(~(start.is_finite() & (start >= 0)), "start_s must be at least 0", start)
         after = end.is_finite() & (end > start.fill_null(0))
         self.refuse(~after, "end_s must be greater than start_s (0 if absent)", end)
+
+
+def _names(columns: Sequence[str]) -> str:
+    """The names of columns in a message; a file may have a million, of any length."""
+    shown = ", ".join(f"{name!r:.100}" for name in columns[:MAX_NAMES])
+    left = len(columns) - MAX_NAMES
+    return f"{shown} and {left:,} more" if left > 0 else shown
 
 
 def _places(manifest: str, rows: pl.DataFrame) -> pl.DataFrame:

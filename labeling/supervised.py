@@ -10,9 +10,9 @@ import posixpath
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, FailFast, Field, TypeAdapter, ValidationError
 
 from kinescribe.labeling.inputs import absolute_input, forbidden, outside, relative_uri, uri_in
 from kinescribe.labeling.manifest import MANIFESTS, Manifest
@@ -74,7 +74,7 @@ def _root(input: str) -> str:
 def _edits(input: str) -> Iterator[GivenTriplet]:
     root, seen = _root(input), Counter[Any]()
     try:
-        edits = TypeAdapter(list[_Edit]).validate_json(objects.read_bytes(input))
+        edits = TypeAdapter(Annotated[list[_Edit], FailFast()]).validate_json(objects.read_list(input))
     except ValidationError as error:
         raise InputError(f"{input}{_explain(error)}") from error
     for number, edit in enumerate(edits, 1):

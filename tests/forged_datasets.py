@@ -53,11 +53,15 @@ def _bomb() -> bytes:
 IMAGES = [None, b"", b"GIF89a", b"\xff\xd8\xff\xe0" + b"x" * 40, b"\x89PNG\r\n\x1a\n" + b"x" * 20, _bomb()]
 
 
-def forged(folder: Path, draw: Draw) -> str:
+def build_labelled(dataset: str) -> None:
+    build(dataset, [2, RejectCode.TIMEOUT, 3, DropReason.STATIC])
+
+
+def forged(folder: Path, draw: Draw, build: Callable[[str], object] = build_labelled) -> str:
     """A dataset with up to four changes."""
     shutil.rmtree(folder, ignore_errors=True)
     dataset = str(folder / "dataset")
-    build(dataset, [2, RejectCode.TIMEOUT, 3, DropReason.STATIC])
+    build(dataset)
     changes = [change_run, change_card, change_plan, change_footer, change_rows, change_schema]
     for change in draw(st.lists(st.sampled_from(changes), max_size=3)):
         change(Path(dataset), draw)

@@ -5,6 +5,7 @@ import struct
 from pathlib import Path
 
 from kinescribe.schemas.outcomes import DropReason, RejectCode
+from tests.crowded_videos import CROWDED
 from tests.odd_videos import CONTAINERS, PICTURES, STREAMS, TIMES, Change, Odd, box, coloured, film
 from tests.videos import pan
 
@@ -173,4 +174,4 @@ DISGUISED = (
 )
 """What is no video, or a video by another name."""
 
-ALL = (*CONTAINERS, *PICTURES, *TIMES, *DAMAGED, *HUGE, *STREAMS, *DISGUISED)
+ALL = (*CONTAINERS, *PICTURES, *TIMES, *DAMAGED, *HUGE, *STREAMS, *DISGUISED, *CROWDED)

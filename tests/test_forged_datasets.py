@@ -1,5 +1,6 @@
 """Whatever a stranger's dataset holds, each command gives an answer or an error in words."""
 
+import os
 import tarfile
 from contextlib import suppress
 from pathlib import Path
@@ -9,8 +10,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from kinescribe.cli import main
+from kinescribe.models.checkpoint_files import identify
 from kinescribe.schemas.errors import UserError
-from tests.forged_datasets import COMMANDS, forged
+from tests.forged_datasets import COMMANDS, build_labelled, forged
+from tests.tiny_triplets import LABELLED, write_triplets
+from tests.tiny_vlm import tiny_vlm
 
 
 @pytest.fixture(scope="module")
@@ -31,3 +36,67 @@ def test_a_forged_dataset_gives_answers_or_errors_in_words(place: Path, data: st
     for tar in (place / "inside").glob("web/*.tar"):
         with tarfile.open(tar) as members:
             assert all("/" not in member and not member.startswith(".") for member in members.getnames())
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("name", ["run.json", "README.md", "plan/clips.parquet", "data/*.parquet"])
+def test_a_file_of_a_dataset_that_is_a_pipe_keeps_no_command_waiting(tmp_path: Path, name: str):
+    build_labelled(f"{tmp_path}/dataset")
+    path = next((tmp_path / "dataset").glob(name), tmp_path / "dataset" / name)
+    path.unlink(missing_ok=True)
+    os.mkfifo(path)
+    refused = 0
+    for command in COMMANDS.values():
+        try:
+            command(f"{tmp_path}/dataset", tmp_path)
+        except UserError:
+            refused += 1
+    assert refused
+
+
+@pytest.fixture(scope="module")
+def other_place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("lines")
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("model")
+    tiny_vlm().save(folder)
+    return folder
+
+
+def command_lines(dataset: str, model: Path, out: Path) -> list[list[str]]:
+    train = ["--data", dataset, "--out", f"{out}/run", "--set", "steps=4", "--dry-run"]
+    return [
+        ["train", "world", *train, "--set", f"init={model}"],
+        ["train", "dynamics", *train, "--set", f"init={model}"],
+        ["train", "codec", *train, "--set", f"init={model / 'codec'}"],
+        ["curate", dataset, "--top-k", "3", "--out", f"{out}/selection.parquet"],
+        ["status", dataset],
+        ["check", dataset],
+        ["report", dataset, "--out", f"{out}/report.html"],
+    ]
+
+
+def test_the_command_lines_accept_a_dataset_that_nobody_forged(other_place: Path, model: Path):
+    write_triplets(f"{other_place}/whole", 8, identify(str(model)).codec.id, **LABELLED)
+    for arguments in command_lines(f"{other_place}/whole", model, other_place):
+        with pytest.raises(SystemExit) as leaving:
+            main(arguments)
+        assert leaving.value.code == 0, arguments
+
+
+@given(data=st.data())
+@settings(max_examples=15, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+def test_a_forged_dataset_gives_no_traceback_on_the_command_line(
+    other_place: Path, model: Path, data: st.DataObject
+):
+    codec = identify(str(model)).codec.id
+    dataset = forged(
+        other_place / "lines", data.draw, lambda dataset: write_triplets(dataset, 8, codec, **LABELLED)
+    )
+    for arguments in command_lines(dataset, model, other_place / "lines"):
+        with pytest.raises(SystemExit) as leaving:
+            main(arguments)
+        assert leaving.value.code in (0, 1, 2), arguments

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from kinescribe.schemas.errors import InputError
+from kinescribe.storage import objects
 from kinescribe.storage.uri import leads_out_of_folder
 
 SUBSETS = ("magicbrush", "ag", "something", "whatsup", "kubric")
@@ -63,7 +64,7 @@ def read_benchmark(folder: Path) -> tuple[list[BenchmarkCase], list[LeftOut]]:
 
 def _items(file: Path) -> Iterator[dict[str, Any]]:
     try:
-        items = json.loads(file.read_bytes())
+        items = json.loads(objects.read_list(str(file)))
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{file} cannot be read: {error}; use the file of AURORA-Bench") from error
     if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
@@ -84,7 +85,7 @@ def _case(id: str, task: str, item: dict[str, Any], root: Path) -> BenchmarkCase
             return LeftOut(id, f"no {name}")
         if leads_out_of_folder(value):
             return LeftOut(id, f"{name} outside the benchmark")
-        if not (root / value).is_file():
+        if not objects.is_file(str(root / value)):
             return LeftOut(id, f"{name} is missing")
         paths.append(root / value)
     return BenchmarkCase(id, task, " ".join(words.split()), *paths)

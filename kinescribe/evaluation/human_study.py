@@ -12,11 +12,12 @@ import itertools
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 from numpy.random import Generator
 from PIL import Image
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, FiniteFloat, ValidationError, model_validator
 
 from kinescribe.evaluation.model_outputs import Output, read_outputs
 from kinescribe.media.source_image import read_source_image
@@ -39,7 +40,7 @@ class Choice(BaseModel):
     """One output in a question: its model, and a judge's score if there is one."""
 
     model: str
-    judge: float | None
+    judge: FiniteFloat | None
 
 
 class Key(BaseModel):
@@ -48,6 +49,13 @@ class Key(BaseModel):
     study: str
     models: list[str]
     questions: dict[str, dict[str, Choice]]
+
+    @model_validator(mode="after")
+    def _each_question_has_each_model(self) -> Self:
+        models = sorted(self.models)
+        if any(models != sorted(c.model for c in choices.values()) for choices in self.questions.values()):
+            raise ValueError("each question must have one choice of each model")
+        return self
 
     def same_answers(self, other: Key) -> bool:
         """Whether the answers to one study mean the same in the other; judges' scores may differ."""
@@ -139,7 +147,7 @@ def _write_key(out: str, key: Key) -> str:
 def read_key(file: Path) -> Key:
     """Read the key that `build_study` wrote. Raises InputError."""
     try:
-        return Key.model_validate_json(file.read_bytes())
+        return Key.model_validate_json(objects.read_list(str(file)))
     except OSError as error:
         raise InputError(f"--key {file} cannot be read: {error.strerror}; name the study's key") from error
     except ValidationError as error:

@@ -17,11 +17,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from pydantic import BaseModel, ValidationError
 
-from kinescribe.evaluation.human_study import CRITERIA, Key
+from kinescribe.evaluation.human_study import CRITERIA, Choice, Key
 from kinescribe.evaluation.label_accuracy import Rate
 from kinescribe.evaluation.world import Mean, mean_of
 from kinescribe.schemas.errors import InputError
 from kinescribe.schemas.rendering import Figure, Table, panels
+from kinescribe.storage import objects
 
 ALL = "all"
 """The mean of the three criteria, for questions with all of them answered."""
@@ -166,7 +167,7 @@ def _read(key: Key, files: Sequence[Path]) -> list[Export]:
     exports: dict[str, Export] = {}
     for file in files:
         try:
-            export = Export.model_validate_json(file.read_bytes())
+            export = Export.model_validate_json(objects.read_list(str(file)))
         except OSError as error:
             raise InputError(
                 f"{file} cannot be read: {error.strerror}; name an export of the study"
@@ -193,12 +194,11 @@ def _judgements(key: Key, export: Export) -> list[Judgement]:
     for question, by_criterion in export.answers.items():
         choices = key.questions.get(question, {})
         answered: list[dict[str, float]] = []
+        if not all(_is_valid(*answer, choices) for answer in by_criterion.items()) or not choices:
+            raise InputError(
+                f"the export of {export.rater!r} has an invalid answer to {question}; export it again"
+            )
         for criterion, picks in by_criterion.items():
-            known = criterion in CRITERIA and {picks.best, picks.worst} <= {*choices, None}
-            if not known or (picks.best and picks.best == picks.worst):
-                raise InputError(
-                    f"the export of {export.rater!r} has an invalid answer to {question}; export it again"
-                )
             if picks.best and picks.worst:
                 value = {picks.best: 1.0, picks.worst: -1.0}
                 answered.append({choice.model: value.get(name, 0.0) for name, choice in choices.items()})
@@ -207,6 +207,12 @@ def _judgements(key: Key, export: Export) -> list[Judgement]:
             means = {model: float(np.mean([scores[model] for scores in answered])) for model in key.models}
             judgements.append(Judgement(question, ALL, means))
     return judgements
+
+
+def _is_valid(criterion: str, picks: Picks, choices: Mapping[str, Choice]) -> bool:
+    """Whether the picks are two of a question's choices, or fewer."""
+    is_known = criterion in CRITERIA and {picks.best, picks.worst} <= {*choices, None}
+    return is_known and (picks.best is None or picks.best != picks.worst)
 
 
 def _scores(key: Key, judgements: Sequence[Judgement]) -> CriterionScores:

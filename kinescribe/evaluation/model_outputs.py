@@ -6,12 +6,15 @@ JSON file.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import BaseModel, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, FailFast, Field, FiniteFloat, TypeAdapter, ValidationError
 
 from kinescribe.schemas.errors import InputError
+from kinescribe.storage import objects
 from kinescribe.storage.uri import leads_out_of_folder
 
 OUTPUTS = "outputs.json"
@@ -26,7 +29,7 @@ class Output(BaseModel):
     input: str = Field(min_length=1)
     output: str = Field(min_length=1)
     task: str = ""
-    judge: float | None = None
+    judge: FiniteFloat | None = None
     """A judge's score, if there is one."""
 
 
@@ -39,7 +42,7 @@ def read_outputs(folder: Path) -> dict[str, Output]:
     """The outputs of a folder by id. Raises InputError."""
     file = folder / OUTPUTS
     try:
-        outputs = TypeAdapter(list[Output]).validate_json(file.read_bytes())
+        outputs = TypeAdapter(Annotated[list[Output], FailFast()]).validate_json(objects.read_list(str(file)))
     except OSError as error:
         raise InputError(
             f"{file} cannot be read: {error.strerror}; name a folder of a model's outputs"
@@ -51,7 +54,9 @@ def read_outputs(folder: Path) -> dict[str, Output]:
             f"{file}: {where}: {first['msg']}; give a list of objects with id, instruction, input and output"
         ) from error
     for output in outputs:
-        if leads_out := next(filter(leads_out_of_folder, (output.input, output.output)), None):
+        if leads_out := next(
+            (path for path in (output.input, output.output) if _is_outside(folder, path)), None
+        ):
             raise InputError(f"{file}: {leads_out!r} of {output.id!r} is outside the folder; copy it there")
     by_id = {output.id: output for output in outputs}
     if len(by_id) < len(outputs):
@@ -59,3 +64,10 @@ def read_outputs(folder: Path) -> dict[str, Output]:
     if not by_id:
         raise InputError(f"{file} is empty; name a folder of a model's outputs")
     return by_id
+
+
+def _is_outside(folder: Path, path: str) -> bool:
+    """Whether the image is outside the folder, also by a link: raters will see it."""
+    if leads_out_of_folder(path) or "\0" in path:
+        return True
+    return not Path(os.path.realpath(folder / path)).is_relative_to(os.path.realpath(folder))

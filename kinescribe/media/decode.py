@@ -45,6 +45,8 @@ DECODING_TIMES = ("avi", "asf")
 """Containers that have only the decoding time of each packet."""
 SEEK_EARLIER_S = (0.0, 2.0, 10.0)
 """How long before a window's start an entry point is sought, one attempt after another."""
+LAST_PLACE = 2.0**63 - 1024
+"""The latest time that FFmpeg can seek to, in its own unit: the largest float below 2**63."""
 NUM_BEFORE_SKIPPING = 16
 """The first frames are all decoded, because a short clip has none to spare."""
 
@@ -205,10 +207,11 @@ class Video:
         Seeking goes by decoding time, so the first picture may have a presentation time after `start_s`.
         """
         rest = self._decoded()
-        if entry_s <= 0:
+        place = (entry_s + self._start_s) * av.time_base
+        if entry_s <= 0 or place > LAST_PLACE:
             return None, rest
         try:
-            self._container.seek(round((entry_s + self._start_s) * av.time_base))
+            self._container.seek(round(place))
             first = next(rest, None)
         except av.error.FFmpegError:
             return None, rest

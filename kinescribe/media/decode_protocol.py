@@ -36,7 +36,10 @@ class DecodeRequest(BaseModel):
 
 
 class DecodeReply(BaseModel):
-    """Key frames, pairs and dropped pairs of a clip, or its duration, or the reason for its rejection."""
+    """Key frames, pairs and dropped pairs of a clip, or its duration, or the reason for its rejection.
+
+    `opened` are the files that were read (`probe.opened_files`).
+    """
 
     model_config = ConfigDict(
         frozen=True, ser_json_bytes="base64", val_json_bytes="base64", allow_inf_nan=False
@@ -46,6 +49,7 @@ class DecodeReply(BaseModel):
     pairs: tuple[FramePair, ...] = ()
     pair_drops: dict[DropReason, int] = {}
     duration_s: float | None = None
+    opened: tuple[str, ...] = ()
     reject: RejectCode | None = None
     message: str = ""
 

@@ -18,7 +18,7 @@ from kinescribe.media.decode_protocol import DecodeReply, DecodeRequest
 from kinescribe.media.gradual_transitions import Transition, TransitionFinder
 from kinescribe.media.keyframes import Candidates
 from kinescribe.media.motion import GREY_SIDE, Grey, GreyFrame, grey_size, measure, pair_motion
-from kinescribe.media.probe import check_duration, check_file, check_header, check_pixels
+from kinescribe.media.probe import check_duration, check_file, check_header, check_pixels, opened_files
 from kinescribe.media.still_images import small_grey, stored
 from kinescribe.schemas.clips import FramePair, KeyFrame
 from kinescribe.schemas.config import DecodeLimits, KeyFrames, StoredImage
@@ -62,7 +62,7 @@ def duration(request: DecodeRequest) -> DecodeReply:
     """The duration that the file states. Raises Rejected."""
     check_file(request.path)
     with open_video(request.path) as video:
-        return DecodeReply(duration_s=video.header.duration_s)
+        return DecodeReply(duration_s=video.header.duration_s, opened=opened_files())
 
 
 def frame_pairs(request: DecodeRequest) -> DecodeReply:
@@ -73,6 +73,7 @@ def frame_pairs(request: DecodeRequest) -> DecodeReply:
         max_gap_s = MAX_SAMPLE_GAP_S if _stride(request.keyframes.min_interval) > 1 else 0.0
         frames = frames_within(video, request.limits, request.start_s, request.end_s, max_gap_s)
         chosen, transitions = key_frames(frames, request.keyframes, request.image)
+        opened = opened_files()
     drops: Counter[DropReason] = Counter()
     pairs: list[FramePair] = []
     for (i, source), (j, target) in itertools.pairwise(enumerate(chosen)):
@@ -82,7 +83,8 @@ def frame_pairs(request: DecodeRequest) -> DecodeReply:
         else:
             pairs.append(FramePair(i, j, pair))
     frames = tuple(KeyFrame(frame.time_s, frame.image) for frame in chosen)
-    return DecodeReply(frames=frames if pairs else (), pairs=tuple(pairs), pair_drops=dict(drops))
+    kept = frames if pairs else ()
+    return DecodeReply(frames=kept, pairs=tuple(pairs), pair_drops=dict(drops), opened=opened)
 
 
 def key_frames(

@@ -1,14 +1,19 @@
-"""Checks before decoding: whether a clip is a regular file, and within the limits."""
+"""Checks of what is decoded: whether a clip is a regular file, where it was opened, and its limits."""
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import os
 import stat
+import sys
 from pathlib import Path
 
 from kinescribe.media.decode import Header
 from kinescribe.schemas.config import DecodeLimits
 from kinescribe.schemas.outcomes import RejectCode, Rejected
+
+STDERR = 2
 
 
 def check_file(path: Path) -> None:
@@ -25,6 +30,23 @@ def check_file(path: Path) -> None:
         raise Rejected(RejectCode.UNREADABLE, "a folder, pipe or device, not a file")
     if status.st_size == 0:
         raise Rejected(RejectCode.UNREADABLE, "an empty file")
+
+
+def opened_files() -> tuple[str, ...]:
+    """The paths of the files that this process has open, besides its standard streams, with no link in them.
+
+    Unlike the path by which a file was opened, the path of an open file can't be made to mean another.
+    Empty where there is no Linux.
+    """
+    if sys.platform != "linux":
+        return ()
+    found: list[str] = []
+    for link in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(OSError):  # the descriptor of the listing itself
+            if int(link.name) > STDERR and stat.S_ISREG(link.stat().st_mode):
+                name = os.fsencode(link.readlink()).decode(errors="replace")
+                found.append(name.removesuffix(" (deleted)"))
+    return tuple(found)
 
 
 def check_header(header: Header, limits: DecodeLimits, start_s: float | None, end_s: float | None) -> None:

@@ -11,11 +11,11 @@ from pathlib import Path
 from kinescribe.media.decode import open_video
 from kinescribe.media.decode_protocol import DecodeReply, DecodeRequest
 from kinescribe.media.frame_pairs import frames_within
-from kinescribe.media.probe import check_file, check_header
+from kinescribe.media.probe import check_file, check_header, opened_files
 from kinescribe.media.still_images import Rgb, motion_between, read_image, resized, stored
 from kinescribe.schemas.clips import FramePair, KeyFrame
 from kinescribe.schemas.config import StoredImage
-from kinescribe.schemas.outcomes import DropReason, Rejected
+from kinescribe.schemas.outcomes import DropReason, RejectCode, Rejected
 
 
 def segment_frames(request: DecodeRequest) -> DecodeReply:
@@ -27,19 +27,27 @@ def segment_frames(request: DecodeRequest) -> DecodeReply:
         first = next(frames)
         last = deque(frames, maxlen=1)[0]
         source, target = (frame.rgb(request.image.max_side) for frame in (first, last))
-    return _reply(source, target, request.image, (first.time_s, last.time_s))
+        opened = opened_files()
+    reply = _reply(source, target, request.image, (first.time_s, last.time_s))
+    return reply.model_copy(update={"opened": opened})
 
 
 def still_frames(request: DecodeRequest) -> DecodeReply:
     """Two images, which have no time. Raises Rejected with a message that names the image."""
     assert request.target is not None, request
     source, target = _image("input", request.path, request), _image("output", request.target, request)
-    return _reply(source, target, request.image, (None, None))
+    reply = _reply(source[0], target[0], request.image, (None, None))
+    return reply.model_copy(update={"opened": source[1] + target[1]})
 
 
-def _image(name: str, path: Path, request: DecodeRequest) -> Rgb:
+def _image(name: str, path: Path, request: DecodeRequest) -> tuple[Rgb, tuple[str, ...]]:
+    """The image, and the file that was read."""
     try:
-        return read_image(path, request.limits, request.image.max_side)
+        check_file(path)
+        with path.open("rb") as file:
+            return read_image(file, request.limits, request.image.max_side), opened_files()
+    except OSError as error:
+        raise Rejected(RejectCode.UNREADABLE, f"{name}: {error.strerror}") from error
     except Rejected as error:
         raise Rejected(error.code, f"{name}: {error.message}") from error
 

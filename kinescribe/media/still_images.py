@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import re
 import warnings
-from pathlib import Path
+from typing import BinaryIO
 
 import cv2
 import numpy as np
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from kinescribe.media.motion import PAIR_SIDE, Grey, grey_size, pair_motion
-from kinescribe.media.probe import check_file, check_pixels
+from kinescribe.media.probe import check_pixels
 from kinescribe.schemas.config import DecodeLimits, StoredImage
 from kinescribe.schemas.outcomes import RejectCode, Rejected
 
@@ -30,13 +30,12 @@ JPEG_MARKER = re.compile(rb"\xff([^\x00\xd0-\xd7\xff])", re.DOTALL)
 """A marker of a JPEG: 0xff and a byte that can't follow it in compressed data."""
 
 
-def read_image(path: Path, limits: DecodeLimits, max_side: int) -> Rgb:
+def read_image(file: BinaryIO, limits: DecodeLimits, max_side: int) -> Rgb:
     """The picture (the first of several), rotated upright, with at most `max_side` on the longer side.
 
     Transparency is ignored. Raises Rejected if the file isn't a whole image or has too many pixels.
     """
-    check_file(path)
-    data = path.read_bytes()
+    data = file.read()
     try:
         # Pillow warns below its own limit; the one of `limits` is stricter.
         with (

@@ -25,6 +25,8 @@ from kinescribe.schemas.errors import ModelError
 if TYPE_CHECKING:
     from transformers import Emu3VQVAE
 
+MAX_ASPECT_RATIO = 8
+"""Of narrower images, only the middle is scaled, which doesn't change what the codec sees."""
 DISTANCES_AT_ONCE = 1 << 28
 """Distances from features to codebook entries in memory at once: one gigabyte."""
 
@@ -206,6 +208,10 @@ def decode_latents(network: VQModel, latents_BChw: torch.Tensor) -> torch.Tensor
 
 def crop_square(image: Image.Image, side: int) -> Image.Image:
     """The part of an image that a codec sees: shorter side resized to `side`, centre square, RGB."""
+    reach = MAX_ASPECT_RATIO * min(image.size)
+    if max(image.size) > reach:  # scaling all of a very narrow image would take gigabytes
+        left, top = (max(0, (length - reach) // 2) for length in image.size)
+        image = image.crop((left, top, left + min(image.width, reach), top + min(image.height, reach)))
     width, height = image.size
     scale = side / min(width, height)
     size = (max(side, round(width * scale)), max(side, round(height * scale)))

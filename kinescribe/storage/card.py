@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from kinescribe.schemas.dataset import FIELDS, triplet_schema
-from kinescribe.schemas.errors import DatasetError
+from kinescribe.schemas.errors import DatasetError, UserError
 from kinescribe.storage import objects, uri
 from kinescribe.storage.audit import DatasetStatus, status
 from kinescribe.storage.dataset import Dataset, Source
@@ -86,13 +86,20 @@ def card(run: RunRecord, counts: DatasetStatus, edited: Mapping[str, Any], title
 
 
 def edited_header(dataset: Dataset) -> dict[str, Any]:
-    """What people set in the front matter of the dataset's card; empty if there is no card."""
+    """What people set in the front matter of the dataset's card; empty if there is no card.
+
+    Raises DatasetError if the card is a link: values of a stranger's choice would get into the next card.
+    """
     name = uri.join(dataset.uri, "README.md")
+    if uri.is_local(name) and uri.local_path(name).is_symlink():
+        raise DatasetError(f"{name} is a link; put the file that it should be in its place, or remove it")
     try:
         _, _, rest = objects.read_bytes(name, MAX_BYTES).decode(errors="replace").partition("---\n")
         loaded = yaml.safe_load(rest.partition("\n---")[0])
     except FileNotFoundError:
         return {}
+    except UserError:
+        raise
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError for a day that doesn't exist
         raise DatasetError(f"{name}: its front matter is not YAML; correct it or remove the file") from error
     header: dict[str, Any] = loaded if isinstance(loaded, dict) else {}

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import stat
 import tempfile
 import uuid
 from collections.abc import Generator
@@ -21,10 +22,13 @@ from kinescribe.storage.uri import is_local, local_path, scheme
 
 CONDITIONAL = ("s3", "gs", "az", "abfs", "memory")
 """The object stores that can refuse to write a second object of the same name."""
+MAX_LIST_BYTES = 256 << 20
+"""The largest JSON list that is read. Its items take up to thirty times the memory."""
 
 
 def read_bytes(uri: str, max_bytes: int | None = None) -> bytes:
     """The whole file. Raises FileNotFoundError, and DatasetError if it has more than `max_bytes`."""
+    _refuse_endless(uri)
     with open_store(uri) as (store, path):
         if max_bytes is None:
             return store.cat_file(path)
@@ -34,8 +38,17 @@ def read_bytes(uri: str, max_bytes: int | None = None) -> bytes:
     return data
 
 
+def read_list(uri: str) -> bytes:
+    """A JSON list that somebody wrote. Raises OSError, and InputError if it is too large."""
+    try:
+        return read_bytes(uri, MAX_LIST_BYTES)
+    except DatasetError as error:
+        raise InputError(f"{uri} has more than {MAX_LIST_BYTES >> 20} MiB; split it") from error
+
+
 def read_tail(uri: str, num_bytes: int) -> bytes:
     """The last `num_bytes` of a file, or all of a shorter one, in one request."""
+    _refuse_endless(uri)
     with open_store(uri) as (store, path):
         return store.cat_file(path, start=-num_bytes)
 
@@ -114,6 +127,7 @@ def remove(uri: str) -> None:
 def local_copy(uri: str) -> Generator[Path]:
     """The file as a local path: itself if it is local, else a download that lasts as long as the context."""
     if is_local(uri):
+        _refuse_endless(uri)
         yield local_path(uri)
         return
     with tempfile.TemporaryDirectory(prefix="kinescribe-") as folder:
@@ -121,6 +135,18 @@ def local_copy(uri: str) -> Generator[Path]:
             copy = Path(folder, "file").with_suffix(PurePosixPath(path).suffix)
             store.get_file(path, str(copy))
         yield copy
+
+
+def _refuse_endless(uri: str) -> None:
+    """Raises InputError for a local pipe or device: reading it might wait or go on for ever."""
+    if not is_local(uri):
+        return
+    try:
+        mode = local_path(uri).stat().st_mode
+    except (OSError, ValueError):  # absent, or a zero byte in its name: its reader says so
+        return
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise InputError(f"{uri} is a pipe or a device; name a file")
 
 
 @contextlib.contextmanager

@@ -110,6 +110,21 @@ def test_a_human_study_is_built_and_scored(tmp_path: Path, capsys: pytest.Captur
     assert "realism, -1 to +1" in capsys.readouterr().out
 
 
+def test_a_forged_export_is_one_short_line_of_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    (tmp_path / "key.json").write_text('{"study": "s", "models": [], "questions": {}}')
+    long = "\x1b[2J<script>" + "x" * 1_000_000
+    for export in ({"study": long}, {"answers": {long: {}}}, {"rater": long, "answers": {"q": {}}}):
+        written = {"study": "s", "rater": "r", "answers": {}} | export
+        (tmp_path / "export.json").write_text(json.dumps(written))
+        assert (
+            exit_code("human", "score", str(tmp_path / "export.json"), "--key", str(tmp_path / "key.json"))
+            == 2
+        )
+        shown = capsys.readouterr().err
+        assert shown.startswith("error: ")
+        assert (shown.count("\n"), "\x1b" in shown, len(shown) < 5000) == (1, False, True)
+
+
 @pytest.mark.parametrize(
     ("arguments", "names"),
     [

@@ -35,6 +35,8 @@ def test_a_file_for_each_subset_and_one_for_all_are_the_same_benchmark(tmp_path:
         ({"input": None}, "no input"),
         ({"output": 3}, "no output"),
         ({"output": "images/none.png"}, "output is missing"),
+        ({"output": "x" * 5000}, "output is missing"),
+        ({"output": "a\0b"}, "output is missing"),
         ({"input": "../secret.png"}, "input outside the benchmark"),
         ({"input": "/etc/passwd"}, "input outside the benchmark"),
         ({"task": "emu"}, "not in a subset that the paper reports"),

@@ -3,6 +3,7 @@ import io
 import json
 import re
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +121,27 @@ def test_what_is_no_key_is_refused(tmp_path: Path):
     (tmp_path / "key.json").write_text("{}")
     with pytest.raises(InputError, match="is not the key of a study"):
         read_key(tmp_path / "key.json")
+
+
+FORGED = {
+    "a model that a question lacks": lambda key: key["models"].append("other"),
+    "a model twice": lambda key: key["models"].append("red"),
+    "no models": lambda key: key["models"].clear(),
+    "a choice of an unknown model": lambda key: key["questions"]["q0"]["q0-0"].update(model="other"),
+    "a question without choices": lambda key: key["questions"].update(q0={}),
+    "a score that is no number": lambda key: key["questions"]["q0"]["q0-0"].update(judge=float("inf")),
+}
+
+
+@pytest.mark.parametrize("change", FORGED.values(), ids=FORGED)
+def test_a_forged_key_is_refused(tmp_path: Path, change: Callable[[dict[str, Any]], object]):
+    build(tmp_path, write_outputs(tmp_path))
+    file = tmp_path / "study.key.json"
+    forged = json.loads(file.read_text())
+    change(forged)
+    file.write_text(json.dumps(forged))
+    with pytest.raises(InputError, match="is not the key of a study"):
+        read_key(file)
 
 
 class Rater:

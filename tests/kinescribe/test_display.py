@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from kinescribe.display import print_result, printable
+from kinescribe.display import print_result, printable, shorten
 from kinescribe.evaluation.label_accuracy import LabelScores, Prediction, Rate, score
 from kinescribe.evaluation.preference import Preferences
 from kinescribe.evaluation.world import BestOfN, Mean, Score, WorldScores
@@ -136,3 +136,11 @@ def test_hostile_text_does_not_steer_the_terminal(capsys: pytest.CaptureFixture[
 
 def test_text_of_any_language_is_shown_as_it_is():
     assert printable("動画 ünï ☃ a\\b.mp4") == "動画 ünï ☃ a\\b.mp4"
+
+
+def test_a_very_long_line_is_shown_without_its_middle():
+    assert shorten("x" * 4000) == "x" * 4000
+    shown = shorten("a" + "x" * 4000 + "b")
+    assert shown.startswith("axx")
+    assert shown.endswith("xxb")
+    assert len(shown) < 4010

@@ -1,17 +1,23 @@
 import os
+import struct
 import sys
+import zlib
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from kinescribe.labeling.extract import PairExtractor, SegmentExtractor
-from kinescribe.labeling.inputs import list_clips
+from kinescribe.labeling.inputs import forbidden, list_clips
 from kinescribe.schemas.clips import Clip, ExtractedClip, GivenTriplet
 from kinescribe.schemas.config import DecodeLimits, KeyFrames, Limits, StoredImage
 from kinescribe.schemas.outcomes import DropReason, RejectCode, Status
+from tests.crowded_videos import tags
 from tests.fault_proxy import FaultProxy, error
-from tests.videos import pan, still, write_audio, write_video
+from tests.videos import pan, still, texture, write_audio, write_video
 
 # Decodes by the name of the file; whatever it is not told to do to itself, it does as the real one.
 DECODER = """
@@ -97,6 +103,12 @@ def test_a_file_url_and_a_window_are_read(tmp_path: Path, real: PairExtractor):
     path = write_video(tmp_path / "clip.mp4", pan(120))
     extracted = real.extract(Clip("window", f"file://{path}", start_s=1.0, end_s=2.0))
     assert all(1.0 <= frame.time_s < 2.0 for frame in extracted.frames)
+
+
+@pytest.mark.parametrize("start_s", [9.3e12, 1e300, 1.7e308])
+def test_a_window_after_the_end_of_time_is_too_short(tmp_path: Path, real: PairExtractor, start_s: float):
+    path = write_video(tmp_path / "c.mp4", pan(60))
+    assert reject_of(real.extract(clip(path, start_s=start_s))) == RejectCode.TOO_SHORT
 
 
 def test_a_clip_without_a_good_pair_is_dropped_with_its_reason(tmp_path: Path, real: PairExtractor):
@@ -202,6 +214,30 @@ def test_a_decompression_bomb_stays_within_its_memory(tmp_path: Path):
         limited.close()
 
 
+def test_frames_that_grow_midway_are_too_large_before_they_take_memory(tmp_path: Path):
+    small = write_video(tmp_path / "small.ts", pan(48))
+    large = np.zeros((8192, 8192, 3), np.uint8)
+    quick = {"preset": "ultrafast", "bf": "0"}
+    grown = write_video(tmp_path / "large.ts", [large] * 3, times_s=[2.0, 2.1, 2.2], options=quick)
+    (tmp_path / "grows.ts").write_bytes(small.read_bytes() + grown.read_bytes())
+    limited = extractor(memory_bytes=1 << 30)
+    try:
+        assert reject_of(limited.extract(clip(tmp_path / "grows.ts"))) == RejectCode.TOO_LARGE
+        assert limited.extract(clip(small)).outcome is None
+    finally:
+        limited.close()
+
+
+def test_tags_that_take_hours_to_read_end_at_the_deadline(tmp_path: Path):
+    path = write_video(tmp_path / "c.mkv", pan(48))
+    path.write_bytes(tags(10_000)(path.read_bytes()))
+    limited = extractor(deadline_s=2.0)
+    try:
+        assert reject_of(limited.extract(clip(path))) == RejectCode.TIMEOUT
+    finally:
+        limited.close()
+
+
 def test_the_duration_is_none_if_it_is_unknown(tmp_path: Path, real: PairExtractor):
     assert real.duration_s(clip(write_video(tmp_path / "c.mp4", pan(60)))) == pytest.approx(2, abs=0.05)
     assert real.duration_s(clip(tmp_path / "nowhere.mp4")) is None
@@ -232,3 +268,101 @@ def test_both_images_of_a_triplet_may_be_forbidden():
     )
     extracted = opened.extract(GivenTriplet(Clip("still", "a.png"), "paint it", ("a.png", "b.png")))
     assert reject_of(extracted) == RejectCode.FORBIDDEN
+
+
+class Swapper:
+    """Checks like `forbidden`, but between the check and the read, a stranger makes a path a link."""
+
+    def __init__(self, root: Path, path: Path, elsewhere: Path) -> None:
+        self.root, self.path, self.elsewhere = root, path, elsewhere
+        self.kept = path.with_name("kept")
+
+    def __call__(self, uri: str) -> str | None:
+        if self.path.is_symlink():  # the name is right again when somebody looks
+            self.path.unlink()
+            self.kept.rename(self.path)
+            return forbidden(uri, str(self.root))
+        reason = forbidden(uri, str(self.root))
+        self.path.rename(self.kept)
+        self.path.symlink_to(self.elsewhere)
+        return reason
+
+
+@pytest.mark.parametrize("swapped", ["clip.mp4", "folder", None])
+def test_what_became_a_link_after_the_check_is_not_stored(tmp_path: Path, swapped: str | None):
+    given, elsewhere = tmp_path / "given", tmp_path / "elsewhere"
+    for place in (given / "folder", elsewhere):
+        place.mkdir(parents=True)
+    video = write_video(given / "folder" / "clip.mp4", pan(60))
+    secret = write_video(elsewhere / "clip.mp4", pan(60, seed=1))
+    path, target = (video, secret) if swapped == "clip.mp4" else (given / "folder", elsewhere)
+    check = Swapper(given, path, target) if swapped else partial(forbidden, root=str(given))
+    opened = PairExtractor(Limits(), KeyFrames(), StoredImage(), check)
+    try:
+        extracted = opened.extract(clip(video))
+        assert (reject_of(extracted) if swapped else extracted.outcome) == (swapped and RejectCode.FORBIDDEN)
+        assert bool(extracted.frames) == (swapped is None)
+    finally:
+        opened.close()
+
+
+@pytest.mark.parametrize("swapped", ["a.png", "b.png"])
+def test_an_image_that_became_a_link_after_the_check_is_not_stored(tmp_path: Path, swapped: str):
+    given, secret = tmp_path / "given", tmp_path / "secret.png"
+    given.mkdir()
+    for seed, path in enumerate((given / "a.png", given / "b.png", secret)):
+        Image.fromarray(texture(seed)).save(path)
+
+    def check(uri: str) -> str | None:
+        reason = forbidden(uri, str(given))
+        if uri.endswith("b.png"):  # the last that is checked
+            (given / swapped).unlink()
+            (given / swapped).symlink_to(secret)
+        return reason
+
+    opened = SegmentExtractor(DecodeLimits(), StoredImage(), check)
+    uris = (str(given / "a.png"), str(given / "b.png"))
+    try:
+        assert reject_of(opened.extract(GivenTriplet(Clip("x", uris[0]), "paint", uris))) == "forbidden"
+    finally:
+        opened.close()
+
+
+def chunk(kind: bytes, data: bytes) -> bytes:
+    """A part of a PNG file."""
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def png(side: int, *chunks: bytes) -> bytes:
+    """A PNG file of a picture of side x side, without the picture."""
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + b"".join([header, *chunks, chunk(b"IEND", b"")])
+
+
+BILLION = zlib.compress(bytes(1 << 30), 9)
+BOMBS = {
+    "large": (png(50_000, chunk(b"IDAT", BILLION)), RejectCode.TOO_LARGE),
+    "text": (png(64, chunk(b"zTXt", b"k\0\0" + BILLION)), RejectCode.UNREADABLE),
+    "profile": (png(64, chunk(b"iCCP", b"k\0\0" + BILLION)), RejectCode.UNREADABLE),
+    "sparse": (None, RejectCode.OUT_OF_MEMORY),
+    "device": ("/dev/zero", RejectCode.UNREADABLE),
+    "environment": ("/proc/self/environ", RejectCode.UNREADABLE),
+}
+
+
+@pytest.mark.parametrize("bomb", BOMBS)
+def test_an_image_that_is_a_bomb_is_one_reject(tmp_path: Path, bomb: str):
+    content, code = BOMBS[bomb]
+    path, good = tmp_path / "bomb.png", tmp_path / "good.png"
+    Image.fromarray(texture(0)).save(good)
+    if isinstance(content, str):
+        path.symlink_to(content)
+    else:
+        path.write_bytes(content or b"")
+    if content is None:
+        os.truncate(path, 50 << 30)
+    opened = SegmentExtractor(DecodeLimits(memory_bytes=1 << 29), StoredImage())
+    try:
+        assert reject_of(opened.extract(GivenTriplet(clip(path), "paint", (str(good), str(path))))) == code
+    finally:
+        opened.close()

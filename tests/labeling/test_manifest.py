@@ -267,6 +267,18 @@ def test_a_line_of_many_megabytes_is_refused_before_it_is_parsed(tmp_path: Path,
     assert getrusage(RUSAGE_SELF).ru_maxrss - before < 100 << 10
 
 
+def test_of_a_hundred_thousand_columns_a_message_names_a_few(tmp_path: Path, caplog):
+    names = [f"c{index}" for index in range(100_000)]
+    (tmp_path / "m.csv").write_text("\n".join([",".join(["uri", *names]), "a.mp4" + "," * len(names)]))
+    assert len(read_manifest(str(tmp_path / "m.csv"))) == 1
+    assert "ignoring 'c0', 'c1', " in caplog.text
+    assert " and 99,980 more; known are uri" in caplog.text
+    (tmp_path / "m.csv").write_text(",".join(names) + "\n" + "," * (len(names) - 1) + "\n")
+    with pytest.raises(InputError, match="and 99,980 more; add it") as refused:
+        read_manifest(str(tmp_path / "m.csv"))
+    assert len(str(refused.value)) < 2000
+
+
 @given(places=st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), min_size=1))
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 def test_a_parquet_file_with_other_bytes_is_read_or_refused_in_words(

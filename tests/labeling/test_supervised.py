@@ -1,5 +1,6 @@
 import json
 from pathlib import Path
+from resource import RUSAGE_SELF, getrusage
 from typing import Any
 
 import pytest
@@ -139,3 +140,10 @@ def test_other_columns_of_a_table_are_ignored_with_a_warning(
 ):
     assert len(list_given(table(tmp_path, "uri,narration,verb\na,x,y\n"))) == 1
     assert "ignoring 'verb'; known are uri, action_class, start_s, end_s, narration" in caplog.text
+
+
+def test_millions_of_mistakes_take_no_more_memory_than_one(tmp_path: Path):
+    (tmp_path / "test.json").write_text("[" + "1," * 5_000_000 + "1]")
+    before = getrusage(RUSAGE_SELF).ru_maxrss
+    assert "item 1: " in refusal(str(tmp_path / "test.json"))
+    assert getrusage(RUSAGE_SELF).ru_maxrss - before < 500 << 10  # kibibytes; all mistakes take gigabytes

@@ -86,6 +86,16 @@ def test_the_crop_keeps_the_middle():
     assert np.asarray(crop_square(image, 32))[..., 0].min() == 255
 
 
+@pytest.mark.parametrize("size", [(1, 2_000_000), (2_000_000, 1)])
+def test_a_very_narrow_image_takes_no_more_memory_than_others(size: tuple[int, int]):
+    image = Image.new("L", size)
+    middle = (size[0] // 2, size[1] // 2)
+    image.paste(255, (*middle, middle[0] + 1, middle[1] + 1))
+    view = crop_square(image, 512)  # all of it would be a thousand gigapixels
+    assert view.size == (512, 512)
+    assert np.asarray(view).max() > 100
+
+
 def test_pixels_and_images_convert_back(codec: ImageCodec):
     images = pictures(2)
     back = to_images(codec.preprocess(images))

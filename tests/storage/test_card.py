@@ -9,7 +9,8 @@ from PIL import Image
 from kinescribe.schemas.errors import DatasetError
 from kinescribe.schemas.outcomes import DropReason, RejectCode
 from kinescribe.storage.audit import check
-from kinescribe.storage.card import write_card
+from kinescribe.storage.card import edited_header, write_card
+from kinescribe.storage.dataset import Dataset
 from kinescribe.storage.plan import write_plan
 from kinescribe.storage.run import bind
 from kinescribe.storage.writers import writing
@@ -102,3 +103,13 @@ def test_a_folder_that_is_not_a_dataset_gets_no_card(tmp_path: Path):
     with pytest.raises(DatasetError):
         write_card(str(tmp_path))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_card_that_is_a_link_is_not_read(tmp_path: Path):
+    dataset = tmp_path / "dataset"
+    build(str(dataset), [2])
+    (tmp_path / "private.yaml").write_text("---\npassword: of the user\n---\n")
+    (dataset / "README.md").unlink(missing_ok=True)
+    (dataset / "README.md").symlink_to("../private.yaml")
+    with pytest.raises(DatasetError, match=r"README.md is a link; put the file"):
+        edited_header(Dataset.open(str(dataset)))

@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 import time
@@ -6,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from kinescribe.schemas.errors import DatasetError
+from kinescribe.schemas.errors import DatasetError, InputError
 from kinescribe.storage import listing, objects, uri
 
 
@@ -131,3 +132,26 @@ def test_an_absent_file_is_not_found(folder: str):
 def test_a_store_without_conditional_writes_is_refused():
     with pytest.raises(DatasetError, match="no atomic create"):
         objects.create("hf://datasets/somebody/something/a.parquet", b"")
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("kind", ["pipe", "device"])
+def test_what_has_no_end_is_not_read(tmp_path: Path, kind: str):
+    endless = tmp_path / "list.json"
+    if kind == "pipe":
+        os.mkfifo(endless)
+    else:
+        endless.symlink_to("/dev/zero")
+    reads = (objects.read_bytes, objects.read_list, lambda name: objects.read_tail(name, 8))
+    for read in (*reads, lambda name: objects.local_copy(name).__enter__()):
+        with pytest.raises(InputError, match="is a pipe or a device; name a file"):
+            read(str(endless))
+
+
+def test_a_list_that_is_too_large_is_refused_before_it_is_parsed(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(objects, "MAX_LIST_BYTES", 1 << 20)
+    (tmp_path / "list.json").write_bytes(bytes(1 << 20))
+    assert len(objects.read_list(str(tmp_path / "list.json"))) == 1 << 20
+    (tmp_path / "list.json").write_bytes(bytes((1 << 20) + 1))
+    with pytest.raises(InputError, match="more than 1 MiB; split it"):
+        objects.read_list(str(tmp_path / "list.json"))
