@@ -38,7 +38,7 @@ class DropReason(StrEnum):
     """Why a pair, or a clip without any other pair, is left out of the dataset."""
 
     STATIC = "static"  # too little motion between the two frames
-    SHOT_CUT = "shot_cut"  # the pair would span a cut
+    SHOT_CUT = "shot_cut"  # the pair would span a cut or a gradual transition
     FEW_KEYFRAMES = "few_keyframes"  # fewer than two key frames to pair
 
 

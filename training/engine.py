@@ -13,7 +13,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-import deepspeed
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
@@ -22,8 +21,11 @@ from transformers import get_cosine_schedule_with_warmup
 from kinescribe.schemas.config import Precision
 from kinescribe.schemas.training import Engine, Optimization
 
+# It warns while it is imported that there is no GPU.
+logging.getLogger("DeepSpeed").addFilter(lambda record: record.levelno >= logging.ERROR)
+import deepspeed  # noqa: E402
+
 Value = TypeVar("Value")
-logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
 # Its shared-memory all-reduce is for inference; building it takes a compiler and most of a minute.
 deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
 
