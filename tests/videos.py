@@ -66,10 +66,15 @@ def write_video(
     codec: str = "libx264",
     pixels: str = "yuv420p",
     rotation: int = 0,
+    matrix: Sequence[int] = (),
+    pixel_aspect: Fraction | None = None,
     options: dict[str, str] | None = None,
     muxer: dict[str, str] | None = None,
 ) -> Path:
-    """Encode the frames, at 30 a second unless their times are given. The suffix names the container."""
+    """Encode the frames, at 30 a second unless their times are given. The suffix names the container.
+
+    `matrix` are a, b, c and d of the display matrix.
+    """
     times_s = times_s or [index / 30 for index in range(len(frames))]
     with av.open(str(path), "w", options=muxer or {}) as container:
         stream = container.add_stream(codec, rate=30, options=options or {})
@@ -80,6 +85,11 @@ def write_video(
         ticks_per_s = CLOCK if path.suffix in (".mp4", ".mkv") else 30
         if rotation:
             stream.set_display_rotation(rotation)
+        if matrix:
+            a, b, c, d = (value << 16 for value in matrix)
+            stream.set_display_matrix([a, b, 0, c, d, 0, 0, 0, 1 << 30])
+        if pixel_aspect:
+            stream.codec_context.sample_aspect_ratio = pixel_aspect
         for image, time_s in zip(frames, times_s, strict=True):
             picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
             picture.pts, picture.time_base = round(time_s * ticks_per_s), Fraction(1, ticks_per_s)

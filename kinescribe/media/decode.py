@@ -14,7 +14,7 @@ from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import av
 import av.error
@@ -22,9 +22,11 @@ import av.logging
 import cv2
 import numpy as np
 from av.container import InputContainer
+from av.sidedata.sidedata import Type as SideDataType
 from av.stream import Disposition
 from av.video.format import VideoFormat
 from av.video.frame import VideoFrame
+from av.video.reformatter import Colorspace, Interpolation
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
@@ -47,6 +49,13 @@ SEEK_EARLIER_S = (0.0, 2.0, 10.0)
 """How long before a window's start an entry point is sought, one attempt after another."""
 LAST_PLACE = 2.0**63 - 1024
 """The latest time that FFmpeg can seek to, in its own unit: the largest float below 2**63."""
+HD_SIZE = 1280, 576
+"""Of the width, and above that of the height, players take the colours of an untagged picture as BT.709."""
+MAX_PIXEL_ASPECT = 4
+"""Of a pixel's sides; a file that states more is wrong."""
+EXACT = Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
+"""How a picture is scaled; without it, grey 128 becomes 126."""
+UNTAGGED = 2
 NUM_BEFORE_SKIPPING = 16
 """The first frames are all decoded, because a short clip has none to spare."""
 
@@ -67,6 +76,18 @@ class DecodedFrame:
     index: int
     time_s: float
     picture: VideoFrame
+    size: tuple[int, int] | None = None
+    """The width and height to show it with, before it is turned upright; None for those of the picture."""
+
+    @property
+    def width(self) -> int:
+        """The width of the frame in square pixels, before it is turned upright."""
+        return self.size[0] if self.size else self.picture.width
+
+    @property
+    def height(self) -> int:
+        """The height of the frame in square pixels, before it is turned upright."""
+        return self.size[1] if self.size else self.picture.height
 
     @property
     def size_bytes(self) -> int:
@@ -93,20 +114,43 @@ class DecodedFrame:
         )
 
     def rgb(self, max_side: int) -> NDArray[np.uint8]:
-        """RGB (height, width, 3), rotated upright, scaled down to at most `max_side` on the longer side."""
-        scale = min(1.0, max_side / max(self.picture.width, self.picture.height))
+        """RGB (height, width, 3) as players show it, with at most `max_side` on the longer side."""
+        scale = min(1.0, max_side / max(self.width, self.height))
+        width, height = (max(1, round(length * scale)) for length in (self.width, self.height))
+        shrinks = scale < 1 and width <= self.picture.width and height <= self.picture.height
+        interpolation = Interpolation.AREA if shrinks else Interpolation.BICUBIC
+        if (width, height) != (self.picture.width, self.picture.height):
+            interpolation |= EXACT
         picture = self.picture.reformat(
             format="rgb24",
-            width=max(1, round(self.picture.width * scale)),
-            height=max(1, round(self.picture.height * scale)),
-            interpolation="AREA" if scale < 1 else "BICUBIC",
+            width=width,
+            height=height,
+            src_colorspace=_colorspace(self.picture),
+            interpolation=interpolation,
             threads=1,
         )
         image = picture.to_ndarray().astype(np.uint8, copy=False)
         # Decoders have returned other numbers of channels for narrow frames.
         assert image.shape[2:] == (3,), image.shape
-        # The display matrix rotates anticlockwise, as rot90 does.
-        return np.ascontiguousarray(np.rot90(image, round(self.picture.rotation / 90) % 4))
+        return np.ascontiguousarray(_upright(image, self.picture))
+
+
+def _colorspace(picture: VideoFrame) -> Colorspace | None:
+    """The matrix of an untagged picture as players guess it, None if it needs no guess."""
+    is_high = picture.width >= HD_SIZE[0] or picture.height > HD_SIZE[1]
+    return Colorspace.ITU709 if is_high and picture.colorspace == UNTAGGED else None
+
+
+def _upright(image: NDArray[np.uint8], picture: VideoFrame) -> NDArray[np.uint8]:
+    """The image turned and mirrored as the picture's display matrix says, by right angles."""
+    matrix = cast("Any", picture.side_data).get(SideDataType.DISPLAYMATRIX)
+    if matrix is None:
+        return image
+    # The shown x is a·x + c·y, and the shown y is b·x + d·y.
+    a, b, _, c, d = np.frombuffer(matrix, np.int32, 5).astype(np.int64).tolist()
+    if abs(a) + abs(d) < abs(b) + abs(c):
+        image, a, d = image.swapaxes(0, 1), c, b
+    return image[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]
 
 
 class Video:
@@ -121,6 +165,7 @@ class Video:
         self._num_tick_s, self._den_tick_s = tick_s.numerator, tick_s.denominator
         self.num_decoded = 0
         self._count = _Count()
+        self._size: tuple[int, int] | None = None
 
     @property
     def header(self) -> Header:
@@ -149,10 +194,19 @@ class Video:
                 index = max(index + 1, number - first if counts else 0)
                 skips = skips and time_s - last_s <= max_gap_s
                 self._skip(skips and index >= NUM_BEFORE_SKIPPING)
-                yield DecodedFrame(index, time_s, picture)
+                self._size = self._size or self._shown_size(picture)
+                yield DecodedFrame(index, time_s, picture, self._size)
                 last_s = time_s
         except DECODER_ERRORS as error:
             raise _rejected(error, f" after {self.num_decoded} frames") from error
+
+    def _shown_size(self, picture: VideoFrame) -> tuple[int, int]:
+        """The picture's width and height in square pixels, as players enlarge it."""
+        aspect = float(self._stream.sample_aspect_ratio or 1)
+        width, height = picture.width, picture.height
+        if not 1 / MAX_PIXEL_ASPECT <= aspect <= MAX_PIXEL_ASPECT:
+            return width, height
+        return (round(width * aspect), height) if aspect > 1 else (width, round(height / aspect))
 
     @property
     def _is_countable(self) -> bool:

@@ -145,7 +145,7 @@ def _sampled(frames: Iterable[DecodedFrame], min_interval: int) -> Iterator[Grey
     size = (0, 0)
     for frame in frames:
         if last is None:
-            size = grey_size(frame.picture.width, frame.picture.height, GREY_SIDE)
+            size = grey_size(frame.width, frame.height, GREY_SIDE)
         elif frame.index - last.index < stride and frame.time_s - last.time_s < MAX_SAMPLE_GAP_S:
             continue
         yield GreyFrame(frame.index, frame.luma(*size), frame)

@@ -1,3 +1,5 @@
+from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -8,7 +10,7 @@ import pytest
 
 from kinescribe.media.decode import DecodedFrame, _DecodingClock, _rejected, open_video
 from kinescribe.schemas.outcomes import RejectCode, Rejected
-from tests.videos import number_of, pan, still, write_audio, write_video
+from tests.videos import Image, number_of, pan, still, write_audio, write_video
 
 
 def frames_of(
@@ -128,6 +130,57 @@ def test_frames_are_rotated_upright_like_decords(tmp_path: Path, rotation: int):
     path = write_video(tmp_path / "phone.mp4", pan(3), rotation=rotation)
     expected = decord.VideoReader(str(path))[0].asnumpy()
     assert np.array_equal(frames_of(path)[0].rgb(512), expected)
+
+
+@pytest.mark.parametrize(
+    ("matrix", "shown"),
+    [
+        ((-1, 0, 0, 1), lambda image: image[:, ::-1]),
+        ((1, 0, 0, -1), lambda image: image[::-1]),
+        ((-1, 0, 0, -1), lambda image: image[::-1, ::-1]),
+        ((0, 1, 1, 0), lambda image: image.swapaxes(0, 1)),
+        ((0, 1, -1, 0), lambda image: np.rot90(image, -1)),
+        ((0, -1, 1, 0), lambda image: np.rot90(image)),
+        ((0, -1, -1, 0), lambda image: image[::-1, ::-1].swapaxes(0, 1)),
+    ],
+)
+def test_frames_are_turned_and_mirrored_by_the_display_matrix(
+    tmp_path: Path, matrix: tuple[int, ...], shown: Callable[[Image], Image]
+):
+    plain = frames_of(write_video(tmp_path / "plain.mp4", pan(3)))[0].rgb(512)
+    frame = frames_of(write_video(tmp_path / "phone.mp4", pan(3), matrix=matrix))[0]
+    assert np.array_equal(frame.rgb(512), shown(plain))
+
+
+@pytest.mark.parametrize(
+    ("aspect", "shape"),
+    [
+        (Fraction(4, 3), (120, 213, 3)),
+        (Fraction(3, 4), (160, 160, 3)),
+        (Fraction(1), (120, 160, 3)),
+        (Fraction(100), (120, 160, 3)),
+    ],
+)
+def test_pixels_become_square(tmp_path: Path, aspect: Fraction, shape: tuple[int, ...]):
+    frame = frames_of(write_video(tmp_path / "tv.mkv", pan(3), pixel_aspect=aspect))[0]
+    assert frame.rgb(512).shape == shape
+    assert max(frame.rgb(90).shape) == 90
+
+
+@pytest.mark.parametrize("max_side", [512, 100])
+def test_grey_stays_as_bright_at_every_size(tmp_path: Path, max_side: int):
+    grey = np.full((120, 160, 3), 128, np.uint8)
+    frame = frames_of(write_video(tmp_path / "grey.mp4", [grey] * 2))[0]
+    assert np.unique(frame.rgb(max_side)).tolist() == [128]
+
+
+@pytest.mark.parametrize(("height", "is_bt709"), [(480, False), (576, False), (720, True)])
+def test_untagged_colours_are_those_that_players_guess(tmp_path: Path, height: int, is_bt709: bool):
+    red = np.zeros((height, 640, 3), np.uint8)
+    red[..., 0] = 200
+    frame = frames_of(write_video(tmp_path / "red.mp4", [red] * 2))[0]
+    # The file was written with the matrix of BT.601, so it is right where that is the guess.
+    assert (abs(frame.rgb(64)[8, 8].astype(int) - (200, 0, 0)).max() > 10) == is_bt709
 
 
 @pytest.mark.parametrize("suffix", ["mp4", "mkv"])
