@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import httpx2
-from huggingface_hub import HfApi, get_cached_repo_tree, snapshot_download
+from huggingface_hub import HfApi, constants, get_cached_repo_tree, snapshot_download
 from huggingface_hub.errors import (
     CachedRepoTreeNotFoundError,
     GatedRepoError,
@@ -23,6 +23,7 @@ from huggingface_hub.errors import (
 )
 
 from kinescribe.schemas.errors import ModelError
+from kinescribe.storage.credentials import holds_credentials
 
 FILES = ["*.safetensors", "*.json", "*.jinja", "*merges.txt", "*vocab.txt"]
 """All files whose endings go into a model's fingerprint, and the vocabularies of tokenizers."""
@@ -50,6 +51,7 @@ def hub_model(name: str) -> HubModel | None:
 @functools.cache
 def hub_folder(model: HubModel) -> Path:
     """The local folder of the commit's files, downloaded if necessary. Raises ModelError."""
+    _require_no_password()
     try:
         folder = snapshot_download(model.repository, revision=model.commit, allow_patterns=FILES)
         # Without a network, the library returns a folder that another program downloaded only in part.
@@ -68,6 +70,7 @@ def require_commit(name: str) -> None:
     match = UNPINNED.fullmatch(name)
     if match is None or Path(name).parent.is_dir():
         return
+    _require_no_password()
     repository, revision = match.groups()
     try:
         commit = HfApi().model_info(repository, revision=revision or None, timeout=TIMEOUT_S).sha
@@ -77,6 +80,12 @@ def require_commit(name: str) -> None:
             f"40 digits of the commit, which could not be looked up: {_reason(error)}"
         ) from error
     raise ModelError(f"{name} may change; name its current commit, {repository}@{commit}")
+
+
+def _require_no_password() -> None:
+    """Raise ModelError if the hub's address holds a password, which the library would log."""
+    if holds_credentials(constants.ENDPOINT):
+        raise ModelError(f"HF_ENDPOINT must not contain a password; give {TOKEN}")
 
 
 def _reason(error: Exception) -> str:
