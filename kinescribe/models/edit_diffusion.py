@@ -79,6 +79,8 @@ class EditDiffusion(WorldModel):
                 raise ModelError(
                     f"{folder} draws images of {model.resolution} pixels; restore its config.json"
                 )
+            if model.tokenizer.model_max_length > pipeline.text_encoder.config.max_position_embeddings:
+                raise ModelError(f"{folder}: its tokenizer's model_max_length is too large; restore it")
             model.token_ids([""])  # so that a wrong tokenizer fails here
             return model
 

@@ -17,11 +17,11 @@ from huggingface_hub import HfApi, constants, get_cached_repo_tree, snapshot_dow
 from huggingface_hub.errors import (
     CachedRepoTreeNotFoundError,
     GatedRepoError,
-    HFValidationError,
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
 
+from kinescribe.models.hub_client import limited_hub
 from kinescribe.schemas.errors import ModelError
 from kinescribe.storage.credentials import holds_credentials
 
@@ -31,8 +31,19 @@ REPOSITORY = r"\w[\w.-]*/\w[\w.-]*"
 PINNED = re.compile(rf"({REPOSITORY})@([0-9a-f]{{40}})", re.ASCII)
 UNPINNED = re.compile(rf"({REPOSITORY})(?:@([^@:]*))?", re.ASCII)
 TIMEOUT_S = 10.0
+MAX_MESSAGE = 300
 TOKEN = "a token by HF_TOKEN or `hf auth login`, on every machine"
-FAILURES = (OSError, httpx2.HTTPError, HFValidationError, CachedRepoTreeNotFoundError)
+FAILURES = (
+    OSError,
+    httpx2.HTTPError,
+    CachedRepoTreeNotFoundError,
+    ValueError,
+    RuntimeError,
+    LookupError,
+    TypeError,
+    AttributeError,
+)
+"""What the library raises, also for replies that don't have the form that it expects."""
 
 
 class HubModel(NamedTuple):
@@ -53,7 +64,8 @@ def hub_folder(model: HubModel) -> Path:
     """The local folder of the commit's files, downloaded if necessary. Raises ModelError."""
     _require_no_password()
     try:
-        folder = snapshot_download(model.repository, revision=model.commit, allow_patterns=FILES)
+        with limited_hub():
+            folder = snapshot_download(model.repository, revision=model.commit, allow_patterns=FILES)
         # Without a network, the library returns a folder that another program downloaded only in part.
         get_cached_repo_tree(model.repository, revision=model.commit)
     except FAILURES as error:
@@ -73,7 +85,10 @@ def require_commit(name: str) -> None:
     _require_no_password()
     repository, revision = match.groups()
     try:
-        commit = HfApi().model_info(repository, revision=revision or None, timeout=TIMEOUT_S).sha
+        with limited_hub():
+            commit = HfApi().model_info(repository, revision=revision or None, timeout=TIMEOUT_S).sha
+        if not isinstance(commit, str) or not PINNED.fullmatch(f"{repository}@{commit}"):
+            raise ValueError("the hub's commit isn't a hash")
     except FAILURES as error:
         raise ModelError(
             f"no model {name!r}: there is no such folder, and a hub's model is {repository}@COMMIT, with all "
@@ -96,5 +111,5 @@ def _reason(error: Exception) -> str:
         return f"the hub has no such repository, or it is private; check the name, or give {TOKEN}"
     if isinstance(error, RevisionNotFoundError):
         return "the repository has no such revision; check it"
-    message = " ".join(str(error).split()) or repr(error)
+    message = " ".join(str(error).split())[:MAX_MESSAGE] or repr(error)
     return f"{message}; connect to the hub, or name a folder that `hf download --local-dir` wrote"
