@@ -29,6 +29,7 @@ DAMAGE = (
     TypeError,
     AttributeError,
     ArithmeticError,
+    EOFError,
     AssertionError,
     MemoryError,
     SafetensorError,
@@ -36,8 +37,8 @@ DAMAGE = (
 )
 """What the libraries raise for files with unexpected content; in the block, only they work."""
 MAX_MESSAGE = 300
-SPARE_ELEMENTS = 1 << 26
-"""Elements that a network may have beyond its weights: tables that it computes."""
+SPARE_ELEMENTS = 1 << 28
+"""Elements that a network may have beyond its weights, a gigabyte: tables, or weights in another format."""
 TIED = 2
 """A network is built with weights of its own for its output, although the file may have them once."""
 MAX_SIDE, MAX_PIXELS = 1 << 12, 1 << 24

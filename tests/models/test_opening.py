@@ -166,8 +166,8 @@ def test_the_limit_is_for_the_folder_and_ends_with_it(folders: dict[str, Path]):
     with opening(folders["own"]):
         torch.nn.Linear(100, 100)
     with pytest.raises(ModelError, match="much larger than its weights"), opening(folders["own"]):
-        torch.nn.Linear(1 << 14, 1 << 14, device="meta")
-    torch.nn.Linear(1 << 14, 1 << 14, device="meta")
+        torch.nn.Linear(1 << 15, 1 << 15, device="meta")
+    torch.nn.Linear(1 << 15, 1 << 15, device="meta")
 
 
 @pytest.mark.parametrize("changes", [{"layers_per_block": LARGE}, {"latent_channels": LARGE}])
