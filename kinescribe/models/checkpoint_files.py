@@ -268,6 +268,9 @@ def codec_config(folder: Path) -> dict[str, Any]:
             raise ModelError(
                 f"{path}: {key} must be a positive whole number, got {config[key]!r:.80}; restore it"
             )
+    blocks = config.get("down_block_types", config[BLOCKS])
+    if not isinstance(blocks, list) or len(blocks) != len(config[BLOCKS]):
+        raise ModelError(f"{path}: down_block_types must have as many entries as {BLOCKS}; restore it")
     if not 0 < math.prod(codec_grid(config)) <= MAX_CODES or config["num_vq_embeddings"] > MAX_CODEBOOK:
         raise ModelError(
             f"{path}: an image would be {math.prod(codec_grid(config))} codes of "

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from kinescribe.models.checkpoint_files import codec_config, codec_grid, codec_id, patch_side, require_whole
-from kinescribe.models.opening import opening
+from kinescribe.models.opening import opening, require_weights
 from kinescribe.schemas.errors import ModelError
 
 if TYPE_CHECKING:
@@ -107,7 +107,9 @@ class ImageCodec:
                 from transformers import Emu3VQVAE  # only for this codec, since it is a large module
 
                 return Emu3Codec(Emu3VQVAE.from_pretrained(folder, **options))
-            return ImageCodec(VQModel.from_pretrained(folder, **options))
+            network: Any = VQModel.from_pretrained(folder, **options)
+            require_weights(folder, network)
+            return ImageCodec(network)
 
     def save(self, folder: Path) -> None:
         """Write the network in its library's own layout."""

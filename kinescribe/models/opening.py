@@ -72,6 +72,12 @@ def opening(folder: Path) -> Generator[None]:
         raise ModelError(f"{folder} cannot be opened: {reason}; restore it") from error
 
 
+def require_weights(folder: Path, network: torch.nn.Module) -> None:
+    """Raise ModelError if the weights in the folder left parts of the network empty."""
+    if missing := [name for name, weight in network.named_parameters() if weight.is_meta]:
+        raise ModelError(f"{folder} lacks {len(missing)} weights, such as {missing[0]}; restore it")
+
+
 def require_tokens(folder: Path, tokenizer: Any, network: Any) -> None:
     """Raise ModelError if the tokenizer has a token that the network doesn't know, or no last one."""
     num_known = network.get_input_embeddings().num_embeddings

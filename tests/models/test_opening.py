@@ -178,6 +178,36 @@ def test_a_codecs_network_has_the_same_limits(harmed: Callable[..., Path], chang
 
 
 CODE = f"open({PROOF!r}, 'w').close()\nclass Evil: pass\n"
+
+
+def test_a_codec_that_lacks_weights_of_its_configuration_is_refused(harmed: Callable[..., Path]):
+    folder = harmed("own", "codec/config.json", mid_block_add_attention=True) / "codec"
+    with pytest.raises(ModelError, match=r"lacks \d+ weights, such as .*attention"):
+        ImageCodec.load(folder)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"down_block_types": []},
+        {"block_out_channels": 3},
+        {"block_out_channels": []},
+        {"sample_size": 0},
+        {"sample_size": "x"},
+        {"sample_size": 1 << 14},
+        {"num_vq_embeddings": 1 << 17},
+        {"in_channels": True},
+    ],
+)
+def test_a_codecs_sizes_are_checked_before_they_are_used(
+    harmed: Callable[..., Path], changes: dict[str, Any]
+):
+    folder = harmed("own", "codec/config.json", **changes)
+    assert "codec/config.json: " in require_refused(folder)
+    with pytest.raises(ModelError):
+        ImageCodec.load(folder / "codec")
+
+
 AUTO = ("AutoConfig", "AutoModelForCausalLM", "AutoModelForImageTextToText", "AutoProcessor")
 CALLED = {
     "auto_map": dict.fromkeys(AUTO, "evil.Evil") | {"AutoTokenizer": ["evil.Evil", "evil.Evil"]},
