@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import math
-import os
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -27,7 +26,7 @@ from kinescribe.cluster.planning import (
     expected_triplets,
     scaled,
 )
-from kinescribe.cluster.ray_session import ray_cluster
+from kinescribe.cluster.ray_session import named_address, ray_cluster
 from kinescribe.cluster.resources import ClusterResources
 from kinescribe.labeling.inputs import input_root
 from kinescribe.labeling.manifest import COLUMNS, TIMES
@@ -68,7 +67,7 @@ def estimate_run(
     `dataset` is the folder of the future run. Raises what `run_label` raises before it starts, and
     ConfigError on a cluster, whose workers wouldn't find the sample's folder.
     """
-    if address := os.environ.get("RAY_ADDRESS"):
+    if address := named_address():
         raise ConfigError(
             f"RAY_ADDRESS={address}: a plan measures one machine, not a cluster; unset it, and plan on a "
             "machine like those that will label"

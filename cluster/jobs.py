@@ -26,6 +26,7 @@ from ray.job_submission import JobDetails, JobSubmissionClient
 from kinescribe.cluster.code_package import write_package
 from kinescribe.cluster.submission import Attempt, SubmittedJob, next_attempt
 from kinescribe.schemas.errors import ConfigError
+from kinescribe.storage.credentials import holds_credentials
 
 POLL_S = 0.5
 STOP_TIMEOUT_S = 60.0
@@ -54,6 +55,11 @@ class Jobs:
     """How long a followed job may wait for its start before the reason is shown."""
 
     def __init__(self, address: str) -> None:
+        if "@" in address or holds_credentials(address):
+            raise ConfigError(
+                "the address of a cluster must not contain a password; give the URL of its dashboard, and "
+                "where it asks for a token set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH"
+            )
         if not address.startswith(("http://", "https://")):
             raise ConfigError(
                 f"{address} is not the URL of a cluster's dashboard; give one, like http://127.0.0.1:8265, "

@@ -64,7 +64,7 @@ def ray_cluster(note: Callable[[str], object] = _silent) -> Generator[ClusterRes
     """
     for name, value in DEFAULTS.items():
         os.environ.setdefault(name, value)
-    address = os.environ.get("RAY_ADDRESS")
+    address = named_address()
     with _exit_code_of_sigterm(), _own_ray_ended_if_interrupted(), ExitStack() as connected:
         with _connecting:
             if address and (_num_connected or not ray.is_initialized()):
@@ -77,6 +77,17 @@ def ray_cluster(note: Callable[[str], object] = _silent) -> Generator[ClusterRes
                 _start_own_ray()
                 grows = False
         yield _resources(grows)
+
+
+def named_address() -> str | None:
+    """The cluster that RAY_ADDRESS names. Raises ConfigError if it holds a password."""
+    address = os.environ.get("RAY_ADDRESS")
+    if address and "@" in address:
+        raise ConfigError(
+            "RAY_ADDRESS must not contain a password; give HOST:PORT, and where the cluster asks for a token "
+            "set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH"
+        )
+    return address
 
 
 @contextmanager

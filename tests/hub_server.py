@@ -4,7 +4,7 @@ import hashlib
 import json
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -18,6 +18,9 @@ from kinescribe.models.hub import hub_folder
 COMMIT = "0123456789abcdef" * 2 + "01234567"
 
 
+Answer = tuple[int, dict[str, str], bytes | Iterator[bytes]]
+
+
 @dataclass
 class HubServer:
     """One commit, `main`, of each repository by its name; `gated` ones give their files to nobody."""
@@ -26,9 +29,11 @@ class HubServer:
     gated: frozenset[str] = frozenset()
     url: str = ""
     asked: list[str] = field(default_factory=list)
+    seen: list[dict[str, str]] = field(default_factory=list)
+    """The headers of the requests."""
 
-    def answer(self, path: str) -> tuple[int, dict[str, str], bytes]:
-        """Status, headers and body."""
+    def answer(self, path: str) -> Answer:
+        """Status, headers and body, in pieces if it has no length."""
         self.asked.append(path)
         of_api = path.startswith("/api/models/")
         parts = path.removeprefix("/api/models" if of_api else "").strip("/").split("/")
@@ -39,13 +44,13 @@ class HubServer:
             return 404, {"X-Error-Code": "RevisionNotFound"}, b""
         if of_api:
             is_tree = rest[:1] == ["tree"]
-            return _json(self._tree(name) if is_tree else {"id": name, "sha": COMMIT, "siblings": []})
+            return _json(self.tree(name) if is_tree else {"id": name, "sha": COMMIT, "siblings": []})
         if name in self.gated:
             return 403, {"X-Error-Code": "GatedRepo"}, b""
         data = self.repositories[name].joinpath(*rest[2:]).read_bytes()
         return 200, {"ETag": f'"{_oid(data)}"', "X-Repo-Commit": COMMIT}, data
 
-    def _tree(self, name: str) -> list[dict[str, object]]:
+    def tree(self, name: str) -> list[dict[str, object]]:
         folder = self.repositories[name]
         files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
         return [
@@ -63,7 +68,7 @@ def _oid(data: bytes) -> str:
     return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
 
 
-def _json(value: object) -> tuple[int, dict[str, str], bytes]:
+def _json(value: object) -> Answer:
     return 200, {"Content-Type": "application/json"}, json.dumps(value).encode()
 
 
@@ -88,13 +93,17 @@ def serving(server: HubServer) -> Iterator[HubServer]:
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
+            server.seen.append(dict(self.headers))
             status, headers, body = server.answer(unquote(urlsplit(self.path).path))
             self.send_response(status)
-            for header, value in {**headers, "Content-Length": str(len(body))}.items():
+            length = {"Content-Length": str(len(body))} if isinstance(body, bytes) else {}
+            for header, value in {**length, **headers}.items():
                 self.send_header(header, value)
             self.end_headers()
             if self.command == "GET":
-                self.wfile.write(body)
+                with suppress(OSError):  # the other side may have had enough
+                    for piece in [body] if isinstance(body, bytes) else body:
+                        self.wfile.write(piece)
 
         do_HEAD = do_GET
 

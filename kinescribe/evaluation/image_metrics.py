@@ -15,6 +15,8 @@ import torch
 from PIL import Image
 from transformers import AutoImageProcessor, AutoModel, AutoTokenizer
 
+from kinescribe.models.folder_files import require_own_files
+from kinescribe.models.opening import opening, require_image_sizes
 from kinescribe.schemas.errors import ModelError
 
 L1, CLIP_I, CLIP_T, DINO = "l1", "clip_i", "clip_t", "dino"
@@ -50,13 +52,13 @@ class _Encoder:
     """A vision transformer. The embedding of an image is its class token's."""
 
     def __init__(self, folder: Path) -> None:
-        try:
+        require_own_files(folder)
+        with opening(folder):
             network: Any = AutoModel.from_pretrained(
                 folder, use_safetensors=True, dtype=torch.float32, **_LOCAL
             )
             self.processor: Any = AutoImageProcessor.from_pretrained(folder, **_LOCAL)
-        except (OSError, ValueError) as error:
-            raise ModelError(f"{folder} cannot be opened as an image encoder: {error}") from error
+            require_image_sizes(folder, self.processor)
         self.network = network.eval().to("cuda" if torch.cuda.is_available() else "cpu")
 
     def embed(self, images: Sequence[Image.Image]) -> torch.Tensor:
@@ -78,7 +80,8 @@ class _Clip(_Encoder):
         super().__init__(folder)
         if not hasattr(self.network, "get_text_features"):
             raise ModelError(f"{folder} does not embed words; name the folder of a CLIP model")
-        self.tokenizer: Any = AutoTokenizer.from_pretrained(folder, **_LOCAL)
+        with opening(folder):
+            self.tokenizer: Any = AutoTokenizer.from_pretrained(folder, **_LOCAL)
         self.max_tokens: int = self.network.config.text_config.max_position_embeddings
 
     @torch.inference_mode()

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from kinescribe.models.checkpoint_files import model_folder
+from kinescribe.models.folder_files import require_own_files
 from kinescribe.models.hub import hub_model
 from kinescribe.schemas.errors import ModelError
 
@@ -50,10 +51,13 @@ def _bertscore(truths: Sequence[str], texts: Sequence[str], encoder: str) -> flo
     from bert_score.utils import model2layers
     from transformers import AutoConfig, AutoTokenizer
 
+    from kinescribe.models.opening import opening
+
     folder, pinned = model_folder(encoder), hub_model(encoder)
     if not (folder / "model.safetensors").is_file():
         raise ModelError(f"{encoder} has no model.safetensors; name a text encoder")
-    try:
+    require_own_files(folder)
+    with opening(folder):
         # The library would let transformers run a folder's code, and downloads any model called scibert.
         local = {"local_files_only": True, "trust_remote_code": False}
         config = AutoConfig.from_pretrained(folder, **local)
@@ -61,8 +65,6 @@ def _bertscore(truths: Sequence[str], texts: Sequence[str], encoder: str) -> flo
         name = pinned.repository if pinned else folder.name
         layer = model2layers.get(name) or model2layers.get(Path(name).name, config.num_hidden_layers)
         scorer: Any = BERTScorer(str(folder.absolute()), num_layers=layer)
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{encoder} cannot be opened as a text encoder: {error}") from error
     # The library takes the limit from the tokenizer, which may have none.
     scorer._tokenizer.model_max_length = min(
         scorer._tokenizer.model_max_length, config.max_position_embeddings

@@ -27,10 +27,13 @@ from transformers import (
 )
 from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
 
-from kinescribe.models.checkpoint_files import opening, quiet_progress, require_files
+from kinescribe.models.chat_template import LITERAL, rendered
+from kinescribe.models.checkpoint_files import quiet_progress, require_files
 from kinescribe.models.dynamics import QUESTION, Description, DynamicsModel, network_details
 from kinescribe.models.families import CHAT
+from kinescribe.models.opening import opening, require_image_sizes, require_tokens
 from kinescribe.models.sampling import AllowedTokens, SeededSampling, descriptions
+from kinescribe.models.tokenizer_check import require_tokenizer
 from kinescribe.models.tokens import Codes, Pair, Task, Triplet, knows_a_word
 from kinescribe.schemas.config import Attention
 from kinescribe.schemas.errors import ModelError
@@ -61,11 +64,19 @@ class ChatVLM(DynamicsModel[Image.Image]):
 
     does = CHAT.does
 
-    def __init__(self, network: PreTrainedModel, processor: Any) -> None:
+    def __init__(self, network: PreTrainedModel, processor: Any, folder: Path) -> None:
         self.network = network.eval()
         self.processor = processor
         self.tokenizer = processor.tokenizer
-        self.before_answer, self.ends = _answer_wrapping(processor, network.generation_config)
+        question = _conversation("an image", "an image")
+        answer = {"role": "assistant", "content": [{"type": "text", "text": PLACEHOLDER}]}
+        conversations = [(question, True), ([*question, answer], False)]
+        self.prompt, whole = rendered(folder, processor, conversations)
+        self.before_answer, self.ends = _answer_wrapping(
+            self.prompt, whole, self.tokenizer, network.generation_config
+        )
+        if not self.ends:
+            raise ModelError(f"{folder} has no token that ends an answer; restore tokenizer_config.json")
         # Published checkpoints bring sampling defaults; each call here passes all of its own.
         network.generation_config = GenerationConfig.from_model_config(network.config)
         network.generation_config.eos_token_id = self.ends
@@ -83,14 +94,17 @@ class ChatVLM(DynamicsModel[Image.Image]):
             raise ModelError(f"{folder} is {family.noun}, not a chat model; name a chat model")
         options = {"local_files_only": True, "trust_remote_code": False}
         chosen = {} if attention == "auto" else {"attn_implementation": attention}
+        require_tokenizer(folder / "tokenizer.json")
         with opening(folder):
             network: Any = AutoModelForImageTextToText.from_pretrained(
                 folder, dtype=dtype, device_map=device, use_safetensors=True, **chosen, **options
             )
-        processor = _processor(network.config, folder, options)
-        if processor.chat_template is None:
-            raise ModelError(f"{folder} has no chat template; get the model's chat_template.jinja")
-        return cls(network, processor)
+            processor = _processor(network.config, folder, options)
+            require_tokens(folder, processor.tokenizer, network)
+            require_image_sizes(folder, processor.image_processor)
+            model = cls(network, processor, folder)
+            model.batch([Triplet(LARGEST, LARGEST, PLACEHOLDER)])  # so that a wrong processor fails here
+            return model
 
     def save(self, folder: Path) -> None:
         """Write network and processor as `load` reads them."""
@@ -191,7 +205,8 @@ class ChatVLM(DynamicsModel[Image.Image]):
         """The processor's output for both images and the question, padded to one length."""
         return self.processor.apply_chat_template(
             [_conversation(pair.source, pair.target) for pair in pairs],
-            add_generation_prompt=True,
+            chat_template=LITERAL,
+            rendered=self.prompt,
             tokenize=True,
             return_dict=True,
             return_tensors="pt",
@@ -212,24 +227,22 @@ class ChatVLM(DynamicsModel[Image.Image]):
         return value.to(self.network.device, dtype)
 
 
-def _conversation(source: Image.Image, target: Image.Image) -> list[dict[str, Any]]:
+def _conversation(source: Image.Image | str, target: Image.Image | str) -> list[dict[str, Any]]:
     content = [{"type": "image", "image": source}, {"type": "image", "image": target}]
     return [{"role": "user", "content": [*content, {"type": "text", "text": QUESTION}]}]
 
 
-def _answer_wrapping(processor: Any, generation: GenerationConfig | None) -> tuple[str, list[int]]:
+def _answer_wrapping(
+    prompt: str, whole: str, tokenizer: Any, generation: GenerationConfig | None
+) -> tuple[str, list[int]]:
     """The text that the chat template puts before an answer, and the tokens that end one, its own first."""
-    question = _conversation(LARGEST, LARGEST)
-    answer = {"role": "assistant", "content": [{"type": "text", "text": PLACEHOLDER}]}
-    prompt = processor.apply_chat_template(question, add_generation_prompt=True)
-    whole = processor.apply_chat_template([*question, answer])
     wrapping = whole.removeprefix(prompt) if whole.startswith(prompt) else PLACEHOLDER
     before, _, after = wrapping.partition(PLACEHOLDER)
     configured = generation.eos_token_id if generation else None
     ends = [configured] if isinstance(configured, int) else [*(configured or [])]
-    after_ids = processor.tokenizer.encode(after, add_special_tokens=False)
+    after_ids = tokenizer.encode(after, add_special_tokens=False)
     closing = [token_id for token_id in after_ids if token_id in ends]
-    ordered = [*closing[:1], processor.tokenizer.eos_token_id, *ends]
+    ordered = [*closing[:1], tokenizer.eos_token_id, *ends]
     return before, [*dict.fromkeys(token_id for token_id in ordered if token_id is not None)]
 
 

@@ -6,7 +6,6 @@ Opens no network and imports no torch.
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 from collections.abc import Generator, Iterable, Mapping
 from contextlib import contextmanager
@@ -31,6 +30,7 @@ from kinescribe.models.families import (
     ModelFamily,
     family_of,
 )
+from kinescribe.models.folder_files import files_of, read_object, require_own_files, require_sizes
 from kinescribe.models.hub import hub_folder, hub_model, require_commit
 from kinescribe.schemas.errors import ModelError
 from kinescribe.schemas.paths import with_home
@@ -47,8 +47,13 @@ EMBEDDED_DOES: dict[str, tuple[Capability, ...]] = {
 }
 """What the embedded models were trained for, which is less than their family can do."""
 ADAPTER = "adapter_config.json"
-CODEC_KEYS = {"sample_size", "in_channels", "block_out_channels", "num_vq_embeddings"}
+BLOCKS = "block_out_channels"
+CODEC_KEYS = {"sample_size", "in_channels", BLOCKS, "num_vq_embeddings"}
 """The keys that a codec's config.json must have."""
+MAX_CODES = 1 << 16
+"""The most codes of an image."""
+MAX_CODEBOOK = 1 << 16
+"""Datasets store a code in 16 bits."""
 CHUNK_BYTES = 1 << 20
 LOADED = 1.25
 """The least memory that a loaded model takes, as a multiple of the size of its weight files."""
@@ -134,6 +139,7 @@ def require_files(folder: Path) -> ModelFamily:
         )
     if not any((folder / file).is_file() for file in ("config.json", PIPELINE)):
         raise _not_a_model(folder)
+    require_own_files(folder)
     family = family_of(model_config(folder))
     assert family.files is not None
     assert family.weights is not None
@@ -142,6 +148,9 @@ def require_files(folder: Path) -> ModelFamily:
             needed = f"a folder of this kind has {', '.join(family.files)}"
             remedy = WRITES_CODEC if file.startswith(CODEC) else needed
             raise ModelError(f"{folder} is not {family.noun}: {file} is missing; {remedy}")
+    for file in family.files:
+        if file.endswith("config.json"):
+            require_sizes(folder / file)
     for part, name in family.weights.items():
         for weights in weight_files(folder / part, name):
             require_whole(weights)
@@ -172,18 +181,6 @@ def require_whole(weights: Path) -> None:
 
 
 @contextmanager
-def opening(folder: Path) -> Generator[None]:
-    """Turn transformers' errors about unreadable or mismatched files into ModelError."""
-    try:
-        with quiet_progress("transformers"):
-            yield
-    except ImportError as error:  # the requested attention implementation
-        raise ModelError(f"{folder} cannot be opened: {error} Install it, or leave attention out") from error
-    except (OSError, ValueError, RuntimeError) as error:
-        raise ModelError(f"{folder} cannot be opened: {error}; restore it") from error
-
-
-@contextmanager
 def quiet_progress(*libraries: str) -> Generator[None]:
     """Hide the progress bars of libraries such as transformers, which would interrupt our lines on stderr."""
     loggings = [import_module(f"{library}.utils.logging") for library in libraries]
@@ -204,28 +201,26 @@ def model_config(folder: Path) -> dict[str, Any]:
     """
     is_pipeline = (folder / PIPELINE).is_file() and not (folder / "config.json").is_file()
     file = PIPELINE if is_pipeline else "config.json"
-    try:
-        config = json.loads((folder / file).read_text())
-    except (ValueError, RecursionError, OSError) as error:
-        raise ModelError(f"{folder} is not a model: its {file} cannot be read: {error!r}") from error
-    if not isinstance(config, dict):
-        raise ModelError(f"{folder} is not a model: its {file} holds {type(config).__name__}")
-    return config
+    return read_object(folder / file)
 
 
 def weight_files(folder: Path, weights: str = WEIGHTS) -> list[Path]:
     """The weight files in `folder`, which may be shards. Raises ModelError if one is missing."""
     files, index = [folder / weights], folder / f"{weights}.index.json"
     if not files[0].is_file() and index.is_file():
-        try:
-            shards = set(json.loads(index.read_text())["weight_map"].values())
-        except (ValueError, RecursionError, KeyError, TypeError, AttributeError) as error:
-            raise ModelError(f"{index} is damaged: {error!r}; restore it") from error
-        files = [folder / shard for shard in sorted(shards)]
+        weight_map = read_object(index).get("weight_map")
+        if not isinstance(weight_map, dict) or not all(map(_is_shard, weight_map.values())):
+            raise ModelError(f"{index} is damaged: weight_map must name files of its folder; restore it")
+        files = [folder / shard for shard in sorted(set(weight_map.values()))]
     for file in files:
         if not file.is_file():
             raise ModelError(f"{folder} lacks {file.name}; download it again")
     return files
+
+
+def _is_shard(name: object) -> bool:
+    """Whether a value of an index is the name of a weight file beside it, and not a path."""
+    return isinstance(name, str) and Path(name).name == name and name.endswith(".safetensors")
 
 
 def weight_bytes(name: str) -> int:
@@ -256,20 +251,30 @@ def identify_codec(folder: Path) -> CodecIdentity:
         weights = next(path for name in (CODEC_WEIGHTS, WEIGHTS) if (path := folder / name).is_file())
         tensors = load_file(weights)
         return CodecIdentity(codec_id(config["sample_size"], tensors.items()), codec_grid(config))
-    except (SafetensorError, KeyError, OSError, StopIteration) as error:
+    except (SafetensorError, KeyError, TypeError, OSError, StopIteration) as error:
         raise ModelError(f"the codec in {folder} is damaged: {error!r}; restore it") from error
 
 
 def codec_config(folder: Path) -> dict[str, Any]:
     """The config.json of the codec in `folder`. Raises ModelError if it is damaged."""
-    try:
-        config = json.loads((folder / "config.json").read_text())
-        missing = sorted(CODEC_KEYS - config.keys())
-    except (ValueError, RecursionError, AttributeError, OSError) as error:
-        raise ModelError(f"the codec in {folder} is damaged: {error!r}; restore it") from error
-    if missing:
+    path = folder / "config.json"
+    require_sizes(path)
+    config = read_object(path)
+    if missing := sorted(CODEC_KEYS - config.keys()):
+        raise ModelError(f"{path} lacks {', '.join(missing)}, so it isn't a codec's; restore it")
+    for key in sorted(CODEC_KEYS):
+        sizes = config[key] if key == BLOCKS else [config[key]]
+        if not isinstance(sizes, list) or not sizes or not all(type(s) is int and s > 0 for s in sizes):
+            raise ModelError(
+                f"{path}: {key} must be a positive whole number, got {config[key]!r:.80}; restore it"
+            )
+    blocks = config.get("down_block_types", config[BLOCKS])
+    if not isinstance(blocks, list) or len(blocks) != len(config[BLOCKS]):
+        raise ModelError(f"{path}: down_block_types must have as many entries as {BLOCKS}; restore it")
+    if not 0 < math.prod(codec_grid(config)) <= MAX_CODES or config["num_vq_embeddings"] > MAX_CODEBOOK:
         raise ModelError(
-            f"{folder}/config.json lacks {', '.join(missing)}, so it isn't a codec's; restore it"
+            f"{path}: an image would be {math.prod(codec_grid(config))} codes of "
+            f"{config['num_vq_embeddings']}; restore it"
         )
     return config
 
@@ -282,7 +287,7 @@ def codec_grid(config: Mapping[str, Any]) -> tuple[int, int]:
 
 def patch_side(config: Mapping[str, Any]) -> int:
     """p, if the input channels of the network are p×p patches of RGB pixels."""
-    return math.isqrt(config["in_channels"] // 3)
+    return max(1, math.isqrt(config["in_channels"] // 3))
 
 
 def codec_id(resolution: int, tensors: Iterable[tuple[str, NDArray[np.generic]]]) -> str:
@@ -296,10 +301,9 @@ def codec_id(resolution: int, tensors: Iterable[tuple[str, NDArray[np.generic]]]
 
 def _digest(folder: Path) -> str:
     digest = hashlib.blake2b(digest_size=8)
-    for path in sorted(folder.rglob("*")):
-        if path.suffix in (".json", ".jinja", ".safetensors"):
-            digest.update(path.relative_to(folder).as_posix().encode())
-            with path.open("rb") as file:
-                while chunk := file.read(CHUNK_BYTES):
-                    digest.update(chunk)
+    for path in files_of(folder):
+        digest.update(path.relative_to(folder).as_posix().encode())
+        with path.open("rb") as file:
+            while chunk := file.read(CHUNK_BYTES):
+                digest.update(chunk)
     return digest.hexdigest()

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from kinescribe.models.checkpoint_files import codec_config, codec_grid, codec_id, patch_side, require_whole
+from kinescribe.models.opening import opening, require_weights
 from kinescribe.schemas.errors import ModelError
 
 if TYPE_CHECKING:
@@ -102,11 +103,15 @@ class ImageCodec:
         for weights in folder.glob("*.safetensors"):
             require_whole(weights)
         options: dict[str, Any] = {"use_safetensors": True, "local_files_only": True}
-        if codec_config(folder).get("model_type") == "emu3_vqgan":
-            from transformers import Emu3VQVAE  # only for this codec, since it is a large module
+        config = codec_config(folder)
+        with opening(folder):
+            if config.get("model_type") == "emu3_vqgan":
+                from transformers import Emu3VQVAE  # only for this codec, since it is a large module
 
-            return Emu3Codec(Emu3VQVAE.from_pretrained(folder, **options))
-        return ImageCodec(VQModel.from_pretrained(folder, **options))
+                return Emu3Codec(Emu3VQVAE.from_pretrained(folder, **options))
+            network: Any = VQModel.from_pretrained(folder, **options)
+            require_weights(folder, network)
+            return ImageCodec(network)
 
     def save(self, folder: Path) -> None:
         """Write the network in its library's own layout."""

@@ -21,6 +21,8 @@ from transformers import ChameleonVQVAEConfig, Emu3VQVAE, Emu3VQVAEConfig
 
 from kinescribe.models.checkpoint_files import model_config, weight_files
 from kinescribe.models.codec import Emu3Codec, ImageCodec, VQModel
+from kinescribe.models.folder_files import require_own_files
+from kinescribe.models.opening import opening
 from kinescribe.schemas.errors import ModelError
 
 VQGAN_PARTS = ("encoder.", "decoder.", "quantize.", "quant_conv.", "post_quant_conv.")
@@ -45,13 +47,16 @@ def published_codec(source: Path) -> ImageCodec:
     `source` is Meta's `vqgan.ckpt` (or .safetensors) with `vqgan.yaml` beside it, or a folder of Anole or
     Emu3 for transformers. Raises ModelError if it is none of these, or if tensors are missing or left over.
     """
-    if not source.is_dir():
-        return _vqgan(_read_vqgan(source), _shape_of_yaml(source.with_suffix(".yaml")), source)
-    config = model_config(source)
-    kinds = {"chameleon": _of_chameleon, "emu3": _of_emu3}
-    if (kind := kinds.get(config.get("model_type", ""))) is None:
-        raise ModelError(f"{source} is neither Chameleon nor Emu3; give Meta's vqgan.ckpt instead")
-    return kind(source, config.get("vq_config") or {})
+    folder = source if source.is_dir() else source.parent
+    with opening(folder):
+        if source != folder:
+            return _vqgan(_read_vqgan(source), _shape_of_yaml(source.with_suffix(".yaml")), source)
+        require_own_files(folder)
+        config = model_config(source)
+        kinds = {"chameleon": _of_chameleon, "emu3": _of_emu3}
+        if (kind := kinds.get(str(config.get("model_type")))) is None:
+            raise ModelError(f"{source} is neither Chameleon nor Emu3; give Meta's vqgan.ckpt instead")
+        return kind(source, config.get("vq_config") or {})
 
 
 def _of_chameleon(folder: Path, settings: Mapping[str, Any]) -> ImageCodec:

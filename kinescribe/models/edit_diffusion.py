@@ -21,7 +21,9 @@ from kinescribe.models.checkpoint_files import quiet_progress, require_files
 from kinescribe.models.codec import to_images, to_pixels
 from kinescribe.models.dynamics import network_details
 from kinescribe.models.families import EDIT
+from kinescribe.models.opening import MAX_SIDE, opening
 from kinescribe.models.sampling import sample_seeds
+from kinescribe.models.tokenizer_check import require_tokenizer
 from kinescribe.models.tokens import Task, knows_a_word
 from kinescribe.models.world import WorldModel
 from kinescribe.schemas.config import Attention
@@ -58,7 +60,9 @@ class EditDiffusion(WorldModel):
 
         if (family := require_files(folder)) is not EDIT:
             raise ModelError(f"{folder} is {family.noun}, not an image editor; name an image editor")
-        with quiet_progress("transformers", "diffusers"):
+        if (tokenizer := folder / "tokenizer" / "tokenizer.json").is_file():
+            require_tokenizer(tokenizer)
+        with quiet_progress("diffusers"), opening(folder):
             pipeline = StableDiffusionInstructPix2PixPipeline.from_pretrained(
                 folder,
                 **(_without_weights(folder) if device == torch.device("meta") else {}),
@@ -70,7 +74,15 @@ class EditDiffusion(WorldModel):
                 local_files_only=True,
                 trust_remote_code=False,
             )
-        return cls(pipeline if device is None else pipeline.to(device))
+            model = cls(pipeline if device is None else pipeline.to(device))
+            if not 0 < model.resolution <= MAX_SIDE or min(model.latent_shape) < 1:
+                raise ModelError(
+                    f"{folder} draws images of {model.resolution} pixels; restore its config.json"
+                )
+            if model.tokenizer.model_max_length > pipeline.text_encoder.config.max_position_embeddings:
+                raise ModelError(f"{folder}: its tokenizer's model_max_length is too large; restore it")
+            model.token_ids([""])  # so that a wrong tokenizer fails here
+            return model
 
     def save(self, folder: Path) -> None:
         """Write the pipeline as `load` reads it."""

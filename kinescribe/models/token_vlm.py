@@ -29,17 +29,19 @@ from transformers import (
 )
 
 from kinescribe.models.checkpoint_files import (
+    EMBEDDED,
     codec_config,
     codec_grid,
     identify_codec,
-    opening,
     quiet_progress,
     require_files,
 )
 from kinescribe.models.codec import ImageCodec
 from kinescribe.models.dynamics import Description, DynamicsModel, network_details
 from kinescribe.models.families import CODEC, OWN, ROLES
+from kinescribe.models.opening import opening, require_tokens
 from kinescribe.models.sampling import AllowedTokens, RowEnds, SeededSampling, descriptions, sample_seeds
+from kinescribe.models.tokenizer_check import require_tokenizer
 from kinescribe.models.tokens import (
     CodePair,
     Codes,
@@ -89,21 +91,25 @@ class TokenVLM(DynamicsModel[Codes], WorldModel):
         options = {"local_files_only": True, "trust_remote_code": False}
         chosen = {} if attention == "auto" else {"attn_implementation": attention}
         auto_class: Any = getattr(transformers, family.auto_class)
+        if folder not in EMBEDDED.values():
+            require_tokenizer(folder / "tokenizer.json")
         with opening(folder):
             network: Any = auto_class.from_pretrained(
                 folder, dtype=dtype, device_map=device, use_safetensors=True, **chosen, **options
             )
             tokenizer = AutoTokenizer.from_pretrained(folder, **options)
-        # Published checkpoints bring sampling defaults; each call here passes all of its own.
-        network.generation_config = GenerationConfig.from_model_config(network.config)
-        layout = TokenLayout(
-            tokenizer,
-            _open_codes(network, tokenizer, codec["num_vq_embeddings"]),
-            codec_grid(codec),
-            family.wrapping,
-            aligned=network.config.model_type in LEARNED_POSITIONS,
-        )
-        return cls(network, layout, folder / CODEC)
+            # Published checkpoints bring sampling defaults; each call here passes all of its own.
+            network.generation_config = GenerationConfig.from_model_config(network.config)
+            layout = TokenLayout(
+                tokenizer,
+                _open_codes(network, tokenizer, codec["num_vq_embeddings"]),
+                codec_grid(codec),
+                family.wrapping,
+                aligned=network.config.model_type in LEARNED_POSITIONS,
+            )
+            require_tokens(folder, tokenizer, network)
+            layout.text("left")  # so that a wrong tokenizer fails here
+            return cls(network, layout, folder / CODEC)
 
     def save(self, folder: Path) -> None:
         """Write network, tokenizer and codec as `load` reads them."""
@@ -312,7 +318,7 @@ def _open_codes(network: Any, tokenizer: Any, num_codes: int) -> NDArray[np.int6
         first = getattr(network.config, "first_code_id", len(tokenizer))
         code_ids = first + np.arange(num_codes)
     num_tokens = network.get_input_embeddings().num_embeddings
-    if len(code_ids) != num_codes or code_ids.max() >= num_tokens:
+    if len(code_ids) != num_codes or code_ids.min() < 0 or code_ids.max() >= num_tokens:
         raise ModelError(
             f"the model has tokens for {len(code_ids[code_ids < num_tokens])} image codes and its codec has "
             f"{num_codes}; give it the codec that it was trained with"

@@ -106,6 +106,8 @@ class TokenLayout:
 
     def __post_init__(self) -> None:
         assert self._wrapping_ids  # raises if a token is missing
+        if self.tokenizer.bos_token_id is None:
+            raise ModelError("the model's tokenizer has no token that begins a sequence; restore it")
 
     @property
     def num_codes(self) -> int:

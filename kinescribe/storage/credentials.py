@@ -6,11 +6,16 @@ import re
 
 NO_CREDENTIALS = "must not contain a password or a signature; set the store's environment variables instead"
 CREDENTIALS = (
-    r"(?i)://[^/@]*:[^/@]*@|https?://[^/]*@|://.*[?&][^=&]*(sig|token|key|secret|password|credential)[^=&]*="
+    r"(?i)://[^/@]*:[^/@]*@|://[^/@:]*:\d*[^/@\d][^@]*@|https?://[^/]*@"
+    r"|://.*[?&][^=&]*(sig|token|key|secret|password|credential)[^=&]*="
 )
-"""Matches a URL with a password or a signature, in Python's and in Rust's regular expressions."""
+"""Matches a URL with a password or a signature, in Python's and in Rust's regular expressions.
+
+A key of S3 may have slashes. What has only digits up to its first slash is a port.
+"""
 SECRETS = re.compile(
-    r"(?<=://)[^/@\s]*:[^/@\s]*(?=@)|(?<=http://)[^/@\s]+(?=@)|(?<=https://)[^/@\s]+(?=@)|(?<=[?&])[^?&#\s]+"
+    r"(?<=://)[^/@\s]*:[^/@\s]*(?=@)|(?<=://)[^/@:\s]*:\d*[^/@\d\s][^@\s]*(?=@)"
+    r"|(?<=http://)[^/@\s]+(?=@)|(?<=https://)[^/@\s]+(?=@)|(?<=[?&])[^?&#\s]+"
 )
 
 

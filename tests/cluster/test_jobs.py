@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 import pytest
 from ray.dashboard.modules.metrics.dashboards import default_dashboard_panels
 
+from kinescribe.cli import main
 from kinescribe.cluster.code_package import CONFIG
 from kinescribe.cluster.jobs import Jobs, NoAnswer
 from kinescribe.cluster.label import run_label
@@ -323,3 +324,29 @@ def test_rays_own_command_line_labels_from_a_checkout_and_the_dashboard_shows_it
         assert not [query for query in silent if not any(metric in query for metric in UNSEEN)]
     rays_own = Path(default_dashboard_panels.__file__).read_text()
     assert not [metric for metric in UNSEEN if metric not in rays_own]
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "http://me:hunter2@127.0.0.1:9",
+        "https://hunter2@127.0.0.1:9",
+        "me:hunter2@127.0.0.1:9",
+        "http://127.0.0.1:9?token=hunter2",
+    ],
+)
+def test_a_password_in_the_address_is_refused_and_not_repeated(
+    address: str, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("RAY_API_SERVER_ADDRESS", "")
+    submit = ["submit", "--address", address, "label", "s3://b/clips", "--out", "s3://b/out"]
+    for arguments in (["jobs", "list", "--address", address], submit):
+        with pytest.raises(SystemExit, match="2"):
+            main(arguments)
+        told = capfd.readouterr()
+        assert "must not contain a password" in told.err
+        assert "hunter2" not in told.err + told.out
+    with pytest.raises(ConfigError) as refused:
+        Jobs(address)
+    assert "hunter2" not in str(refused.value)
+    assert os.environ["RAY_API_SERVER_ADDRESS"] == ""

@@ -51,6 +51,21 @@ for again in range(3):
 """
 
 
+@pytest.mark.parametrize(
+    "address", ["me:hunter2@127.0.0.1:6379", "http://me:hunter2@127.0.0.1:8265", "hunter2@127.0.0.1:6379"]
+)
+def test_a_password_in_ray_address_is_refused_and_not_repeated(
+    address: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+):
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    notes: list[str] = []
+    message = "RAY_ADDRESS must not contain a password"
+    with pytest.raises(ConfigError, match=message) as refused, ray_cluster(notes.append):
+        pass
+    told = capfd.readouterr()
+    assert "hunter2" not in f"{refused.value}{notes}{told.out}{told.err}"
+
+
 @pytest.mark.ray
 @pytest.mark.slow
 def test_a_process_starts_one_ray_for_all_its_runs_and_ends_it_when_it_exits(ray_folder):

@@ -122,7 +122,7 @@ def test_an_adapter_that_no_fingerprint_would_cover_is_refused(folder):
 
 def test_a_configuration_without_a_bottom_is_refused(folder):
     (folder / "config.json").write_text("[" * 100_000)
-    with pytest.raises(ModelError, match=r"its config\.json cannot be read"):
+    with pytest.raises(ModelError, match=r"config\.json is damaged"):
         identify(str(folder))
 
 

@@ -1,3 +1,4 @@
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -5,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+import yaml
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForImageTextToText
 
@@ -188,4 +190,60 @@ def test_a_file_that_would_run_code_is_refused(vqgan: Path, capsys: pytest.Captu
 def test_a_vqgan_without_its_yaml_is_refused_by_name(vqgan: Path):
     vqgan.with_suffix(".yaml").unlink()
     with pytest.raises(ModelError, match=r"vqgan\.yaml"):
+        published_codec(vqgan)
+
+
+def with_setting(source: Path, key: str, value: object) -> None:
+    """Write another value into a folder's vq_config, or beside a checkpoint into vqgan.yaml."""
+    path = source / "config.json" if source.is_dir() else source.with_suffix(".yaml")
+    content = yaml.safe_load(path.read_text())
+    (content["vq_config"] if source.is_dir() else content["model"]["params"]["ddconfig"])[key] = value
+    path.write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize("value", [10**9, -1, "x", None, [10**9]])
+@pytest.mark.parametrize(
+    ("write", "key"),
+    [
+        (write_emu3, "embed_dim"),
+        (write_emu3, "num_res_blocks"),
+        (write_emu3, "codebook_size"),
+        (write_emu3, "channel_multiplier"),
+        (write_chameleon, "ch"),
+        (write_chameleon, "num_res_blocks"),
+        (write_chameleon, "z_channels"),
+    ],
+)
+def test_a_wrong_or_absurd_setting_is_refused_in_one_line_before_a_network_is_made(
+    tmp_path: Path, write: Callable[[Path], Path], key: str, value: object
+):
+    source = write(tmp_path)
+    with_setting(source, key, value)
+    with pytest.raises(ModelError) as refused:
+        published_codec(source)
+    if key not in ("num_res_blocks", "embed_dim"):
+        assert "\n" not in str(refused.value)
+    assert str(tmp_path) in str(refused.value)
+
+
+@pytest.mark.parametrize("content", [[1], {"state_dict": [1]}, {"state_dict": {"encoder.x": 3, 4: 5}}])
+def test_a_checkpoint_without_tensors_is_refused(vqgan: Path, content: object):
+    torch.save(content, vqgan)
+    with pytest.raises(ModelError):
+        published_codec(vqgan)
+
+
+@pytest.mark.parametrize("model_type", [["chameleon"], {}, 3])
+def test_a_model_type_that_is_no_text_is_refused(tmp_path: Path, model_type: object):
+    write_emu3(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"model_type": model_type}))
+    with pytest.raises(ModelError, match="is neither Chameleon nor Emu3"):
+        published_codec(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["", "[" * 100_000, "!!python/object/apply:os.system [exit]"])
+def test_a_settings_file_of_another_form_is_refused(vqgan: Path, text: str):
+    vqgan.with_suffix(".yaml").write_text(text)
+    with pytest.raises(ModelError):
         published_codec(vqgan)
