@@ -16,6 +16,8 @@ from kinescribe.models.limited_process import answer, limit
 from kinescribe.schemas.errors import ModelError
 
 MODULE = "kinescribe.models.chat_template"
+PROCESSOR_S = 2
+"""Published templates take a hundredth."""
 MAX_CHARACTERS = 1 << 16
 """The longest prompt: many times those that are published."""
 LITERAL = "{{ rendered }}"
@@ -55,7 +57,7 @@ def _main() -> None:
     from transformers.utils.chat_template_utils import render_jinja_template
 
     request = json.load(sys.stdin)
-    limit()
+    limit(PROCESSOR_S)
     texts: list[str] = []
     for conversation, asks in request["conversations"]:
         options = {"add_generation_prompt": asks, **request["tokens"]}

@@ -36,6 +36,8 @@ class Liar(HubServer):
         body,
     )
     of_api: Callable[[str], Answer] | None = None
+    elsewhere: str = ""
+    """The server to which files are redirected."""
 
     def tree(self, name: str) -> list[dict[str, object]]:
         return [*super().tree(name), *self.added]
@@ -48,7 +50,11 @@ class Liar(HubServer):
             reply = super().answer(path)
         except (OSError, ValueError):
             reply = 200, {"ETag": '"e"', "X-Repo-Commit": COMMIT}, b"{}"
-        return reply if path.startswith("/api/") else self.of_file(*reply)
+        if path.startswith("/api/"):
+            return reply
+        if self.elsewhere:
+            return 302, {**reply[1], "Location": f"{self.elsewhere}{path}"}, b""
+        return self.of_file(*reply)
 
 
 @pytest.fixture(scope="module")
@@ -171,13 +177,8 @@ def test_a_listing_of_any_form_is_refused_in_bounded_time_and_memory(
 
 def test_the_token_is_not_sent_to_another_host_of_a_file(repository: dict[str, Path], home: Path):
     with serving(Liar(repository)) as other:
-        there = other.url.replace("127.0.0.1", "localhost")
         hub = Liar(repository)
-        hub.of_file = lambda status, headers, body: (
-            302,
-            {**headers, "Location": f"{there}{hub.asked[-1]}"},
-            b"",
-        )
+        hub.elsewhere = other.url.replace("127.0.0.1", "localhost")
         with asked_instead(hub, home / "hub"):
             assert identify(OURS) == identify(str(repository["me/ours"]))
     assert any(TOKEN in headers.get("authorization", "") for headers in hub.seen)
