@@ -30,6 +30,7 @@ from av.video.reformatter import Colorspace, Interpolation
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
+from kinescribe.media.tone_mapping import HLG, PQ, tone_mapped
 from kinescribe.schemas.outcomes import RejectCode, Rejected
 
 CONTAINERS = (
@@ -118,25 +119,28 @@ class DecodedFrame:
         scale = min(1.0, max_side / max(self.width, self.height))
         width, height = (max(1, round(length * scale)) for length in (self.width, self.height))
         shrinks = scale < 1 and width <= self.picture.width and height <= self.picture.height
-        interpolation = Interpolation.AREA if shrinks else Interpolation.BICUBIC
-        if (width, height) != (self.picture.width, self.picture.height):
-            interpolation |= EXACT
+        is_scaled = (width, height) != (self.picture.width, self.picture.height)
+        method = Interpolation.AREA if shrinks else Interpolation.BICUBIC
+        is_hdr = self.picture.color_trc in (PQ, HLG)
         picture = self.picture.reformat(
-            format="rgb24",
+            format="rgb48le" if is_hdr else "rgb24",
             width=width,
             height=height,
             src_colorspace=_colorspace(self.picture),
-            interpolation=interpolation,
+            interpolation=method | EXACT if is_scaled else method,
             threads=1,
         )
-        image = picture.to_ndarray().astype(np.uint8, copy=False)
-        # Decoders have returned other numbers of channels for narrow frames.
-        assert image.shape[2:] == (3,), image.shape
+        image: NDArray[Any] = picture.to_ndarray()
+        if is_hdr:
+            image = tone_mapped(image, self.picture.color_trc)
+        assert image.shape[2:] == (3,), image.shape  # decoders have returned others for narrow frames
         return np.ascontiguousarray(_upright(image, self.picture))
 
 
 def _colorspace(picture: VideoFrame) -> Colorspace | None:
     """The matrix of an untagged picture as players guess it, None if it needs no guess."""
+    if picture.colorspace == UNTAGGED and picture.color_trc in (PQ, HLG):
+        return Colorspace.BT2020
     is_high = picture.width >= HD_SIZE[0] or picture.height > HD_SIZE[1]
     return Colorspace.ITU709 if is_high and picture.colorspace == UNTAGGED else None
 

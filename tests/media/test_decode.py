@@ -183,6 +183,14 @@ def test_untagged_colours_are_those_that_players_guess(tmp_path: Path, height: i
     assert (abs(frame.rgb(64)[8, 8].astype(int) - (200, 0, 0)).max() > 10) == is_bt709
 
 
+@pytest.mark.parametrize(("transfer", "white"), [("smpte2084", 148), ("arib-std-b67", 191)])
+def test_hdr_is_shown_as_on_an_ordinary_screen(tmp_path: Path, transfer: str, white: int):
+    tags = {"x264-params": f"transfer={transfer}:colorprim=bt2020:colormatrix=bt2020nc"}
+    paper = [np.full((120, 160, 3), white, np.uint8)] * 2
+    frame = frames_of(write_video(tmp_path / "hdr.mp4", paper, pixels="yuv420p10le", options=tags))[0]
+    assert 240 <= frame.rgb(512).min()
+
+
 @pytest.mark.parametrize("suffix", ["mp4", "mkv"])
 def test_a_second_decoder_sees_the_same_frames(tmp_path: Path, suffix: str):
     path = write_video(tmp_path / f"clip.{suffix}", pan(30), options={"bf": "3"})
