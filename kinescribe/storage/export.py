@@ -85,12 +85,13 @@ def _tables(dataset: Dataset, select: str | None, progress: Progress) -> Iterato
     rows = dataset.scan(units=None if chosen is None else chosen_units(dataset, chosen))
     ids = None if chosen is None else pc.field("triplet_id").isin(chosen["triplet_id"].combine_chunks())
     chunks: list[pa.Array] = []
+    total = len(rows.files)
     for done, (_, read) in enumerate(rows.units(filter=ids), start=1):
         table = read()
         chunks += table["triplet_id"].chunks
         if len(table):
             yield table
-        progress(done, len(rows.files))
+        progress(done, total)
     exported = pa.chunked_array(chunks, pa.string())
     if chosen is not None:
         require_chosen(dataset, chosen, exported)

@@ -100,7 +100,7 @@ class Rows:
         with readable(self._name):
             for batch in _local_batches(self._rows) if is_local else _batches(self._rows):
                 if "triplet_id" in batch.columns:
-                    self._require(_ids_problem(batch["triplet_id"]))
+                    self._require(_ids_problem(batch["triplet_id"].to_arrow()))
                 held.append(batch)
                 size += len(batch)
                 if size > num_rows:
@@ -180,7 +180,7 @@ def rows_problem(table: pa.Table, grid: tuple[int, int]) -> str | None:
             if problem := _problem(field, values, grid):
                 return f"{field.name} {problem}"
     if "triplet_id" in table.column_names:
-        return _ids_problem(pl.Series(table["triplet_id"]))
+        return _ids_problem(table["triplet_id"])
     return None
 
 
@@ -206,9 +206,11 @@ def _problem(field: pa.Field, values: Any, grid: tuple[int, int]) -> str | None:
     return None
 
 
-def _ids_problem(ids: pl.Series) -> str | None:
-    wrong = ids.filter(~ids.str.contains(ID).fill_null(value=False))
-    return f"triplet_id {wrong[0]!r:.80} is not 32 hexadecimal digits" if len(wrong) else None
+def _ids_problem(ids: pa.Array | pa.ChunkedArray) -> str | None:
+    has_form = pc.call_function("match_substring_regex", [ids], pc.MatchSubstringOptions(ID))
+    right = pc.fill_null(has_form, False)
+    wrong = ids.filter(pc.call_function("invert", [right]))
+    return f"triplet_id {wrong[0].as_py()!r:.80} is not 32 hexadecimal digits" if len(wrong) else None
 
 
 def _local_batches(rows: pads.Dataset) -> Iterator[pl.DataFrame]:
