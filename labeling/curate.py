@@ -69,7 +69,7 @@ def curate(
     seen = counts.pop("seen")
     if chosen.is_empty():
         raise DatasetError(f"none of {seen:,} triplets passes the filters ({_listed(counts)}); loosen them")
-    named = chosen.with_columns(pl.col("dataset").cast(pl.String), unit_id=unit_ids(chosen["object"]))
+    named = chosen.with_columns(unit_id=unit_ids(chosen["object"]))
     rows = named.select(SELECTION_SCHEMA.names).to_arrow().cast(SELECTION_SCHEMA)
     write_selection(out, Selection(rows, options, fingerprints))
     sizes = chosen.group_by(config.stratify_by).len()["len"].sort()
@@ -111,12 +111,10 @@ def round_robin(rows: pl.DataFrame, by: str, top_k: int) -> pl.DataFrame:
     matters if the last round stays incomplete: here the class with the best candidate comes first. Returns
     the rows in the order of choice, with the round as column `round`.
     """
-    ranked = rows.sort(by, "score", "triplet_id", descending=[False, True, False]).with_columns(
-        round=pl.int_range(1, pl.len() + 1, dtype=pl.UInt32).over(by)
+    ranked = rows.sort("score", "triplet_id", descending=[True, False]).with_columns(
+        round=pl.int_range(1, pl.len() + 1).over(by)
     )
-    return ranked.sort("round", "score", "triplet_id", descending=[False, True, False]).head(
-        min(top_k, len(ranked))
-    )
+    return ranked.sort("round", maintain_order=True).head(min(top_k, len(ranked)))
 
 
 class _Bar:

@@ -170,7 +170,7 @@ def _schema(codec: tuple[str, tuple[int, int]], datasets: Sequence[Dataset]) -> 
             place = schema.get_field_index(field.name)
             if place < 0:
                 schema = schema.append(field)
-            elif is_carried(field.name) and field.type != schema.field(place).type:
+            elif field.type != schema.field(place).type:
                 raise DatasetError(
                     f"{dataset} has the column {field.name} as {field.type}, another dataset as "
                     f"{schema.field(place).type}; curate each on its own"

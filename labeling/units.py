@@ -18,7 +18,8 @@ def cut_windows(clip: Clip, duration_s: float | None, window_s: float) -> list[C
     """
     start_s = clip.start_s or 0.0
     end_s = min((end for end in (clip.end_s, duration_s) if end is not None), default=start_s)
-    num_windows = math.ceil((end_s - start_s) / window_s)
+    # Rounded, because (349.6 - 199.6) / 30 is a little more than 5.
+    num_windows = math.ceil(round((end_s - start_s) / window_s, 6))
     if num_windows <= 1:
         return [clip]
     starts = [start_s + index * window_s for index in range(num_windows)]

@@ -54,7 +54,7 @@ class FakeModel:
     ) -> None:
         self.codec, self.poison, self.logprob = codec, poison, logprob
         self.value, self.contrast_poison = contrast, contrast_poison
-        self.batches = []
+        self.batches, self.seeds = [], []
 
     codec_id = None
 
@@ -63,6 +63,7 @@ class FakeModel:
 
     def describe(self, pairs, max_new_tokens, temperature, seeds):
         self.batches.append(len(pairs))
+        self.seeds += seeds
         if any(self.poison is not None and (pair.source == self.poison).all() for pair in pairs):
             raise ZeroDivisionError("poison")
         return [Description("left", self.logprob, 2, "stop") for _ in pairs]
@@ -280,6 +281,13 @@ def test_sampling_follows_the_seed(model):
         for seed in (1, 1, 2)
     ]
     assert actions[0] == actions[1] != actions[2]
+
+
+def test_every_pair_has_a_seed_of_its_own_that_fits_in_63_bits(model):
+    fake = FakeModel(model.codec)
+    annotate(fake, [extracted("a", 9)])
+    assert len(set(fake.seeds)) == 8
+    assert max(fake.seeds) < 1 << 63
 
 
 def test_triplet_ids_differ_and_are_the_same_in_every_run(model):

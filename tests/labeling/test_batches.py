@@ -43,9 +43,10 @@ def test_a_failing_batch_is_halved_until_the_failing_item_is_alone():
     assert [5] in call.batches
 
 
-def test_an_ordinary_failure_leaves_the_size():
+@pytest.mark.parametrize("error", [ValueError("no"), RuntimeError("shapes cannot be multiplied")])
+def test_an_ordinary_failure_leaves_the_size(error):
     batches = MicroBatches(8)
-    batches.run(range(8), Recorder(bad=0))
+    batches.run(range(8), Recorder(bad=0, error=error))
     assert batches.size == 8
 
 

@@ -196,6 +196,17 @@ def test_contrast_that_was_not_asked_for_is_refused_with_the_option_that_asks(tm
         run(tmp_path, source, top_k=1, score="contrast")
 
 
+def test_counts_and_progress_are_of_all_datasets(tmp_path: Path):
+    sources = [
+        dataset(tmp_path / name, {f"{name}{index}": scored(-1, -9) for index in range(2)}) for name in "xy"
+    ]
+    seen: list[tuple[int, int]] = []
+    config = CurateConfig(top_k=9, min_score=-5)
+    result = curate(sources, str(tmp_path / "out"), config, lambda *at: seen.append(at))
+    assert (result.seen, result.dropped, result.chosen) == (8, {"min_score": 4}, 4)
+    assert seen == [(2, 4), (4, 4), (4, 4)]
+
+
 @pytest.mark.parametrize("by", ["video", "clip_id"])
 def test_clips_may_take_turns_too(tmp_path: Path, by: str):
     source = dataset(tmp_path / "x", {"a": scored(-1, -2), "b": scored(-3)})
@@ -229,6 +240,13 @@ def test_bounds_are_within_the_range(tmp_path: Path):
     assert chosen_scores(chosen) == [-2]
 
 
+@pytest.mark.parametrize(("bound", "chosen"), [("min_motion", [-1, -3]), ("max_motion", [-2, -3])])
+def test_a_bound_of_motion_may_stand_alone(tmp_path: Path, bound: str, chosen: list[float]):
+    rows = [*scored(-1, motion=9.0), *scored(-2, motion=0.0), *scored(-3, motion=2.0)]
+    source = dataset(tmp_path / "x", {"a": rows})
+    assert chosen_scores(run(tmp_path, source, top_k=3, **{bound: 2.0})) == chosen
+
+
 def test_of_duplicates_with_equal_scores_the_first_id_stays(tmp_path: Path):
     source = dataset(tmp_path / "x", {"a": scored(-1, -1, -1, action="open")})
     chosen = run(tmp_path, source, top_k=3, duplicates="drop")
@@ -238,11 +256,12 @@ def test_of_duplicates_with_equal_scores_the_first_id_stays(tmp_path: Path):
 
 def test_the_result_says_how_evenly_classes_are_chosen(tmp_path: Path):
     clips = {
-        name: scored(*range(-size, 0), action_class=name) for name, size in (("a", 1), ("b", 2), ("c", 9))
+        name: scored(*range(-size, 0), action_class=name)
+        for name, size in (("a", 1), ("b", 1), ("c", 2), ("d", 3), ("e", 9))
     }
-    result = curate([dataset(tmp_path / "x", clips)], str(tmp_path / "out"), CurateConfig(top_k=10))
+    result = curate([dataset(tmp_path / "x", clips)], str(tmp_path / "out"), CurateConfig(top_k=14))
     assert result.per_class == {"fewest": 1, "median": 2, "most": 7}
-    assert (result.classes, result.missing) == (3, 0)
+    assert (result.classes, result.missing) == (5, 0)
 
 
 def test_a_foreign_file_and_a_pending_unit_are_no_rows(tmp_path: Path):
@@ -269,6 +288,13 @@ def test_two_runs_with_a_common_clip_are_refused(tmp_path: Path):
         run(tmp_path, x, y, top_k=1)
 
 
+def test_of_runs_with_several_common_clips_the_first_two_are_named(tmp_path: Path):
+    clips = {name: scored(-1) for name in "abc"}
+    x, y, z = (dataset(tmp_path / name, clips, seed=seed) for seed, name in enumerate("xyz"))
+    with pytest.raises(DatasetError, match=f"^{x} and {y} share clip"):
+        run(tmp_path, x, y, z, top_k=1)
+
+
 def test_a_dataset_with_half_an_object_is_named(tmp_path: Path):
     whole = dataset(tmp_path / "x", {"a": scored(-1)})
     half = dataset(tmp_path / "y", {"b": scored(-1), "c": scored(-1)}, seed=1)
@@ -281,7 +307,9 @@ def test_a_dataset_with_half_an_object_is_named(tmp_path: Path):
 @pytest.mark.parametrize("values", [{"action_logprob": None}, {"action_tokens": None}, {"action_tokens": 0}])
 def test_a_row_without_a_score_is_refused(tmp_path: Path, values: dict[str, Any]):
     source = dataset(tmp_path / "x", {"a": [{}, values]})
-    with pytest.raises(DatasetError, match=r"without action_logprob.*train on that dataset"):
+    with pytest.raises(
+        DatasetError, match=rf"^{source} has .* without action_logprob.*train on that dataset"
+    ):
         run(tmp_path, source, top_k=1)
 
 

@@ -7,8 +7,15 @@ from PIL import Image
 from kinescribe.labeling.encode import FrameEncoder
 from kinescribe.models.dynamics import Failure
 from kinescribe.schemas.clips import ExtractedClip, FramePair, KeyFrame
+from kinescribe.schemas.dataset import triplet_schema
 from tests.fake_clips import clip, extracted, image
 from tests.tiny_vlm import tiny_vlm
+
+
+def gif() -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", (40, 32)).save(buffer, "gif")
+    return buffer.getvalue()
 
 
 class CountingCodec:
@@ -45,12 +52,23 @@ def test_an_image_that_clips_share_is_encoded_once(codec):
     assert failures == {}
 
 
-def test_a_bad_image_fails_exactly_the_clips_that_have_it(codec):
-    clips = [edit("a", image("a", 0), b"none"), edit("b", b"none", image("b", 0)), extracted("c")]
+@pytest.mark.parametrize("bad", [b"none", gif()], ids=["no image", "a format that isn't stored"])
+def test_a_bad_image_fails_exactly_the_clips_that_have_it(codec, bad: bytes):
+    clips = [edit("a", image("a", 0), bad), edit("b", bad, image("b", 0)), extracted("c")]
     failures: dict[str, Failure] = {}
     pairs = FrameEncoder(codec).encode(clips, failures)
     assert set(failures) == {clip("a").clip_id, clip("b").clip_id}
+    assert all("cannot identify image" in failure.message for failure in failures.values())
     assert {pair.extracted.clip.clip_id for pair in pairs} == {clip("c").clip_id}
+
+
+def test_a_row_has_every_column_except_those_of_the_action(codec):
+    encoder = FrameEncoder(codec)
+    pairs = encoder.encode([extracted("a")], {})
+    row = encoder.row(pairs[0])
+    of_action = {"action", "action_logprob", "action_tokens", "action_contrast", "finish_reason"}
+    assert {*row, *of_action} == set(triplet_schema(codec.id, codec.grid).names)
+    assert row["motion"] == 2.5
 
 
 def test_a_still_image_has_no_time_but_an_id(codec):

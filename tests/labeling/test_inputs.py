@@ -5,7 +5,15 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from kinescribe.labeling.inputs import OUTSIDE, PROBED_BYTES, clip_frames, forbidden, input_root, list_clips
+from kinescribe.labeling.inputs import (
+    OUTSIDE,
+    PROBED_BYTES,
+    clip_frames,
+    forbidden,
+    input_root,
+    list_clips,
+    outside,
+)
 from kinescribe.schemas.clips import Clip
 from kinescribe.schemas.config import Limits
 from kinescribe.schemas.errors import InputError, StoreError, UserError
@@ -107,6 +115,7 @@ def test_ids_do_not_depend_on_the_place_of_the_corpus(tmp_path: Path):
     for given in (
         f"{tmp_path}/over/there",
         there,
+        f"{there}/",
         f"{there}/*/*.mp4",
         f"{tmp_path}/here/m.csv",
         f"{tmp_path}/here/absolute.csv",
@@ -149,6 +158,11 @@ def test_a_manifest_keeps_its_order_classes_windows_and_ids(tmp_path: Path):
     assert clips[0] == Clip("mine", f"{tmp_path}/z.mp4", "jump", 1.0, 2.5)
     assert (clips[2].action_class, clips[2].start_s, clips[2].end_s) == ("run", None, 3.0)
     assert len(set(ids(clips))) == 4
+
+
+def test_a_manifest_is_known_by_its_extension_in_capitals_too(tmp_path: Path):
+    (tmp_path / "M.CSV").write_text("uri\nz.mp4\n")
+    assert names(list_clips(str(tmp_path / "M.CSV"), LIMITS), tmp_path) == ["z.mp4"]
 
 
 @pytest.mark.parametrize("given", ["absent", "absent.mp4", "absent.csv", "empty", "empty/*.mp4"])
@@ -280,6 +294,17 @@ def test_a_root_is_allowed_with_all_below_it_and_nothing_beside(tmp_path: Path):
         assert forbidden(f"file://{tmp_path}/{name}", "s3://bucket", roots) is None
     for name in ("videos2/b.mp4", "videos/link.mp4", "videos/../secret/c.mp4"):
         assert forbidden(f"{tmp_path}/{name}", "/in", roots) == OUTSIDE
+
+
+def test_all_files_are_below_the_root_of_the_file_system():
+    assert forbidden("/videos/a.mp4", "/in", ["/"]) is None
+
+
+def test_only_the_root_may_be_read_of_what_must_not_be_outside():
+    assert outside("s3://bucket/in/a.jpg", "s3://bucket/in") is None
+    assert outside("s3://bucket/in2/a.jpg", "s3://bucket/in") == OUTSIDE
+    assert outside("s3://bucket/a.jpg", "/in") == OUTSIDE
+    assert outside("/more/a.jpg", "/in", ["/more"]) is None
 
 
 def test_a_linked_video_that_is_named_itself_is_taken(tmp_path: Path):

@@ -96,6 +96,7 @@ def test_a_quote_that_is_not_closed_is_found_where_its_row_begins(tmp_path: Path
     [
         ({"uri": ""}, "uri must name a video, got ''"),
         ({"uri": None}, "uri must name a video, got None"),
+        ({"uri": "x\0.mp4"}, r"uri must not contain a zero byte, got 'x\x00.mp4'"),
         ({"uri": "x", "start_s": "soon"}, "start_s must be a number of seconds, got 'soon'"),
         ({"uri": "x", "start_s": "-1"}, "start_s must be at least 0, got -1.0"),
         ({"uri": "x", "start_s": "nan"}, "start_s must be at least 0, got nan"),
@@ -124,6 +125,18 @@ def test_a_video_is_listed_once_however_it_is_spelled(tmp_path: Path, prefix: st
 def test_a_window_from_0_equals_one_without_a_start(tmp_path: Path):
     rows = [{"uri": "a.mp4", "start_s": None, "end_s": 2}, {"uri": "a.mp4", "start_s": 0, "end_s": 2}]
     assert "line 2: a video and window must be listed once" in refusal(write(tmp_path / "m.csv", rows))
+
+
+def test_windows_of_a_video_may_differ_in_either_end(tmp_path: Path):
+    rows = [{"uri": "a", "start_s": start, "end_s": end} for start, end in ((0, 2), (0, 3), (1, 3))]
+    assert read_manifest(write(tmp_path / "m.csv", rows)).height == 3
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_a_manifest_may_have_no_rows(tmp_path: Path, suffix: str):
+    table = pl.DataFrame(schema={"uri": pl.String})
+    {".csv": table.write_csv, ".parquet": table.write_parquet}[suffix](tmp_path / f"m{suffix}")
+    assert read_manifest(str(tmp_path / f"m{suffix}")).height == 0
 
 
 def test_the_same_window_may_come_twice_under_two_ids(tmp_path: Path):
@@ -185,6 +198,8 @@ def test_a_url_that_only_looks_secret_is_accepted(tmp_path: Path):
         ("m.jsonl", '{"uri": "a"}\n{"uri": "b"\n', "line 2 is not JSON"),
         ("m.jsonl", '{"uri": "a"}\n["b"]\n', "line 2 is not a JSON object"),
         ("m.csv", "uri,action_class\na,b\nc,d,e\n", "line 3 has 3 fields, the header 2"),
+        ("m.csv", "uri,action_class\na,b,c\n", "line 2 has 3 fields, the header 2"),
+        ("m.csv", 'uri,"class"x\na,b,c\n', "the row that begins on line 1 is not CSV"),
         ("m.csv", "", "it is empty; its first line must name the columns"),
         ("m.jsonl", "", "it is empty; write one object per line"),
         ("m.jsonl", '{"uri": "a", "end_s": true}\n{"uri": "b", "end_s": 1}', "write it again"),
@@ -265,6 +280,17 @@ def test_a_line_of_many_megabytes_is_refused_before_it_is_parsed(tmp_path: Path,
     with pytest.raises(InputError, match=r"line [123]: it has more than 1 MiB"):
         read_manifest(str(manifest))
     assert getrusage(RUSAGE_SELF).ru_maxrss - before < 100 << 10
+
+
+def test_a_manifest_of_many_megabytes_may_have_many_lines(tmp_path: Path):
+    num = 150_000
+    with (tmp_path / "m.csv").open("w") as file:
+        file.write("uri\n")
+        file.writelines(f"clips/{index:012}.mp4\n" for index in range(num))
+    assert read_manifest(str(tmp_path / "m.csv")).height == num
+    with (tmp_path / "m.csv").open("a") as file:
+        file.write("x" * (3 << 20))
+    assert f"line {num + 2}: it has more than 1 MiB" in refusal(str(tmp_path / "m.csv"))
 
 
 def test_of_a_hundred_thousand_columns_a_message_names_a_few(tmp_path: Path, caplog):

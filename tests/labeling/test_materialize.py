@@ -1,7 +1,9 @@
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import datasets
+import pyarrow as pa
 import pytest
 
 from kinescribe.labeling import materialize
@@ -32,6 +34,16 @@ def selection(dataset: str, tmp_path: Path) -> str:
     path = str(tmp_path / "selection.parquet")
     curate([dataset], path, CurateConfig(top_k=4))
     return path
+
+
+def carrying(folder: Path, columns: dict[str, list[Any]], model: str) -> str:
+    """A dataset with one clip of one triplet, with carried columns, labelled by this model."""
+    item = clip(folder.name)
+    unit = WorkUnit(item.clip_id, (item,), pa.table(columns))
+    bind(str(folder), replace(run_of([item], model=model), models={"dynamics": model}))
+    write_plan(str(folder), [unit])
+    commit(str(folder), unit, {item.clip_id: 1})
+    return str(folder)
 
 
 def test_the_chosen_rows_are_a_dataset_that_passes_the_audit(dataset: str, selection: str, tmp_path: Path):
@@ -81,6 +93,33 @@ def test_its_run_names_the_selection_and_its_options(dataset: str, selection: st
     assert identity["models.dynamics"] == "weights-of-tests"
 
 
+def test_rows_of_two_datasets_keep_the_columns_and_models_of_both(tmp_path: Path):
+    sources = [
+        carrying(tmp_path / "x", {"robot": ["left"]}, "weights b"),
+        carrying(tmp_path / "y", {"take": [7], "robot": ["right"]}, "weights a"),
+    ]
+    selection, out = str(tmp_path / "selection"), str(tmp_path / "out")
+    curate(sources, selection, CurateConfig(top_k=9))
+    seen: list[tuple[int, int]] = []
+    write_chosen(sources, selection, out, lambda *at: seen.append(at))
+    assert seen == [(1, 2), (2, 2)]
+    assert check(out).problems == []
+    rows = Dataset.open(out).scan().to_table().select(["video", "robot", "take"]).to_pylist()
+    assert sorted(rows, key=lambda row: row["video"]) == [
+        {"video": "/videos/x.mp4", "robot": "left", "take": None},
+        {"video": "/videos/y.mp4", "robot": "right", "take": 7},
+    ]
+    assert read_run(out)["identity"]["models.dynamics"] == "weights a, weights b"
+
+
+def test_a_column_of_two_types_is_refused(tmp_path: Path):
+    sources = [carrying(tmp_path / name, {"take": [take]}, name) for name, take in (("x", 7), ("y", "b"))]
+    selection = str(tmp_path / "selection")
+    curate(sources, selection, CurateConfig(top_k=9))
+    with pytest.raises(DatasetError, match=r"has the column take as .*; curate each on its own"):
+        write_chosen(sources, selection, str(tmp_path / "out"))
+
+
 def test_it_resumes_and_refuses_another_selection(
     dataset: str, selection: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -103,7 +142,9 @@ def test_a_dataset_that_lacks_a_chosen_triplet_is_refused(dataset: str, selectio
     found = read_selection(selection)
     rows = found.rows.set_column(2, found.rows.schema.field(2), [["missing", "a", "b", "c"]])
     write_selection(str(tmp_path / "other"), replace(found, rows=rows))
-    with pytest.raises(DatasetError, match=r"lacks 4 of its chosen triplets, first a; curate it again"):
+    with pytest.raises(
+        DatasetError, match=rf"^{dataset} lacks 4 of its chosen triplets, first a; curate it again"
+    ):
         write_chosen([dataset], str(tmp_path / "other"), str(tmp_path / "out"))
 
 
@@ -121,8 +162,12 @@ def test_datasets_of_two_codecs_are_refused(dataset: str, selection: str, tmp_pa
         write_chosen([dataset, other], selection, str(tmp_path / "out"))
 
 
-def test_a_folder_with_other_files_is_refused_beforehand(dataset: str, tmp_path: Path):
+def test_a_folder_with_other_files_is_refused_beforehand(dataset: str, selection: str, tmp_path: Path):
     require_materialized(str(tmp_path / "new"))
+    (tmp_path / "empty").mkdir()
+    require_materialized(str(tmp_path / "empty"))
+    write_chosen([dataset], selection, str(tmp_path / "begun"))
+    require_materialized(str(tmp_path / "begun"))
     with pytest.raises(DatasetError, match="belongs to another run; choose another output folder"):
         require_materialized(dataset)
     (tmp_path / "mine").mkdir()

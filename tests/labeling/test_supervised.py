@@ -35,10 +35,13 @@ def test_an_item_of_aurora_is_two_images_and_a_sentence(tmp_path: Path):
 
 
 def test_a_row_of_a_table_is_a_segment_and_its_narration(tmp_path: Path):
-    rows = 'uri,start_s,end_s,narration\na.mp4,1,2.5,"open\n the  door "\n/far/b.mp4,,,close it\n'
+    rows = (
+        "uri,action_class,start_s,end_s,narration\n"
+        'a.mp4,door,1,2.5,"open\n the  door "\n/far/b.mp4,,,,close it\n'
+    )
     first, second = list_given(table(tmp_path, rows))
     assert (first.uris, first.action) == ((f"{tmp_path}/a.mp4",), "open the door")
-    assert (first.clip.start_s, first.clip.end_s) == (1.0, 2.5)
+    assert (first.clip.action_class, first.clip.start_s, first.clip.end_s) == ("door", 1.0, 2.5)
     assert (second.uris, second.clip.start_s, second.clip.end_s) == (("/far/b.mp4",), None, None)
 
 
@@ -53,11 +56,11 @@ def test_ids_depend_on_the_given_values_and_not_on_their_place(tmp_path: Path):
     for name in ("here", "there"):
         folder = tmp_path / name
         folder.mkdir()
-        items = [EDIT, {**EDIT, "instruction": "Close it."}, {**EDIT, "task": "mb"}, EDIT]
+        items = [EDIT, {**EDIT, "instruction": "Close it."}, {**EDIT, "task": "mb"}, EDIT, EDIT]
         ids.append([triplet.clip.clip_id for triplet in list_given(aurora(folder, *items))])
     assert ids[0] == ids[1]
-    # An item that is listed twice is two triplets: none is lost.
-    assert len(set(ids[0])) == 4
+    # An item that is listed three times is three triplets: none is lost.
+    assert len(set(ids[0])) == 5
 
 
 @pytest.mark.parametrize(

@@ -52,6 +52,7 @@ def test_windows_cover_the_clip_and_nothing_else(
     assert (windows[0].start_s or 0) == (start_s or 0)
     assert windows[-1].end_s == end_s
     assert all(before.end_s == after.start_s for before, after in pairwise(windows))
+    assert all((w.start_s or 0) < w.end_s for w in windows if w.end_s is not None)
     assert all(w.end_s - (w.start_s or 0) <= window_s * 1.000001 for w in windows[:-1] if w.end_s)
     assert len({window.clip_id for window in windows}) == len(windows)
     assert {(window.uri, window.action_class) for window in windows} == {("/v.mp4", "jump")}
@@ -76,6 +77,18 @@ def test_a_long_window_of_a_manifest_is_cut():
     clip = Clip("id", "/v.mp4", None, 10.0, 100.0)
     spans = [(window.start_s, window.end_s) for window in cut_windows(clip, None, 60.0)]
     assert spans == [(10.0, 70.0), (70.0, 100.0)]
+
+
+def test_a_clip_of_whole_windows_has_no_window_of_a_rounding_error():
+    clip = Clip("id", "/v.mp4", None, 199.6, 349.6)
+    assert len(cut_windows(clip, None, 30.0)) == 5
+
+
+def test_a_windows_id_is_the_same_in_every_version():
+    windows = cut_windows(WHOLE, 130.0, 60.0)
+    expected = [stable_id("id", *span) for span in [(0.0, 60.0), (60.0, 120.0), (120.0, None)]]
+    assert [window.clip_id for window in windows] == expected
+    assert expected[0] == "1e32fce4ab473c4410029075f0443024"
 
 
 def test_a_window_is_not_cut_beyond_the_files_end():

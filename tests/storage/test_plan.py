@@ -29,9 +29,11 @@ def test_a_plan_is_read_back_unit_by_unit(tmp_path: Path):
 
 def test_a_plan_longer_than_a_batch_is_read_back_whole(tmp_path: Path):
     # More units than UNITS_PER_BATCH, and units that span the boundary of a batch of the reader's.
-    units = plan_units([clip(str(index)) for index in range(15_000)], 3, "fingerprint")
+    units = plan_units([clip(str(index)) for index in range(66_000)], 13, "fingerprint")
     write_plan(str(tmp_path), units)
     assert list(read_plan(str(tmp_path))) == units
+    counted = Plan(plan_uri(str(tmp_path))).clips_by_unit
+    assert list(counted.items()) == [(unit.unit_id, len(unit.clips)) for unit in units]
 
 
 def test_a_retry_has_a_plan_of_its_own(tmp_path: Path):
@@ -63,7 +65,8 @@ def test_a_corpus_may_move_but_not_change():
     assert plan_digest(moved) == plan_digest(CLIPS)
     assert plan_digest(CLIPS[::-1]) != plan_digest(CLIPS)
     assert plan_digest(CLIPS[:-1]) != plan_digest(CLIPS)
-    assert plan_digest([replace(CLIPS[0], action_class="run"), *CLIPS[1:]]) != plan_digest(CLIPS)
+    for change in ({"clip_id": "x"}, {"action_class": "run"}, {"start_s": 0.5}, {"end_s": 0.5}):
+        assert plan_digest([replace(CLIPS[0], **change), *CLIPS[1:]]) != plan_digest(CLIPS)
 
 
 def test_a_plan_whose_pages_are_damaged_is_refused_with_a_remedy(tmp_path: Path):

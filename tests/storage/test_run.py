@@ -45,9 +45,14 @@ def test_a_fingerprint_changes_with_all_that_rows_depend_on(change: dict[str, ob
     assert replace(RUN, **change).fingerprint != RUN.fingerprint
 
 
+def test_a_fingerprint_does_not_depend_on_the_order_of_keys():
+    assert replace(RUN, config=dict(reversed(RUN.config.items()))).fingerprint == RUN.fingerprint
+
+
 def test_configuration_that_changes_no_row_may_differ_on_resuming(tmp_path: Path):
-    bind(str(tmp_path), replace(RUN, config={"max_reject_rate": 0.1}))
-    bind(str(tmp_path), replace(RUN, version="0.0.2", config={"max_reject_rate": 0.9}))
+    bind(str(tmp_path), replace(RUN, config={"max_reject_rate": 0.1, "roots": []}))
+    config = {"max_reject_rate": 0.9, "roots": ["/videos"]}
+    bind(str(tmp_path), replace(RUN, version="0.0.2", config=config))
 
 
 def test_two_runs_cannot_both_bind_a_folder(tmp_path: Path):

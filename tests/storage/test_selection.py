@@ -14,6 +14,7 @@ from kinescribe.storage.selection import (
     chosen_units,
     read_selection,
     require_chosen,
+    require_selection,
     write_selection,
 )
 from tests import tiny_dataset
@@ -49,6 +50,16 @@ def test_the_same_selection_may_be_written_again_and_another_may_not(tmp_path: P
         with pytest.raises(DatasetError, match="not this selection; name another file"):
             write_selection(target, other)
     assert read_selection(target) == SELECTION
+
+
+def test_a_selection_is_continued_only_with_its_options_and_datasets(tmp_path: Path):
+    target = str(tmp_path / "selection.parquet")
+    require_selection(target, {"top_k": 3}, ("d",))
+    write_selection(target, SELECTION)
+    require_selection(target, SELECTION.options, SELECTION.datasets)
+    for options, datasets in (({"top_k": 3}, SELECTION.datasets), (SELECTION.options, ("d",))):
+        with pytest.raises(DatasetError, match="not this selection; name another file"):
+            require_selection(target, options, datasets)
 
 
 def test_another_file_of_the_name_is_not_replaced(tmp_path: Path):
