@@ -17,6 +17,7 @@ from kinescribe.storage.card import write_card
 from kinescribe.storage.dataset import Dataset
 from kinescribe.storage.export import export_hub, export_webdataset
 from kinescribe.storage.plan import write_plan
+from kinescribe.storage.rows import Rows
 from kinescribe.storage.run import bind, read_run
 from kinescribe.storage.selection import SELECTION_SCHEMA, Selection, write_selection
 from kinescribe.storage.shards import write_unit
@@ -135,6 +136,17 @@ def test_shards_hold_every_row_once_whatever_their_size(dataset: Path, tmp_path:
     assert len(list((tmp_path / "hub/data").iterdir())) == 2
     read = datasets.load_dataset(str(tmp_path / "hub"), split="train", streaming=True)
     assert [row["triplet_id"] for row in read] == [row["triplet_id"] for row in rows_of(dataset)]
+
+
+def test_all_files_are_listed_once_and_not_for_each_unit(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    listed: list[int] = []
+    files = Rows.files.fget
+    assert files
+    monkeypatch.setattr(Rows, "files", property(lambda rows: listed.append(1) or files(rows)))
+    export_hub(str(dataset), str(tmp_path / "hub"), None, silent)
+    assert sum(listed) == 1
 
 
 def test_a_selection_exports_its_triplets_alone(dataset: Path, tmp_path: Path):
