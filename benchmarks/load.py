@@ -137,6 +137,7 @@ def over_datasets(folder: Path, sizes: Sequence[int]) -> list[dict[str, Any]]:
             out.mkdir()
             command = [word.format(dataset=dataset, folder=out) for word in words]
             found.append({"command": name, "units": size} | measure(command))
+            print(json.dumps(found[-1]), file=sys.stderr, flush=True)
             shutil.rmtree(out)
         shutil.rmtree(dataset)
     return found

@@ -26,6 +26,7 @@ from kinescribe.storage.dataset import Dataset, Source, no_triplets
 from kinescribe.storage.selection import chosen_units, read_selection, require_chosen
 
 SHARD_BYTES = 256 << 20
+UNITS_PER_PART, PART_BYTES = 64, 16 << 20
 ROWS_PER_GROUP = 256
 """In a Parquet shard: a few megabytes, which a viewer can fetch on their own."""
 IMAGES = ("source", "target")
@@ -45,7 +46,7 @@ def export_webdataset(
     dataset = Dataset.open(source)
     identity = dataset.run["identity"]
     codec = {"id": identity["codec.id"], "grid": identity["codec.grid"]}
-    rows = (row for table in _tables(dataset, select, progress) for row in table.to_pylist())
+    rows = (row for table in _tables(dataset, select, progress, shard_bytes) for row in table.to_pylist())
     samples = (_files(row, codec) for row in rows)
     for index, shard in enumerate(_shards(samples, _size, shard_bytes)):
         _publish(f"{index:06d}.tar", out, _tar(shard))
@@ -63,7 +64,7 @@ def export_hub(
     dataset = Dataset.open(source)
     clips: set[str] = set()
     num_triplets = 0
-    tables = _tables(dataset, select, progress)
+    tables = _tables(dataset, select, progress, shard_bytes)
     for index, shard in enumerate(_shards(tables, _nbytes, shard_bytes)):
         rows = pa.concat_tables(shard)
         clips |= set(rows["clip_id"].to_pylist())
@@ -79,18 +80,24 @@ def export_hub(
     return counts
 
 
-def _tables(dataset: Dataset, select: str | None, progress: Progress) -> Iterator[pa.Table]:
-    """The rows, or the chosen ones, by unit in the plan's order, without units that have none."""
+def _tables(dataset: Dataset, select: str | None, progress: Progress, shard_bytes: int) -> Iterator[pa.Table]:
+    """The rows, or the chosen ones, in the plan's order, in parts of several units."""
+    part_bytes = min(PART_BYTES, shard_bytes)
     chosen = None if select is None else _chosen(dataset, select)
     rows = dataset.scan(units=None if chosen is None else chosen_units(dataset, chosen))
     ids = None if chosen is None else pc.field("triplet_id").isin(chosen["triplet_id"].combine_chunks())
     chunks: list[pa.Array] = []
+    held: list[pa.Table] = []
     total = len(rows.files)
     for done, (_, read) in enumerate(rows.units(filter=ids), start=1):
-        table = read()
-        chunks += table["triplet_id"].chunks
-        if len(table):
-            yield table
+        held.append(read())
+        if done == total or len(held) == UNITS_PER_PART or sum(map(_nbytes, held)) > part_bytes:
+            # A copy: a table keeps all that was read of its file, many times the size of a small unit.
+            part = pa.concat_tables(held).combine_chunks()
+            held.clear()
+            chunks += part["triplet_id"].chunks
+            if len(part):
+                yield part
         progress(done, total)
     exported = pa.chunked_array(chunks, pa.string())
     if chosen is not None:
