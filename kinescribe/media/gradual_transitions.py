@@ -137,10 +137,11 @@ def _without_bars(greys_NHW: Pictures) -> Pictures:
 
 
 def _scaled(grey: Grey, side: int, min_side: int) -> Grey:
-    if max(grey.shape) == side:
-        return grey
+    """The picture with its longer side as `side`, and none shorter than `min_side`."""
     scale = side / max(grey.shape)
     height, width = (max(min_side, round(length * scale)) for length in grey.shape)
+    if grey.shape == (height, width):
+        return np.ascontiguousarray(grey)
     return np.asarray(cv2.resize(grey, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
 
 

@@ -32,6 +32,8 @@ UNREADABLE = (
     UnicodeDecodeError,
 )
 """What readers raise for a damaged file."""
+MOST_HELD = 1000
+"""Batches that are held as they were read."""
 TOKENS = ("importance", "source_codes", "target_codes")
 """Columns with a value for each image token."""
 
@@ -103,6 +105,8 @@ class Rows:
                     self._require(_ids_problem(batch["triplet_id"].to_arrow()))
                 held.append(batch)
                 size += len(batch)
+                if len(held) == MOST_HELD:  # a copy: a small unit's rows hold many times their size
+                    held = [pl.concat(held, rechunk=True)]
                 if size > num_rows:
                     part = pl.concat(held)
                     # The next batch may have more rows of the last unit.
@@ -121,7 +125,9 @@ class Rows:
 
         def read() -> pa.Table:
             with readable(self._name):
-                return self._checked(fragment.to_table(schema=schema, columns=names, filter=filter))
+                # Cached metadata of a million units would fill the memory.
+                options = {"schema": schema, "columns": names, "filter": filter, "cache_metadata": False}
+                return self._checked(fragment.to_table(**options))
 
         return read
 

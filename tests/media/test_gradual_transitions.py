@@ -91,13 +91,24 @@ def test_an_object_that_crosses_the_picture_is_none():
     assert transitions(grey(images)) == []
 
 
-@pytest.mark.parametrize(("left", "top"), [(32, 0), (0, 10)])
+@pytest.mark.parametrize(("left", "top"), [(32, 0), (0, 10), (0, 24), (10, 10)])
 def test_bars_do_not_hide_a_dissolve(left: int, top: int):
     frames = joined("dissolve", 7, shot(0), shot(1))
     barred = np.full_like(frames, 16)
     height, width = frames.shape[1:]
     barred[:, top : height - top, left : width - left] = frames[:, top : height - top, left : width - left]
     assert len(transitions(barred)) == 1
+
+
+@pytest.mark.parametrize("shape", [(96, 54), (40, 96), (72, 96), (96, 40)])
+@pytest.mark.parametrize("bars", [(0, 0), (0, 1), (1, 0), (3, 3), (0, 30), (14, 0)])
+def test_pictures_of_any_shape_between_any_bars_are_looked_at(shape: tuple[int, int], bars: tuple[int, int]):
+    frames = np.stack([cv2.resize(frame, shape[::-1]) for frame in joined("dissolve", 7, shot(0), shot(1))])
+    barred = np.full_like(frames, 16)
+    (top, left), (height, width) = bars, shape
+    inside = slice(None), slice(top, height - top), slice(left, width - left)
+    barred[inside] = frames[inside]
+    assert len(transitions(barred)) <= 1
 
 
 def test_two_dissolves_are_two():
