@@ -57,7 +57,7 @@ OF ?= media labeling storage training/objective.py
 mutants: setup
 	for part in $(OF); do bash tests/mutants.sh $$part || exit 1; done
 
-# Coverage-guided fuzzing, a minute for each target; `make fuzz FUZZ_S=3600` for an hour.
+# Coverage-guided fuzzing, a minute for each target; `make fuzz FUZZ_S=3600` for an hour each.
 FUZZ_S := 60
 fuzz: setup
 	$(PIP) --editable '.[fuzz]'

@@ -164,7 +164,7 @@ def _encode_oldest(held: Iterable[HeldFrame], image: StoredImage, max_held_bytes
 
 
 def in_one_shot(source: HeldFrame, target: HeldFrame, transitions: Sequence[Transition]) -> bool:
-    """Whether there is no cut between the frames, and no part of a gradual transition."""
+    """Whether neither a cut nor any part of a gradual transition lies between the frames."""
     apart = (target.index <= last or first <= source.index for last, first in transitions)
     return source.shot == target.shot and all(apart)
 

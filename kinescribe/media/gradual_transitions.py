@@ -119,12 +119,9 @@ class TransitionFinder:
                 return False
             return unmatched(one.place, one.reach) > MIN_UNMATCHED
 
-        ends: list[tuple[int, int]] = []
-        for one in _clearest(filter(is_new, found)):
-            start, end = one.ends or _ends(frames_NHW, one)
-            if not any(start < other_end and other_start < end for other_start, other_end in ends):
-                ends.append((start, end))
-        return [Transition(self._indices[start], self._indices[end]) for start, end in sorted(ends)]
+        # They do not overlap, since the ends are within the reach.
+        ends = sorted(one.ends or _ends(frames_NHW, one) for one in _clearest(filter(is_new, found)))
+        return [Transition(self._indices[start], self._indices[end]) for start, end in ends]
 
 
 def _without_bars(greys_NHW: Pictures) -> Pictures:

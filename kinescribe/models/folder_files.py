@@ -75,7 +75,9 @@ def read_object(path: Path) -> dict[str, Any]:
     except (ValueError, RecursionError, OSError) as error:
         raise ModelError(f"{path} is damaged: {error!r:.200}; restore it") from error
     if not isinstance(content, dict):
-        raise ModelError(f"{path} is damaged: it holds a {type(content).__name__}, no object; restore it")
+        raise ModelError(
+            f"{path} is damaged: it holds a {type(content).__name__} and not an object; restore it"
+        )
     return content
 
 

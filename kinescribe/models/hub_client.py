@@ -1,7 +1,7 @@
 """Limits for a hub that isn't trusted, in the HTTP client of the hub's library.
 
 The library names files of its cache by headers of the hub, and reads replies of any size. Here a header that
-is no name is refused, and so are a file without a length, a packed reply and a listing without an end.
+isn't a name is refused, and so are a file without a length, a packed reply and a listing without an end.
 """
 
 from __future__ import annotations

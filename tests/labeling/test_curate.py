@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,7 +16,7 @@ from kinescribe.schemas.errors import ConfigError, DatasetError
 from kinescribe.storage.plan import write_plan
 from kinescribe.storage.run import bind
 from kinescribe.storage.selection import Selection, read_selection
-from kinescribe.storage.shards import write_unit
+from kinescribe.storage.shards import unit_uri, write_unit
 from tests.tiny_dataset import build, clip, outcome, row, run_of, table
 
 SCHEMA = {"triplet_id": pl.String, "action_class": pl.String, "score": pl.Float64}
@@ -273,6 +274,23 @@ def test_a_foreign_file_and_a_pending_unit_are_no_rows(tmp_path: Path):
     )
     assert (result.seen, result.chosen) == (3, 3)
     assert seen[-1] == (1, 1)
+
+
+def test_a_score_with_a_flipped_bit_is_not_read_over(tmp_path: Path):
+    dataset = str(tmp_path / "ds")
+    (unit,) = build(dataset, [3])
+    path = Path(unit_uri(dataset, unit.unit_id))
+    group = pq.read_metadata(path).row_group(0)
+    (scores,) = (
+        group.column(place)
+        for place in range(group.num_columns)
+        if group.column(place).path_in_schema == "action_logprob"
+    )
+    data = bytearray(path.read_bytes())
+    data[scores.data_page_offset + scores.total_compressed_size - 1] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(DatasetError, match="`check` says what is damaged"):
+        curate([dataset], f"{tmp_path}/selection.parquet", CurateConfig(top_k=1))
 
 
 def test_a_dataset_given_twice_is_refused(tmp_path: Path):

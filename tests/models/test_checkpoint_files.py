@@ -113,6 +113,18 @@ def test_weights_in_several_files_are_one_model_and_none_may_be_missing(folder):
         identify(str(folder))
 
 
+@pytest.mark.parametrize("way", ["../{name}", "{folder}/{name}"])
+def test_an_index_names_only_files_beside_it(folder, way):
+    elsewhere = folder.parent / "elsewhere.safetensors"
+    tensors = load_file(folder / WEIGHTS)
+    (folder / WEIGHTS).rename(elsewhere)
+    name = way.format(folder=folder.parent, name=elsewhere.name)
+    (folder / SHARDS).write_text(json.dumps({"weight_map": dict.fromkeys(tensors, name)}))
+    for use in (identify, load_model):
+        with pytest.raises(ModelError, match="weight_map must name files of its folder"):
+            use(str(folder))
+
+
 def test_an_adapter_that_no_fingerprint_would_cover_is_refused(folder):
     (folder / "adapter_config.json").write_text("{}")
     for use in (identify, load_model):
