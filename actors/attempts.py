@@ -1,5 +1,7 @@
 """Counts how often work was started without coming back, and isolates the item that kills its worker.
 
+Carries the workers' notes to the driver as well.
+
 The counts live outside the workers, which may die. They also cover workers that die before they begin any
 work, because Ray restarts those for ever. Knows keys and items, not what they are.
 """
@@ -33,6 +35,8 @@ class Attempts:
         self._max_starts = max_starts
         self._num_starts = 0
         self._num_loaded = 0
+        self._notes: list[str] = []
+        self._last_note = ""
 
     def start(self) -> None:
         """Count a worker's start. Raises WorkersKeepDying after `max_starts` of them without any work."""
@@ -44,9 +48,16 @@ class Attempts:
         """Count a worker that has loaded its model."""
         self._num_loaded += 1
 
-    def num_loaded(self) -> int:
-        """How many workers have loaded their model."""
-        return self._num_loaded
+    def note(self, text: str) -> None:
+        """Note something for the user, once if several workers say the same."""
+        if text != self._last_note:
+            self._last_note = text
+            self._notes.append(text)
+
+    def news(self) -> tuple[int, list[str]]:
+        """How many workers have loaded their model, and the notes since the last call."""
+        notes, self._notes = self._notes, []
+        return self._num_loaded, notes
 
     def begin(self, key: str) -> int:
         """Count a start of `key`, and return how many of its starts have no end yet, including this one."""
@@ -72,8 +83,11 @@ class RemoteAttempts(Attempts):
     def load(self) -> None:
         ray.get(self.actor.load.remote())
 
-    def num_loaded(self) -> int:
-        return ray.get(self.actor.num_loaded.remote(), timeout=ANSWER_TIMEOUT_S)
+    def note(self, text: str) -> None:
+        ray.get(self.actor.note.remote(text))
+
+    def news(self) -> tuple[int, list[str]]:
+        return ray.get(self.actor.news.remote(), timeout=ANSWER_TIMEOUT_S)
 
     def begin(self, key: str) -> int:
         return ray.get(self.actor.begin.remote(key))

@@ -15,16 +15,19 @@ from kinescribe.schemas.outcomes import StageTime
 Result = TypeVar("Result")
 
 
-def timed(stage: str, work: Callable[[], Result], share: float = 1.0) -> tuple[Result, StageTime]:
+def timed(
+    stage: str, work: Callable[[], Result], share: float = 1.0, waits: bool = False
+) -> tuple[Result, StageTime]:
     """The result of `work`, and how long it took in a worker that has `share` cores or GPUs to itself.
 
     Time spent waiting for a core is left out: beside models that load, work takes longer than it will later.
+    If it `waits` for others, such as a server, only this thread's computing is work.
     """
-    started, begin, before = time.time(), time.perf_counter(), _waited_s()
+    started, begin, before, computed = time.time(), time.perf_counter(), _waited_s(), time.thread_time()
     result = work()
     seconds = time.perf_counter() - begin
     waited_s = sum(waited - before.get(process, 0.0) for process, waited in _waited_s().items())
-    work_s = share * max(0.0, seconds - waited_s)
+    work_s = time.thread_time() - computed if waits else share * max(0.0, seconds - waited_s)
     return result, StageTime(stage, started, seconds, f"{platform.node()}/{os.getpid()}", work_s)
 
 

@@ -19,7 +19,8 @@ from kinescribe.storage.shards import write_unit
 class WriteActor:
     """Turns a row of (WorkUnit, table, outcomes, StageTimes) into a row of its Receipt, or of a UserError.
 
-    The error is returned as a value, because Ray would turn a raised one into text.
+    The error is returned as a value, because Ray would turn a raised one into text. That of another stage is
+    passed on.
     """
 
     def __init__(self, dataset: str) -> None:
@@ -28,7 +29,9 @@ class WriteActor:
 
     def __call__(self, rows: pa.Table) -> pa.Table:
         """Commit the unit, unless another writer committed it first: its rows are the same."""
-        unit, table, outcomes, stages = unpack(rows)
+        if isinstance(labelled := unpack(rows), UserError):
+            return rows
+        unit, table, outcomes, stages = labelled
         receipt = receipt_of(outcomes)
         try:
             is_new, write = timed("write", lambda: write_unit(self.dataset, unit, table, outcomes, stages))

@@ -28,7 +28,7 @@ import numpy as np
 from kinescribe.media.decode import open_video
 from kinescribe.media.decode_protocol import DecodeRequest
 from kinescribe.media.frame_pairs import frame_pairs
-from kinescribe.schemas.config import KeyFrames, Limits, StoredImage
+from kinescribe.schemas.config import LabelConfig
 
 SIZES = ((320, 240), (640, 480), (1280, 720))
 NUM_FRAMES = 150
@@ -64,7 +64,15 @@ def decode_only(path: Path) -> int:
 
 
 def extract(path: Path) -> int:
-    job = DecodeRequest(task="pairs", path=path, limits=Limits(), keyframes=KeyFrames(), image=StoredImage())
+    config = LabelConfig()
+    job = DecodeRequest(
+        task="pairs",
+        path=path,
+        limits=config.limits,
+        keyframes=config.keyframes,
+        image=config.image,
+        quality=config.quality,
+    )
     frame_pairs(job)
     return 0
 

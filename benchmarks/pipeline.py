@@ -98,7 +98,7 @@ def through_processes(corpus: Corpus, out: str, config: LabelConfig, plan: PoolP
 
 
 def decode(config: LabelConfig, units: Queue[Any], extracted: Queue[Any]) -> None:
-    extractor = PairExtractor(config.limits, config.keyframes, config.image)
+    extractor = PairExtractor(config.limits, config.keyframes, config.image, quality=config.quality)
     while unit := units.get():
         extracted.put((unit, [extractor.extract(clip) for clip in unit.clips]))
     extractor.close()
@@ -113,7 +113,7 @@ def label(
     from kinescribe.models.registry import load_labeller
 
     torch.set_num_threads(threads)
-    annotator = Annotator(*load_labeller(config), config.annotation, RESOURCES.micro_batch)
+    annotator = Annotator(*load_labeller(config), config.annotation, RESOURCES.micro_batch, config.quality)
     while item := extracted.get():
         unit, clips = item
         table, outcomes = annotator.annotate(clips)
@@ -129,8 +129,8 @@ def model_alone(units: list[WorkUnit], config: LabelConfig, threads: int) -> flo
     from kinescribe.models.registry import load_labeller
 
     torch.set_num_threads(threads)
-    annotator = Annotator(*load_labeller(config), config.annotation, RESOURCES.micro_batch)
-    extractor = PairExtractor(config.limits, config.keyframes, config.image)
+    annotator = Annotator(*load_labeller(config), config.annotation, RESOURCES.micro_batch, config.quality)
+    extractor = PairExtractor(config.limits, config.keyframes, config.image, quality=config.quality)
     extracted = [[extractor.extract(clip) for clip in unit.clips] for unit in units]
     extractor.close()
     annotator.annotate(extracted[0])

@@ -51,7 +51,7 @@ class Turn(NamedTuple):
 
 def protected(corpus: Corpus, out: Path, config: LabelConfig, annotator: Annotator) -> Turn:
     may_not = partial(forbidden, root=corpus.folder)
-    extractor = PairExtractor(config.limits, config.keyframes, config.image, may_not)
+    extractor = PairExtractor(config.limits, config.keyframes, config.image, may_not, quality=config.quality)
     try:
         return turn(corpus, annotator, extractor.extract, partial(write_unit, str(out)))
     finally:
@@ -92,7 +92,7 @@ def turn(corpus: Corpus, annotator: Annotator, extract: Extract, commit: Commit)
 
 def measure(folder: Path, num_clips: int, rounds: int, config: LabelConfig) -> dict[str, object]:
     corpus = draw(folder, num_clips, config)
-    annotator = Annotator(*load_labeller(config), config.annotation, RESOURCES.micro_batch)
+    annotator = Annotator(*load_labeller(config), config.annotation, RESOURCES.micro_batch, config.quality)
     turns = [
         (
             protected(corpus, folder / f"on{round}", config, annotator),

@@ -74,7 +74,7 @@ def of_triplets(dataset: str, model: TokenVLM, noise: float) -> Iterator[Label]:
         )
         pairs = list(map(CodePair, sources, targets))
         for row, pair, said in zip(rows, pairs, model.describe(pairs, 32), strict=True):
-            triplet = CodeTriplet(*pair, said.text)
+            triplet = pair.triplet(said.text)
             yield Label(triplet, said.logprob, said.num_tokens, row["video"], parse(row["action"]))
 
 

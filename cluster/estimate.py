@@ -31,6 +31,7 @@ from kinescribe.cluster.resources import ClusterResources
 from kinescribe.labeling.inputs import input_root
 from kinescribe.labeling.manifest import COLUMNS, TIMES
 from kinescribe.models.checkpoint_files import weight_bytes
+from kinescribe.models.endpoint import is_endpoint
 from kinescribe.schemas.clips import Clip, WorkUnit
 from kinescribe.schemas.config import LabelConfig, Resources
 from kinescribe.schemas.errors import ConfigError
@@ -91,7 +92,7 @@ def estimate_run(
         triplets=expected_triplets(strata, measured.triplets),
         size_bytes=round(totals["size_bytes"]),
         stage_s={stage: totals[stage] for stage in STAGES},
-        gpu=measured.cluster.gpus > 0,
+        gpu=measured.cluster.gpus > 0 and not is_endpoint(config.dynamics),
         card_bytes=measured.cluster.card_bytes,
         model_bytes=weight_bytes(config.dynamics),
         startup_s=measured.startup_s,

@@ -6,11 +6,12 @@ models or Parquet.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import chain, islice
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pyarrow as pa
@@ -19,17 +20,24 @@ from kinescribe.actors.rows import pack
 from kinescribe.cluster.pipeline import DEFAULT_SESSIONS, LabelJob, Sessions, run_pipeline
 from kinescribe.cluster.progress import LabelProgress, open_progress
 from kinescribe.labeling.inputs import clip_frames, input_root
+from kinescribe.labeling.prompts import prompt_as_sent
 from kinescribe.labeling.retries import plan_retry, retry_units
 from kinescribe.labeling.units import unit_ids, units_of
 from kinescribe.models.checkpoint_files import (
     EMBEDDED,
+    ModelIdentity,
     codec_folder,
     family_named,
     identify,
     identify_codec,
+    usual_likelihoods,
 )
+from kinescribe.models.endpoint import is_endpoint
+from kinescribe.preconditions import require_extras
 from kinescribe.schemas.clips import WorkUnit
 from kinescribe.schemas.config import LabelConfig, Resources
+from kinescribe.schemas.prompts import CLASS
+from kinescribe.schemas.rendering import Table, field_tables
 from kinescribe.schemas.version import VERSION
 from kinescribe.storage import uri
 from kinescribe.storage.audit import DatasetStatus
@@ -68,9 +76,12 @@ def run_label(
         config = config.model_copy(update={"max_reject_rate": 1.0})
     job = LabelJob(input, uri.absolute(out), _with_absolute_paths(config), resources, sessions)
     run, clips = planned_run(input, config, sessions)
+    ids = unit_ids(clips.ids(), config.clips_per_unit, run.fingerprint)
+    if retry_rejected or {*ids, *_retry_ids(out, run, clips)} - committed_units(out):
+        # First, or the dataset would be bound to a model or a prompt that can't be used.
+        prompt_as_sent(config)
     bind(out, run)
     with writing(out, join) as note_commit:
-        ids = unit_ids(clips.ids(), config.clips_per_unit, run.fingerprint)
         write_plan_tables(out, clips.planned(ids, config.clips_per_unit))
         if retry_rejected:
             plan_retry(out, run, clips, config.clips_per_unit)
@@ -104,14 +115,21 @@ class LabelPlan:
     units: int
     pending_units: int
     """Not committed in the dataset yet."""
+    prompt: str | None = None
+    """What the model would get for the first clip, if it was asked for."""
+
+    def tables(self) -> Iterable[Table]:
+        """A row for each value that was asked for."""
+        return field_tables({name: value for name, value in asdict(self).items() if value is not None})
 
 
-def plan_label(input: str, out: str, config: LabelConfig) -> LabelPlan:
+def plan_label(input: str, out: str, config: LabelConfig, show_prompt: bool = False) -> LabelPlan:
     """What `run_label` would do. Starts and writes nothing; raises what it raises before it starts."""
     run, clips = planned_run(input, config, DEFAULT_SESSIONS)
     require_own(out, run)
-    ids = unit_ids(clips.ids(), config.clips_per_unit, run.fingerprint)
-    ids += [unit.unit_id for unit in retry_units(out, run, clips)]
+    first = next(iter(clips.frames([CLASS, *config.columns]))).row(0, named=True)
+    prompt = prompt_as_sent(config, first)
+    ids = unit_ids(clips.ids(), config.clips_per_unit, run.fingerprint) + _retry_ids(out, run, clips)
     videos = pl.concat(clips.frames(["uri", "action_class", "size_bytes"]))
     return LabelPlan(
         clips=len(clips),
@@ -119,27 +137,42 @@ def plan_label(input: str, out: str, config: LabelConfig) -> LabelPlan:
         size_bytes=int(videos.group_by("uri").agg(pl.max("size_bytes"))["size_bytes"].sum()),
         units=len(ids),
         pending_units=len(set(ids) - committed_units(out)),
+        prompt=prompt if show_prompt else None,
     )
 
 
 def planned_run(input: str, config: LabelConfig, sessions: Sessions) -> tuple[Run, StoredClips]:
     """The run that the configuration, the models and the clips of the input make."""
-    model, codec = identify(config.dynamics), identify_codec(codec_folder(config.dynamics, config.codec))
-    if config.annotation.scores == "likelihood,contrast":
+    if config.annotation.scores_given:
         family_named(config.dynamics).require(config.dynamics, "dynamics")
+    codec = identify_codec(codec_folder(config.dynamics, config.codec), config.image.fit)
+    model = identify(config.dynamics)
+    if "text" in config.quality:
+        require_extras("text in quality", "text")
     with closing(sessions.make_extractor(config, input_root(input))) as extractor:
         clips = StoredClips(
             clip_frames(input, config.limits, extractor.duration_s, config.roots, config.columns)
         )
     run = Run(
         version=VERSION,
-        config=config.model_dump(mode="json"),
+        config=_identifying(config, model),
         models={"dynamics": model.fingerprint},
         codec_id=codec.id,
         grid=codec.grid,
         plan=clips.digest,
+        likelihoods=usual_likelihoods(config.dynamics),
     )
     return run, clips
+
+
+def _identifying(config: LabelConfig, model: ModelIdentity) -> dict[str, Any]:
+    """The configuration's values; a model on a server is the same wherever it is served."""
+    values = config.model_dump(mode="json")
+    return values | ({"dynamics": model.fingerprint} if is_endpoint(config.dynamics) else {})
+
+
+def _retry_ids(out: str, run: Run, clips: StoredClips) -> list[str]:
+    return [unit.unit_id for unit in retry_units(out, run, clips)]
 
 
 def _with_absolute_paths(config: LabelConfig) -> LabelConfig:

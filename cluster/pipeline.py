@@ -34,10 +34,11 @@ from kinescribe.actors.write import WriteActor
 from kinescribe.cluster.pending_resources import report_pending
 from kinescribe.cluster.progress import LabelProgress, noting_resume
 from kinescribe.cluster.ray_session import ray_cluster
-from kinescribe.cluster.resources import Pool, PoolPlan, plan_pools
+from kinescribe.cluster.resources import Pool, PoolPlan, plan_pools, units_asked_at_once
 from kinescribe.labeling.extract import PairExtractor
 from kinescribe.labeling.inputs import forbidden, input_root
 from kinescribe.models.checkpoint_files import weight_bytes
+from kinescribe.models.endpoint import is_endpoint
 from kinescribe.schemas.config import LabelConfig, Resources
 from kinescribe.schemas.errors import ConfigError, InputError, StoreError, UserError
 from kinescribe.schemas.outcomes import Receipt, too_many_rejects
@@ -61,7 +62,7 @@ NO_MEMORY = (
 
 def _pair_extractor(config: LabelConfig, root: str) -> PairExtractor:
     is_forbidden = partial(forbidden, root=root, roots=config.roots)
-    return PairExtractor(config.limits, config.keyframes, config.image, is_forbidden)
+    return PairExtractor(config.limits, config.keyframes, config.image, is_forbidden, quality=config.quality)
 
 
 def _load_models(config: LabelConfig) -> tuple[DynamicsModel[Any], ImageCodec]:
@@ -102,7 +103,11 @@ def run_pipeline(
     with ExitStack() as session, noting_resume(progress.note):
         cluster = session.enter_context(ray_cluster(progress.note))
         note_arrival = session.enter_context(report_pending(progress.note))
-        plan = plan_pools(cluster, job.resources, pending.num_rows, weight_bytes(job.config.dynamics))
+        config, asked = job.config, 0
+        if is_endpoint(config.dynamics):
+            asked = units_asked_at_once(job.resources.concurrency, config.clips_per_unit)
+        size_bytes = weight_bytes(config.dynamics)
+        plan = plan_pools(cluster, job.resources, pending.num_rows, size_bytes, asked)
         progress.note(plan.reason)
         with _translated_errors():
             _commit_all(job, pending, plan, progress, note_commit, note_arrival)
@@ -152,7 +157,7 @@ def _receipts(
     config, sessions = job.config, job.sessions
     extractor = (sessions.make_extractor, config, input_root(job.input), attempts)
     decode, label, write = plan.decode, plan.label, plan.write
-    model = (sessions.load_models, config, job.resources.micro_batch, label.threads, label.gpus, attempts)
+    model = (sessions.load_models, config, job.resources, label.threads, label.gpus, attempts)
     receipts = (
         ray.data.from_blocks(_blocks(pending))
         .map_batches(DecodeActor, fn_constructor_args=extractor, compute=_actors(decode), **_claims(decode))
@@ -160,7 +165,7 @@ def _receipts(
         .map_batches(WriteActor, fn_constructor_args=(job.out,), compute=_actors(write), **_claims(write))
     )
     progress.note(plan.loading)
-    with _report_loaded(attempts, progress):
+    with _report_news(attempts, progress):
         for batch in receipts.iter_batches(batch_size=1, batch_format="pyarrow", prefetch_batches=0):
             yield unpack(batch)
 
@@ -172,16 +177,18 @@ def _blocks(rows: pa.Table) -> list[Block]:
 
 
 @contextmanager
-def _report_loaded(attempts: RemoteAttempts, progress: LabelProgress) -> Generator[None]:
-    """Tell `progress` when the first model is loaded."""
+def _report_news(attempts: RemoteAttempts, progress: LabelProgress) -> Generator[None]:
+    """Tell `progress` when the first model is loaded, and what the workers note."""
     is_over = threading.Event()
 
     def watch() -> None:
         while not is_over.wait(POLL_S):
             with suppress(RayError):  # the pipeline itself meets what is wrong
-                if attempts.num_loaded():
+                num_loaded, notes = attempts.news()
+                if num_loaded:
                     progress.workers_ready()
-                    return
+                for note in notes:
+                    progress.note(note)
 
     thread = threading.Thread(target=watch, daemon=True)
     thread.start()
@@ -193,12 +200,14 @@ def _report_loaded(attempts: RemoteAttempts, progress: LabelProgress) -> Generat
 
 
 def _actors(pool: Pool) -> ActorPoolStrategy:
-    """An actor gets its next block while it works on one; if it dies, only these are repeated."""
+    """An actor gets its next block while it works on others; if it dies, only these are repeated."""
     return ActorPoolStrategy(
         min_size=pool.least,
         max_size=pool.most,
         initial_size=pool.workers,
-        max_tasks_in_flight_per_actor=2,
+        max_tasks_in_flight_per_actor=pool.units_at_once + 1,
+        max_concurrent_calls_per_actor=pool.units_at_once,
+        enable_true_multi_threading=pool.units_at_once > 1,
     )
 
 

@@ -166,9 +166,22 @@ def _exit_code_of_sigterm() -> Generator[None]:
         raise SystemExit(128 + signal.SIGTERM) from stop
 
 
+class _SlowStartInWords:
+    """Turns Ray's error about a start that takes too long into ConfigError: it is a bare Exception."""
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+        if kind is Exception and "timed out during startup" in str(error):
+            raise ConfigError(
+                "Ray did not start within 30 s: this machine is overloaded; run the same command again"
+            ) from error
+
+
 def _connect(address: str | None = None, **options: Any) -> None:
     try:
-        with _descriptor_silenced(2), ExitStack() as interface:
+        with _SlowStartInWords(), _descriptor_silenced(2), ExitStack() as interface:
             if address and _reach(address):
                 interface.enter_context(_on_loopback())
             ray.init(address, **QUIET, **options)

@@ -17,6 +17,11 @@ from kinescribe.schemas.rendering import counted
 GIB = 1 << 30
 LABEL_BYTES = 2 * GIB
 """Host memory of a label actor besides its model's weights; torch and transformers take about 1 GiB."""
+ASKING_BYTES = GIB
+"""Host memory of a label actor that only asks a server and computes codes."""
+ASKING_CORES = 4
+"""Cores for each of them: its own, and those that decode for it."""
+MOST_UNITS_AT_ONCE = 16
 CUDA_BYTES = 2 * GIB
 """GPU memory of a process besides its weights and activations."""
 SHARED = 3.0
@@ -70,6 +75,8 @@ class Pool:
     cpus: float = 0.0
     gpus: float = 0.0
     threads: int = 1
+    units_at_once: int = 1
+    """On each actor; more where it waits for a server."""
 
     def __str__(self) -> str:
         bounds = "" if self.least == self.most else f" (from {self.least} to {self.most})"
@@ -93,7 +100,11 @@ class PoolPlan:
 
 
 def plan_pools(
-    cluster: ClusterResources, resources: Resources, num_units: int, model_bytes: int = 0
+    cluster: ClusterResources,
+    resources: Resources,
+    num_units: int,
+    model_bytes: int = 0,
+    units_asked_at_once: int = 0,
 ) -> PoolPlan:
     """Pools that fit into the cluster together; otherwise the pipeline could deadlock for lack of CPUs.
 
@@ -101,27 +112,45 @@ def plan_pools(
     they never wait for decoders. Without GPUs, labelling takes most of the time: one label actor per core, as
     far as memory allows, and decoders for half of the cores.
 
+    `units_asked_at_once` is 0 unless label actors only ask a server: then they claim no GPU, and each has so
+    many units under way; see `units_asked_at_once`.
+
     On a cluster that grows, these are the initial sizes: Ray Data adds actors while there is work and room,
     and removes idle ones, except the first label actors. A unit is never split, so no pool is larger than
     `num_units`. Raises ConfigError if `label_gpus` is more than a machine has.
     """
     cores = max(1, math.floor(cluster.cpus))
-    gpus = _gpus_each(cluster, resources.label_gpus, model_bytes)
-    room = _label_room(cluster, gpus, model_bytes)
+    asks = units_asked_at_once > 0
+    gpus = 0.0 if asks else _gpus_each(cluster, resources.label_gpus, model_bytes)
+    room = _asking_room(cluster) if asks else _label_room(cluster, gpus, model_bytes)
     label = _pool(cluster, num_units, room, resources.label_workers, stays=True)
-    if gpus <= 1 and resources.label_gpus is None and cluster.gpus:
+    if gpus and gpus <= 1 and resources.label_gpus is None:
         gpus = 1 / math.ceil(label.workers / cluster.gpus)
     write = _pool(cluster, num_units, max(1, label.workers // 4))
-    decode_room = cores - label.workers - write.workers if gpus else cores // 2
+    decode_room = cores - label.workers - write.workers if gpus or asks else cores // 2
     decode = _pool(cluster, num_units, max(1, decode_room), resources.decode_workers)
 
-    beside, own = (1.0, 0.0) if gpus else (BESIDE, max(1.0, cores / room))
+    if asks:
+        beside, own = 1.0, 1.0
+    else:
+        beside, own = (1.0, 0.0) if gpus else (BESIDE, max(1.0, cores / room))
     wanted = beside * (decode.workers + write.workers) + own * label.workers
     fitting = min(1.0, cluster.cpus / wanted) if cluster.cpus else 1.0
-    threads = 1 if gpus else max(1, cores // label.workers)
+    threads = 1 if gpus or asks else max(1, cores // label.workers)
     decode, write = (replace(pool, cpus=_claim(beside * fitting)) for pool in (decode, write))
-    label = replace(label, cpus=_claim(own * fitting), gpus=_claim(gpus), threads=threads)
+    label = replace(
+        label,
+        cpus=_claim(own * fitting),
+        gpus=_claim(gpus),
+        threads=threads,
+        units_at_once=max(1, units_asked_at_once),
+    )
     return PoolPlan(decode, label, write, _reason(cluster, num_units, model_bytes, decode, label, write))
+
+
+def units_asked_at_once(concurrency: int, clips_per_unit: int) -> int:
+    """How many units keep `concurrency` requests under way, also while some of them wait for their last."""
+    return min(MOST_UNITS_AT_ONCE, 1 + math.ceil(concurrency / clips_per_unit))
 
 
 def lacking(machine: ClusterResources, model_bytes: int, proven: ClusterResources) -> str | None:
@@ -193,6 +222,11 @@ def _label_room(cluster: ClusterResources, gpus: float, model_bytes: int) -> int
     if gpus:
         return max(1, math.floor(cluster.gpus / gpus))
     return max(1, min(math.floor(cluster.cpus), cluster.memory_bytes // (LABEL_BYTES + model_bytes)))
+
+
+def _asking_room(cluster: ClusterResources) -> int:
+    """The same for label actors that only ask a server."""
+    return max(1, min(math.floor(cluster.cpus) // ASKING_CORES, cluster.memory_bytes // ASKING_BYTES))
 
 
 def _claim(amount: float) -> float:

@@ -1,6 +1,6 @@
 """Trains on Ray: binds the folder to the run, starts the workers, and prints what they report.
 
-Knows Ray Train; nothing of models or steps.
+Knows nothing of models or steps.
 """
 
 from __future__ import annotations
@@ -8,16 +8,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from multiprocessing.pool import AsyncResult, ThreadPool
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import ray
-from ray.train import FailureConfig, RunConfig, ScalingConfig
-from ray.train.torch import TorchConfig, TorchTrainer
 from ray.util.queue import Empty, Queue
 
-from kinescribe.actors.train_worker import train_worker
+from kinescribe.actors.train_worker import fit
 from kinescribe.cluster.pending_resources import report_pending
 from kinescribe.cluster.progress import noting_resume
 from kinescribe.cluster.ray_session import ray_cluster
@@ -138,7 +135,10 @@ def _identity(config: TrainConfig) -> Run:
     objects = [sorted(Path(file).name for file in dataset.scan().files) for dataset in datasets.values()]
     models: dict[str, str] = {}
     if isinstance(config, DynamicsTraining | WorldTraining) and config.init:
-        family_named(config.init).require_trainable(config.init, config.task)
+        family = family_named(config.init)
+        family.require_trainable(config.init, config.task)
+        if isinstance(config, DynamicsTraining):
+            config.require_asked("", config.init, family.noun, family.asked)
         models["init"] = identify(config.init).fingerprint
     return Run(VERSION, values, models, codec_id="none", grid=(0, 0), plan=stable_id(*objects))
 
@@ -165,7 +165,7 @@ def worker_claims(cluster: ClusterResources, engine: Engine) -> dict[str, float]
 
 
 def _fit(config: TrainConfig, cluster: ClusterResources, progress: ShowMetrics) -> None:
-    workers, fewest = config.engine.workers, config.engine.min_workers
+    workers = config.engine.workers
     threads = max(1, int(cluster.cpus) // workers)
     claims = worker_claims(cluster, config.engine)
     noun = "1 worker loads" if workers == 1 else f"{workers} workers load"
@@ -173,43 +173,37 @@ def _fit(config: TrainConfig, cluster: ClusterResources, progress: ShowMetrics) 
     # On the driver's node, since a node of the workers may be lost.
     here = {"ray.io/node-id": ray.get_runtime_context().get_node_id()}
     reports = Queue(actor_options={"num_cpus": 0, "label_selector": here})
-    trainer = TorchTrainer(
-        train_worker,
-        train_loop_config={"config": config, "reports": reports, "threads": threads},
-        torch_config=TorchConfig(backend="nccl" if "GPU" in claims else "gloo"),
-        scaling_config=ScalingConfig(
-            num_workers=(fewest, workers) if fewest else workers,
-            use_gpu="GPU" in claims,
-            resources_per_worker=claims,
-        ),
-        run_config=RunConfig(
-            name="ray",
-            storage_path=config.out,
-            failure_config=FailureConfig(max_failures=config.engine.max_failures),
-        ),
-    )
-    # In the main thread, Ray Train would handle Ctrl-C itself, and hang while it waits for machines.
-    background = ThreadPool(1)
-    fitted: AsyncResult[Any] = background.apply_async(trainer.fit)
-    background.close()
+    # One call for each process, with whose end Ray Train's own actors end too.
+    task: Any = ray.remote(num_cpus=0, max_retries=0, max_calls=1, label_selector=here)(fit)
     errors = list[UserError]()
-    with report_pending(_say) as note_progress:
-        for report in _reports(reports, fitted):
-            note_progress()
-            if isinstance(report, UserError):
-                errors.append(report)
-            elif isinstance(report, str):
-                _say(report)
-            else:
-                progress(report)
-    if errors:
-        raise errors[0]
-    fitted.get()
+    with _cancelled_if_interrupted(task.remote(config, claims, threads, reports)) as fitted:
+        with report_pending(_say) as note_progress:
+            for report in _reports(reports, fitted):
+                note_progress()
+                if isinstance(report, UserError):
+                    errors.append(report)
+                elif isinstance(report, str):
+                    _say(report)
+                else:
+                    progress(report)
+        if errors:
+            raise errors[0]
+        ray.get(fitted)
 
 
-def _reports(queue: Queue, fitted: AsyncResult[Any]) -> Iterator[Mapping[str, float] | str | UserError]:
+@contextmanager
+def _cancelled_if_interrupted(task: ray.ObjectRef[None]) -> Generator[ray.ObjectRef[None]]:
+    """A training that was stopped must not go on in a Ray that the user has started."""
+    try:
+        yield task
+    except (KeyboardInterrupt, SystemExit):
+        ray.cancel(task, force=True)
+        raise
+
+
+def _reports(queue: Queue, fitted: ray.ObjectRef[None]) -> Iterator[Mapping[str, float] | str | UserError]:
     """The reports of the workers, until the training ends."""
-    while not (fitted.ready() and queue.empty()):
+    while not (ray.wait([fitted], timeout=0)[0] and queue.empty()):
         try:
             yield queue.get(timeout=POLL_S)
         except Empty:

@@ -123,17 +123,41 @@ def status(dataset: StrPath) -> DatasetStatus:
 
 
 @checked
-def check(dataset: StrPath) -> CheckResult:
+def check(
+    dataset: StrPath,
+    *,
+    frames: Positive | None = None,
+    seed: NotNegative = 0,
+    roots: StrPaths | None = None,
+    progress: Progress = no_progress,
+) -> CheckResult:
     """Audit a dataset: the digest of every file, and exactly one outcome for every clip.
 
-    >>> kinescribe.check("dataset").ok
+    With `frames`, that many rows are drawn at random, and their frames are compared with the videos, which
+    decord decodes anew. Only videos below `roots` are read, by default those below the working folder.
+    `progress` is called with the number of rows compared and their total.
+
+    >>> kinescribe.check("dataset", frames=50).ok
     True
 
     Raises DatasetError if the folder is not a dataset.
     """
-    from kinescribe.storage import audit
+    from dataclasses import replace
 
-    return audit.check(os.fspath(dataset))
+    from kinescribe.storage import audit
+    from kinescribe.storage.dataset import Dataset
+    from kinescribe.storage.row_sample import RowSample
+
+    opened = Dataset.open(os.fspath(dataset))
+    if frames is None:
+        return audit.check(opened)
+    from kinescribe.labeling.frame_check import check_frames
+
+    sample = RowSample(frames, seed)
+    result = audit.check(opened, sample)
+    compared = check_frames(opened, sample, listed(roots) or (), progress)
+    problems = [*result.problems, *compared.problems()]
+    return replace(result, ok=not problems, problems=problems, frames=compared)
 
 
 @checked

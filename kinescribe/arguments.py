@@ -49,17 +49,18 @@ def _arguments(function: Callable[..., Any]) -> type[Config]:
     """The arguments of a function as a configuration."""
     from pydantic import BeforeValidator, Field, create_model
 
-    from kinescribe.schemas import config, estimate
+    from kinescribe.schemas import config, config_base, estimate
 
     path = Annotated[str, BeforeValidator(_require_path)]
     paths = Annotated[tuple[path, ...], BeforeValidator(listed), Field(min_length=1)]
-    known = vars(config) | vars(estimate) | function.__globals__ | {"StrPath": path, "StrPaths": paths}
+    known = vars(config_base) | vars(config) | vars(estimate) | function.__globals__
+    known |= {"StrPath": path, "StrPaths": paths}
     fields: dict[str, Any] = {
         name: (eval(parameter.annotation, known), None)
         for name, parameter in signature(function).parameters.items()
         if parameter.kind is not Parameter.VAR_KEYWORD and name not in IN_CONFIGURATION
     }
-    return create_model(function.__name__, __base__=config.Config, **fields)
+    return create_model(function.__name__, __base__=config_base.Config, **fields)
 
 
 def _require_path(value: object) -> object:

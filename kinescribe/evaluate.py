@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from kinescribe.evaluation.label_accuracy import LabelScores
     from kinescribe.evaluation.preference import Preferences
     from kinescribe.evaluation.world import BestOfN, WorldScores
-    from kinescribe.schemas.config import NotNegative, Positive, Positives
+    from kinescribe.schemas.config_base import NotNegative, Positive, Positives
 
 __all__ = ["best_of_n", "dynamics", "labels", "preference", "world"]
 

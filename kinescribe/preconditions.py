@@ -7,11 +7,12 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from kinescribe.schemas.errors import ConfigError
-from kinescribe.schemas.paths import with_home
+from kinescribe.schemas.paths import with_home, without_file_scheme
 
 EXTRAS = {
     "train": ("deepspeed", "peft", "tensorboard"),
     "evaluate": ("bert_score", "matplotlib", "rouge_score", "sacrebleu"),
+    "text": ("rapidocr",),
 }
 """The packages of each extra in pyproject.toml, by their import names."""
 
@@ -44,7 +45,7 @@ def require_folder(option: str, out: str) -> None:
     """Raises ConfigError if the folder `out` cannot be made because a file is in its place. URLs pass."""
     if "://" in out.removeprefix("file://"):
         return
-    path = Path(with_home(out.removeprefix("file://")))
+    path = Path(with_home(without_file_scheme(out)))
     for place in (path, *path.parents):
         if place.exists() and not place.is_dir():
             raise ConfigError(f"{option} {out}: {place} is a file; name a folder")
@@ -54,7 +55,7 @@ def require_file(option: str, out: str) -> None:
     """Raises ConfigError if the file `out` cannot be written, because it is a folder or below a file."""
     if "://" in out.removeprefix("file://"):
         return
-    path = Path(with_home(out.removeprefix("file://")))
+    path = Path(with_home(without_file_scheme(out)))
     if path.is_dir():
         raise ConfigError(f"{option} {out}: this is a folder; name a file")
     require_folder(option, str(path.parent))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -17,17 +17,30 @@ from kinescribe.labeling.batches import MicroBatches, first_size
 from kinescribe.labeling.encode import EncodedFrame, EncodedPair, FrameEncoder, outcome_of
 from kinescribe.models.codec import ImageCodec
 from kinescribe.models.dynamics import Description, DynamicsModel, Failure
-from kinescribe.models.tokens import Pair, Triplet
+from kinescribe.models.tokens import Pair
 from kinescribe.schemas.clips import ExtractedClip, stable_id
-from kinescribe.schemas.config import Annotation
+from kinescribe.schemas.codes import same_network
+from kinescribe.schemas.config import Annotation, Quality
 from kinescribe.schemas.dataset import triplet_schema
 from kinescribe.schemas.outcomes import ClipOutcome
+from kinescribe.schemas.prompts import CLASS, Prompt
+
+
+class _Asked(NamedTuple):
+    """A pair and what the model is asked about it."""
+
+    pair: EncodedPair
+    prompt: Prompt
+
+    @property
+    def clip_id(self) -> str:
+        return self.pair.extracted.clip.clip_id
 
 
 class _Described(NamedTuple):
     """A pair and the model's description of it."""
 
-    pair: EncodedPair
+    asked: _Asked
     description: Description
 
 
@@ -44,42 +57,56 @@ class Annotator:
         codec: ImageCodec,
         annotation: Annotation,
         micro_batch: int | None = None,
+        quality: Quality = (),
     ) -> None:
-        """`micro_batch` is the most pairs or frames in one call; see `first_size` for the default."""
-        assert model.codec_id in (None, codec.id), (model.codec_id, codec.id)
+        """`micro_batch` is the most pairs or frames in one call; see `first_size` for the default,
+        or `DynamicsModel.pairs_at_once`.
+
+        `quality` is what was measured of the pairs.
+        """
+        assert model.codec_id is None or same_network(model.codec_id, codec.id), (model.codec_id, codec.id)
         self.model = model
         self.annotation = annotation
-        self.batches = MicroBatches(first_size(micro_batch, torch.cuda.is_available()))
+        size = micro_batch or model.pairs_at_once
+        self.batches = MicroBatches(first_size(size, torch.cuda.is_available()))
         self.encoder = FrameEncoder(codec, micro_batch)
-        self.schema = triplet_schema(codec.id, codec.grid)
+        chosen = [] if annotation.vocabulary is None else ["vocabulary"]
+        self.schema = triplet_schema(codec.id, codec.grid, [*quality, *chosen])
 
-    def annotate(self, extracted: Sequence[ExtractedClip]) -> tuple[pa.Table, list[ClipOutcome]]:
+    def annotate(
+        self, extracted: Sequence[ExtractedClip], columns: Mapping[str, Mapping[str, object]] | None = None
+    ) -> tuple[pa.Table, list[ClipOutcome]]:
         """Rows in `triplet_schema` and the outcome of every clip, both in the order of `extracted`.
 
-        If the model raises on a frame or pair, that clip is rejected and no other.
+        `columns` are the carried columns of each clip, by its id. If the model raises on a frame or pair,
+        that clip is rejected and no other.
         """
         failures: dict[str, Failure] = {}
         pairs = self.encoder.encode([clip for clip in extracted if clip.outcome is None], failures)
-        rows = self._label(pairs, failures)
+        rows = self._label([_Asked(pair, self._prompt(pair, columns or {})) for pair in pairs], failures)
         kept = [row for row in rows if row["clip_id"] not in failures]
         outcomes = [outcome_of(clip, failures.get(clip.clip.clip_id)) for clip in extracted]
         return pa.Table.from_pylist(kept, self.schema), outcomes
 
-    def _label(self, pairs: Sequence[EncodedPair], failures: dict[str, Failure]) -> list[dict[str, Any]]:
-        descriptions = self.batches.run(pairs, self._describe, self._image_length)
+    def _prompt(self, pair: EncodedPair, columns: Mapping[str, Mapping[str, object]]) -> Prompt:
+        clip = pair.extracted.clip
+        return self.annotation.prompt({CLASS: clip.action_class, **columns.get(clip.clip_id, {})})
+
+    def _label(self, asked: Sequence[_Asked], failures: dict[str, Failure]) -> list[dict[str, Any]]:
+        descriptions = self.batches.run(asked, self._describe, self._length)
         described: list[_Described] = []
-        for pair, description in zip(pairs, descriptions, strict=True):
+        for one, description in zip(asked, descriptions, strict=True):
             if isinstance(description, Failure):
-                failures.setdefault(pair.extracted.clip.clip_id, description)
+                failures.setdefault(one.clip_id, description)
             else:
-                described.append(_Described(pair, description))
+                described.append(_Described(one, description))
         rows: list[dict[str, Any]] = []
-        for (pair, description), contrast in zip(described, self._contrasts(described), strict=True):
+        for (one, description), contrast in zip(described, self._contrasts(described), strict=True):
             failure = contrast if isinstance(contrast, Failure) else _unusable(description, contrast)
             if failure:
-                failures.setdefault(pair.extracted.clip.clip_id, failure)
+                failures.setdefault(one.clip_id, failure)
             else:
-                rows.append(self._row(pair, description) | {"action_contrast": contrast})
+                rows.append(self._row(one.pair, description) | {"action_contrast": contrast})
         return rows
 
     def _contrasts(self, described: Sequence[_Described]) -> Sequence[float | Failure | None]:
@@ -87,32 +114,38 @@ class Annotator:
         if self.annotation.scores != "likelihood,contrast":
             return [None] * len(described)
 
-        def length(item: _Described) -> tuple[int, int]:
-            return self._image_length(item.pair), item.description.num_tokens or 0
+        def length(item: _Described) -> tuple[int, int, int]:
+            return *self._length(item.asked), item.description.num_tokens or 0
 
         return self.batches.run(described, self._contrast, length)
 
-    def _describe(self, pairs: Sequence[EncodedPair]) -> Sequence[Description | Failure]:
-        seen = [self._see(pair) for pair in pairs]
-        seeds = [int(stable_id(self.annotation.seed, pair.triplet_id)[:15], 16) for pair in pairs]
-        return self.model.describe(seen, self.annotation.max_new_tokens, self.annotation.temperature, seeds)
+    def _describe(self, asked: Sequence[_Asked]) -> Sequence[Description | Failure]:
+        seen = [self._see(one) for one in asked]
+        if self.annotation.vocabulary is not None:
+            return self.model.choose(seen, self.annotation.vocabulary)
+        seeds = [int(stable_id(self.annotation.seed, one.pair.triplet_id)[:15], 16) for one in asked]
+        return self.model.describe(seen, self.annotation.max_new_tokens, self.annotation.sampling, seeds)
 
     def _contrast(self, described: Sequence[_Described]) -> list[float]:
-        return self.model.contrast([Triplet(*self._see(pair), said.text) for pair, said in described])
+        return self.model.contrast([self._see(asked).triplet(said.text) for asked, said in described])
 
-    def _see(self, pair: EncodedPair) -> Pair[Any]:
-        source, target = (self._see_frame(frame) for frame in (pair.source, pair.target))
-        return Pair(source, target)
+    def _see(self, asked: _Asked) -> Pair[Any]:
+        source, target = (self._see_frame(frame) for frame in (asked.pair.source, asked.pair.target))
+        return Pair(source, target, asked.prompt)
 
     def _see_frame(self, frame: EncodedFrame) -> Any:
         return self.model.see(frame.codes, lambda: frame.image)
 
-    def _image_length(self, pair: EncodedPair) -> int:
+    def _length(self, asked: _Asked) -> tuple[int, int]:
         """What the prompt's length grows with: more pixels may be more tokens, codes always are as many."""
-        return 0 if self.model.codec_id else pair.source.num_pixels + pair.target.num_pixels
+        pair, prompt = asked
+        num_pixels = 0 if self.model.codec_id else pair.source.num_pixels + pair.target.num_pixels
+        return num_pixels, len(prompt.question) + len(prompt.system)
 
     def _row(self, pair: EncodedPair, description: Description) -> dict[str, Any]:
         return self.encoder.row(pair) | {
+            "action_probability": description.probability,
+            "action_runner_up": description.runner_up,
             "action": description.text,
             "action_logprob": description.logprob,
             "action_tokens": description.num_tokens,

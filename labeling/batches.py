@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import torch
 
 from kinescribe.models.dynamics import Failure
+from kinescribe.schemas.errors import ServerAway
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -39,8 +40,9 @@ class MicroBatches:
     ) -> list[Result | Failure]:
         """One result or Failure for each item, in order.
 
-        A Failure is what `call` returned for an item, or what it raised on that item alone. Items of similar
-        `length` share a call, so that little is padded. The longest need most memory and come first.
+        A Failure is what `call` returned for an item, or what it raised on that item alone; only ServerAway
+        is raised. Items of similar `length` share a call, so that little is padded. The longest need most
+        memory and come first.
         """
         order = sorted(range(len(items)), key=lambda place: length(items[place]), reverse=True)
         results: list[Result | Failure] = []
@@ -55,6 +57,8 @@ class MicroBatches:
     ) -> list[Result | Failure]:
         try:
             results = list(call(batch))
+        except ServerAway:  # not the batch's fault
+            raise
         except Exception as error:  # noqa: BLE001  error boundary: an exception of a model rejects a clip
             if len(batch) == 1:
                 return [Failure(f"{type(error).__name__}: {error}")]

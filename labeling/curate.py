@@ -10,12 +10,21 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 
 import polars as pl
 
+from kinescribe.labeling.deduplicate import (
+    COLUMNS,
+    Deduplicated,
+    deduplicate,
+    groups_uri,
+    require_groups,
+    write_groups,
+)
 from kinescribe.schemas.config import CurateConfig
+from kinescribe.schemas.dataset import HASHES, OPTIONAL, QUALITY
 from kinescribe.schemas.errors import DatasetError
 from kinescribe.storage.dataset import Dataset, Source, no_triplets, open_datasets
 from kinescribe.storage.rows import unit_ids
@@ -43,6 +52,8 @@ class Curated:
     missing: int
     classes: int
     per_class: dict[str, int]
+    duplicates: dict[str, int] = field(default_factory=dict)
+    """With `duplicates="near"`, the number of groups, and of triplets in the largest one."""
 
 
 def curate(
@@ -54,14 +65,20 @@ def curate(
     """Choose from the committed units of the datasets, and write the selection, in the order of choice.
 
     The result depends on the rows alone, not on the order of datasets or units. Raises DatasetError if two
-    datasets share a clip, a row lacks the score (its action was given, or its contrast was not asked for), no
-    row is left to choose, or `out` is another file.
+    datasets share a clip, a row lacks the score (its action was given, or its contrast was not asked for), a
+    dataset lacks a measure that is filtered by, no row is left to choose, or `out` is another file.
     """
     sources = _distinct(datasets)
     options, fingerprints = config.model_dump(), tuple(sorted(sources))
     require_selection(out, options, fingerprints)
+    _require_measured(sources, config)
     counts: Counter[str] = Counter()
     parts = _scored_parts(sources, config, counts, progress)
+    found: Deduplicated | None = None
+    if config.duplicates == "near":
+        require_groups(groups_uri(out))
+        found = deduplicate(_scored_parts(sources, config, Counter(), progress, COLUMNS))
+        parts = _kept(parts, found, counts)
     # Datasets whose clips were all dropped or rejected have no part.
     if (first := next(parts, None)) is None:
         raise no_triplets(list(sources.values()))
@@ -72,6 +89,8 @@ def curate(
     named = chosen.with_columns(unit_id=unit_ids(chosen["object"]))
     rows = named.select(SELECTION_SCHEMA.names).to_arrow().cast(SELECTION_SCHEMA)
     write_selection(out, Selection(rows, options, fingerprints))
+    if found:
+        write_groups(groups_uri(out), found.groups)
     sizes = chosen.group_by(config.stratify_by).len()["len"].sort()
     return Curated(
         seen=seen,
@@ -80,6 +99,7 @@ def curate(
         missing=config.top_k - len(chosen),
         classes=len(sizes),
         per_class={"fewest": sizes[0], "median": sizes[len(sizes) // 2], "most": sizes[-1]},
+        duplicates=found.counts if found else {},
     )
 
 
@@ -172,9 +192,14 @@ def _scored_parts(
     config: CurateConfig,
     counts: Counter[str],
     progress: Callable[[int, int], None],
+    further: Sequence[str] = (),
 ) -> Iterator[pl.DataFrame]:
-    """The rows that pass the filters, with their score; counts the rows seen, and those dropped by filter."""
-    columns = {"triplet_id", "action_class", "action_logprob", "action_tokens", config.stratify_by}
+    """The rows that pass the filters, with their score; counts the rows seen, and those dropped by filter.
+
+    `further` are columns that the rows have besides those that are chosen by.
+    """
+    columns = {"triplet_id", "action_class", "action_logprob", "action_tokens", config.stratify_by, *further}
+    columns |= {column for column, _, bound, _ in _measures(config) if bound is not None}
     if config.score == "contrast":
         columns |= {"action_contrast"}
     if config.min_motion is not None or config.max_motion is not None:
@@ -189,7 +214,8 @@ def _scored_parts(
             counts["seen"] += len(part)
             kept = _filtered(_scored(part, sources[fingerprint], config.score), config, counts)
             named = {"dataset": pl.lit(fingerprint, dtype=fingerprints)}
-            yield kept.select(*{"object", "triplet_id", "score", "action_class", config.stratify_by}, **named)
+            names = {"object", "triplet_id", "score", "action_class", config.stratify_by, *further}
+            yield kept.select(*names, **named)
             done += part["object"].n_unique()
             progress(done, total)
     progress(total, total)  # units without rows are in no part
@@ -225,7 +251,50 @@ def _filters(config: CurateConfig) -> dict[str, pl.Expr]:
         filters["min_motion"] = pl.col("motion") >= config.min_motion
     if config.max_motion is not None:
         filters["max_motion"] = pl.col("motion") <= config.max_motion
+    for column, name, bound, is_least in _measures(config):
+        if bound is not None:
+            filters[name] = pl.col(column) >= bound if is_least else pl.col(column) <= bound
     if config.duplicates == "drop":
         best = pl.col("triplet_id").sort_by("score", "triplet_id", descending=[True, False]).first()
         filters["duplicates"] = pl.col("triplet_id") == best.over("clip_id", "action")
     return filters
+
+
+def _measures(config: CurateConfig) -> list[tuple[str, str, float | None, bool]]:
+    """The column, name and value of each bound on a column that datasets may lack; is it a lower one?"""
+    return [
+        ("action_probability", "min_probability", config.min_probability, True),
+        ("sharpness", "min_sharpness", config.min_sharpness, True),
+        ("brightness", "min_brightness", config.min_brightness, True),
+        ("brightness", "max_brightness", config.max_brightness, False),
+        ("clipping", "max_clipping", config.max_clipping, False),
+        ("bars", "max_bars", config.max_bars, False),
+        ("text_share", "max_text", config.max_text, False),
+    ]
+
+
+def _require_measured(sources: Mapping[str, Dataset], config: CurateConfig) -> None:
+    """Raises DatasetError if a dataset lacks a column that the configuration needs."""
+    needed = {column: name for column, name, bound, _ in _measures(config) if bound is not None}
+    if config.duplicates == "near":
+        needed |= dict.fromkeys(HASHES, "duplicates near")
+    for dataset in sources.values() if needed else ():
+        have = dataset.scan().schema.names
+        for name, fields in OPTIONAL.items():
+            lacking = [field.name for field in fields if field.name in needed and field.name not in have]
+            if lacking:
+                wanted = f"{name!r} in quality" if name in QUALITY else f"annotation.{name}"
+                raise DatasetError(
+                    f"{dataset} has no {', '.join(lacking)}, which {needed[lacking[0]]} needs; label it into "
+                    f"another folder with {wanted}, or leave out that option"
+                )
+
+
+def _kept(parts: Iterable[pl.DataFrame], found: Deduplicated, counts: Counter[str]) -> Iterator[pl.DataFrame]:
+    """The rows of the parts without the near-duplicates that were found among them."""
+    start = 0
+    for part in parts:
+        kept = part.filter(pl.Series(found.is_kept[start : start + len(part)]))
+        counts["near_duplicates"] += len(part) - len(kept)
+        start += len(part)
+        yield kept

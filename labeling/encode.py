@@ -19,7 +19,7 @@ from kinescribe.models.codec import ImageCodec
 from kinescribe.models.dynamics import Failure
 from kinescribe.models.tokens import Codes
 from kinescribe.schemas.clips import ExtractedClip, FramePair, stable_id
-from kinescribe.schemas.dataset import IMAGE_FORMATS
+from kinescribe.schemas.dataset import IMAGE_FORMATS, quality_columns
 from kinescribe.schemas.outcomes import ClipOutcome, RejectCode, Status
 
 LARGEST_FLOAT16 = float(np.finfo(np.float16).max)
@@ -95,6 +95,7 @@ class FrameEncoder:
             "source_codes": pair.source.codes,
             "target_codes": pair.target.codes,
             "motion": pair.pair.motion,
+            **quality_columns(source.quality, target.quality, pair.pair.change_hash),
         }
 
     def _encode_images(self, images: Sequence[bytes]) -> list[EncodedFrame]:
@@ -121,6 +122,7 @@ def outcome_of(extracted: ExtractedClip, failure: Failure | None) -> ClipOutcome
         return extracted.outcome
     clip_id, drops = extracted.clip.clip_id, extracted.pair_drops
     if failure is None:
-        return ClipOutcome(clip_id, Status.KEPT, len(extracted.pairs), pair_drops=drops)
+        num_pairs, notes, message = len(extracted.pairs), extracted.notes, extracted.message
+        return ClipOutcome(clip_id, Status.KEPT, num_pairs, None, message, drops, notes)
     code = RejectCode.MODEL_FAILED
     return ClipOutcome(clip_id, Status.REJECTED, reason=code, message=failure.message, pair_drops=drops)

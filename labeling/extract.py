@@ -8,44 +8,58 @@ from __future__ import annotations
 import contextlib
 import re
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Generic, Literal, TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
-from kinescribe.media.decode_protocol import DecodeReply, DecodeRequest
+from kinescribe.media.decode_protocol import DecodeReply, DecodeRequest, Reply
 from kinescribe.media.sandbox import Sandbox
-from kinescribe.schemas.clips import Clip, ExtractedClip, GivenTriplet
-from kinescribe.schemas.config import DecodeLimits, KeyFrames, Limits, StoredImage
+from kinescribe.schemas.clips import Clip, ExtractedClip, FramePair, GivenTriplet, KeyFrame
+from kinescribe.schemas.config import DecodeLimits, KeyFrames, Limits, Quality, StoredImage
 from kinescribe.schemas.errors import StoreError, UserError
-from kinescribe.schemas.outcomes import ClipOutcome, DropReason, RejectCode, Rejected, Status
+from kinescribe.schemas.outcomes import ClipOutcome, DropReason, Note, RejectCode, Rejected, Status
 from kinescribe.storage.objects import local_copy
 from kinescribe.storage.uri import is_local
 
 DECODER = (sys.executable, "-m", "kinescribe.media.decode_worker")
+LEAVES_OUT = frozenset(
+    (
+        RejectCode.TOO_SHORT,
+        RejectCode.UNREADABLE,
+        RejectCode.TIMEOUT,
+        RejectCode.CRASHED,
+        RejectCode.OUT_OF_MEMORY,
+    )
+)
+"""What may come up in a later window of a clip, without being the outcome of the clip."""
 Forbidden = Callable[[str], str | None]
 """Says why a URI must not be read, or None."""
+AnyReply = TypeVar("AnyReply", bound=Reply)
 
 
 def allow_all(_uri: str) -> None:
     """Forbids no URI."""
 
 
-class Decoder:
-    """Decodes files of any store in a process of their own, which runs `program`."""
+class Decoder(Generic[AnyReply]):
+    """Decodes files of any store in a process of their own, which runs `program` and sends a `reply`."""
 
-    def __init__(self, limits: DecodeLimits, forbidden: Forbidden, program: Sequence[str]) -> None:
+    def __init__(
+        self, limits: DecodeLimits, forbidden: Forbidden, program: Sequence[str], reply: type[AnyReply]
+    ) -> None:
         self._forbidden = forbidden
+        self._reply = reply
         self._sandbox = Sandbox(program, limits.deadline_s, limits.memory_bytes)
 
     def close(self) -> None:
         """End the decoding process."""
         self._sandbox.close()
 
-    def _decode(
-        self, uris: Sequence[str], make_request: Callable[[Sequence[Path]], DecodeRequest]
-    ) -> DecodeReply:
+    def _decode(self, uris: Sequence[str], make_request: Callable[[Sequence[Path]], BaseModel]) -> AnyReply:
         """The reply to a request that is made from the local paths of these files. Raises Rejected."""
         self._require_allowed(uris)
         try:
@@ -70,10 +84,10 @@ class Decoder:
             if reason is not None:
                 raise Rejected(RejectCode.FORBIDDEN, reason)
 
-    def _validated(self, answer: bytes) -> DecodeReply:
+    def _validated(self, answer: bytes) -> AnyReply:
         """The answer as a reply: a decoder that a hostile file has taken over may send anything."""
         try:
-            reply = DecodeReply.model_validate_json(answer)
+            reply = self._reply.model_validate_json(answer)
         except ValidationError as error:
             self.close()
             raise Rejected(RejectCode.CRASHED, "the decoder's answer is not a reply") from error
@@ -84,7 +98,7 @@ class Decoder:
         return reply
 
 
-class PairExtractor(Decoder):
+class PairExtractor(Decoder[DecodeReply]):
     """Extracts the key frames and frame pairs of one clip at a time."""
 
     def __init__(
@@ -94,22 +108,41 @@ class PairExtractor(Decoder):
         image: StoredImage,
         forbidden: Forbidden = allow_all,
         decoder: Sequence[str] = DECODER,
+        quality: Quality = (),
     ) -> None:
-        super().__init__(limits, forbidden, decoder)
+        super().__init__(limits, forbidden, decoder, DecodeReply)
         self._limits = limits
         self._keyframes = keyframes
         self._image = image
+        self._quality: Quality = quality
 
     def extract(self, clip: Clip) -> ExtractedClip:
-        """The clip's pairs, or its outcome if it has none. Never raises for a bad clip."""
-        return _extracted(clip, lambda: self._request(clip, "pairs"))
+        """The clip's pairs, or its outcome if it has none. Never raises for a bad clip.
+
+        A clip that turns out to be longer than `limits.window_s` is decoded in windows of that length.
+        """
+        return _extracted(clip, lambda: self._windows(clip))
 
     def duration_s(self, clip: Clip) -> float | None:
-        """The duration that the clip's file states; None if it states none or can't be read."""
+        """The duration of the clip's file; None if its packets have no times, or if it can't be read."""
         try:
             return self._request(clip, "duration").duration_s
         except Rejected:
             return None
+
+    def _windows(self, clip: Clip) -> Iterator[DecodeReply]:
+        """The replies for the windows of a clip. Raises Rejected."""
+        start_s, reply = clip.start_s, self._request(clip, "pairs")
+        yield reply
+        while reply.goes_on:
+            start_s = (start_s or 0.0) + self._limits.window_s
+            if start_s - (clip.start_s or 0.0) >= self._limits.max_duration_s:
+                most_s = self._limits.max_duration_s
+                raise Rejected(
+                    RejectCode.TOO_LARGE, f"longer than limits.max_duration_s, which is {most_s:.0f}"
+                )
+            reply = self._request(replace(clip, start_s=start_s), "pairs")
+            yield reply
 
     def _request(self, clip: Clip, task: Literal["pairs", "duration"]) -> DecodeReply:
         return self._decode(
@@ -119,14 +152,16 @@ class PairExtractor(Decoder):
                 path=paths[0],
                 start_s=clip.start_s,
                 end_s=clip.end_s,
+                window_s=self._limits.window_s,
                 limits=self._limits,
                 keyframes=self._keyframes,
                 image=self._image,
+                quality=self._quality,
             ),
         )
 
 
-class SegmentExtractor(Decoder):
+class SegmentExtractor(Decoder[DecodeReply]):
     """Extracts the two frames of one given triplet at a time."""
 
     def __init__(
@@ -136,13 +171,13 @@ class SegmentExtractor(Decoder):
         forbidden: Forbidden = allow_all,
         decoder: Sequence[str] = DECODER,
     ) -> None:
-        super().__init__(limits, forbidden, decoder)
+        super().__init__(limits, forbidden, decoder, DecodeReply)
         self._limits = limits
         self._image = image
 
     def extract(self, triplet: GivenTriplet) -> ExtractedClip:
         """The triplet's pair, or its outcome if it has none. Never raises for a bad triplet."""
-        return _extracted(triplet.clip, lambda: self._request(triplet))
+        return _extracted(triplet.clip, lambda: iter([self._request(triplet)]))
 
     def _request(self, triplet: GivenTriplet) -> DecodeReply:
         if not re.search(r"\w", triplet.action):
@@ -162,16 +197,38 @@ class SegmentExtractor(Decoder):
         )
 
 
-def _extracted(clip: Clip, request: Callable[[], DecodeReply]) -> ExtractedClip:
-    """The clip with the decoder's reply, or with the outcome that follows from it."""
+def _extracted(clip: Clip, windows: Callable[[], Iterator[DecodeReply]]) -> ExtractedClip:
+    """The clip with what the decoder replied for its windows, or with the outcome that follows from it.
+
+    Where a later window can't be decoded, what came before it is kept.
+    """
+    replies: list[DecodeReply] = []
+    message = ""
     try:
-        reply = request()
+        replies.extend(windows())  # keeps those before an error
     except Rejected as error:
-        outcome = ClipOutcome(clip.clip_id, Status.REJECTED, reason=error.code, message=error.message)
-        return ExtractedClip(clip, outcome=outcome)
-    drops: dict[str, int] = {**reply.pair_drops}
-    if reply.pairs:
-        return ExtractedClip(clip, reply.frames, reply.pairs, drops)
+        if not replies or error.code not in LEAVES_OUT:
+            outcome = ClipOutcome(clip.clip_id, Status.REJECTED, reason=error.code, message=error.message)
+            return ExtractedClip(clip, outcome=outcome)
+        if error.code is not RejectCode.TOO_SHORT:
+            message = f"left out after {len(replies)} windows: {error}"
+    return _joined(clip, replies, message)
+
+
+def _joined(clip: Clip, replies: Sequence[DecodeReply], message: str) -> ExtractedClip:
+    """The clip with the pairs of its windows, or dropped if there are none."""
+    frames: list[KeyFrame] = []
+    pairs: list[FramePair] = []
+    drops: Counter[str] = Counter()
+    for reply in replies:
+        first = len(frames)
+        pairs += (replace(one, source=first + one.source, target=first + one.target) for one in reply.pairs)
+        frames += reply.frames
+        drops.update(reply.pair_drops)
+    found = frozenset[Note]().union(*(reply.notes for reply in replies))
+    notes = tuple(sorted(found | {Note.INCOMPLETE} if message else found))
+    if pairs:
+        return ExtractedClip(clip, tuple(frames), tuple(pairs), dict(drops), None, notes, message)
     reason = DropReason(max(sorted(drops), key=drops.__getitem__, default=DropReason.FEW_KEYFRAMES))
-    outcome = ClipOutcome(clip.clip_id, Status.DROPPED, reason=reason, pair_drops=drops)
-    return ExtractedClip(clip, pair_drops=drops, outcome=outcome)
+    outcome = ClipOutcome(clip.clip_id, Status.DROPPED, 0, reason, message, dict(drops), notes)
+    return ExtractedClip(clip, pair_drops=dict(drops), outcome=outcome)

@@ -58,7 +58,7 @@ def run_ingest(
     and InputError with the reasons when more than `config.max_reject_rate` of the triplets were rejected.
     """
     folder = codec_folder(config.dynamics)
-    codec = identify_codec(folder)
+    codec = identify_codec(folder, config.image.fit)
     given = {triplet.clip.clip_id: triplet for triplet in list_given(input)}
     units = _bind_units(out, given.values(), config, codec)
     committed = committed_units(out)
@@ -73,7 +73,7 @@ def run_ingest(
         make = partial(SegmentExtractor, config.limits, config.image, may_not)
         num_workers = decode_workers or os.cpu_count() or 1
         with writing(out, join) as note_commit, _extracting(make, num_workers) as extract:
-            annotator = GivenAnnotator(load_codec(folder), given)
+            annotator = GivenAnnotator(load_codec(folder, config.image.fit), given)
             extracted = _extracted(pending, given, extract)
             for total in _written(out, extracted, annotator, config.max_reject_rate):
                 note_commit()

@@ -18,24 +18,30 @@ from pathlib import Path, PurePosixPath
 
 import polars as pl
 
-from kinescribe.labeling.manifest import COLUMNS, MANIFESTS, TIMES, read_manifest
+from kinescribe.labeling.manifest import COLUMNS, TIMES, read_manifest
+from kinescribe.labeling.tables import KINDS, TABLES, kind_of
 from kinescribe.labeling.units import cut_windows
+from kinescribe.labeling.video_folders import matching_files, real_paths, videos_below
 from kinescribe.schemas.clips import Clip, stable_id
 from kinescribe.schemas.config import Limits
 from kinescribe.schemas.dataset import FIELD_NAMES
 from kinescribe.schemas.errors import InputError, StoreError
-from kinescribe.storage import credentials, listing, objects, stores
+from kinescribe.schemas.paths import without_file_scheme
+from kinescribe.storage import credentials, listing, objects
 from kinescribe.storage.clips import ROWS_PER_FRAME, carried_names, clips_of, frame_of
 from kinescribe.storage.plan import PLAN_COLUMNS
 from kinescribe.storage.threads import map_in_threads
-from kinescribe.storage.uri import SCHEMES, absolute, is_local, is_supported, join, local_path
+from kinescribe.storage.uri import (
+    SCHEMES,
+    absolute,
+    is_below,
+    is_local,
+    is_supported,
+    join,
+    local_path,
+    relative_uri,
+)
 
-_EXTENSIONS = """
-3g2 3gp 264 265 asf avi divx dv f4v flv gif h264 h265 hevc ivf m1v m2t m2ts m2v m4v mj2 mjpeg mjpg mkv mov
-mp4 mpe mpeg mpg mts mxf nut obu ogm ogv qt rm rmvb ts vob webm wmv y4m
-"""
-VIDEOS = frozenset(f".{extension}" for extension in _EXTENSIONS.split())
-"""Extensions of the files that are taken from a folder; a file that is named itself is always taken."""
 OUTSIDE = (
     "a path or a link that leaves the input's folder; to allow it, name the folder it leads to by --root"
 )
@@ -43,6 +49,24 @@ SPLITS = frozenset(("train", "val", "test", "training", "validation", "testing")
 """Folder names of the parts of a corpus, which are not action classes."""
 RESERVED = FIELD_NAMES | {*COLUMNS, *PLAN_COLUMNS, "object", "__filename"}
 """Names that a carried column may not have: those of the dataset, the manifest, the plan and scans."""
+OTHER_LISTS = frozenset(
+    (
+        ".arrow",
+        ".feather",
+        ".gz",
+        ".ods",
+        ".pkl",
+        ".tar",
+        ".tgz",
+        ".xls",
+        ".xlsx",
+        ".xml",
+        ".yaml",
+        ".yml",
+        ".zip",
+    )
+)
+"""Extensions of files that may list or hold videos. A file with any other is taken for a video."""
 MOST_FAILURES = 3
 PROBED_BYTES = 16 << 20
 """Smaller files are rarely longer than a window, and probing each would take longer than labelling it."""
@@ -71,7 +95,7 @@ def clip_frames(
 ) -> Iterator[pl.DataFrame]:
     """The same as frames (`storage.clips`), with `columns` of the manifest."""
     may_not = partial(forbidden, root=input_root(input), roots=roots)
-    for frame in _listed(input, columns):
+    for frame in _listed(input, roots, columns):
         span_s = pl.col("end_s") - pl.col("start_s").fill_null(0.0)
         is_short = frame.select((span_s <= limits.window_s).fill_null(False).all()).item()
         yield frame if is_short else _windows(frame, may_not, limits, duration_of)
@@ -91,11 +115,11 @@ def _windows(
     return windows.hstack(frame.select(carried)[[index for index, _ in rows]])
 
 
-def _listed(input: str, columns: Sequence[str]) -> Iterator[pl.DataFrame]:
+def _listed(input: str, roots: Sequence[str], columns: Sequence[str]) -> Iterator[pl.DataFrame]:
     """The clips as the input names them. Raises InputError if there are none."""
     num_clips = 0
     try:
-        for frame in _frames(absolute_input(input), columns):
+        for frame in _frames(absolute_input(input), roots, columns):
             num_clips += len(frame)
             yield frame
     except OSError as error:
@@ -124,9 +148,8 @@ def forbidden(uri: str, root: str, roots: Sequence[str] = ()) -> str | None:
         return f"a chained URL, or none of {', '.join(SCHEMES)}"
     if not is_local(uri):
         return "a path that leads upwards by '..'" if ".." in uri.split("/") else None
-    allowed = filter(is_local, (root, *roots))
-    path, *tops = (os.path.realpath(local_path(name)) for name in (uri, *allowed))
-    return None if any(is_below(path, top) for top in tops) else OUTSIDE
+    path = os.path.realpath(local_path(uri))
+    return None if any(is_below(path, top) for top in real_paths(root, roots)) else OUTSIDE
 
 
 def outside(uri: str, root: str, roots: Sequence[str] = ()) -> str | None:
@@ -148,15 +171,10 @@ def _is_glob(uri: str) -> bool:
 
 
 def _is_manifest(uri: str) -> bool:
-    return PurePosixPath(uri).suffix.lower() in MANIFESTS and objects.is_file(uri)
+    return kind_of(uri) is not None and objects.is_file(uri)
 
 
-def is_below(uri: str, root: str) -> bool:
-    """Whether the URI is `root` or below it, judged by its spelling."""
-    return uri == root or uri.startswith(root.rstrip("/") + "/")
-
-
-def _frames(input: str, columns: Sequence[str]) -> Iterator[pl.DataFrame]:
+def _frames(input: str, roots: Sequence[str], columns: Sequence[str]) -> Iterator[pl.DataFrame]:
     root = input_root(input)
     if _is_manifest(input):
         yield from _manifest_frames(input, root, columns)
@@ -164,43 +182,36 @@ def _frames(input: str, columns: Sequence[str]) -> Iterator[pl.DataFrame]:
     if columns:
         raise InputError(
             f"columns {', '.join(columns)} cannot be carried from {input}: it is not a manifest "
-            f"({', '.join(MANIFESTS)}); leave out --columns"
+            f"({', '.join(KINDS)}); leave out --columns"
         )
-    clips = _file_clips(_found(input, root), root)
+    clips = _file_clips(_found(input, root, roots), root)
     while chunk := list(islice(clips, ROWS_PER_FRAME)):
         yield frame_of(chunk)
 
 
-def _found(input: str, root: str) -> list[listing.FileInfo]:
+def _found(input: str, root: str, roots: Sequence[str]) -> Sequence[listing.FileInfo]:
     """The files of the input that are clips."""
     if _is_glob(input):
-        matches = stores.glob_pattern(input).match
-        return [info for info in listing.list_files(root) if matches(info.uri)]
+        return matching_files(input, roots)
     if objects.is_file(input):
+        _refuse_other_lists(input)
         return list(listing.list_files(input))
     if is_local(input) and not Path(input).exists():
         raise InputError(f"{input} does not exist; check its spelling")
-    return [info for info in listing.list_files(root) if _is_taken(info, root)]
+    return videos_below(root, roots)
 
 
-def _is_taken(info: listing.FileInfo, root: str) -> bool:
-    """Whether a file of a folder is a clip: a video by its name, or a link that leaves the folder."""
-    parts = PurePosixPath(relative_uri(info.uri, root)).parts
-    if any(part.startswith(".") for part in parts):
-        return False
-    if PurePosixPath(parts[-1]).suffix.lower() in VIDEOS:
-        return True
-    return info.size_bytes is None and forbidden(info.uri, root) is not None
+def _refuse_other_lists(input: str) -> None:
+    """Raises InputError for a file that may be a list, but of a kind that is not read."""
+    suffix = PurePosixPath(input).suffix.lower()
+    if suffix in OTHER_LISTS:
+        raise InputError(
+            f"{input} is no video, and no list of clips that is read: give {', '.join(TABLES)} or .json with "
+            "a column uri, or .txt with a name per line; all but .parquet may be gzipped (.csv.gz)"
+        )
 
 
-def relative_uri(uri: str, root: str) -> str:
-    """The URI relative to the root: the bare name of a single file, the whole URI if it is elsewhere."""
-    if uri == root:
-        return posixpath.basename(uri)
-    return uri.removeprefix(root.rstrip("/") + "/")
-
-
-def _file_clips(found: list[listing.FileInfo], root: str) -> Iterator[Clip]:
+def _file_clips(found: Sequence[listing.FileInfo], root: str) -> Iterator[Clip]:
     for info in sorted(found, key=lambda info: info.uri):
         relative = relative_uri(info.uri, root)
         yield Clip(stable_id(relative, None, None), info.uri, _class_of(relative), size_bytes=info.size_bytes)
@@ -242,7 +253,7 @@ def _manifest_frames(manifest: str, root: str, columns: Sequence[str]) -> Iterat
 
 def uri_in(root: str, uri: str) -> str:
     """A URI in a table of the folder `root`, in full."""
-    uri = uri.removeprefix("file://")
+    uri = without_file_scheme(uri)
     return uri if "://" in uri or uri.startswith("/") else join(root, uri)
 
 

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from kinescribe.schemas.clips import Clip, WorkUnit, stable_id
-from kinescribe.schemas.dataset import is_carried, triplet_schema
+from kinescribe.schemas.dataset import is_carried, optional_columns, triplet_schema
 from kinescribe.schemas.errors import DatasetError
 from kinescribe.schemas.outcomes import ClipOutcome, Status
 from kinescribe.schemas.version import VERSION
@@ -78,7 +78,12 @@ def write_chosen(
     schema = _schema(codec, datasets)
     plan = plan_digest(clip for share in shares for clip in share.unit.clips)
     columns = [name for name in schema.names if is_carried(name)]
-    config = {"curate": chosen.options, "selection": chosen.digest, "columns": columns}
+    config = {
+        "curate": chosen.options,
+        "selection": chosen.digest,
+        "columns": columns,
+        "quality": _optional(datasets),
+    }
     bind(out, Run(VERSION, config, _models(datasets), *codec, plan))
     write_plan(out, [share.unit for share in shares])
     done = committed_units(out)
@@ -162,9 +167,14 @@ def _write(out: str, share: _Share, chosen: pa.Table, schema: pa.Schema) -> None
     write_unit(out, share.unit, table, ends)
 
 
+def _optional(datasets: Iterable[Dataset]) -> list[str]:
+    """The optional columns of at least one of the datasets."""
+    return sorted({name for dataset in datasets for name in optional_columns(dataset.run["identity"])})
+
+
 def _schema(codec: tuple[str, tuple[int, int]], datasets: Sequence[Dataset]) -> pa.Schema:
     """The schema of the rows, with the carried columns of all datasets. Raises DatasetError."""
-    schema = triplet_schema(*codec)
+    schema = triplet_schema(*codec, _optional(datasets))
     for dataset in datasets:
         for field in dataset.scan().schema:
             place = schema.get_field_index(field.name)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Collection
 from dataclasses import dataclass, field
+from typing import Annotated
 
 import pyarrow as pa
+from pydantic import Field
 
-from kinescribe.schemas.outcomes import ClipOutcome
+from kinescribe.schemas.outcomes import ClipOutcome, Note
 
 ID = r"^[0-9a-f]{32}$"
 """The form of a `stable_id`, as the ids of runs, units and triplets have. A clip's id may be the user's."""
@@ -61,6 +64,40 @@ class WorkUnit:
     columns: pa.Table | None = None
 
 
+def carried_by_clip(unit: WorkUnit, names: Collection[str]) -> dict[str, dict[str, object]]:
+    """Those of a unit's carried columns that are named, of each clip by its id; empty if there are none."""
+    columns = [] if unit.columns is None else [name for name in unit.columns.column_names if name in names]
+    if unit.columns is None or not columns:
+        return {}
+    rows = unit.columns.select(columns).to_pylist()
+    return {clip.clip_id: row for clip, row in zip(unit.clips, rows, strict=True)}
+
+
+HASH_BYTES = 16
+Share = Annotated[float, Field(ge=0, le=1)]
+Hash = Annotated[bytes, Field(min_length=HASH_BYTES, max_length=HASH_BYTES)]
+"""A perceptual hash (`media.quality`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class FrameQuality:
+    """Measures of a key frame, None for each that was not asked for.
+
+    `sharpness` is the variance of the Laplacian in grey levels squared; the others but `hash` are from 0 to
+    1, and shares of the picture.
+    """
+
+    sharpness: Annotated[float, Field(ge=0)] | None = None
+    brightness: Share | None = None
+    clipping: Share | None = None
+    bars: Share | None = None
+    text_share: Share | None = None
+    hash: Hash | None = None
+
+
+NOT_MEASURED = FrameQuality()
+
+
 @dataclass(frozen=True, slots=True)
 class KeyFrame:
     """A chosen frame: its image as stored in the dataset (JPEG or PNG) and its presentation time.
@@ -70,6 +107,7 @@ class KeyFrame:
 
     time_s: float | None
     image: bytes
+    quality: FrameQuality = NOT_MEASURED
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,12 +115,13 @@ class FramePair:
     """Indices into the clip's key frames, and the mean optical-flow magnitude from source to target.
 
     `motion` is measured directly between the two frames, in pixels of a frame scaled to 128 pixels
-    on its longer side.
+    on its longer side. `change_hash` is that of what changes.
     """
 
     source: int
     target: int
     motion: float
+    change_hash: Hash | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +133,8 @@ class ExtractedClip:
     pairs: tuple[FramePair, ...] = ()
     pair_drops: dict[str, int] = field(default_factory=dict)
     outcome: ClipOutcome | None = None
+    notes: tuple[Note, ...] = ()
+    message: str = ""
 
     def __post_init__(self) -> None:
         assert (self.outcome is None) == bool(self.pairs), self.clip.clip_id

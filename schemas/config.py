@@ -7,24 +7,24 @@ what only changes the speed.
 
 from __future__ import annotations
 
-import copy
 import os
 import re
 import warnings
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar
+from collections.abc import Collection, Iterable, Mapping
+from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 
-import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
+from kinescribe.schemas.annotation import Annotation
+from kinescribe.schemas.codes import Fit
+from kinescribe.schemas.config_base import AtLeastTwo, Config, NotNegative, Positive
 from kinescribe.schemas.errors import ConfigError
+from kinescribe.schemas.prompts import (
+    CLASS,
+)
 from kinescribe.schemas.validation import plain_errors
+from kinescribe.schemas.yaml_values import config_values, set_value
 
-Positive = Annotated[int, Field(gt=0)]
-AtLeastTwo = Annotated[int, Field(ge=2)]
-Positives = Annotated[Sequence[Positive], Field(min_length=1)]
-NotNegative = Annotated[int, Field(ge=0)]
 Hours = Annotated[float, Field(gt=0)]
 Seconds = Annotated[float, Field(gt=0)]
 Precision = Literal["auto", "bf16", "fp32"]
@@ -40,34 +40,6 @@ def _folder(path: str) -> str:
 
 Roots = tuple[Annotated[str, AfterValidator(_folder)], ...]
 """Further folders that an input's files may be in."""
-
-
-def _as_text(value: Any) -> Any:
-    """A path, or those in a list, as strings."""
-    if isinstance(value, list | tuple):
-        return [_as_text(item) for item in value]
-    return os.fspath(value) if isinstance(value, os.PathLike) else value
-
-
-class Config(BaseModel):
-    """A frozen model that refuses unknown keys. A path may be a string or an `os.PathLike`.
-
-    Raises ConfigError that names each wrong key, its value and what was expected.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    def __init__(self, /, **values: Any) -> None:
-        with plain_errors(type(self)):
-            super().__init__(**values)
-
-    # Pydantic makes sections without it, so that their errors have the full key.
-    __init__.__pydantic_base_init__ = True  # pyright: ignore[reportFunctionMemberAccess]
-
-    @model_validator(mode="before")
-    @classmethod
-    def _paths_as_text(cls, values: Any) -> Any:
-        return {key: _as_text(value) for key, value in values.items()} if isinstance(values, dict) else values
 
 
 class DecodeLimits(Config):
@@ -92,6 +64,9 @@ class KeyFrames(Config):
 
     max_keyframes: AtLeastTwo = 6
     min_interval: Positive = 20
+    """Frames between two key frames."""
+    min_interval_s: Seconds = 2.0
+    """Seconds between two key frames that are enough, however few frames that is."""
     min_motion: Annotated[float, Field(ge=0)] = 0.1
     """Pairs with less motion are dropped as static. Motion is the mean optical flow over the changed parts
     of the image, in pixels, with the longer side scaled to 128. A person who moves in a wide shot has about
@@ -106,18 +81,19 @@ class StoredImage(Config):
     max_side: Positive = 512
     format: Literal["jpeg", "png"] = "jpeg"
     quality: Annotated[int, Field(ge=1, le=100)] = 95
+    fit: Fit | None = None
+    """How the codec sees frames that aren't square, which are stored whole: `crop` to the middle, `pad` with
+    bars, or `stretch`. None is what the codec's config.json says, or `crop`."""
 
 
-class Annotation(Config):
-    """How the dynamics model writes actions."""
+QualityColumn = Literal["sharpness", "brightness", "clipping", "bars", "text", "hashes"]
 
-    max_new_tokens: Positive = 32
-    temperature: Annotated[float, Field(ge=0)] = 0.0
-    """0 is greedy. Above 0, actions are sampled with a seed derived from the clip's id."""
-    seed: int = 0
-    scores: Literal["likelihood", "likelihood,contrast"] = "likelihood"
-    """`contrast` adds three passes over each pair. They measure how much likelier the action is for the pair
-    than for the swapped pair and for a copy of the source (`DynamicsModel.contrast`)."""
+
+def _in_order(columns: tuple[QualityColumn, ...]) -> tuple[QualityColumn, ...]:
+    return tuple(column for column in get_args(QualityColumn) if column in columns)
+
+
+Quality = Annotated[tuple[QualityColumn, ...], AfterValidator(_in_order)]
 
 
 class LabelConfig(Config):
@@ -143,6 +119,15 @@ class LabelConfig(Config):
     roots: Roots = ()
     columns: tuple[str, ...] = ()
     """Columns of the manifest to carry into the rows as they are."""
+    quality: Quality = ("sharpness", "brightness", "clipping", "bars", "hashes")
+    """What is measured of each pair, for `curate` and `report`. `text`, the share of the picture that writing
+    covers, takes 0.1 s a key frame and the package rapidocr."""
+
+    @model_validator(mode="after")
+    def _placeholders_have_values(self) -> Self:
+        remedy = "carry the manifest's column with --columns"
+        self.annotation.require_known({CLASS, *self.columns}, "annotation.", remedy)
+        return self
 
     @model_validator(mode="after")
     def _window_fits(self) -> Self:
@@ -181,11 +166,21 @@ class CurateConfig(Config):
     score: Literal["mean", "sum", "contrast"] = "mean"
     """The action's log-probability per token or as a sum, or its contrast per token."""
     min_score: float | None = None
+    min_probability: float | None = None
+    """Of the action among those of `Annotation.vocabulary`. Rows without one are dropped."""
     min_motion: float | None = None
     max_motion: float | None = None
     """In the unit of `KeyFrames.min_motion`. With either bound, rows without a motion are dropped."""
-    duplicates: Literal["keep", "drop"] = "keep"
-    """`drop` keeps only the best of the triplets that have the same action and clip."""
+    min_sharpness: float | None = None
+    min_brightness: float | None = None
+    max_brightness: float | None = None
+    max_clipping: float | None = None
+    max_bars: float | None = None
+    max_text: float | None = None
+    """What `LabelConfig.quality` measured. With a bound, rows that were not measured are dropped."""
+    duplicates: Literal["keep", "drop", "near"] = "keep"
+    """`drop` keeps only the best of the triplets that have the same action and clip; `near` the best of those
+    that show the same: copies of a clip, also with another codec, size or mirrored, or cropped a little."""
 
     @model_validator(mode="before")
     @classmethod
@@ -198,10 +193,11 @@ class CurateConfig(Config):
         return {"stratify_by" if key == "by" else key: value for key, value in values.items()}
 
     @model_validator(mode="after")
-    def _motion_is_a_range(self) -> Self:
-        low, high = self.min_motion, self.max_motion
-        if low is not None and high is not None and low > high:
-            raise ValueError(f"min_motion must be at most max_motion, got {low} and {high}")
+    def _bounds_are_ranges(self) -> Self:
+        for name in ("motion", "brightness"):
+            low, high = getattr(self, f"min_{name}"), getattr(self, f"max_{name}")
+            if low is not None and high is not None and low > high:
+                raise ValueError(f"min_{name} must be at most max_{name}, got {low} and {high}")
         return self
 
 
@@ -273,6 +269,8 @@ class Resources(Config):
     """GPUs of each label worker, instead of a number derived from the model's size."""
     micro_batch: Positive | None = None
     """Pairs in one call of the model. By default as many as fit, up to a bound."""
+    concurrency: Positive = 32
+    """Requests that each label worker sends at once to a model on a server."""
 
 
 AnyConfig = TypeVar("AnyConfig", bound=Config)
@@ -293,58 +291,6 @@ def load_config(
     merged = config_values(text, overrides)
     for key, value in (values or {}).items():
         if value is not None:
-            _set(merged, key, value)
+            set_value(merged, key, value)
     with plain_errors(kind, also):
         return kind.model_validate(merged)
-
-
-def read_config(path: Path | None) -> str | None:
-    """The text of a configuration file. Raises ConfigError if it cannot be read."""
-    if path is None:
-        return None
-    try:
-        return path.read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"--config {path} cannot be read: {error}; give a YAML file in UTF-8") from error
-
-
-_YAML_ERRORS = (yaml.YAMLError, ValueError, LookupError, AttributeError, OverflowError)
-"""What PyYAML raises: its own errors for wrong syntax, Python's for impossible dates and numbers."""
-
-
-def config_values(text: str | None, overrides: Iterable[str] = ()) -> dict[str, Any]:
-    """The values in YAML text and overrides, unchecked. Raises ConfigError if they can't be parsed."""
-    try:
-        values = yaml.safe_load(text) if text else {}
-    except RecursionError as error:
-        raise ConfigError("the configuration is nested too deeply to be read as YAML") from error
-    except _YAML_ERRORS as error:
-        raise ConfigError(f"the configuration cannot be read as YAML: {error}") from error
-    if not isinstance(values or {}, dict):
-        raise ConfigError(f"the configuration must be a mapping, got {type(values).__name__}")
-    values = values or {}
-    for override in overrides:
-        _set(values, *_parse_override(override))
-    return values
-
-
-def _parse_override(override: str) -> tuple[str, Any]:
-    key, equals, text = override.partition("=")
-    if not equals or not key:
-        raise ConfigError(f"an override has the form key=value, got {override!r}")
-    try:
-        return key, yaml.safe_load(text)
-    except (*_YAML_ERRORS, RecursionError) as error:
-        raise ConfigError(f"the value of {key} is not YAML, got {text!r}; quote it") from error
-
-
-def _set(values: dict[str, Any], path: str, value: object) -> None:
-    """Set a value by its dotted key; sections are made as needed, and replaced values are not changed."""
-    *parents, leaf = path.split(".")
-    section: Any = values
-    for key in parents:
-        section[key] = copy.copy(section.get(key, {}))
-        section = section[key]
-        if not isinstance(section, dict):
-            raise ConfigError(f"{path}: {key} is a value, not a section")
-    section[leaf] = value

@@ -11,9 +11,12 @@ of Parquet and the rows' digest can handle.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import pyarrow as pa
+
+from kinescribe.schemas.clips import FrameQuality
 
 IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 IMAGE_FORMATS = ("JPEG", "PNG")
@@ -46,7 +49,57 @@ FIELDS: tuple[pa.Field, ...] = (
     pa.field("target_codes", pa.list_(pa.uint16())),
     pa.field("motion", pa.float32()),
 )
-FIELD_NAMES = frozenset(field.name for field in FIELDS)
+QUALITY: dict[str, tuple[pa.Field, ...]] = {
+    "sharpness": (pa.field("sharpness", pa.float32()),),
+    "brightness": (pa.field("brightness", pa.float32()),),
+    "clipping": (pa.field("clipping", pa.float32()),),
+    "bars": (pa.field("bars", pa.float32()),),
+    "text": (pa.field("text_share", pa.float32()),),
+    "hashes": tuple(pa.field(f"{name}_hash", pa.binary()) for name in ("source", "target", "change")),
+}
+"""The columns of each of `LabelConfig.quality`. A dataset may lack them, and so may a row."""
+OPTIONAL: dict[str, tuple[pa.Field, ...]] = {
+    **QUALITY,
+    "vocabulary": (pa.field("action_probability", pa.float32()), pa.field("action_runner_up", pa.string())),
+}
+"""The same, and the columns of actions that were chosen from `Annotation.vocabulary`."""
+OPTIONAL_FIELDS = tuple(field for fields in OPTIONAL.values() for field in fields)
+SHARES = ("brightness", "clipping", "bars", "text_share", "action_probability")
+"""Columns with values from 0 to 1."""
+HASHES = tuple(field.name for field in QUALITY["hashes"])
+FIELD_NAMES = frozenset(field.name for field in (*FIELDS, *OPTIONAL_FIELDS))
+
+
+def optional_columns(identity: Mapping[str, Any]) -> tuple[str, ...]:
+    """The keys of `OPTIONAL` whose columns a run with this identity, perhaps a stranger's, writes."""
+    quality = identity.get("config.quality")
+    measured = quality if isinstance(quality, list) else []
+    chosen = ["vocabulary"] if identity.get("config.annotation.vocabulary") else []
+    return tuple(name for name in OPTIONAL if name in [*measured, *chosen])
+
+
+def quality_columns(source: FrameQuality, target: FrameQuality, change_hash: bytes | None) -> dict[str, Any]:
+    """The values of the columns of `QUALITY` of a pair.
+
+    Sharpness is that of the less sharp frame, brightness the mean of both, and bars are what both have; of
+    clipping and text, the frame with more counts.
+    """
+    return {
+        "sharpness": _of_both(min, source.sharpness, target.sharpness),
+        "brightness": _of_both(lambda a, b: (a + b) / 2, source.brightness, target.brightness),
+        "clipping": _of_both(max, source.clipping, target.clipping),
+        "bars": _of_both(min, source.bars, target.bars),
+        "text_share": _of_both(max, source.text_share, target.text_share),
+        "source_hash": source.hash,
+        "target_hash": target.hash,
+        "change_hash": change_hash,
+    }
+
+
+def _of_both(
+    combine: Callable[[float, float], float], source: float | None, target: float | None
+) -> float | None:
+    return None if source is None or target is None else combine(source, target)
 
 
 def is_carried(name: str) -> bool:
@@ -82,11 +135,15 @@ def _dtype(type_: pa.DataType) -> str:
     return {"halffloat": "float16", "float": "float32", "double": "float64"}.get(str(type_), str(type_))
 
 
-def triplet_schema(codec_id: str, grid: tuple[int, int]) -> pa.Schema:
-    """The schema of a dataset whose codes come from `codec_id` on a grid of (height, width) tokens."""
-    features = {field.name: _feature(field) for field in FIELDS}
+def triplet_schema(codec_id: str, grid: tuple[int, int], optional: Collection[str] = ()) -> pa.Schema:
+    """The schema of a dataset whose codes come from `codec_id` on a grid of (height, width) tokens.
+
+    `optional` are keys of `OPTIONAL`.
+    """
+    fields = [*FIELDS, *(field for name in OPTIONAL if name in optional for field in OPTIONAL[name])]
+    features = {field.name: _feature(field) for field in fields}
     return pa.schema(
-        list(FIELDS),
+        fields,
         metadata={
             "huggingface": json.dumps({"info": {"features": features}}),
             "kinescribe.codec": json.dumps({"id": codec_id, "grid": list(grid)}),

@@ -7,6 +7,7 @@
         ├── DatasetError     a dataset folder: another run's, damaged, not a dataset
         ├── StoreError       a disk or an object store: full, forbidden, not answering
         └── ModelError       a model folder or name: missing, of an unknown kind, damaged
+            └── ServerAway   a model server that has not answered for minutes
 
 An unusable *clip* raises none of these. It becomes a `kinescribe.schemas.outcomes.Rejected`, and the run
 goes on.
@@ -35,3 +36,7 @@ class StoreError(UserError):
 
 class ModelError(UserError):
     """A model is missing, damaged, or of an unknown kind."""
+
+
+class ServerAway(ModelError):
+    """A model server has not answered for minutes. It ends a run, whose other errors reject a clip."""

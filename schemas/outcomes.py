@@ -42,6 +42,16 @@ class DropReason(StrEnum):
     FEW_KEYFRAMES = "few_keyframes"  # fewer than two key frames to pair
 
 
+class Note(StrEnum):
+    """What was done to a clip's frames, or what of it is left out."""
+
+    TONE_MAPPED = "tone_mapped"  # HDR is shown with the colours of BT.709
+    DEINTERLACED = "deinterlaced"  # each frame is made of one of its two fields
+    CROPPED = "cropped"  # its container says which part of the picture is shown
+    CLOCK_JUMPS = "clock_jumps"  # its clock restarts or jumps, as where files were joined
+    INCOMPLETE = "incomplete"  # a later part of it couldn't be decoded; the message says why
+
+
 class Status(StrEnum):
     """How a clip ended."""
 
@@ -67,7 +77,8 @@ class ClipOutcome:
     """The outcome of one clip, as the footer of its unit's object records it.
 
     `reason` is a `RejectCode` for rejected clips, a `DropReason` for dropped ones and None for kept ones.
-    `pair_drops` counts the dropped pairs of the clip by reason, whatever its own status.
+    `pair_drops` counts the dropped pairs of the clip by reason, whatever its own status, and `notes` say what
+    else there is to know of it.
     """
 
     clip_id: str
@@ -76,6 +87,7 @@ class ClipOutcome:
     reason: RejectCode | DropReason | None = None
     message: str = ""
     pair_drops: Mapping[str, int] = field(default_factory=dict)
+    notes: tuple[Note, ...] = ()
 
     def __post_init__(self) -> None:
         assert all(0 <= count <= MOST for count in (self.num_triplets, *self.pair_drops.values())), self

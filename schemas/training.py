@@ -11,7 +11,10 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from kinescribe.schemas.config import Config, NotNegative, Positive, Precision
+from kinescribe.schemas.annotation import Asking
+from kinescribe.schemas.config import Precision
+from kinescribe.schemas.config_base import Config, NotNegative, Positive
+from kinescribe.schemas.prompts import CLASS
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -200,13 +203,19 @@ class TokenTraining(TrainConfig):
         return self
 
 
-class DynamicsTraining(TokenTraining):
+class DynamicsTraining(TokenTraining, Asking):
     """`kinescribe train dynamics`: p(action | source, target).
 
-    A chat model as `init` learns from the stored images; the codec of the datasets doesn't matter.
+    A chat model as `init` learns from the stored images; the codec of the datasets doesn't matter. Label with
+    the question that it was trained on.
     """
 
     task: Literal["dynamics"] = "dynamics"
+
+    @model_validator(mode="after")
+    def _placeholders_have_values(self) -> Self:
+        self.require_known({CLASS}, "", "write the rest into the question")
+        return self
 
 
 class Mix(Config):

@@ -15,6 +15,7 @@ from hypothesis import settings
 from s3fs import S3FileSystem
 
 from tests.fault_proxy import FaultProxy, fault_proxy
+from tests.ports import free_ports
 
 # On a busy machine anything can take a second; pytest-timeout catches what hangs.
 settings.register_profile("kinescribe", deadline=None)
@@ -34,9 +35,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def s3_endpoint() -> Iterator[str]:
     """A moto server in its own process, so that other processes can reach it."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    (port,) = free_ports(1)
     command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
     server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     endpoint = f"http://127.0.0.1:{port}"

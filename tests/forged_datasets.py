@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from hypothesis import strategies as st
 from PIL import Image
 
+import kinescribe
 from kinescribe.labeling.curate import curate
 from kinescribe.labeling.materialize import write_chosen
 from kinescribe.reports.comparison import write_comparison
@@ -162,6 +163,19 @@ def with_other_column(rows: pa.Table, draw: Draw) -> pa.Table:
     return rows
 
 
+def not_utf8(length: int) -> pa.Array:
+    """Texts that are not UTF-8, which nothing checks while they are written."""
+    texts = pa.array([b"\xff\xfe\xf0"] * length)
+    return pa.StringArray.from_buffers(length, *texts.buffers()[1:])
+
+
+def spoil(path: Path, column: str) -> None:
+    """Give a Parquet file such texts in a column."""
+    rows = pq.read_table(path)
+    place = rows.column_names.index(column)
+    pq.write_table(rows.set_column(place, column, [not_utf8(len(rows))]), path)
+
+
 def progress(done: int, total: int) -> None: ...
 
 
@@ -177,6 +191,7 @@ COMMANDS: dict[str, Callable[[str, Path], object]] = {
     "status": lambda dataset, folder: status(dataset),
     "status --rejects": lambda dataset, folder: list(rejects(dataset)),
     "check": lambda dataset, folder: check(dataset),
+    "check --frames": lambda dataset, folder: kinescribe.check(dataset, frames=5, roots=folder),
     "report": lambda dataset, folder: write_report(dataset, f"{folder}/report.html"),
     "report --compare": lambda dataset, folder: write_comparison(dataset, dataset, f"{folder}/c.html", 5),
     "curate": lambda dataset, folder: read_selection(select(dataset, folder)),

@@ -30,6 +30,11 @@ class JudgeServer:
     first: Sequence[Answer] = ()
     always: Answer = field(default_factory=Answer)
     url: str = ""
+    models: Sequence[str] | None = None
+    """What it lists; None: it has no list."""
+    root: str | None = None
+    """Where it says the models come from."""
+    port: int = 0
     asked: list[dict[str, Any]] = field(default_factory=list)
     most_at_once: int = 0
 
@@ -75,10 +80,20 @@ def serving(server: JudgeServer) -> Iterator[JudgeServer]:
             except ConnectionError:
                 pass  # the client gave up on a slow answer
 
+        def do_GET(self) -> None:
+            assert self.path == "/v1/models"
+            body = json.dumps(
+                {"data": [{"id": name, "root": server.root} for name in server.models or ()]}
+            ).encode()
+            self.send_response(404 if server.models is None else 200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
         def log_message(self, format: str, *args: object) -> None:
             pass
 
-    http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    http = ThreadingHTTPServer(("127.0.0.1", server.port), Handler)
     thread = threading.Thread(target=http.serve_forever)
     thread.start()
     server.url = f"http://127.0.0.1:{http.server_port}/v1"

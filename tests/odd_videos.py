@@ -35,7 +35,8 @@ class Odd:
     """A kind of clip: a function that makes it in a folder, and its outcome.
 
     `end` is `kept`, a drop's reason or a reject's code. Players rotate the frames anticlockwise by
-    `quarter_turns`. `time_of` is the presentation time of a frame in seconds, by its number; None if only a
+    `quarter_turns`. An interlaced one has other pixels than its decoder's. `time_of` is the
+    presentation time of a frame in seconds, by its number; None if only a
     decoder knows it. Containers with only decoding times show all frames up to `late_s` later.
     """
 
@@ -45,6 +46,10 @@ class Odd:
     time_of: Callable[[int], float] | None = lambda number: number / 30
     late_s: float = 0.0
     quarter_turns: int = 0
+
+    @property
+    def is_interlaced(self) -> bool:
+        return self.name.startswith("interlaced")
 
 
 def film(
@@ -220,12 +225,11 @@ TIMES = (
     film("stands still.mkv", change=block_time(17, 533), **in_order),
     film(
         "leaps.mkv",
-        end=DropReason.FEW_KEYFRAMES,
         change=block_time(30, 30_000),
         time_of=lambda n: 30.0 if n == 30 else n / 30,
         **in_order,
     ),
-    film("twice over.ts", change=lambda data: data + data),
+    film("twice over.ts", change=lambda data: data + data, late_s=len(FRAMES) / 30),
     film("a hundred hours by its header.mkv", end=RejectCode.TOO_LARGE, change=mkv_duration(3.6e8)),
     film(
         "a frame after seven hours.mkv",

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.ray_head import START_S, free_ports
+from tests.ports import free_ports
+from tests.ray_head import START_S
 
 STEP_S = 2
 """A scrape has as long to answer, which on a busy machine takes most of a second."""

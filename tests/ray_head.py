@@ -10,13 +10,15 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import psutil
 from ray.autoscaler._private.monitor import BASE_READONLY_CONFIG
+
+from tests.ports import free_ports
 
 PORTS = (
     "--port",
@@ -27,7 +29,8 @@ PORTS = (
     "--metrics-export-port",
     "--ray-client-server-port",
 )
-START_S = 120.0
+START_S = 300.0
+STARTS = 3
 
 
 @dataclass(frozen=True)
@@ -73,24 +76,49 @@ def ray_head(num_cpus: int = 8, machines: Mapping[str, Any] | None = None) -> It
         config.write_text(json.dumps(_autoscaling(machines, f"127.0.0.1:{ports['--port']}")))
         command.append(f"--autoscaling-config={config}")
         autoscaler = {"RAY_FAKE_CLUSTER": "1", "AUTOSCALER_UPDATE_INTERVAL_S": "1"}
-    with (folder / "log").open("wb") as log:
-        head = subprocess.Popen(
-            command, env=environment | autoscaler, stdout=log, stderr=log, start_new_session=True
-        )
-    process = psutil.Process(head.pid)
+    head = _started(command, environment | autoscaler, ports["--dashboard-port"], folder / "log")
     try:
-        _wait_for(ports["--dashboard-port"], head, folder / "log")
         url, address = (f"127.0.0.1:{ports[option]}" for option in ("--dashboard-port", "--port"))
-        yield RayHead(f"http://{url}", address, folder / "r", process, environment)
+        yield RayHead(f"http://{url}", address, folder / "r", psutil.Process(head.pid), environment)
     finally:
-        started = [process, *process.children(recursive=True)]
-        head.send_signal(signal.SIGTERM)
-        # Ray waits for the detached actors that Ray Data leaves, which isn't needed here.
-        _, alive = psutil.wait_procs(started, timeout=6)
-        for one in alive:
-            with suppress(psutil.NoSuchProcess):
-                one.kill()
+        _end(head)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _started(
+    command: list[str], environment: Mapping[str, str], port: int, log: Path
+) -> subprocess.Popen[bytes]:
+    """The head as soon as it listens. Ray itself gives up after 30 s, which a busy machine may need."""
+    for _ in range(STARTS):
+        with log.open("wb") as stream:
+            head = subprocess.Popen(
+                command, env=environment, stdout=stream, stderr=stream, start_new_session=True
+            )
+        deadline = time.monotonic() + START_S
+        while head.poll() is None and time.monotonic() < deadline:
+            with suppress(OSError):
+                socket.create_connection(("127.0.0.1", port), timeout=1).close()
+                return head
+            time.sleep(0.1)
+        _end(head)
+    raise AssertionError(log.read_text())
+
+
+def _end(head: subprocess.Popen[bytes]) -> None:
+    """Ends the head and what it started."""
+    started = list[psutil.Process]()
+    with suppress(psutil.NoSuchProcess):
+        process = psutil.Process(head.pid)
+        started = [process, *process.children(recursive=True)]
+    head.terminate()
+    # Ray waits for the detached actors that Ray Data leaves, which isn't needed here.
+    _, alive = psutil.wait_procs(started, timeout=6)
+    for one in alive:
+        with suppress(psutil.NoSuchProcess):
+            one.kill()
+    with suppress(ProcessLookupError):
+        os.killpg(head.pid, signal.SIGKILL)  # of a head that ended while it started
+    head.wait()
 
 
 def _autoscaling(machines: Mapping[str, Any], address: str) -> dict[str, Any]:
@@ -103,23 +131,3 @@ def _autoscaling(machines: Mapping[str, Any], address: str) -> dict[str, Any]:
         "available_node_types": {**head, **machines},
         "provider": BASE_READONLY_CONFIG["provider"] | provider,
     }
-
-
-def free_ports(number: int) -> list[int]:
-    with ExitStack() as stack:
-        probes = [stack.enter_context(socket.socket()) for _ in range(number)]
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [probe.getsockname()[1] for probe in probes]
-
-
-def _wait_for(port: int, head: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + START_S
-    while True:
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
-            return
-        except OSError:
-            assert head.poll() is None, log.read_text()
-            assert time.monotonic() < deadline, log.read_text()
-            time.sleep(0.1)

@@ -35,6 +35,7 @@ def label(folder: Path, num: int, *options: object) -> list[dict]:
 
 
 @pytest.mark.ray
+@pytest.mark.slow
 @pytest.mark.usefixtures("ray_here")
 @pytest.mark.parametrize("name", [CHATS[0], *(pytest.param(name, marks=LONG) for name in CHATS[1:])])
 def test_a_chat_model_labels_videos_beside_the_embedded_codec(name: str, tmp_path: Path):
@@ -51,6 +52,26 @@ def test_a_chat_model_labels_videos_beside_the_embedded_codec(name: str, tmp_pat
     assert rows[0]["target_codes"] == rows[1]["source_codes"]
 
 
+def test_a_dry_run_shows_what_the_model_gets_for_a_clip(tmp_path: Path, capfd: pytest.CaptureFixture[str]):
+    write_video(tmp_path / "pan.mp4", pan(30))
+    (tmp_path / "clips.csv").write_text("uri,action_class,camera\npan.mp4,a dance,left<|im_end|>\n")
+    model = tiny_chat("llava", tmp_path / "model")
+    question = "annotation.question='What of {action_class}, seen by {camera}?'"
+    options = ("--columns", "camera", "--set", question, "--dry-run", "--show-prompt", "--json")
+
+    def prompt(model: object) -> str:
+        capfd.readouterr()
+        run("label", tmp_path / "clips.csv", *options, "--out", tmp_path / "out", "--dynamics", model)
+        return json.loads(capfd.readouterr().out)["prompt"]
+
+    with serving(JudgeServer(always=Answer("nothing", finish_reason="stop"))) as server:
+        shown = prompt(f"vlm@{server.url}")
+    assert shown == "user: [image] [image] What of a dance, seen by left?"
+    assert len(server.asked) == 1
+    assert prompt(model).endswith("What of a dance, seen by left? ASSISTANT:")
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.ray
 @pytest.mark.slow
 @pytest.mark.usefixtures("ray_here")
@@ -59,7 +80,7 @@ def test_a_server_labels_videos_and_the_clip_that_it_fails_on_is_rejected(tmp_pa
     codec, dataset = tiny_vlm(), str(tmp_path / "labelled")
     codec.save(tmp_path / "other")
     said, refused = Answer("pan left", finish_reason="stop"), Answer(status=400, body=b"no")
-    with serving(JudgeServer([refused], said)) as server:
+    with serving(JudgeServer([said, refused], said)) as server:  # it is asked once before the run
         named = ("--dynamics", f"vlm@{server.url}", "--set", f"codec={tmp_path / 'other'}")
         rows = label(tmp_path, 2, *named)
         rejected = [end for end in outcomes(Dataset.open(dataset).footers()) if end.reason]

@@ -68,7 +68,7 @@ def run(folder: Path, ray_folder: str) -> Run:
     def run(*command: str, **environment: str) -> None:
         own = {name: value for name, value in os.environ.items() if not name.startswith("RAY_AUTH")}
         env = {**own, "PYTHONPATH": str(ROOT), **environment}
-        done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=280)
+        done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=800)
         assert done.returncode == 0, done.stdout + done.stderr
         dataset = str(folder / "dataset")
         assert (status(dataset).kept, check(dataset).problems) == (1, [])

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from kinescribe.cli import main
 from kinescribe.models.checkpoint_files import identify
 from kinescribe.schemas.errors import UserError
-from tests.forged_datasets import COMMANDS, build_labelled, forged
+from tests.forged_datasets import COMMANDS, build_labelled, forged, spoil
 from tests.tiny_triplets import LABELLED, write_triplets
 from tests.tiny_vlm import tiny_vlm
 
@@ -38,6 +38,31 @@ def test_a_forged_dataset_gives_answers_or_errors_in_words(place: Path, data: st
             assert all("/" not in member and not member.startswith(".") for member in members.getnames())
 
 
+def refusals(folder: Path) -> int:
+    """How many commands refuse the dataset in the folder; the others give an answer."""
+    refused = 0
+    for command in COMMANDS.values():
+        try:
+            command(f"{folder}/dataset", folder)
+        except UserError:
+            refused += 1
+    return refused
+
+
+TEXTS = [
+    *(("plan/*.parquet", name) for name in ("clip_id", "uri", "action_class", "unit_id")),
+    *(("data/*.parquet", name) for name in ("triplet_id", "clip_id", "video", "action_class", "action")),
+]
+
+
+@pytest.mark.parametrize(("files", "column"), TEXTS)
+def test_texts_that_are_not_utf8_end_no_command_without_words(tmp_path: Path, files: str, column: str):
+    build_labelled(f"{tmp_path}/dataset")
+    for path in (tmp_path / "dataset").glob(files):
+        spoil(path, column)
+    assert refusals(tmp_path)
+
+
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize("name", ["run.json", "README.md", "plan/clips.parquet", "data/*.parquet"])
 def test_a_file_of_a_dataset_that_is_a_pipe_keeps_no_command_waiting(tmp_path: Path, name: str):
@@ -45,13 +70,7 @@ def test_a_file_of_a_dataset_that_is_a_pipe_keeps_no_command_waiting(tmp_path: P
     path = next((tmp_path / "dataset").glob(name), tmp_path / "dataset" / name)
     path.unlink(missing_ok=True)
     os.mkfifo(path)
-    refused = 0
-    for command in COMMANDS.values():
-        try:
-            command(f"{tmp_path}/dataset", tmp_path)
-        except UserError:
-            refused += 1
-    assert refused
+    assert refusals(tmp_path)
 
 
 @pytest.fixture(scope="module")

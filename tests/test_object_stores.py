@@ -171,7 +171,7 @@ def test_without_credentials_the_error_says_how_to_give_them():
     nobody = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
     nobody |= {"AWS_EC2_METADATA_DISABLED": "true", "HOME": "/nonexistent"}
     command = [sys.executable, "-m", "kinescribe", "status", "s3://nobodys-bucket/dataset"]
-    ended = subprocess.run(command, cwd=ROOT, env=nobody, capture_output=True, text=True, timeout=280)
+    ended = subprocess.run(command, cwd=ROOT, env=nobody, capture_output=True, text=True, timeout=800)
     assert ended.returncode == 2
     assert ended.stderr.startswith("error: s3://nobodys-bucket/dataset/run.json: Unable to locate")
     assert "AWS_ACCESS_KEY_ID" in ended.stderr

@@ -21,6 +21,7 @@ from tests.videos import number_of, write_video
 NAMES = [
     "ünïcödé ☃ 動画.mp4",
     "new\nline.mp4",
+    "carriage\rreturn.mp4",
     "x" * 251 + ".mp4",
     "-i.mp4",
     "<img src=x onerror=alert(1)>.mp4",

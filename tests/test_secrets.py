@@ -117,7 +117,7 @@ def test_secrets_of_the_environment_are_written_nowhere(bucket: str, ray_folder:
         env={**os.environ, **secrets},
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=800,
     )
     assert ended.returncode == 0, ended.stderr
     assert "Entrypoint" in ended.stdout

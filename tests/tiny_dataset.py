@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from PIL import Image
 from kinescribe.labeling.units import plan_units
 from kinescribe.schemas.clips import Clip, WorkUnit, stable_id
 from kinescribe.schemas.dataset import triplet_schema
+from kinescribe.schemas.likelihoods import Histogram
 from kinescribe.schemas.outcomes import ClipOutcome, DropReason, RejectCode, StageTime, Status
 from kinescribe.storage.plan import Plan, plan_digest, plan_uri, write_plan
 from kinescribe.storage.run import Run, bind
@@ -89,11 +91,15 @@ def commit(
 
 
 def build(
-    dataset: str, endings: Sequence[Ending], clips_per_unit: int = 2, pending: int = 0
+    dataset: str,
+    endings: Sequence[Ending],
+    clips_per_unit: int = 2,
+    pending: int = 0,
+    likelihoods: Histogram | None = None,
 ) -> list[WorkUnit]:
     """A dataset with one clip per ending; its last `pending` units are not committed."""
     clips = [clip(str(index)) for index in range(len(endings))]
-    run = run_of(clips)
+    run = replace(run_of(clips), likelihoods=likelihoods)
     units = plan_units(clips, clips_per_unit, run.fingerprint)
     bind(dataset, run)
     write_plan(dataset, units)

@@ -291,12 +291,15 @@ class TripletBatches:
         columns = zip(*map(self._sequence, samples), strict=True)
         return TokenBatch(*(_padded(column) for column in columns))
 
-    def _sequence(self, sample: int) -> TokenSequence:
+    def triplet(self, sample: int) -> CodeTriplet:
+        """The codes and the action of a sample."""
         rows = self.triplets
-        triplet = CodeTriplet(
+        return CodeTriplet(
             rows.source_NL[sample], rows.target_NL[sample], self._actions[self._action_N[sample]]
         )
-        return self.vlm.sequence(self.task, triplet, self._weights(sample))
+
+    def _sequence(self, sample: int) -> TokenSequence:
+        return self.vlm.sequence(self.task, self.triplet(sample), self._weights(sample))
 
     def _weights(self, sample: int) -> NDArray[np.float32] | None:
         if self.floor is None:

@@ -16,12 +16,15 @@ import torch
 from kinescribe.models.chat_vlm import ChatBatch, ChatVLM
 from kinescribe.models.checkpoint_files import model_folder
 from kinescribe.models.tokens import Triplet
+from kinescribe.schemas.annotation import Asking
+from kinescribe.schemas.prompts import CLASS
 from kinescribe.schemas.training import DynamicsTraining
 from kinescribe.training.batches import SampleOrder, read_rows, whole
 from kinescribe.training.objective import TokenObjective
 from kinescribe.training.tasks import TrainingTask
+from kinescribe.training.usual_likelihoods import write_usual_likelihoods
 
-COLUMNS = ("triplet_id", "source", "target", "action")
+COLUMNS = ("triplet_id", "source", "target", "action", CLASS)
 
 
 def read_conversations(datasets: Sequence[str]) -> pa.Table:
@@ -32,20 +35,23 @@ def read_conversations(datasets: Sequence[str]) -> pa.Table:
 class ConversationBatches:
     """Batches of conversations: two images, the question and the answer that the model should learn."""
 
-    def __init__(self, table: pa.Table, vlm: ChatVLM) -> None:
+    def __init__(self, table: pa.Table, vlm: ChatVLM, asking: Asking | None = None) -> None:
         self.table = table
         self.vlm = vlm
+        self.asking = asking or Asking()
 
     def __len__(self) -> int:
         return len(self.table)
 
     def batch(self, samples: Sequence[int], positions: Sequence[int]) -> ChatBatch:
         """The samples, padded on the right. Nothing in them is random."""
-        rows: list[dict[str, Any]] = self.table.take([*samples]).to_pylist()
-        triplets = [
-            Triplet(self._seen(row["source"]), self._seen(row["target"]), row["action"]) for row in rows
-        ]
-        return self.vlm.batch(triplets)
+        return self.vlm.batch([self.triplet(sample) for sample in samples])
+
+    def triplet(self, sample: int) -> Triplet[Any]:
+        """The images and the action of a sample, and what is asked about it."""
+        row: dict[str, Any] = self.table.slice(sample, 1).to_pylist()[0]
+        source, target = self._seen(row["source"]), self._seen(row["target"])
+        return Triplet(source, target, row["action"], self.asking.prompt(row))
 
     def _seen(self, image: dict[str, Any]) -> Any:
         return self.vlm.see(None, partial(image.__getitem__, "bytes"))
@@ -56,6 +62,7 @@ class ChatTask(TrainingTask):
 
     def __init__(self, config: DynamicsTraining, device: torch.device | None = None) -> None:
         assert config.init is not None
+        self.config = config
         self.vlm = ChatVLM.load(model_folder(config.init), device=device)
         self.lora = config.lora is not None
         if config.lora:
@@ -63,10 +70,12 @@ class ChatTask(TrainingTask):
 
             self.vlm.network = with_adapters(self.vlm.network, config.lora, config.init)
         self.module = TokenObjective(self.vlm.network)
-        self.batches = ConversationBatches(read_conversations(config.data), self.vlm)
+        self.batches = ConversationBatches(read_conversations(config.data), self.vlm, config)
         self.order = SampleOrder(len(self.batches), config.batch, config.seed)
         self.held_out = (
-            ConversationBatches(read_conversations(config.held_out), self.vlm) if config.held_out else None
+            ConversationBatches(read_conversations(config.held_out), self.vlm, config)
+            if config.held_out
+            else None
         )
 
     def export(self, folder: Path) -> None:
@@ -77,3 +86,5 @@ class ChatTask(TrainingTask):
 
             self.vlm.network = save_and_merge(self.vlm.network, folder / "adapter")
         self.vlm.save(folder)
+        if isinstance(self.held_out, ConversationBatches):
+            write_usual_likelihoods(folder, self.vlm, self.held_out, self.config)

@@ -16,6 +16,7 @@ from kinescribe.models.codec import ImageCodec, VQModel
 from kinescribe.models.families import CHAT, EDIT
 from kinescribe.models.initialization import new_codec, new_token_vlm, new_tokenizer
 from kinescribe.models.token_vlm import TokenVLM
+from kinescribe.schemas.codes import fit_of
 from kinescribe.schemas.errors import ConfigError
 from kinescribe.schemas.training import (
     CodecTraining,
@@ -36,6 +37,7 @@ from kinescribe.training.batches import (
 from kinescribe.training.codec_objective import CodecObjective
 from kinescribe.training.images import ImageBatches, read_images
 from kinescribe.training.objective import TokenObjective
+from kinescribe.training.usual_likelihoods import write_usual_likelihoods
 
 
 class TrainingTask(ABC):
@@ -87,7 +89,9 @@ class UnifiedTask(TrainingTask):
     def __init__(self, config: TokenTraining, device: torch.device | None = None) -> None:
         world = config if isinstance(config, WorldTraining) else None
         triplets = read_triplets(config.data, world.select if world else None)
+        self.config = config
         self.vlm = _initial_model(config, triplets, device)
+        self.vlm.fit = fit_of(triplets.codec_id)  # so that the trained model sees pictures as its data
         if world and world.new_image_head:
             self.vlm.restart_image_head()
         self.lora = config.lora is not None
@@ -112,6 +116,8 @@ class UnifiedTask(TrainingTask):
 
             self.vlm.network = save_and_merge(self.vlm.network, folder / "adapter")
         self.vlm.save(folder)
+        if isinstance(self.held_out, TripletBatches) and isinstance(self.config, DynamicsTraining):
+            write_usual_likelihoods(folder, self.vlm, self.held_out, self.config)
 
 
 def _initial_model(config: TokenTraining, triplets: PackedTriplets, device: torch.device | None) -> TokenVLM:

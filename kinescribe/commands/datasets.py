@@ -23,6 +23,7 @@ from kinescribe.commands.options import (
     Overrides,
     Roots,
     Scores,
+    Seed,
     curate_config,
     ingest_config,
     label_config,
@@ -41,6 +42,9 @@ from kinescribe.preconditions import require_folder
 from kinescribe.schemas.errors import ConfigError, DatasetError
 from kinescribe.schemas.rendering import tables_of
 
+MinProbability = Annotated[
+    float | None, typer.Option(help="Drop those whose action is less probable among a vocabulary's.")
+]
 Join = Annotated[bool, typer.Option("--join", help="Write the dataset although another run is writing it.")]
 
 
@@ -57,6 +61,9 @@ def label(
         float | None, typer.Option(help="GPUs of each model, or a share of one. By default its size decides.")
     ] = None,
     micro_batch: MicroBatch = None,
+    concurrency: Annotated[
+        int | None, typer.Option(help="Requests at once that each label worker sends to MODEL@URL. [32]")
+    ] = None,
     root: Roots = None,
     columns: Columns = None,
     retry_rejected: Annotated[
@@ -64,19 +71,24 @@ def label(
     ] = False,
     join: Join = False,
     dry: DryRun = False,
+    show_prompt: Annotated[
+        bool, typer.Option("--show-prompt", help="With --dry-run: print what the model gets for one clip.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Label videos: key frames, pairs, the action between them and its likelihood."""
     if dry and retry_rejected:
         raise ConfigError("give one of --dry-run and --retry-rejected")
+    if show_prompt and not dry:
+        raise ConfigError("--show-prompt needs --dry-run")
     settings = label_config(config, overrides, dynamics, scores, root, columns)
-    resources = label_resources(decode_workers, label_workers, label_gpus, micro_batch)
+    resources = label_resources(decode_workers, label_workers, label_gpus, micro_batch, concurrency)
     if dry:
         require_folder("out", out)
         from kinescribe.cluster.label import plan_label
 
         with stdout_for_results():
-            planned = plan_label(input, out, settings)
+            planned = plan_label(input, out, settings, show_prompt)
         print_result(planned, as_json)
         return
     with stdout_for_results():
@@ -136,11 +148,32 @@ def status(
         print_result(totals.status, as_json, asdict(compared) if compared else None)
     else:
         print_tables([*tables_of(totals.status), *compared.tables(totals.status)])
+    if (known := totals.status.familiarity) and known.warning:
+        warn(known.warning)
 
 
-def check(dataset: Dataset, as_json: Json = False) -> None:
+def check(
+    dataset: Dataset,
+    frames: Annotated[
+        int | None,
+        typer.Option(min=1, help="Also compare the frames of this many random rows with their videos."),
+    ] = None,
+    seed: Seed = 0,
+    root: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--root", help="A folder whose videos may be read, instead of the working folder; repeatable."
+        ),
+    ] = None,
+    as_json: Json = False,
+) -> None:
     """Audit a dataset: the digest of every file, and exactly one outcome for every clip."""
-    result = api.check(dataset)
+    if root and frames is None:
+        raise ConfigError(
+            "--root names a folder of videos, which only --frames reads; give --frames N as well"
+        )
+    with progress_bar("rows") as progress:
+        result = api.check(dataset, frames=frames, seed=seed, roots=root or None, progress=progress)
     print_result(result, as_json)
     if not result.ok:
         raise typer.Exit(1)
@@ -159,11 +192,23 @@ def curate(
         typer.Option(help="Log-probability of the action per token or as a sum, or its contrast."),
     ] = "mean",
     min_score: Annotated[float | None, typer.Option(help="Drop triplets with a lower score.")] = None,
+    min_probability: MinProbability = None,
     min_motion: Annotated[float | None, typer.Option(help="Drop triplets with less motion.")] = None,
     max_motion: Annotated[float | None, typer.Option(help="Drop triplets with more motion.")] = None,
+    min_sharpness: Annotated[float | None, typer.Option(help="Drop triplets that are less sharp.")] = None,
+    min_brightness: Annotated[float | None, typer.Option(help="Drop darker triplets; 0 to 1.")] = None,
+    max_brightness: Annotated[float | None, typer.Option(help="Drop brighter triplets; 0 to 1.")] = None,
+    max_clipping: Annotated[
+        float | None, typer.Option(help="Drop triplets with a larger share of crushed or blown pixels.")
+    ] = None,
+    max_bars: Annotated[float | None, typer.Option(help="Drop those with a larger share of bars.")] = None,
+    max_text: Annotated[float | None, typer.Option(help="Drop those with a larger share of writing.")] = None,
     duplicates: Annotated[
-        Literal["keep", "drop"],
-        typer.Option(help="Keep all triplets with the same action and clip, or the best."),
+        Literal["keep", "drop", "near"],
+        typer.Option(
+            help="drop: keep the best of the triplets with the same action and clip; near: the best of those "
+            "that show the same, as copies of a clip do."
+        ),
     ] = "keep",
     materialize: Annotated[
         str | None, typer.Option(help="Also copy the chosen triplets into this dataset; run again to resume.")
@@ -171,7 +216,22 @@ def curate(
     as_json: Json = False,
 ) -> None:
     """Select the likeliest triplets, the same number of each class."""
-    settings = curate_config(top_k, stratify_by, score, min_score, min_motion, max_motion, duplicates)
+    settings = curate_config(
+        top_k=top_k,
+        stratify_by=stratify_by,
+        score=score,
+        min_score=min_score,
+        min_probability=min_probability,
+        min_motion=min_motion,
+        max_motion=max_motion,
+        min_sharpness=min_sharpness,
+        min_brightness=min_brightness,
+        max_brightness=max_brightness,
+        max_clipping=max_clipping,
+        max_bars=max_bars,
+        max_text=max_text,
+        duplicates=duplicates,
+    )
     with progress_bar("units") as progress:
         result = api.curate(datasets, out, settings, materialize=materialize, progress=progress)
     print_result(result, as_json)

@@ -19,6 +19,7 @@ from kinescribe.commands.options import (
 )
 from kinescribe.display import print_list, print_result, print_tables, stdout_for_results, warn
 from kinescribe.preconditions import require_extras, require_folder
+from kinescribe.schemas.codes import Fit
 from kinescribe.schemas.errors import ConfigError
 from kinescribe.schemas.rendering import Table
 
@@ -79,15 +80,24 @@ def codec(
         Path, typer.Argument(help="vqgan.ckpt with vqgan.yaml beside it, or a folder of Anole or Emu3.")
     ],
     out: Annotated[Path, typer.Option(help="Folder to write: codec/ in the folder of the model.")],
+    fit: Annotated[
+        Fit | None,
+        typer.Option(
+            help="How images that aren't square are seen. Default: as the model's authors do, or crop."
+        ),
+    ] = None,
 ) -> None:
     """Convert the image codec of a published checkpoint into the `codec` folder of a model."""
     require_folder("--out", str(out))
     if out.is_dir() and any(out.iterdir()):
         raise ConfigError(f"--out {out}: this folder holds files that would be lost; name an empty folder")
     with stdout_for_results():
+        from kinescribe.models.checkpoint_files import published_fit
         from kinescribe.models.codec_conversion import published_codec
 
-        published_codec(source).save(out)
+        codec = published_codec(source)
+        codec.fit = fit or published_fit(out.absolute().parent)
+        codec.save(out)
     print(out)
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from kinescribe.display import warn
 from kinescribe.schemas.outcomes import DropReason
 from kinescribe.schemas.rendering import counted
 
@@ -33,6 +34,8 @@ def print_next_steps(command: str, status: DatasetStatus, dataset: str, quiet: b
     if status.kept == 0 and status.pending == 0:
         print("\n".join(_why_empty(command, status, dataset)), file=sys.stderr)
         raise typer.Exit(1)
+    if status.familiarity and (warning := status.familiarity.warning):
+        warn(warning)
     if not quiet and status.triplets:
         print("\n".join(_next_steps(status, dataset)), file=sys.stderr)
 

@@ -87,7 +87,8 @@ def label_config(
     columns: str | None = None,
 ) -> LabelConfig:
     """The configuration of `label`. Raises ConfigError."""
-    from kinescribe.schemas.config import LabelConfig, load_config, read_config
+    from kinescribe.schemas.config import LabelConfig, load_config
+    from kinescribe.schemas.yaml_values import read_config
 
     values: dict[str, Any] = {"dynamics": dynamics, "annotation.scores": scores, "roots": root or None}
     values["columns"] = [name.strip() for name in columns.split(",")] if columns else None
@@ -98,7 +99,8 @@ def ingest_config(
     config: Path | None, overrides: list[str] | None, dynamics: str | None, root: list[str] | None
 ) -> IngestConfig:
     """The configuration of `ingest`. Raises ConfigError."""
-    from kinescribe.schemas.config import IngestConfig, load_config, read_config
+    from kinescribe.schemas.config import IngestConfig, load_config
+    from kinescribe.schemas.yaml_values import read_config
 
     values = {"dynamics": dynamics, "roots": root or None}
     return load_config(IngestConfig, read_config(config), overrides or (), values)
@@ -109,6 +111,7 @@ def label_resources(
     label_workers: int | None = None,
     label_gpus: float | None = None,
     micro_batch: int | None = None,
+    concurrency: int | None = None,
 ) -> Resources:
     """How `label` uses the machines. Raises ConfigError."""
     from kinescribe.schemas.config import Resources, load_config
@@ -120,6 +123,7 @@ def label_resources(
             "label_workers": label_workers,
             "label_gpus": label_gpus,
             "micro_batch": micro_batch,
+            "concurrency": concurrency,
         },
     )
 
@@ -135,8 +139,9 @@ def train_config(
     weights: str | None,
 ) -> TrainConfig:
     """The configuration of a training. Raises ConfigError."""
-    from kinescribe.schemas.config import load_config, read_config
+    from kinescribe.schemas.config import load_config
     from kinescribe.schemas.training import TRAININGS
+    from kinescribe.schemas.yaml_values import read_config
 
     shares = [f"mix.{share.strip()}" for share in mix.split(",")] if mix is not None else []
     values = {"data": data or None, "out": out, "select": select, "weights": weights}
@@ -144,29 +149,27 @@ def train_config(
 
 
 def curate_config(
+    *,
     top_k: int,
     stratify_by: str,
     score: str,
     min_score: float | None,
+    min_probability: float | None,
     min_motion: float | None,
     max_motion: float | None,
+    min_sharpness: float | None,
+    min_brightness: float | None,
+    max_brightness: float | None,
+    max_clipping: float | None,
+    max_bars: float | None,
+    max_text: float | None,
     duplicates: str,
 ) -> CurateConfig:
     """What `curate` chooses. Raises ConfigError."""
+    values = dict(locals())
     from kinescribe.schemas.config import CurateConfig, load_config
 
-    return load_config(
-        CurateConfig,
-        values={
-            "top_k": top_k,
-            "stratify_by": stratify_by,
-            "score": score,
-            "min_score": min_score,
-            "min_motion": min_motion,
-            "max_motion": max_motion,
-            "duplicates": duplicates,
-        },
-    )
+    return load_config(CurateConfig, values=values)
 
 
 def imagine_config(

@@ -142,7 +142,7 @@ def read_command(root: Any, arguments: Sequence[str]) -> CommandLine:
 
     `root` is the command `kinescribe`. Raises ConfigError, or typer's errors if an option is wrong.
     """
-    from kinescribe.schemas.config import config_values, read_config
+    from kinescribe.schemas.yaml_values import config_values, read_config
     from kinescribe.storage.credentials import NO_CREDENTIALS, holds_credentials, redact
 
     command, words, rest = _find(root, arguments)
@@ -173,13 +173,14 @@ def read_command(root: Any, arguments: Sequence[str]) -> CommandLine:
 
 def _normalized(value: Any) -> Any:
     """One spelling of a path or of several: without `file://` and superfluous slashes."""
+    from kinescribe.schemas.paths import without_file_scheme
     from kinescribe.storage.uri import is_local
 
     if isinstance(value, list | tuple):
         return [_normalized(item) for item in value]
     if not isinstance(value, str):
         return value
-    return str(PurePosixPath(value.removeprefix("file://"))) if is_local(value) else value.rstrip("/")
+    return str(PurePosixPath(without_file_scheme(value))) if is_local(value) else value.rstrip("/")
 
 
 def _find(root: Any, arguments: Sequence[str]) -> tuple[Any, list[str], list[str]]:

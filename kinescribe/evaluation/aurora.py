@@ -2,7 +2,7 @@
 
 One folder holds everything: images, `outputs.json` for the human study, `samples.csv` with every value, and
 `replies.jsonl` with every reply of a judge. Run again, it resumes: existing images are kept, and a judge,
-more runs or other metrics can be added. Images are cropped to the square that the model sees.
+more runs or other metrics can be added. Images are the squares that the model sees.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ from kinescribe.evaluation.vlm_judge import JudgeReply, Sample, judge_samples
 from kinescribe.inference.best_of_n import imagine_best
 from kinescribe.media.source_image import read_source_image
 from kinescribe.models.checkpoint_files import identify, model_folder
-from kinescribe.models.codec import crop_square
 from kinescribe.models.dynamics import DynamicsModel
 from kinescribe.models.endpoint import Endpoint
+from kinescribe.models.fitting import fitted
 from kinescribe.models.registry import load
 from kinescribe.models.world import WorldModel
 from kinescribe.schemas.config import AuroraConfig
@@ -130,7 +130,7 @@ def _claim_folder(out: Path, config: AuroraConfig, cases: Sequence[BenchmarkCase
 def _views(
     cases: Sequence[BenchmarkCase], world: WorldModel, dynamics: DynamicsModel[Any] | None, images: Path
 ) -> tuple[list[View], list[LeftOut]]:
-    """The usable cases, with their images cropped and written, and the others."""
+    """The usable cases, with their images as squares and written, and the others."""
     views, unusable = list[View](), list[LeftOut]()
     for case in cases:
         view = View(case, images / f"{case.id}-source.png", images / f"{case.id}-target.png")
@@ -141,7 +141,7 @@ def _views(
             continue
         try:
             for original, file in ((case.source, view.source), (case.target, view.target)):
-                _save(crop_square(read_source_image(str(original)), world.resolution), file)
+                _save(fitted(read_source_image(str(original)), world.resolution, world.fit), file)
         except InputError as error:
             unusable.append(LeftOut(case.id, str(error)))
             continue

@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from kinescribe.evaluation.label_accuracy import Rate, rate_table
 from kinescribe.models.dynamics import DynamicsModel
 from kinescribe.models.tokens import Codes, Task, Triplet
+from kinescribe.schemas.codes import same_network
 from kinescribe.schemas.errors import DatasetError
 from kinescribe.schemas.rendering import BLUE, Figure, Progress, Table, panels
 from kinescribe.simulation.actions import parse
@@ -167,7 +168,7 @@ def _triplet(triplets: Triplets, index: int) -> Triplet[int]:
 def _read(dataset: str, model: DynamicsModel[Any], num: int) -> pa.Table:
     columns = ("source", "target", "source_codes", "target_codes", "action", "finish_reason")
     opened = Dataset.open(dataset)
-    if model.codec_id not in (None, opened.codec_id):
+    if model.codec_id is not None and not same_network(model.codec_id, opened.codec_id):
         raise DatasetError(
             f"{dataset} has codes of codec {opened.codec_id}, and the model's codec is {model.codec_id}; "
             "label the dataset with this model's codec"

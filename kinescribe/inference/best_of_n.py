@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from kinescribe.models.dynamics import DynamicsModel
 from kinescribe.models.tokens import Triplet
 from kinescribe.models.world import WorldModel
+from kinescribe.schemas.codes import same_network
 
 
 class Imagined(NamedTuple):
@@ -64,8 +65,7 @@ def _view(dynamics: DynamicsModel[Any], world: WorldModel, frame: NDArray[Any]) 
         world.pictures(frame[None])[0].save(png, "PNG")
         return png.getvalue()
 
-    same_codec = world.codec_id is not None and dynamics.codec_id == world.codec_id
-    return dynamics.see(frame if same_codec else None, image)
+    return dynamics.see(frame if same_network(dynamics.codec_id, world.codec_id) else None, image)
 
 
 def roll_out(

@@ -12,6 +12,7 @@ import re
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from textwrap import shorten
 from typing import Any, NamedTuple
@@ -22,9 +23,9 @@ from PIL import Image
 from kinescribe.inference.best_of_n import roll_out
 from kinescribe.inference.contact_sheet import Step, contact_sheet
 from kinescribe.media.source_image import read_source_image
-from kinescribe.models.checkpoint_files import ModelIdentity, identify
-from kinescribe.models.codec import crop_square
+from kinescribe.models.checkpoint_files import ModelIdentity, family_named, identify
 from kinescribe.models.dynamics import ActionModel, DynamicsModel
+from kinescribe.models.fitting import fitted, restored
 from kinescribe.models.registry import load
 from kinescribe.models.tokens import Task
 from kinescribe.models.world import WorldModel
@@ -83,6 +84,7 @@ def imagine(
     """
     picture = read_source_image(source)
     earlier = set[str]() if out is None else _claim(out, len(config.actions))
+    family_named(config.dynamics).require(config.dynamics, "dynamics")
     identities = [identify(name) for name in (config.world, config.dynamics)]
     world, dynamics = _load(config)
     models: dict[Task, Loaded] = {
@@ -125,14 +127,15 @@ def _steps(
     picture: Image.Image, config: ImagineConfig, world: WorldModel, dynamics: DynamicsModel[Any]
 ) -> list[Step]:
     options = (config.actions, config.seeds, config.num_samples, config.temperature)
-    source, steps = crop_square(picture, world.resolution), list[Step]()
+    seen = partial(restored, size=picture.size, fit=world.fit)
+    source, steps = seen(fitted(picture, world.resolution, world.fit)), list[Step]()
     drawn = roll_out(world, dynamics, world.encode(picture), *options)
     for action, imagined in zip(config.actions, drawn, strict=True):
         if not np.isfinite(imagined.scores_N).all():
             raise ModelError(
                 f"dynamics model {config.dynamics} returns scores that are not finite; restore it"
             )
-        samples = world.pictures(imagined.targets_N)
+        samples = list(map(seen, world.pictures(imagined.targets_N)))
         steps.append(Step(action, source, samples, imagined.scores_N.tolist(), imagined.best))
         source = samples[imagined.best]
     return steps

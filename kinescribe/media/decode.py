@@ -1,4 +1,4 @@
-"""Opens local video files and yields their frames in presentation order; the only importer of PyAV.
+"""Opens local video files and yields their frames in presentation order, with PyAV.
 
 Knows nothing of key frames, limits or clips. Call it on untrusted files only inside
 `kinescribe.media.sandbox`, because a decoder may crash, spin or eat memory.
@@ -7,30 +7,28 @@ Knows nothing of key frames, limits or clips. Call it on untrusted files only in
 from __future__ import annotations
 
 import contextlib
-import functools
-import heapq
+import itertools
 import math
-from collections.abc import Generator, Iterator
+import re
+from collections import deque
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, cast
+from typing import TypeAlias, cast
 
 import av
 import av.error
 import av.logging
-import cv2
-import numpy as np
 from av.container import InputContainer
-from av.sidedata.sidedata import Type as SideDataType
+from av.packet import Packet
 from av.stream import Disposition
-from av.video.format import VideoFormat
 from av.video.frame import VideoFrame
-from av.video.reformatter import Colorspace, Interpolation
 from av.video.stream import VideoStream
-from numpy.typing import NDArray
 
-from kinescribe.media.tone_mapping import HLG, PQ, tone_mapped
+from kinescribe.media.clocks import ContinuousClock, DecodingClock, PacketCount, PresentationClock
+from kinescribe.media.container_crop import container_crop
+from kinescribe.media.decoded_frame import Crop, DecodedFrame, shown_size
 from kinescribe.schemas.outcomes import RejectCode, Rejected
 
 CONTAINERS = (
@@ -38,6 +36,7 @@ CONTAINERS = (
     "mjpeg,rm,mxf,dv,yuv4mpegpipe,wav,mp3,aac,flac"
 )
 """Formats that contain their own data. Playlists (HLS, DASH, concat, SDP …) name other files and hosts."""
+VideoPacket: TypeAlias = "Packet[VideoStream]"
 OPTIONS = {"protocol_whitelist": "file", "format_whitelist": CONTAINERS}
 DECODER_ERRORS = (av.error.FFmpegError, MemoryError)
 PLAYLISTS = (b"#EXTM3U", b"ffconcat", b"<MPD", b"v=0\r", b"v=0\n", b"[playlist]")
@@ -46,17 +45,21 @@ COUNTABLE = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"), ("h264", "hevc")
 """Containers with a presentation time for each packet, and codecs in which each packet is one frame."""
 DECODING_TIMES = ("avi", "asf")
 """Containers that have only the decoding time of each packet."""
+OTHER_CLOCKS = ("mpegts", "mpeg")
+"""Containers whose clock restarts, jumps or wraps, so that a time can't be sought in them."""
+STRICT = ("hevc",)
+"""Codecs whose decoder reports damage only if it is told to stop there. H.264's stops at good files too."""
+LOGGED = ("ogg",)
+"""Containers whose reader, and whose Theora decoder, report damage to the log alone."""
+STILL_CODECS = ("mjpeg", "png", "bmp", "tiff", "webp")
+NUM_AHEAD = 2
+"""Parsers mark the packet before the one that is damaged, so a key frame may be the second one after it."""
+MAX_ENTRY_BYTES = 64 << 20
+"""The most that is read ahead to find the last key frame before a window."""
 SEEK_EARLIER_S = (0.0, 2.0, 10.0)
 """How long before a window's start an entry point is sought, one attempt after another."""
 LAST_PLACE = 2.0**63 - 1024
 """The latest time that FFmpeg can seek to, in its own unit: the largest float below 2**63."""
-HD_SIZE = 1280, 576
-"""Of the width, and above that of the height, players take the colours of an untagged picture as BT.709."""
-MAX_PIXEL_ASPECT = 4
-"""Of a pixel's sides; a file that states more is wrong."""
-EXACT = Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
-"""How a picture is scaled; without it, grey 128 becomes 126."""
-UNTAGGED = 2
 NUM_BEFORE_SKIPPING = 16
 """The first frames are all decoded, because a short clip has none to spare."""
 
@@ -70,112 +73,56 @@ class Header:
     duration_s: float | None
 
 
-@dataclass(frozen=True, slots=True)
-class DecodedFrame:
-    """A decoded frame: its number, its time in seconds after the file's start, and its picture."""
-
-    index: int
-    time_s: float
-    picture: VideoFrame
-    size: tuple[int, int] | None = None
-    """The width and height to show it with, before it is turned upright; None for those of the picture."""
-
-    @property
-    def width(self) -> int:
-        """The width of the frame in square pixels, before it is turned upright."""
-        return self.size[0] if self.size else self.picture.width
-
-    @property
-    def height(self) -> int:
-        """The height of the frame in square pixels, before it is turned upright."""
-        return self.size[1] if self.size else self.picture.height
-
-    @property
-    def size_bytes(self) -> int:
-        """The memory that the picture takes."""
-        return sum(plane.buffer_size for plane in self.picture.planes)
-
-    def luma(self, width: int, height: int) -> NDArray[np.uint8]:
-        """The brightness scaled to (height, width), not rotated upright."""
-        layout = _luma_layout(self.picture.format.name)
-        image = _luma(
-            self.picture if layout.has_plane else self.picture.reformat(format="gray", threads=1),
-            layout.depth,
-        )
-        while image.shape[0] >= 2 * height and image.shape[1] >= 2 * width:
-            # OpenCV has a SIMD version only for exact halving, which takes a tenth of the general reduction.
-            half = (image.shape[1] // 2, image.shape[0] // 2)
-            image = cv2.resize(image[: 2 * half[1], : 2 * half[0]], half, interpolation=cv2.INTER_AREA)
-        small = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
-        # Deeper planes have their value in the low bits of 16.
-        return (
-            small.astype(np.uint8, copy=False)
-            if layout.depth == 8
-            else np.right_shift(small, layout.depth - 8).astype(np.uint8)
-        )
-
-    def rgb(self, max_side: int) -> NDArray[np.uint8]:
-        """RGB (height, width, 3) as players show it, with at most `max_side` on the longer side."""
-        scale = min(1.0, max_side / max(self.width, self.height))
-        width, height = (max(1, round(length * scale)) for length in (self.width, self.height))
-        shrinks = scale < 1 and width <= self.picture.width and height <= self.picture.height
-        is_scaled = (width, height) != (self.picture.width, self.picture.height)
-        method = Interpolation.AREA if shrinks else Interpolation.BICUBIC
-        is_hdr = self.picture.color_trc in (PQ, HLG)
-        picture = self.picture.reformat(
-            format="rgb48le" if is_hdr else "rgb24",
-            width=width,
-            height=height,
-            src_colorspace=_colorspace(self.picture),
-            interpolation=method | EXACT if is_scaled else method,
-            threads=1,
-        )
-        image: NDArray[Any] = picture.to_ndarray()
-        if is_hdr:
-            image = tone_mapped(image, self.picture.color_trc)
-        assert image.shape[2:] == (3,), image.shape  # decoders have returned others for narrow frames
-        return np.ascontiguousarray(_upright(image, self.picture))
-
-
-def _colorspace(picture: VideoFrame) -> Colorspace | None:
-    """The matrix of an untagged picture as players guess it, None if it needs no guess."""
-    if picture.colorspace == UNTAGGED and picture.color_trc in (PQ, HLG):
-        return Colorspace.BT2020
-    is_high = picture.width >= HD_SIZE[0] or picture.height > HD_SIZE[1]
-    return Colorspace.ITU709 if is_high and picture.colorspace == UNTAGGED else None
-
-
-def _upright(image: NDArray[np.uint8], picture: VideoFrame) -> NDArray[np.uint8]:
-    """The image turned and mirrored as the picture's display matrix says, by right angles."""
-    matrix = cast("Any", picture.side_data).get(SideDataType.DISPLAYMATRIX)
-    if matrix is None:
-        return image
-    # The shown x is a·x + c·y, and the shown y is b·x + d·y.
-    a, b, _, c, d = np.frombuffer(matrix, np.int32, 5).astype(np.int64).tolist()
-    if abs(a) + abs(d) < abs(b) + abs(c):
-        image, a, d = image.swapaxes(0, 1), c, b
-    return image[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]
-
-
 class Video:
     """An open video file."""
 
-    def __init__(self, container: InputContainer, stream: VideoStream) -> None:
+    def __init__(
+        self,
+        container: InputContainer,
+        stream: VideoStream,
+        crop: Crop,
+        logs: Sequence[object] = (),
+    ) -> None:
+        """`logs` grows with each complaint of the decoder."""
         self._container = container
         self._stream = stream
+        self._crop = crop
+        self._logs = logs
         # Some streams' clocks start at hours; players and editors count from the first frame.
         self._start_s = (container.start_time or 0) / av.time_base
-        tick_s = stream.time_base or Fraction(1, av.time_base)
-        self._num_tick_s, self._den_tick_s = tick_s.numerator, tick_s.denominator
+        self._tick_s = stream.time_base or Fraction(1, av.time_base)
+        self._one_clock = ContinuousClock(self._tick_s)
+        self._has_one_clock = container.format.name not in OTHER_CLOCKS
         self.num_decoded = 0
-        self._count = _Count()
+        self.goes_on = False
+        """Whether `frames` has stopped at a frame after the window."""
+        self._count = PacketCount()
         self._size: tuple[int, int] | None = None
 
     @property
     def header(self) -> Header:
-        """The coded size of the picture, and the duration if the file states it."""
-        duration = self._container.duration
-        return Header(self._stream.width, self._stream.height, duration / av.time_base if duration else None)
+        """The coded size of the picture, and the duration if the file states it reliably."""
+        stated = self._container.duration if self._has_one_clock else None
+        return Header(self._stream.width, self._stream.height, stated / av.time_base if stated else None)
+
+    @property
+    def num_clock_jumps(self) -> int:
+        """How often the clock has restarted or jumped so far."""
+        return self._one_clock.num_jumps
+
+    def count_duration(self) -> float | None:
+        """The duration in seconds, read from all packets without decoding them; None if they have no times.
+
+        Raises Rejected.
+        """
+        last = -math.inf
+        try:
+            for packet in self._packets():
+                ticks = packet.dts if packet.pts is None else packet.pts
+                last = max(last, -math.inf if ticks is None else ticks + (packet.duration or 0))
+        except DECODER_ERRORS as error:
+            raise _rejected(error) from error
+        return None if last == -math.inf else self._time_s(int(last))
 
     def frames(
         self, start_s: float | None = None, end_s: float | None = None, max_gap_s: float = 0.0
@@ -193,24 +140,19 @@ class Video:
                 if (index >= 0 and time_s <= last_s) or time_s < (start_s or -math.inf):
                     continue
                 if end_s is not None and time_s >= end_s:
+                    self.goes_on = True
                     return
                 first = number if first is None else first
                 index = max(index + 1, number - first if counts else 0)
                 skips = skips and time_s - last_s <= max_gap_s
                 self._skip(skips and index >= NUM_BEFORE_SKIPPING)
-                self._size = self._size or self._shown_size(picture)
-                yield DecodedFrame(index, time_s, picture, self._size)
+                if self._size is None:
+                    aspect = float(self._stream.sample_aspect_ratio or 1)
+                    self._size = shown_size(picture, aspect, self._crop)
+                yield DecodedFrame(index, time_s, picture, self._size, self._crop)
                 last_s = time_s
         except DECODER_ERRORS as error:
             raise _rejected(error, f" after {self.num_decoded} frames") from error
-
-    def _shown_size(self, picture: VideoFrame) -> tuple[int, int]:
-        """The picture's width and height in square pixels, as players enlarge it."""
-        aspect = float(self._stream.sample_aspect_ratio or 1)
-        width, height = picture.width, picture.height
-        if not 1 / MAX_PIXEL_ASPECT <= aspect <= MAX_PIXEL_ASPECT:
-            return width, height
-        return (round(width * aspect), height) if aspect > 1 else (width, round(height / aspect))
 
     @property
     def _is_countable(self) -> bool:
@@ -229,15 +171,19 @@ class Video:
             if ticks is not None:
                 yield self._time_s(ticks), self._count.before(ticks), picture
 
-    def _clock(self) -> _Clock | _DecodingClock:
-        return _DecodingClock() if self._container.format.name in DECODING_TIMES else _Clock()
+    def _clock(self) -> PresentationClock | DecodingClock:
+        has_decoding_times = self._container.format.name in DECODING_TIMES
+        return DecodingClock() if has_decoding_times else PresentationClock()
 
     def _time_s(self, ticks: int) -> float:
         """Seconds after the file's start, rounded to the precision of timestamps, and never -0.0."""
-        return round(ticks * self._num_tick_s / self._den_tick_s - self._start_s, 9) + 0.0
+        return round(ticks * self._tick_s.numerator / self._tick_s.denominator - self._start_s, 9) + 0.0
 
     def _pictures(self, start_s: float) -> Iterator[VideoFrame]:
         """Pictures from an entry point before `start_s`, or from the beginning if none is found."""
+        if start_s > 0 and not self._has_one_clock:
+            yield from self._decoded(self._entered(start_s))
+            return
         for earlier_s in SEEK_EARLIER_S:
             first, rest = self._seek(start_s - earlier_s, start_s)
             if first is not None:
@@ -246,25 +192,55 @@ class Video:
                 return
         if start_s > 0:
             self._container.seek(0)
-        yield from self._decoded()
+        yield from self._decoded(self._packets())
 
-    def _decoded(self) -> Iterator[VideoFrame]:
-        self._count = _Count()
+    def _packets(self) -> Iterator[VideoPacket]:
+        """All packets from here on, on one clock."""
         for packet in self._container.demux(self._stream):
+            if not self._has_one_clock:
+                self._one_clock.correct(packet)
+            yield packet
+
+    def _entered(self, start_s: float) -> Iterator[VideoPacket]:
+        """The packets from the last key frame before `start_s` on."""
+        packets = self._packets()
+        held: list[VideoPacket] = []
+        held_bytes = 0
+        for packet in packets:
+            ticks = packet.dts if packet.pts is None else packet.pts
+            time_s = None if ticks is None else self._time_s(ticks)
+            if packet.is_keyframe and time_s is not None and time_s <= start_s:
+                held.clear()
+                held_bytes = 0
+            held.append(packet)
+            held_bytes += packet.size
+            is_late = packet.dts is not None and self._time_s(packet.dts) > start_s
+            if is_late or held_bytes > MAX_ENTRY_BYTES:
+                break
+        yield from held
+        yield from packets
+
+    def _decoded(self, packets: Iterator[VideoPacket]) -> Iterator[VideoFrame]:
+        self._count = PacketCount()
+        for packet, *following in _with_next(packets):
             if packet.pts is not None and not packet.is_discard:
                 self._count.read(packet.pts)
+            # Where transport streams were joined, packets seem to be lost right before the next's key frame.
+            is_damaged = packet.is_corrupt and not any(one.is_keyframe for one in following)
             for picture in packet.decode():
                 # Missing bytes and concealed errors don't raise by themselves.
-                if packet.is_corrupt or picture.is_corrupt:
+                if is_damaged or picture.is_corrupt or self._logs:
                     raise av.error.InvalidDataError(0, "damaged data")
                 yield picture
+        if self._logs:  # pages that were lost at the end
+            raise av.error.InvalidDataError(0, "damaged data")
 
     def _seek(self, entry_s: float, start_s: float) -> tuple[VideoFrame | None, Iterator[VideoFrame]]:
         """The first picture from an entry point before `entry_s`, or None if it is too late, and the rest.
 
         Seeking goes by decoding time, so the first picture may have a presentation time after `start_s`.
         """
-        rest = self._decoded()
+        rest = self._decoded(self._packets())
         place = (entry_s + self._start_s) * av.time_base
         if entry_s <= 0 or place > LAST_PLACE:
             return None, rest
@@ -279,63 +255,6 @@ class Video:
         return first, rest
 
 
-class _Count:
-    """Counts the packets with an earlier presentation time than a decoded frame; all of them were read."""
-
-    def __init__(self) -> None:
-        self._pending: list[int] = []
-        self._passed = 0
-
-    def read(self, pts: int) -> None:
-        heapq.heappush(self._pending, pts)
-
-    def before(self, pts: int) -> int:
-        while self._pending and self._pending[0] < pts:
-            heapq.heappop(self._pending)
-            self._passed += 1
-        return self._passed
-
-
-class _Clock:
-    """Presentation times of frames in the order in which a decoder returns them.
-
-    That is the presentation timestamp, unless presentation timestamps went backwards more often than
-    decoding timestamps. libavcodec has it as `best_effort_timestamp`, which PyAV doesn't expose.
-    """
-
-    def __init__(self) -> None:
-        self._last: list[float] = [-math.inf, -math.inf]
-        self._faults = [0, 0]
-
-    def presented(self, picture: VideoFrame) -> int | None:
-        pts, dts = picture.pts, picture.dts
-        for kind, ticks in enumerate((pts, dts)):
-            if ticks is not None:
-                self._faults[kind] += ticks <= self._last[kind]
-                self._last[kind] = ticks
-            elif self._last[kind] > -math.inf:
-                self._faults[kind] += 1
-        if pts is not None and (dts is None or self._faults[0] <= self._faults[1]):
-            return pts
-        return dts
-
-
-class _DecodingClock:
-    """The same for files that have only decoding times.
-
-    The times that libavformat derives are wrong for H.264 with B-frames. A codec that delays frames returns
-    one when it reads the packet of a frame as many places later; the last frames come after all packets.
-    """
-
-    def __init__(self) -> None:
-        self._last = -1
-
-    def presented(self, picture: VideoFrame) -> int:
-        expected = self._last + max(picture.duration, 1)
-        self._last = expected if picture.dts is None else max(picture.dts, self._last + 1)
-        return self._last
-
-
 @contextlib.contextmanager
 def open_video(path: Path) -> Generator[Video]:
     """Open a local file for decoding on one thread.
@@ -346,19 +265,81 @@ def open_video(path: Path) -> Generator[Video]:
     try:
         if _is_playlist(path):
             raise Rejected(RejectCode.FORBIDDEN, "a playlist, which refers to other files")
-        container = av.open(f"file:{path.absolute()}", options=OPTIONS, metadata_errors="replace")
+        container = _open(path)
+    except av.error.ArgumentError as error:
+        raise Rejected(RejectCode.UNREADABLE, _why_not_opened(path)) from error
     except (*DECODER_ERRORS, OSError) as error:
         raise _rejected(error) from error
-    with container:
-        stream = container.streams.best("video")
-        if stream is None or stream.disposition & Disposition.attached_pic:
+    with container, contextlib.ExitStack() as while_open:
+        stream = _film(container)
+        if stream is None:
             raise Rejected(RejectCode.NO_VIDEO, f"a {container.format.name} file without a video stream")
-        assert isinstance(stream, VideoStream), stream
-        if not stream.codec_context:
+        decoder = stream.codec_context
+        if not decoder:
             raise Rejected(RejectCode.UNREADABLE, "there is no decoder for its codec")
         # Frames must not depend on the number of cores, and each core decodes another clip.
-        stream.codec_context.thread_count = 1
-        yield Video(container, stream)
+        decoder.thread_count = 1
+        if decoder.name in STRICT:
+            decoder.options = {"err_detect": "explode"}
+        crop = container_crop(path, container.format.name, stream)
+        logs: Sequence[object] = ()
+        if container.format.name in LOGGED:
+            av.logging.set_level(av.logging.ERROR)
+            av.logging.set_skip_repeated(False)
+            while_open.callback(av.logging.set_level, None)
+            capture = cast("contextlib.AbstractContextManager[Sequence[object]]", av.logging.Capture())
+            logs = while_open.enter_context(capture)
+        yield Video(container, stream, crop, logs)
+
+
+def _with_next(packets: Iterator[VideoPacket]) -> Iterator[Sequence[VideoPacket]]:
+    """Each packet with the next `NUM_AHEAD`, of which there are fewer at the end."""
+    window = deque(itertools.islice(packets, NUM_AHEAD))
+    for packet in packets:
+        window.append(packet)
+        yield tuple(window)
+        window.popleft()
+    while window:
+        yield tuple(window)
+        window.popleft()
+
+
+def _open(path: Path) -> InputContainer:
+    return av.open(f"file:{path.absolute()}", options=OPTIONS, metadata_errors="replace")
+
+
+def _why_not_opened(path: Path) -> str:
+    """Why FFmpeg calls the file an invalid argument: its container is none of `CONTAINERS`."""
+    av.logging.set_level(av.logging.DEBUG)
+    with av.logging.Capture() as logs, contextlib.suppress(*DECODER_ERRORS, OSError):
+        _open(path).close()
+    av.logging.set_level(None)
+    names = (re.match(r"Format (\S+) probed", message) for _, _, message in logs)
+    name = next((found[1] for found in names if found), None)
+    if name is None:
+        return "Invalid argument"
+    return (
+        f"its container, {name}, is not opened: only usual ones that hold all of their data are, as others "
+        "may name further files; convert it, for example by ffmpeg -i FILE FILE.mkv"
+    )
+
+
+def _film(container: InputContainer) -> VideoStream | None:
+    """FFmpeg's choice of the video streams, unless that is a cover and another isn't."""
+    best = container.streams.best("video")
+    films = [stream for stream in container.streams.video if not _is_still(stream)]
+    if isinstance(best, VideoStream) and (best in films or not films):
+        return None if best.disposition & Disposition.attached_pic else best
+    return max(films, key=lambda stream: stream.width * stream.height, default=None)
+
+
+def _is_still(stream: VideoStream) -> bool:
+    is_image = bool(stream.codec_context) and stream.codec_context.name in STILL_CODECS
+    return (
+        bool(stream.disposition & Disposition.attached_pic)
+        or stream.frames == 1
+        or (is_image and not stream.frames)
+    )
 
 
 def _is_playlist(path: Path) -> bool:
@@ -372,27 +353,3 @@ def _rejected(error: Exception, where: str = "") -> Rejected:
     code = RejectCode.OUT_OF_MEMORY if is_memory else RejectCode.UNREADABLE
     reason = error.strerror if isinstance(error, av.error.FFmpegError | OSError) else None
     return Rejected(code, f"{reason or type(error).__name__}{where}")
-
-
-@dataclass(frozen=True, slots=True)
-class _LumaLayout:
-    """Whether a pixel format has a plane of brightness, and its bits per pixel."""
-
-    has_plane: bool
-    depth: int
-
-
-@functools.cache
-def _luma_layout(pixel_format: str) -> _LumaLayout:
-    kind = VideoFormat(pixel_format)
-    depth = kind.components[0].bits
-    if not kind.is_planar or kind.is_rgb or kind.is_big_endian or depth > 16:
-        return _LumaLayout(has_plane=False, depth=8)
-    return _LumaLayout(has_plane=True, depth=depth)
-
-
-def _luma(picture: VideoFrame, depth: int) -> NDArray[np.integer]:
-    """The first plane of a picture, not copied."""
-    plane = cast("memoryview", picture.planes[0])  # its stub lacks the buffer protocol
-    pixels = np.frombuffer(plane, np.uint8 if depth == 8 else np.uint16)
-    return pixels.reshape(picture.height, -1)[:, : picture.width]

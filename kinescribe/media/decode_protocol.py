@@ -12,8 +12,8 @@ from typing import Literal, Self
 from pydantic import BaseModel, ConfigDict, model_validator
 
 from kinescribe.schemas.clips import FramePair, KeyFrame
-from kinescribe.schemas.config import DecodeLimits, KeyFrames, StoredImage
-from kinescribe.schemas.outcomes import DropReason, RejectCode
+from kinescribe.schemas.config import DecodeLimits, KeyFrames, Quality, StoredImage
+from kinescribe.schemas.outcomes import DropReason, Note, RejectCode
 
 
 class DecodeRequest(BaseModel):
@@ -30,28 +30,37 @@ class DecodeRequest(BaseModel):
     target: Path | None = None
     start_s: float | None = None
     end_s: float | None = None
+    window_s: float | None = None
+    """Of a file or window without an end, no more than this is decoded for `pairs`."""
     limits: DecodeLimits
     keyframes: KeyFrames = KeyFrames()
     image: StoredImage
+    quality: Quality = ()
+    """What is measured for `pairs`."""
 
 
-class DecodeReply(BaseModel):
-    """Key frames, pairs and dropped pairs of a clip, or its duration, or the reason for its rejection.
-
-    `opened` are the files that were read (`probe.opened_files`).
-    """
+class Reply(BaseModel):
+    """What every reply has: the files that were read (`probe.opened_files`), or the reason for a reject."""
 
     model_config = ConfigDict(
         frozen=True, ser_json_bytes="base64", val_json_bytes="base64", allow_inf_nan=False
     )
 
+    opened: tuple[str, ...] = ()
+    reject: RejectCode | None = None
+    message: str = ""
+
+
+class DecodeReply(Reply):
+    """Key frames, pairs and dropped pairs of a clip, or its duration."""
+
     frames: tuple[KeyFrame, ...] = ()
     pairs: tuple[FramePair, ...] = ()
     pair_drops: dict[DropReason, int] = {}
     duration_s: float | None = None
-    opened: tuple[str, ...] = ()
-    reject: RejectCode | None = None
-    message: str = ""
+    notes: frozenset[Note] = frozenset()
+    goes_on: bool = False
+    """Whether frames follow after the window."""
 
     @model_validator(mode="after")
     def _pairs_are_of_frames(self) -> Self:

@@ -13,16 +13,18 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from kinescribe.media.decode import DecodedFrame, Video, open_video
+from kinescribe.media.decode import Video, open_video
 from kinescribe.media.decode_protocol import DecodeReply, DecodeRequest
+from kinescribe.media.decoded_frame import DecodedFrame
 from kinescribe.media.gradual_transitions import Transition, TransitionFinder
-from kinescribe.media.keyframes import Candidates
+from kinescribe.media.keyframes import Candidates, Moment
 from kinescribe.media.motion import GREY_SIDE, Grey, GreyFrame, grey_size, measure, pair_motion
 from kinescribe.media.probe import check_duration, check_file, check_header, check_pixels, opened_files
+from kinescribe.media.quality import change_hash, frame_quality
 from kinescribe.media.still_images import small_grey, stored
-from kinescribe.schemas.clips import FramePair, KeyFrame
-from kinescribe.schemas.config import DecodeLimits, KeyFrames, StoredImage
-from kinescribe.schemas.outcomes import DropReason, RejectCode, Rejected
+from kinescribe.schemas.clips import NOT_MEASURED, FramePair, FrameQuality, KeyFrame
+from kinescribe.schemas.config import DecodeLimits, KeyFrames, Quality, StoredImage
+from kinescribe.schemas.outcomes import DropReason, Note, RejectCode, Rejected
 
 SAMPLES_PER_INTERVAL = 10
 """Motion is measured this often in `min_interval` frames, which is often enough to place a key frame."""
@@ -43,36 +45,52 @@ class HeldFrame:
     decoded: DecodedFrame | None
     image: bytes = b""
     grey: Grey | None = None
+    notes: frozenset[Note] = frozenset()
+    quality: FrameQuality = NOT_MEASURED
 
     @property
     def held_bytes(self) -> int:
         """The memory of the decoded frame, 0 once it is encoded."""
         return self.decoded.size_bytes if self.decoded else 0
 
-    def encode(self, image: StoredImage) -> None:
-        """Encode the frame as the dataset stores it, and release the decoded one."""
+    def encode(self, image: StoredImage, quality: Quality = ()) -> None:
+        """Encode the frame as the dataset stores it, measure its quality, and release the decoded one."""
         if self.decoded is None:
             return
         rgb = self.decoded.rgb(image.max_side)
         grey = small_grey(rgb)
-        self.image, self.grey, self.decoded = stored(rgb, image), grey, None
+        self.image, self.grey, self.notes = stored(rgb, image), grey, self.decoded.notes
+        if quality:
+            self.quality = frame_quality(rgb, grey, quality)
+        self.decoded = None
 
 
 def duration(request: DecodeRequest) -> DecodeReply:
-    """The duration that the file states. Raises Rejected."""
+    """The duration that the file states, or if it doesn't, that of its packets. Raises Rejected."""
     check_file(request.path)
     with open_video(request.path) as video:
-        return DecodeReply(duration_s=video.header.duration_s, opened=opened_files())
+        duration_s = video.header.duration_s or video.count_duration()
+        return DecodeReply(duration_s=duration_s, opened=opened_files())
 
 
 def frame_pairs(request: DecodeRequest) -> DecodeReply:
-    """The key frames and pairs of a file, or of a window of it. Raises Rejected."""
+    """The key frames and pairs of a file, or of a window of it. Raises Rejected.
+
+    With `window_s`, of a file or window without an end only so much is decoded; the reply says if it goes on.
+    """
     check_file(request.path)
     with open_video(request.path) as video:
         check_header(video.header, request.limits, request.start_s, request.end_s)
         max_gap_s = MAX_SAMPLE_GAP_S if _stride(request.keyframes.min_interval) > 1 else 0.0
-        frames = frames_within(video, request.limits, request.start_s, request.end_s, max_gap_s)
-        chosen, transitions = key_frames(frames, request.keyframes, request.image)
+        end_s = request.end_s
+        if is_window := end_s is None and request.window_s is not None:
+            end_s = (request.start_s or 0.0) + (request.window_s or 0.0)
+        frames = frames_within(video, request.limits, request.start_s, end_s, max_gap_s, is_window)
+        chosen, transitions = key_frames(frames, request.keyframes, request.image, quality=request.quality)
+        goes_on = is_window and video.goes_on
+        notes = frozenset[Note]().union(*(frame.notes for frame in chosen))
+        if video.num_clock_jumps:
+            notes |= {Note.CLOCK_JUMPS}
         opened = opened_files()
     drops: Counter[DropReason] = Counter()
     pairs: list[FramePair] = []
@@ -81,10 +99,18 @@ def frame_pairs(request: DecodeRequest) -> DecodeReply:
         if isinstance(pair, DropReason):
             drops[pair] += 1
         else:
-            pairs.append(FramePair(i, j, pair))
-    frames = tuple(KeyFrame(frame.time_s, frame.image) for frame in chosen)
+            changes = _change_hash(source, target) if "hashes" in request.quality else None
+            pairs.append(FramePair(i, j, pair, changes))
+    frames = tuple(KeyFrame(frame.time_s, frame.image, frame.quality) for frame in chosen)
     kept = frames if pairs else ()
-    return DecodeReply(frames=kept, pairs=tuple(pairs), pair_drops=dict(drops), opened=opened)
+    return DecodeReply(
+        frames=kept,
+        pairs=tuple(pairs),
+        pair_drops=dict(drops),
+        opened=opened,
+        notes=notes,
+        goes_on=goes_on,
+    )
 
 
 def key_frames(
@@ -92,8 +118,9 @@ def key_frames(
     keyframes: KeyFrames,
     image: StoredImage,
     max_held_bytes: int = MAX_HELD_BYTES,
+    quality: Quality = (),
 ) -> tuple[list[HeldFrame], list[Transition]]:
-    """The key frames, encoded, and the gradual transitions, in time order.
+    """The key frames, encoded, in time order, and the gradual transitions.
 
     Holds only frames that may still be chosen, and all small grey ones.
     """
@@ -103,16 +130,17 @@ def key_frames(
     for measured in measure(_sampled(frames, keyframes.min_interval), keyframes.cut_threshold):
         index, frame = measured.sample.index, measured.sample.item
         shot += measured.is_cut
-        candidates.add(index, measured.motion)
+        candidates.add(Moment(index, frame.time_s, measured.motion))
         finder.add(index, frame.time_s, measured.sample.grey)
         held[index] = HeldFrame(index, frame.time_s, shot, frame)
         if len(held) % SAMPLES_PER_INTERVAL == 0:
-            held = {kept: held[kept] for kept in sorted(candidates.left(index + 1))}
-            _encode_oldest(held.values(), image, max_held_bytes)
-    chosen = [held[index] for index in sorted(candidates.left(None))]
+            held = {kept: held[kept] for kept in sorted(candidates.left())}
+            _encode_oldest(held.values(), image, max_held_bytes, quality)
+    chosen = [held[index] for index in candidates.chosen()]
     for frame in chosen:
-        frame.encode(image)
-    return chosen, finder.transitions()
+        frame.encode(image, quality)
+    interruptions = finder.interruptions([frame.index for frame in chosen])
+    return chosen, [*finder.transitions(), *interruptions]
 
 
 def _stride(min_interval: int) -> int:
@@ -120,9 +148,17 @@ def _stride(min_interval: int) -> int:
 
 
 def frames_within(
-    video: Video, limits: DecodeLimits, start_s: float | None, end_s: float | None, max_gap_s: float = 0.0
+    video: Video,
+    limits: DecodeLimits,
+    start_s: float | None,
+    end_s: float | None,
+    max_gap_s: float = 0.0,
+    may_go_on: bool = False,
 ) -> Iterator[DecodedFrame]:
-    """The window's frames. Raises Rejected if they pass the limits, or if there are fewer than two."""
+    """The window's frames. Raises Rejected if they pass the limits, or if there are fewer than two.
+
+    With `may_go_on` there may be fewer if frames follow after the window.
+    """
     num_frames, first_s = 0, 0.0
     for frame in video.frames(start_s, end_s, max_gap_s):
         first_s = first_s if num_frames else frame.time_s
@@ -134,7 +170,7 @@ def frames_within(
         raise Rejected(RejectCode.UNREADABLE, "no frame can be decoded")
     if num_frames == 0 and video.num_decoded > 1 and not start_s:
         raise Rejected(RejectCode.UNREADABLE, "no frame has a timestamp; put the stream into a container")
-    if num_frames < 2:
+    if num_frames < 2 and not (may_go_on and video.goes_on):
         raise Rejected(RejectCode.TOO_SHORT, "fewer than two frames; a pair needs two")
 
 
@@ -148,11 +184,13 @@ def _sampled(frames: Iterable[DecodedFrame], min_interval: int) -> Iterator[Grey
             size = grey_size(frame.width, frame.height, GREY_SIDE)
         elif frame.index - last.index < stride and frame.time_s - last.time_s < MAX_SAMPLE_GAP_S:
             continue
-        yield GreyFrame(frame.index, frame.luma(*size), frame)
+        yield GreyFrame(frame.index, frame.time_s, frame.luma(*size), frame)
         last = frame
 
 
-def _encode_oldest(held: Iterable[HeldFrame], image: StoredImage, max_held_bytes: int) -> None:
+def _encode_oldest(
+    held: Iterable[HeldFrame], image: StoredImage, max_held_bytes: int, quality: Quality = ()
+) -> None:
     """Encode the oldest frames until the decoded ones fit into memory."""
     decoded = [frame for frame in held if frame.decoded]
     num_bytes = sum(frame.held_bytes for frame in decoded)
@@ -160,7 +198,7 @@ def _encode_oldest(held: Iterable[HeldFrame], image: StoredImage, max_held_bytes
         if num_bytes <= max_held_bytes:
             return
         num_bytes -= frame.held_bytes
-        frame.encode(image)
+        frame.encode(image, quality)
 
 
 def in_one_shot(source: HeldFrame, target: HeldFrame, transitions: Sequence[Transition]) -> bool:
@@ -181,3 +219,9 @@ def _pair(
     grey = cv2.resize(target.grey, source.grey.shape[::-1], interpolation=cv2.INTER_AREA)
     motion = pair_motion(source.grey, np.asarray(grey, np.uint8))
     return motion if motion >= keyframes.min_motion else DropReason.STATIC
+
+
+def _change_hash(source: HeldFrame, target: HeldFrame) -> bytes:
+    assert source.grey is not None
+    assert target.grey is not None
+    return change_hash(source.grey, target.grey)

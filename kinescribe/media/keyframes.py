@@ -1,20 +1,30 @@
 """Selects a clip's key frames by motion alone (arXiv:2506.06006, extraction of frame pairs).
 
-Greedy: takes the frame with the most motion, then the next that is at least `min_interval` frames away from
-all chosen ones, until there are `max_keyframes`. Ties go to the earlier frame.
+Greedy: takes the frame with the most motion, then the next that is far enough from all chosen ones, until
+there are `max_keyframes`. Far enough are `min_interval` frames, or `min_interval_s` seconds. Ties go to the
+earlier frame. Where the first choice leaves no room for a second, frames without such room don't count: a
+pair needs two.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 from kinescribe.schemas.config import KeyFrames
 
 
-def select(motion: Sequence[float], config: KeyFrames) -> list[int]:
-    """Indices of the key frames in time order, from the motion of every frame."""
-    chosen, _ = _settle(dict(enumerate(motion)), config, next_index=None)
-    return sorted(chosen)
+class Moment(NamedTuple):
+    """A frame's number in the clip, its time in seconds and its motion."""
+
+    number: int
+    time_s: float
+    motion: float
+
+
+def select(moments: Sequence[Moment], config: KeyFrames) -> list[int]:
+    """The numbers of the key frames in time order, from the motion of every frame."""
+    return sorted(one.number for one in _chosen(moments, config))
 
 
 class Candidates:
@@ -26,37 +36,57 @@ class Candidates:
 
     def __init__(self, config: KeyFrames) -> None:
         self._config = config
-        self._motion: dict[int, float] = {}
+        self._moments: list[Moment] = []
 
-    def add(self, index: int, motion: float) -> None:
-        """Add the next frame. Indices must increase."""
-        self._motion[index] = motion
+    def add(self, moment: Moment) -> None:
+        """Add the next frame. Numbers and times must increase."""
+        self._moments.append(moment)
 
-    def left(self, next_index: int | None) -> set[int]:
-        """The frames that may still be chosen; the next frame is `next_index`, or None at the end."""
-        chosen, undecided = _settle(self._motion, self._config, next_index)
-        self._motion = {index: self._motion[index] for index in (*chosen, *undecided)}
-        return set(self._motion)
+    def left(self) -> set[int]:
+        """The frames that may still be chosen."""
+        if self._moments:
+            chosen, undecided = _settle(self._moments, self._config, last=self._moments[-1])
+            self._moments = sorted((*chosen, *undecided))
+        return {one.number for one in self._moments}
+
+    def chosen(self) -> list[int]:
+        """The key frames, after the last frame, in time order."""
+        return select(self._moments, self._config)
+
+
+def _chosen(moments: Sequence[Moment], config: KeyFrames) -> list[Moment]:
+    chosen, _ = _settle(moments, config, last=None)
+    if len(chosen) > 1:
+        return chosen
+    ends = [*moments[:1], *moments[-1:]]
+    with_room = [one for one in moments if any(not _is_near(one, end, config) for end in ends)]
+    return _settle(with_room, config, last=None)[0] or chosen
 
 
 def _settle(
-    motion: Mapping[int, float], config: KeyFrames, next_index: int | None
-) -> tuple[list[int], list[int]]:
-    """The frames that are chosen whatever follows, and those that depend on what follows."""
-    chosen: list[int] = []
-    undecided: list[int] = []
-    for index in sorted(motion, key=lambda place: (-motion[place], place)):
+    moments: Iterable[Moment], config: KeyFrames, last: Moment | None
+) -> tuple[list[Moment], list[Moment]]:
+    """The frames that are chosen whatever follows, and those that depend on what follows.
+
+    `last` is the latest frame so far, None if nothing follows.
+    """
+    chosen: list[Moment] = []
+    undecided: list[Moment] = []
+    for moment in sorted(moments, key=lambda one: (-one.motion, one.number)):
         if len(chosen) == config.max_keyframes:
             break
-        if _near(index, chosen, config.min_interval):
+        if any(_is_near(moment, other, config) for other in chosen):
             continue
-        reachable = next_index is not None and next_index - index < config.min_interval
-        if reachable or _near(index, undecided, config.min_interval):
-            undecided.append(index)
+        is_reachable = last is not None and _is_near(moment, last, config)
+        if is_reachable or any(_is_near(moment, other, config) for other in undecided):
+            undecided.append(moment)
         else:
-            chosen.append(index)
+            chosen.append(moment)
     return chosen, undecided
 
 
-def _near(index: int, others: Sequence[int], min_interval: int) -> bool:
-    return any(abs(index - other) < min_interval for other in others)
+def _is_near(one: Moment, other: Moment, config: KeyFrames) -> bool:
+    return (
+        abs(one.number - other.number) < config.min_interval
+        and abs(one.time_s - other.time_s) < config.min_interval_s
+    )

@@ -32,7 +32,9 @@ BAR_VARIANCE = 1.0
 """Grey levels squared: bars have less, also after lossy coding."""
 MIN_PICTURE = 0.25
 NUM_BEFORE, NUM_AFTER = 3, 2
-"""Frames before and after one that decide whether it is a cut, a flash or fast motion."""
+BEFORE_S, AFTER_S = 0.2, 0.12
+"""The frames before and after one that decide whether it is a cut, a flash or fast motion: at least so many,
+and all within this time, in which a flash ends."""
 
 Grey = NDArray[np.uint8]
 Flow = NDArray[np.float32]
@@ -42,9 +44,10 @@ Change = Literal["motion", "flash", "cut"]
 
 @dataclass(frozen=True, slots=True)
 class GreyFrame(Generic[Item]):
-    """A frame to measure: its number in the clip, its grey image, and the frame itself."""
+    """A frame to measure: its number in the clip, its time in seconds, its grey image, and itself."""
 
     index: int
+    time_s: float
     grey: Grey
     item: Item
 
@@ -74,7 +77,7 @@ def pair_motion(source: Grey, target: Grey) -> float:
 
 
 def measure(samples: Iterable[GreyFrame[Item]], cut_threshold: float) -> Iterator[Measured[Item]]:
-    """Motion per frame and shot boundaries in order, two frames behind the input.
+    """Motion per frame and shot boundaries in order, a few frames behind the input.
 
     A cut and a flash have no motion: the picture was replaced, and nothing moved.
     """
@@ -94,17 +97,22 @@ def _surroundings(
     samples: Iterable[GreyFrame[Item]],
 ) -> Iterator[tuple[list[GreyFrame[Item]], GreyFrame[Item], list[GreyFrame[Item]]]]:
     """Each frame with the ones shortly before and after it, of which there are fewer at the ends."""
-    padding = itertools.repeat(None)
-    padded = itertools.chain(
-        itertools.islice(padding, NUM_BEFORE), samples, itertools.islice(padding, NUM_AFTER)
-    )
-    window: deque[GreyFrame[Item] | None] = deque(maxlen=NUM_BEFORE + 1 + NUM_AFTER)
-    for latest in padded:
-        window.append(latest)
-        if len(window) == window.maxlen and (sample := window[NUM_BEFORE]):
-            around = list(window)
-            before = [frame for frame in around[:NUM_BEFORE] if frame]
-            yield before, sample, [frame for frame in around[NUM_BEFORE + 1 :] if frame]
+    before: deque[GreyFrame[Item]] = deque()
+    pending: deque[GreyFrame[Item]] = deque()
+    for latest in itertools.chain(samples, [None]):
+        if latest:
+            pending.append(latest)
+        while pending and (latest is None or _is_surrounded(pending)):
+            sample = pending.popleft()
+            while len(before) > NUM_BEFORE and sample.time_s - before[0].time_s > BEFORE_S:
+                before.popleft()
+            yield list(before), sample, list(pending)
+            before.append(sample)
+
+
+def _is_surrounded(pending: deque[GreyFrame[Item]]) -> bool:
+    """Whether enough frames are known after the first."""
+    return len(pending) > NUM_AFTER and pending[-1].time_s - pending[0].time_s >= AFTER_S
 
 
 def _change(greys: Sequence[Grey], position: int, flow_HW2: Flow, threshold: float) -> Change:

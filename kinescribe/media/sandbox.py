@@ -201,8 +201,11 @@ def _last_line(stderr: IO[bytes]) -> str:
     return lines[-1][:500] if lines else ""
 
 
-def serve(answer: Callable[[bytes], bytes]) -> None:
-    """Answer requests until the parent closes the socket; an exception in `answer` ends the process."""
+def serve(answer: Callable[[bytes], bytes], *, may_start_threads: bool = False) -> None:
+    """Answer requests until the parent closes the socket; an exception in `answer` ends the process.
+
+    With `may_start_threads`, the number of processes isn't limited: to the kernel, threads are processes.
+    """
     _leave_network()
     _die_with_parent()
     # Standard input is the socket: a decoder that reads from it must not take our messages.
@@ -210,6 +213,8 @@ def serve(answer: Callable[[bytes], bytes]) -> None:
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     limits = json.loads(connection.recv_bytes())
     _limit(limits["memory_bytes"])
+    if not may_start_threads:
+        resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
     connection.send_bytes(b"")
     while True:
         try:
@@ -254,10 +259,9 @@ def _die_with_parent() -> None:
 
 
 def _limit(memory_bytes: int) -> None:
-    """Forbid core dumps, more than a few small files, new processes and threads (except to root), and more
-    memory than `memory_bytes` beyond what the interpreter uses already.
+    """Forbid core dumps, more than a few small files, and more memory than `memory_bytes` beyond what the
+    interpreter uses already.
     """
-    resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_NOFILE, (MAX_OPEN_FILES, MAX_OPEN_FILES))
     resource.setrlimit(resource.RLIMIT_FSIZE, (MAX_FILE_BYTES, MAX_FILE_BYTES))

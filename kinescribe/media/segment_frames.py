@@ -57,7 +57,7 @@ def _reply(
 ) -> DecodeReply:
     """The pair, which is dropped if its two images are the same.
 
-    If the sizes differ, the target is resized to the source: the codec crops the centre of each image, and
+    If the sizes differ, the target is resized to the source: the codec fits each image to its square, and
     importance compares the same places of both.
     """
     target = resized(target, source.shape[1], source.shape[0])

@@ -46,9 +46,11 @@ def known_models(names: Sequence[str] = ()) -> list[KnownModel]:
 
 
 def _model(name: str) -> KnownModel:
-    identity, family = identify(name), family_named(name)
-    where = Endpoint.named(name).url if family is ENDPOINT else str(model_folder(name))
-    codec = identity.codec
+    family = family_named(name)
+    if family is ENDPOINT:  # its identity is asked for when it labels
+        where, codec = Endpoint.named(name).url, None
+    else:
+        where, codec = str(model_folder(name)), identify(name).codec
     return KnownModel(
         name,
         where,

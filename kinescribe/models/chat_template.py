@@ -20,8 +20,8 @@ PROCESSOR_S = 2
 """Published templates take a hundredth."""
 MAX_CHARACTERS = 1 << 16
 """The longest prompt: many times those that are published."""
-LITERAL = "{{ rendered }}"
-"""The template that gives a rendered text back unchanged, as its variable `rendered`."""
+LITERAL = "{{ messages[0]['rendered'] }}"
+"""The template that gives back a rendered text unchanged, which the first message has as `rendered`."""
 Conversation = tuple[list[dict[str, Any]], bool]
 """Messages in the form that templates take, and whether the prompt of an answer follows them."""
 
@@ -60,9 +60,9 @@ def _main() -> None:
     limit(PROCESSOR_S)
     texts: list[str] = []
     for conversation, asks in request["conversations"]:
-        options = {"add_generation_prompt": asks, **request["tokens"]}
+        options: dict[str, Any] = {"add_generation_prompt": asks, "enable_thinking": False}
         given = {"conversations": [conversation], "chat_template": request["template"]}
-        texts += render_jinja_template(**given, **options)[0]
+        texts += render_jinja_template(**given, **options, **request["tokens"])[0]
     json.dump(texts, sys.stdout)
 
 

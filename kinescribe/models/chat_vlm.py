@@ -8,6 +8,7 @@ vocabulary, K tokens at the end in which any conversation has a weight.
 from __future__ import annotations
 
 import math
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -18,6 +19,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch.nn.utils.rnn import pad_sequence
 from transformers import (
+    AutoConfig,
     AutoModelForImageTextToText,
     GenerationConfig,
     Idefics3Processor,
@@ -27,21 +29,24 @@ from transformers import (
 )
 from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
 
-from kinescribe.models.chat_template import LITERAL, rendered
+from kinescribe.models.chat_prompt import ANSWER, ChatPrompts, conversation
+from kinescribe.models.chat_template import LITERAL
 from kinescribe.models.checkpoint_files import quiet_progress, require_files
-from kinescribe.models.dynamics import QUESTION, Description, DynamicsModel, network_details
+from kinescribe.models.choosing import completion_logprobs, likeliest
+from kinescribe.models.dynamics import Description, DynamicsModel, network_details
 from kinescribe.models.families import CHAT
-from kinescribe.models.opening import opening, require_image_sizes, require_tokens
-from kinescribe.models.sampling import AllowedTokens, SeededSampling, descriptions
+from kinescribe.models.folder_files import processor_files
+from kinescribe.models.opening import opened, opening, require_image_sizes, require_tokens
+from kinescribe.models.sampling import AllowedTokens, descriptions, drawing
 from kinescribe.models.tokenizer_check import require_tokenizer
 from kinescribe.models.tokens import Codes, Pair, Task, Triplet, knows_a_word
 from kinescribe.schemas.config import Attention
 from kinescribe.schemas.errors import ModelError
+from kinescribe.schemas.sampling import GREEDY, Sampling
 from kinescribe.storage.stored_image import stored_image
 
 PROCESSORS = {"smolvlm": Idefics3Processor}
 """SmolVLM's own processor needs a package to spell numbers in videos; Idefics3's treats images alike."""
-PLACEHOLDER = "@"
 LARGEST = Image.new("RGB", (512, 512))
 """The largest image that the default of `StoredImage.max_side` stores."""
 
@@ -67,14 +72,11 @@ class ChatVLM(DynamicsModel[Image.Image]):
     def __init__(self, network: PreTrainedModel, processor: Any, folder: Path) -> None:
         self.network = network.eval()
         self.processor = processor
+        self.folder = folder
         self.tokenizer = processor.tokenizer
-        question = _conversation("an image", "an image")
-        answer = {"role": "assistant", "content": [{"type": "text", "text": PLACEHOLDER}]}
-        conversations = [(question, True), ([*question, answer], False)]
-        self.prompt, whole = rendered(folder, processor, conversations)
-        self.before_answer, self.ends = _answer_wrapping(
-            self.prompt, whole, self.tokenizer, network.generation_config
-        )
+        self.prompts = ChatPrompts(folder, processor)
+        self.before_answer, after_answer = self.prompts.around_answer
+        self.ends = _ends(after_answer, self.tokenizer, network.generation_config)
         if not self.ends:
             raise ModelError(f"{folder} has no token that ends an answer; restore tokenizer_config.json")
         # Published checkpoints bring sampling defaults; each call here passes all of its own.
@@ -92,25 +94,26 @@ class ChatVLM(DynamicsModel[Image.Image]):
         """The model in `folder`. Reads safetensors only and runs no code. Raises ModelError."""
         if (family := require_files(folder)) is not CHAT:
             raise ModelError(f"{folder} is {family.noun}, not a chat model; name a chat model")
-        options = {"local_files_only": True, "trust_remote_code": False}
         chosen = {} if attention == "auto" else {"attn_implementation": attention}
         require_tokenizer(folder / "tokenizer.json")
         with opening(folder):
-            network: Any = AutoModelForImageTextToText.from_pretrained(
-                folder, dtype=dtype, device_map=device, use_safetensors=True, **chosen, **options
-            )
-            processor = _processor(network.config, folder, options)
+            network = opened(AutoModelForImageTextToText, folder, dtype=dtype, device_map=device, **chosen)
+            processor = _processor(network.config, folder)
             require_tokens(folder, processor.tokenizer, network)
-            require_image_sizes(folder, processor.image_processor)
             model = cls(network, processor, folder)
-            model.batch([Triplet(LARGEST, LARGEST, PLACEHOLDER)])  # so that a wrong processor fails here
+            model.batch([Triplet(LARGEST, LARGEST, ANSWER)])  # so that a wrong processor fails here
             return model
 
     def save(self, folder: Path) -> None:
-        """Write network and processor as `load` reads them."""
+        """Write the network, and the source's files of tokenizer, processor and template unchanged.
+
+        The processor here has no video part, which servers want, and writes its files as its own version of
+        transformers does.
+        """
         with quiet_progress("transformers"):
             self.network.save_pretrained(folder)
-        self.processor.save_pretrained(folder)
+        for path in processor_files(self.folder):
+            shutil.copyfile(path, folder / path.name)
 
     def details(self) -> list[str]:
         """The network's size and placement."""
@@ -140,7 +143,7 @@ class ChatVLM(DynamicsModel[Image.Image]):
         self,
         pairs: Sequence[Pair[Image.Image]],
         max_new_tokens: int,
-        temperature: float = 0.0,
+        sampling: Sampling = GREEDY,
         seeds: Sequence[int] | None = None,
     ) -> list[Description]:
         """See `DynamicsModel.describe`; the only special tokens allowed are those that end an answer."""
@@ -150,10 +153,7 @@ class ChatVLM(DynamicsModel[Image.Image]):
         ]
         words = np.setdiff1d(np.arange(len(self.tokenizer)), np.setdiff1d(special, self.ends))
         processors = LogitsProcessorList([AllowedTokens(words, self.network.device)])
-        if temperature > 0:
-            assert seeds is not None
-            assert len(seeds) == len(pairs)
-            processors.append(SeededSampling(seeds, temperature))
+        processors += drawing(sampling, seeds, len(pairs))
         network: Any = self.network
         output = network.generate(
             **inputs,
@@ -166,6 +166,15 @@ class ChatVLM(DynamicsModel[Image.Image]):
         )
         ids_BT = output.sequences[:, inputs["input_ids"].shape[1] :]
         return descriptions(self.tokenizer, ids_BT, output.logits, self.ends)
+
+    @torch.inference_mode()
+    def choose(self, pairs: Sequence[Pair[Image.Image]], actions: Sequence[str]) -> list[Description]:
+        """See `DynamicsModel.choose`."""
+        completions = [self._answer(action).numpy() for action in actions]
+        prompts = (self._prompts([pair], "left") for pair in pairs)
+        placed = ({name: self._placed(value) for name, value in prompt.items()} for prompt in prompts)
+        logprobs = (completion_logprobs(self.network, prompt, completions) for prompt in placed)
+        return [likeliest(actions, logprobs_A, [*map(len, completions)]) for logprobs_A in logprobs]
 
     @torch.inference_mode()
     def score(self, triplets: Sequence[Triplet[Image.Image]], task: Task = "dynamics") -> list[float]:
@@ -182,7 +191,7 @@ class ChatVLM(DynamicsModel[Image.Image]):
 
     def batch(self, triplets: Sequence[Triplet[Image.Image]]) -> ChatBatch:
         """The conversations with their answers, padded on the right, on the CPU."""
-        prompts = self._prompts([Pair(triplet.source, triplet.target) for triplet in triplets], "right")
+        prompts = self._prompts([Pair(one.source, one.target, one.prompt) for one in triplets], "right")
         mask_BT = prompts["attention_mask"].bool()
         answers = [self._answer(triplet.action) for triplet in triplets]
         fills: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
@@ -203,10 +212,12 @@ class ChatVLM(DynamicsModel[Image.Image]):
 
     def _prompts(self, pairs: Sequence[Pair[Image.Image]], padding_side: str) -> Any:
         """The processor's output for both images and the question, padded to one length."""
+        conversations = [conversation(*pair) for pair in pairs]
+        for pair, (first, *_) in zip(pairs, conversations, strict=True):
+            first["rendered"] = self.prompts.text(pair.prompt)
         return self.processor.apply_chat_template(
-            [_conversation(pair.source, pair.target) for pair in pairs],
+            conversations,
             chat_template=LITERAL,
-            rendered=self.prompt,
             tokenize=True,
             return_dict=True,
             return_tensors="pt",
@@ -227,27 +238,30 @@ class ChatVLM(DynamicsModel[Image.Image]):
         return value.to(self.network.device, dtype)
 
 
-def _conversation(source: Image.Image | str, target: Image.Image | str) -> list[dict[str, Any]]:
-    content = [{"type": "image", "image": source}, {"type": "image", "image": target}]
-    return [{"role": "user", "content": [*content, {"type": "text", "text": QUESTION}]}]
-
-
-def _answer_wrapping(
-    prompt: str, whole: str, tokenizer: Any, generation: GenerationConfig | None
-) -> tuple[str, list[int]]:
-    """The text that the chat template puts before an answer, and the tokens that end one, its own first."""
-    wrapping = whole.removeprefix(prompt) if whole.startswith(prompt) else PLACEHOLDER
-    before, _, after = wrapping.partition(PLACEHOLDER)
+def _ends(after_answer: str, tokenizer: Any, generation: GenerationConfig | None) -> list[int]:
+    """The tokens that end an answer, the chat template's own first."""
     configured = generation.eos_token_id if generation else None
     ends = [configured] if isinstance(configured, int) else [*(configured or [])]
-    after_ids = tokenizer.encode(after, add_special_tokens=False)
+    after_ids = tokenizer.encode(after_answer, add_special_tokens=False)
     closing = [token_id for token_id in after_ids if token_id in ends]
     ordered = [*closing[:1], tokenizer.eos_token_id, *ends]
-    return before, [*dict.fromkeys(token_id for token_id in ordered if token_id is not None)]
+    return [*dict.fromkeys(token_id for token_id in ordered if token_id is not None)]
 
 
-def _processor(config: Any, folder: Path, options: Mapping[str, Any]) -> Any:
-    """The model's processor, for images only. Raises ModelError if transformers has none for it."""
+def chat_prompts(folder: Path) -> ChatPrompts:
+    """The prompts of the chat model in `folder`, whose weights are not opened. Raises ModelError."""
+    require_files(folder)
+    require_tokenizer(folder / "tokenizer.json")
+    with opening(folder):
+        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        return ChatPrompts(folder, _processor(config, folder))
+
+
+def _processor(config: Any, folder: Path) -> Any:
+    """The model's processor, for images only.
+
+    Raises ModelError if transformers has none for it, or if it makes images of absurd sizes.
+    """
     kind: Any = PROCESSORS.get(config.model_type) or PROCESSOR_MAPPING.get(type(config), None)
     if kind is None:
         raise ModelError(
@@ -258,4 +272,6 @@ def _processor(config: Any, folder: Path, options: Mapping[str, Any]) -> Any:
         return [name for name in kind.get_attributes() if "video" not in name]
 
     images_only: Any = type(kind.__name__, (kind,), {"get_attributes": classmethod(without_video)})
-    return images_only.from_pretrained(folder, **options)
+    processor: Any = images_only.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    require_image_sizes(folder, processor.image_processor)
+    return processor

@@ -6,6 +6,7 @@ Opens no network and imports no torch.
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 from collections.abc import Generator, Iterable, Mapping
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file
 
+from kinescribe.models import model_card
 from kinescribe.models.endpoint import Endpoint, is_endpoint
 from kinescribe.models.families import (
     CODEC,
@@ -32,7 +34,9 @@ from kinescribe.models.families import (
 )
 from kinescribe.models.folder_files import files_of, read_object, require_own_files, require_sizes
 from kinescribe.models.hub import hub_folder, hub_model, require_commit
+from kinescribe.schemas.codes import FITS, Fit, codec_id
 from kinescribe.schemas.errors import ModelError
+from kinescribe.schemas.likelihoods import Histogram
 from kinescribe.schemas.paths import with_home
 
 WRITES_CODEC = (
@@ -73,7 +77,7 @@ class ModelIdentity:
     """The model that labelled a dataset, and the codec of the codes that it sees."""
 
     fingerprint: str
-    """Hash of every file of the folder that can change a label; for an endpoint, its name."""
+    """Hash of every file of the folder that can change a label; for an endpoint, the model that it serves."""
     codec: CodecIdentity | None
     """None if the model sees images."""
 
@@ -233,24 +237,36 @@ def weight_bytes(name: str) -> int:
 def identify(name: str) -> ModelIdentity:
     """The identity of the model called `name`.
 
-    Raises ModelError if a file is missing or damaged, and ConfigError if MODEL@URL is malformed.
+    That of MODEL@URL is the model that the server says it serves, whatever its address. Raises ModelError if
+    a file is missing or damaged, or if no server answers, and ConfigError if MODEL@URL is malformed.
     """
     if is_endpoint(name):
-        Endpoint.named(name)  # raises ConfigError
-        return ModelIdentity(name, None)
+        return ModelIdentity(f"served {Endpoint.named(name).identity}", None)
     folder = model_folder(name)
     family = require_files(folder)
     codec = identify_codec(folder / CODEC) if family.has_codec else None
     return ModelIdentity(_digest(folder), codec)
 
 
-def identify_codec(folder: Path) -> CodecIdentity:
-    """The identity of the codec in `folder`. Raises ModelError if it is damaged."""
+def usual_likelihoods(name: str) -> Histogram | None:
+    """How likely the words of the model called `name` are to it on data like its training data, by its card.
+
+    None for an endpoint, or if the card doesn't say. Raises ModelError if it is damaged.
+    """
+    return None if is_endpoint(name) else model_card.usual_likelihoods(model_folder(name))
+
+
+def identify_codec(folder: Path, fit: Fit | None = None) -> CodecIdentity:
+    """The identity of the codec in `folder`, with its own fit or another.
+
+    Raises ModelError if the codec is damaged.
+    """
     config = codec_config(folder)
     try:
         weights = next(path for name in (CODEC_WEIGHTS, WEIGHTS) if (path := folder / name).is_file())
         tensors = load_file(weights)
-        return CodecIdentity(codec_id(config["sample_size"], tensors.items()), codec_grid(config))
+        network_id = codec_network_id(config["sample_size"], tensors.items())
+        return CodecIdentity(codec_id(network_id, fit or codec_fit(config)), codec_grid(config))
     except (SafetensorError, KeyError, TypeError, OSError, StopIteration) as error:
         raise ModelError(f"the codec in {folder} is damaged: {error!r}; restore it") from error
 
@@ -271,12 +287,33 @@ def codec_config(folder: Path) -> dict[str, Any]:
     blocks = config.get("down_block_types", config[BLOCKS])
     if not isinstance(blocks, list) or len(blocks) != len(config[BLOCKS]):
         raise ModelError(f"{path}: down_block_types must have as many entries as {BLOCKS}; restore it")
+    if codec_fit(config) not in FITS:
+        raise ModelError(f"{path}: fit must be {' or '.join(FITS)}, got {config['fit']!r:.80}; restore it")
     if not 0 < math.prod(codec_grid(config)) <= MAX_CODES or config["num_vq_embeddings"] > MAX_CODEBOOK:
         raise ModelError(
             f"{path}: an image would be {math.prod(codec_grid(config))} codes of "
             f"{config['num_vq_embeddings']}; restore it"
         )
     return config
+
+
+def codec_fit(config: Mapping[str, Any]) -> Fit:
+    """How pictures that aren't square are fitted."""
+    return config.get("fit", "crop")
+
+
+def published_fit(folder: Path) -> Fit:
+    """How the authors of the model in `folder` fit pictures; `crop` if the folder has no model."""
+    has_model = (folder / "config.json").is_file()
+    return family_of(model_config(folder)).fit if has_model else "crop"
+
+
+def write_fit(folder: Path, fit: Fit) -> None:
+    """Say in the config.json of the codec in `folder` how pictures that aren't square are fitted."""
+    path = folder / "config.json"
+    config = read_object(path)
+    if fit != codec_fit(config):
+        path.write_text(json.dumps(config | {"fit": fit}, indent=2, sort_keys=True) + "\n")
 
 
 def codec_grid(config: Mapping[str, Any]) -> tuple[int, int]:
@@ -290,8 +327,8 @@ def patch_side(config: Mapping[str, Any]) -> int:
     return max(1, math.isqrt(config["in_channels"] // 3))
 
 
-def codec_id(resolution: int, tensors: Iterable[tuple[str, NDArray[np.generic]]]) -> str:
-    """Hash of everything that decides the codes: encoder, codebook and resolution."""
+def codec_network_id(resolution: int, tensors: Iterable[tuple[str, NDArray[np.generic]]]) -> str:
+    """Hash of everything that decides the codes of a square: encoder, codebook and resolution."""
     digest = hashlib.blake2b(str(resolution).encode(), digest_size=8)
     for name, tensor in sorted(tensors, key=lambda item: item[0]):
         if name.startswith(("encoder.", "quant_conv.", "quantize.")):

@@ -19,15 +19,23 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from PIL import Image
 
-from kinescribe.models.checkpoint_files import codec_config, codec_grid, codec_id, patch_side, require_whole
-from kinescribe.models.opening import opening, require_weights
+from kinescribe.models.checkpoint_files import (
+    codec_config,
+    codec_fit,
+    codec_grid,
+    codec_network_id,
+    patch_side,
+    require_whole,
+    write_fit,
+)
+from kinescribe.models.fitting import fitted
+from kinescribe.models.opening import opened, opening, require_weights
+from kinescribe.schemas.codes import Fit, codec_id
 from kinescribe.schemas.errors import ModelError
 
 if TYPE_CHECKING:
     from transformers import Emu3VQVAE
 
-MAX_ASPECT_RATIO = 8
-"""Of narrower images, only the middle is scaled, which doesn't change what the codec sees."""
 DISTANCES_AT_ONCE = 1 << 28
 """Distances from features to codebook entries in memory at once: one gigabyte."""
 
@@ -85,7 +93,8 @@ class ImageCodec:
         self.resolution: int = settings["sample_size"]
         self.grid = codec_grid(settings)
         self.num_codes: int = settings["num_vq_embeddings"]
-        self._id: str | None = None
+        self.fit: Fit = "crop"
+        self._network_id: str | None = None
 
     def __repr__(self) -> str:
         """The sizes of images and codes, and where the network runs."""
@@ -102,20 +111,23 @@ class ImageCodec:
             raise ModelError(f"{folder} has no codec: config.json is missing; name a VQModel folder")
         for weights in folder.glob("*.safetensors"):
             require_whole(weights)
-        options: dict[str, Any] = {"use_safetensors": True, "local_files_only": True}
         config = codec_config(folder)
         with opening(folder):
             if config.get("model_type") == "emu3_vqgan":
                 from transformers import Emu3VQVAE  # only for this codec, since it is a large module
 
-                return Emu3Codec(Emu3VQVAE.from_pretrained(folder, **options))
-            network: Any = VQModel.from_pretrained(folder, **options)
-            require_weights(folder, network)
-            return ImageCodec(network)
+                codec = Emu3Codec(opened(Emu3VQVAE, folder))
+            else:
+                network: Any = VQModel.from_pretrained(folder, use_safetensors=True, local_files_only=True)
+                require_weights(folder, network)
+                codec = ImageCodec(network)
+        codec.fit = codec_fit(config)
+        return codec
 
     def save(self, folder: Path) -> None:
-        """Write the network in its library's own layout."""
+        """Write the network in its library's own layout, and the fit to its config.json."""
         self.network.save_pretrained(folder, safe_serialization=True)
+        write_fit(folder, self.fit)
 
     @property
     def device(self) -> torch.device:
@@ -130,15 +142,15 @@ class ImageCodec:
 
     @property
     def id(self) -> str:
-        """Hash of everything that decides the codes: encoder, codebook and resolution."""
-        if self._id is None:
-            tensors = self.network.state_dict().items()
-            self._id = codec_id(self.resolution, ((name, tensor.cpu().numpy()) for name, tensor in tensors))
-        return self._id
+        """Hash of everything that decides the codes: encoder, codebook and resolution, and the fit."""
+        if self._network_id is None:
+            tensors = ((name, tensor.cpu().numpy()) for name, tensor in self.network.state_dict().items())
+            self._network_id = codec_network_id(self.resolution, tensors)
+        return codec_id(self._network_id, self.fit)
 
     def preprocess(self, images: Sequence[Image.Image]) -> torch.Tensor:
-        """pixels_B3HW, float32 in [-1, 1]: shorter side resized to `resolution`, centre square."""
-        return to_pixels(images, self.resolution)
+        """pixels_B3HW, float32 in [-1, 1]: the images as squares of side `resolution`."""
+        return to_pixels(images, self.resolution, self.fit)
 
     @torch.inference_mode()
     def encode(self, pixels_B3HW: torch.Tensor) -> Encoded:
@@ -211,24 +223,9 @@ def decode_latents(network: VQModel, latents_BChw: torch.Tensor) -> torch.Tensor
     return F.pixel_shuffle(patches, patch_side(network.config))
 
 
-def crop_square(image: Image.Image, side: int) -> Image.Image:
-    """The part of an image that a codec sees: shorter side resized to `side`, centre square, RGB."""
-    reach = MAX_ASPECT_RATIO * min(image.size)
-    if max(image.size) > reach:  # scaling all of a very narrow image would take gigabytes
-        left, top = (max(0, (length - reach) // 2) for length in image.size)
-        image = image.crop((left, top, left + min(image.width, reach), top + min(image.height, reach)))
-    width, height = image.size
-    scale = side / min(width, height)
-    size = (max(side, round(width * scale)), max(side, round(height * scale)))
-    if size != image.size:
-        image = image.resize(size, Image.Resampling.BICUBIC, reducing_gap=2.0)
-    left, top = (size[0] - side) // 2, (size[1] - side) // 2
-    return image.convert("RGB").crop((left, top, left + side, top + side))
-
-
-def to_pixels(images: Sequence[Image.Image], side: int) -> torch.Tensor:
-    """pixels_B3HW, float32 in [-1, 1], of the central squares of the images."""
-    array_BHW3 = np.stack([np.asarray(crop_square(image, side)) for image in images])
+def to_pixels(images: Sequence[Image.Image], side: int, fit: Fit = "crop") -> torch.Tensor:
+    """pixels_B3HW, float32 in [-1, 1], of the images as squares."""
+    array_BHW3 = np.stack([np.asarray(fitted(image, side, fit)) for image in images])
     return torch.from_numpy(array_BHW3).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 

@@ -15,12 +15,7 @@ import numpy as np
 
 from kinescribe.models.families import Capability
 from kinescribe.models.tokens import Codes, Pair, Task, Triplet, View
-
-QUESTION = (
-    "The first picture was taken a moment before the second. In one short sentence that begins with a verb, "
-    "say what was done between the two, or how the camera moved, and nothing else."
-)
-"""The prompt of chat models, after the two images."""
+from kinescribe.schemas.sampling import GREEDY, Sampling
 
 
 class Description(NamedTuple):
@@ -31,6 +26,10 @@ class Description(NamedTuple):
     """Sum over its tokens, including the closing one; None if a server returns none."""
     num_tokens: int | None
     finish_reason: Literal["stop", "length"]
+    probability: float | None = None
+    """Of an action that was chosen from a list, its posterior over the list."""
+    runner_up: str | None = None
+    """The second likeliest of the list."""
 
     @property
     def mean_logprob(self) -> float | None:
@@ -79,6 +78,9 @@ class ActionModel(ABC):
 class DynamicsModel(ActionModel, Generic[View]):
     """Describes frame pairs and scores triplets. `View` is the form in which the model sees a frame."""
 
+    pairs_at_once: int | None = None
+    """The most pairs that one call should get; None if that depends on the hardware."""
+
     @abstractmethod
     def see(self, codes: Codes | None, image: Callable[[], bytes]) -> View:
         """A frame in the form that this model sees, from its codes of shape (L,) or its JPEG or PNG.
@@ -91,14 +93,18 @@ class DynamicsModel(ActionModel, Generic[View]):
         self,
         pairs: Sequence[Pair[View]],
         max_new_tokens: int,
-        temperature: float = 0.0,
+        sampling: Sampling = GREEDY,
         seeds: Sequence[int] | None = None,
     ) -> Sequence[Description | Failure]:
         """The action between the two frames of each pair (inverse dynamics).
 
-        Temperature 0 is greedy. Above 0, `seeds` holds one seed per pair, so that a pair's sample doesn't
-        depend on its batch. Log-probabilities are always those at temperature 1.
+        At a temperature above 0, `seeds` holds one seed per pair, so that a pair's sample doesn't depend on
+        its batch. Log-probabilities are always those at temperature 1.
         """
+
+    @abstractmethod
+    def choose(self, pairs: Sequence[Pair[View]], actions: Sequence[str]) -> list[Description]:
+        """The likeliest of at least two actions for each pair, with its posterior over all of them."""
 
     @abstractmethod
     def score(self, triplets: Sequence[Triplet[View]], task: Task = "dynamics") -> list[float]:

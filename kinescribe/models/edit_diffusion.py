@@ -21,7 +21,7 @@ from kinescribe.models.checkpoint_files import quiet_progress, require_files
 from kinescribe.models.codec import to_images, to_pixels
 from kinescribe.models.dynamics import network_details
 from kinescribe.models.families import EDIT
-from kinescribe.models.opening import MAX_SIDE, opening
+from kinescribe.models.opening import MAX_SIDE, opened, opening, require_weights
 from kinescribe.models.sampling import sample_seeds
 from kinescribe.models.tokenizer_check import require_tokenizer
 from kinescribe.models.tokens import Task, knows_a_word
@@ -65,7 +65,7 @@ class EditDiffusion(WorldModel):
         with quiet_progress("diffusers"), opening(folder):
             pipeline = StableDiffusionInstructPix2PixPipeline.from_pretrained(
                 folder,
-                **(_without_weights(folder) if device == torch.device("meta") else {}),
+                **_networks(folder, device, dtype),
                 safety_checker=None,
                 feature_extractor=None,
                 requires_safety_checker=False,
@@ -74,13 +74,19 @@ class EditDiffusion(WorldModel):
                 local_files_only=True,
                 trust_remote_code=False,
             )
+            if device != torch.device("meta"):
+                require_weights(folder / "unet", pipeline.unet)
+                require_weights(folder / "vae", pipeline.vae)
             model = cls(pipeline if device is None else pipeline.to(device))
             if not 0 < model.resolution <= MAX_SIDE or min(model.latent_shape) < 1:
                 raise ModelError(
                     f"{folder} draws images of {model.resolution} pixels; restore its config.json"
                 )
-            if model.tokenizer.model_max_length > pipeline.text_encoder.config.max_position_embeddings:
-                raise ModelError(f"{folder}: its tokenizer's model_max_length is too large; restore it")
+            num_positions = pipeline.text_encoder.config.max_position_embeddings
+            if not 0 < model.tokenizer.model_max_length <= num_positions:
+                raise ModelError(
+                    f"{folder}: model_max_length of its tokenizer must be 1 to {num_positions}; restore it"
+                )
             model.token_ids([""])  # so that a wrong tokenizer fails here
             return model
 
@@ -152,8 +158,10 @@ class EditDiffusion(WorldModel):
         return to_images(vae.decode(torch.from_numpy(frames_N).to(vae.device)).sample)
 
 
-def _without_weights(folder: Path) -> dict[str, Any]:
-    """The networks of the pipeline, built from their configurations on the meta device."""
+def _networks(folder: Path, device: torch.device | None, dtype: torch.dtype) -> dict[str, Any]:
+    """The parts of the pipeline that diffusers is not to open itself: on the meta device, all networks."""
+    if device != torch.device("meta"):
+        return {"text_encoder": opened(CLIPTextModel, folder / "text_encoder", dtype=dtype)}
     with torch.device("meta"):
         networks: dict[str, Any] = {"unet": UNet2DConditionModel, "vae": AutoencoderKL}
         for name, network in networks.items():

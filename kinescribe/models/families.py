@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from kinescribe.models.tokens import Wrapping
+from kinescribe.schemas.codes import Fit
 from kinescribe.schemas.errors import ModelError
 
 Capability = Literal["describe", "score", "imagine", "judge"]
@@ -88,6 +89,10 @@ class ModelFamily:
     """Whether a large model can be spread over several GPUs."""
     wrapping: Wrapping = field(default_factory=Wrapping)
     """How a unified family marks images and actions in its sequences."""
+    asked: bool = False
+    """Whether its models are asked a question in words."""
+    fit: Fit = "crop"
+    """How the family's published code makes images square for the codec."""
 
     @property
     def has_codec(self) -> bool:
@@ -115,6 +120,7 @@ def _unified(
     matches: Callable[[Mapping[str, Any]], bool],
     wrapping: Wrapping,
     auto_class: str = "AutoModelForImageTextToText",
+    fit: Fit = "crop",
 ) -> ModelFamily:
     return ModelFamily(
         name,
@@ -126,6 +132,7 @@ def _unified(
         files=FILES,
         weights={"": WEIGHTS},
         auto_class=auto_class,
+        fit=fit,
         wrapping=wrapping,
     )
 
@@ -162,6 +169,7 @@ LIQUID = _unified(
     lambda config: True,
     Wrapping("<boi>", "<eoi>", action="<start_of_turn>model\n"),
     "AutoModelForCausalLM",
+    fit="pad",  # as in inference_i2t.py of github.com/FoundationVision/Liquid
 )
 CHAT = ModelFamily(
     "chat",
@@ -172,6 +180,7 @@ CHAT = ModelFamily(
     does=("describe", "score"),
     files=CHAT_FILES,
     weights={"": WEIGHTS},
+    asked=True,
 )
 EDIT = ModelFamily(
     "instruct-pix2pix",
@@ -192,6 +201,7 @@ ENDPOINT = ModelFamily(
     loader="kinescribe.models.endpoint_vlm:EndpointVLM",
     does=("describe", "judge"),
     train=(),
+    asked=True,
 )
 """Recognised by its name (`is_endpoint`), since it has no folder."""
 

@@ -6,21 +6,20 @@ Looks at names, links, kinds and sizes, and at the numbers of configurations. Kn
 from __future__ import annotations
 
 import json
-import re
 import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from kinescribe.schemas.errors import ModelError
+from kinescribe.storage.uri import HUB_BLOB
 
 FINGERPRINTED = (".json", ".jinja", ".safetensors")
 """The endings of the files that can change a label; the vocabularies of tokenizers are in a .json too."""
 TEXTS = (".json", ".jinja", ".txt")
+NETWORK_FILES = ("config.json", "generation_config.json", "adapter_config.json")
 MAX_TEXT_BYTES = 64 << 20
 """Twice the largest tokenizer.json that we know."""
-HUB_BLOB = re.compile(r"/blobs/[0-9a-f]{40,64}", re.ASCII)
-"""The end of the path of a file in a hub's cache, to which the names of a model are links."""
 MAX_SIZE = 1 << 24
 """The largest number in a network's configuration; the largest published context has 10 million tokens."""
 NO_SIZES = {"rope_theta"}
@@ -31,6 +30,18 @@ def files_of(folder: Path) -> list[Path]:
     """The files that can change a label, also those in a subfolder that is a link, in a fixed order."""
     found = {*folder.rglob("*"), *folder.glob("*/*")}
     return sorted(path for path in found if path.suffix in FINGERPRINTED)
+
+
+def processor_files(folder: Path) -> list[Path]:
+    """What a model's folder has besides network and card: tokenizer, processor, chat template."""
+    return sorted(
+        path
+        for path in folder.iterdir()
+        if path.suffix in TEXTS
+        and not path.name.endswith(".index.json")
+        and path.name not in NETWORK_FILES
+        and path.is_file()
+    )
 
 
 def require_own_files(folder: Path) -> None:

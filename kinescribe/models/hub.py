@@ -25,7 +25,7 @@ from kinescribe.models.hub_client import limited_hub
 from kinescribe.schemas.errors import ModelError
 from kinescribe.storage.credentials import holds_credentials
 
-FILES = ["*.safetensors", "*.json", "*.jinja", "*merges.txt", "*vocab.txt"]
+FILES = ["*.safetensors", "*.json", "*.jinja", "*merges.txt", "*vocab.txt", "README.md"]
 """All files whose endings go into a model's fingerprint, and the vocabularies of tokenizers."""
 REPOSITORY = r"\w[\w.-]*/\w[\w.-]*"
 PINNED = re.compile(rf"({REPOSITORY})@([0-9a-f]{{40}})", re.ASCII)

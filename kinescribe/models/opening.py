@@ -7,7 +7,7 @@ stops as soon as it is larger than the weights in the folder. Knows no family.
 from __future__ import annotations
 
 import threading
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -72,10 +72,25 @@ def opening(folder: Path) -> Generator[None]:
         raise ModelError(f"{folder} cannot be opened: {reason}; restore it") from error
 
 
+def opened(auto_class: Any, folder: Path, **options: Any) -> Any:
+    """The network in the folder, opened by a class of transformers from safetensors, without running code.
+
+    Raises ModelError if weights are missing, which transformers would draw at random.
+    """
+    options |= {"use_safetensors": True, "local_files_only": True, "trust_remote_code": False}
+    network, found = auto_class.from_pretrained(folder, output_loading_info=True, **options)
+    _require_none_missing(folder, sorted(found["missing_keys"]))
+    return network
+
+
 def require_weights(folder: Path, network: torch.nn.Module) -> None:
     """Raise ModelError if the weights in the folder left parts of the network empty."""
-    if missing := [name for name, weight in network.named_parameters() if weight.is_meta]:
-        raise ModelError(f"{folder} lacks {len(missing)} weights, such as {missing[0]}; restore it")
+    _require_none_missing(folder, [name for name, weight in network.named_parameters() if weight.is_meta])
+
+
+def _require_none_missing(folder: Path, names: Sequence[str]) -> None:
+    if names:
+        raise ModelError(f"{folder} lacks {len(names)} weights, such as {names[0]}; restore it")
 
 
 def require_tokens(folder: Path, tokenizer: Any, network: Any) -> None:

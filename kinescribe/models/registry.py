@@ -23,6 +23,7 @@ from kinescribe.models.checkpoint_files import (
 )
 from kinescribe.models.codec import ImageCodec
 from kinescribe.models.families import ENDPOINT, OWN, ModelFamily, Role
+from kinescribe.schemas.codes import Fit
 from kinescribe.schemas.config import Attention, LabelConfig, Precision
 
 if TYPE_CHECKING:
@@ -71,13 +72,14 @@ def load_model(name: str, precision: Precision = "auto", attention: Attention = 
 
 def load_labeller(config: LabelConfig) -> tuple[DynamicsModel[Any], ImageCodec]:
     """The dynamics model and the codec of a labelling run. Raises ModelError."""
-    codec = load_codec(codec_folder(config.dynamics, config.codec))
+    codec = load_codec(codec_folder(config.dynamics, config.codec), config.image.fit)
     return load(config.dynamics, "describer", config.precision, config.attention), codec
 
 
-def load_codec(folder: Path) -> ImageCodec:
-    """The codec in `folder`, on the GPU if there is one. Raises ModelError."""
+def load_codec(folder: Path, fit: Fit | None = None) -> ImageCodec:
+    """The codec in `folder`, on the GPU if there is one, with its own fit or another. Raises ModelError."""
     codec = ImageCodec.load(folder)
+    codec.fit = fit or codec.fit
     codec.to(_device())
     return codec
 

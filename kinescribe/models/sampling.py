@@ -7,9 +7,17 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from transformers import LogitsProcessor, PreTrainedTokenizerFast
+from transformers import (
+    LogitsProcessor,
+    PreTrainedTokenizerFast,
+    RepetitionPenaltyLogitsProcessor,
+    TemperatureLogitsWarper,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+)
 
 from kinescribe.models.dynamics import Description
+from kinescribe.schemas.sampling import Sampling
 
 
 class AllowedTokens(LogitsProcessor):
@@ -64,6 +72,23 @@ class SeededSampling(LogitsProcessor):
         noise_BV = torch.stack([torch.rand(num_tokens, generator=g) for g in self.generators])
         gumbel_BV = -torch.log(-torch.log(noise_BV.clamp_min(1e-20)))
         return scores / self.temperature + gumbel_BV.to(scores.device)
+
+
+def drawing(sampling: Sampling, seeds: Sequence[int] | None, num: int) -> list[LogitsProcessor]:
+    """What comes between the scores of `num` sequences and greedy search."""
+    processors: list[LogitsProcessor] = []
+    if sampling.repetition_penalty is not None:
+        processors.append(RepetitionPenaltyLogitsProcessor(sampling.repetition_penalty))
+    if sampling.temperature > 0:
+        assert seeds is not None
+        assert len(seeds) == num
+        processors.append(TemperatureLogitsWarper(float(sampling.temperature)))
+        if sampling.top_k is not None:
+            processors.append(TopKLogitsWarper(sampling.top_k))
+        if sampling.top_p is not None:
+            processors.append(TopPLogitsWarper(sampling.top_p))
+        processors.append(SeededSampling(seeds, 1.0))
+    return processors
 
 
 def descriptions(

@@ -31,16 +31,26 @@ from transformers import (
 from kinescribe.models.checkpoint_files import (
     EMBEDDED,
     codec_config,
+    codec_fit,
     codec_grid,
     identify_codec,
     quiet_progress,
     require_files,
+    write_fit,
 )
+from kinescribe.models.choosing import completion_logprobs, likeliest
 from kinescribe.models.codec import ImageCodec
 from kinescribe.models.dynamics import Description, DynamicsModel, network_details
 from kinescribe.models.families import CODEC, OWN, ROLES
-from kinescribe.models.opening import opening, require_tokens
-from kinescribe.models.sampling import AllowedTokens, RowEnds, SeededSampling, descriptions, sample_seeds
+from kinescribe.models.opening import opened, opening, require_tokens
+from kinescribe.models.sampling import (
+    AllowedTokens,
+    RowEnds,
+    SeededSampling,
+    descriptions,
+    drawing,
+    sample_seeds,
+)
 from kinescribe.models.tokenizer_check import require_tokenizer
 from kinescribe.models.tokens import (
     CodePair,
@@ -52,8 +62,10 @@ from kinescribe.models.tokens import (
     knows_a_word,
 )
 from kinescribe.models.world import WorldModel
+from kinescribe.schemas.codes import Fit
 from kinescribe.schemas.config import Attention
 from kinescribe.schemas.errors import ModelError
+from kinescribe.schemas.sampling import GREEDY, Sampling
 from kinescribe.storage.stored_image import stored_image
 
 LEARNED_POSITIONS = ("opt",)
@@ -73,6 +85,7 @@ class TokenVLM(DynamicsModel[Codes], WorldModel):
         self.network = network.eval()
         self.layout = layout
         self._codec = codec
+        self._fit: Fit = codec_fit(codec_config(codec)) if isinstance(codec, Path) else codec.fit
         self._codec_id: str | None = None
         self._fingerprint: str | None = None
 
@@ -94,9 +107,7 @@ class TokenVLM(DynamicsModel[Codes], WorldModel):
         if folder not in EMBEDDED.values():
             require_tokenizer(folder / "tokenizer.json")
         with opening(folder):
-            network: Any = auto_class.from_pretrained(
-                folder, dtype=dtype, device_map=device, use_safetensors=True, **chosen, **options
-            )
+            network = opened(auto_class, folder, dtype=dtype, device_map=device, **chosen)
             tokenizer = AutoTokenizer.from_pretrained(folder, **options)
             # Published checkpoints bring sampling defaults; each call here passes all of its own.
             network.generation_config = GenerationConfig.from_model_config(network.config)
@@ -120,6 +131,7 @@ class TokenVLM(DynamicsModel[Codes], WorldModel):
         self.layout.tokenizer.save_pretrained(folder)
         if isinstance(self._codec, Path):
             shutil.copytree(self._codec, folder / CODEC, dirs_exist_ok=True)
+            write_fit(folder / CODEC, self._fit)
         else:
             self._codec.save(folder / CODEC)
 
@@ -150,14 +162,26 @@ class TokenVLM(DynamicsModel[Codes], WorldModel):
         if isinstance(self._codec, Path):
             self._codec = ImageCodec.load(self._codec)
             self._codec.to(self.network.device)
+            self._codec.fit = self._fit
         return self._codec
+
+    @property
+    def fit(self) -> Fit:
+        """See `ImageCodec.fit`; does not load the codec. It can be set."""
+        return self._fit
+
+    @fit.setter
+    def fit(self, fit: Fit) -> None:
+        self._fit, self._codec_id = fit, None
+        if not isinstance(self._codec, Path):
+            self._codec.fit = fit
 
     @property
     def codec_id(self) -> str:
         """See `ImageCodec.id`; does not load the codec."""
         if self._codec_id is None:
             codec = self._codec
-            self._codec_id = identify_codec(codec).id if isinstance(codec, Path) else codec.id
+            self._codec_id = identify_codec(codec, self._fit).id if isinstance(codec, Path) else codec.id
         return self._codec_id
 
     @property
@@ -211,20 +235,25 @@ class TokenVLM(DynamicsModel[Codes], WorldModel):
         self,
         pairs: Sequence[CodePair],
         max_new_tokens: int,
-        temperature: float = 0.0,
+        sampling: Sampling = GREEDY,
         seeds: Sequence[int] | None = None,
     ) -> list[Description]:
         """See `DynamicsModel.describe`; only text tokens can be drawn."""
         prompts_BT = self._tensor(np.stack([self.layout.describe_prompt(pair) for pair in pairs]))
         processors = LogitsProcessorList([AllowedTokens(self.layout.text_ids, self.network.device)])
-        if temperature > 0:
-            assert seeds is not None
-            assert len(seeds) == len(pairs)
-            processors.append(SeededSampling(seeds, temperature))
+        processors += drawing(sampling, seeds, len(pairs))
         output = self._generate(prompts_BT, max_new_tokens, processors, output_logits=True)
         ids_BT, end = output.sequences[:, prompts_BT.shape[1] :], self.layout.tokenizer.eos_token_id
         assert isinstance(end, int)
         return descriptions(self.layout.tokenizer, ids_BT, output.logits, [end])
+
+    @torch.inference_mode()
+    def choose(self, pairs: Sequence[CodePair], actions: Sequence[str]) -> list[Description]:
+        """See `DynamicsModel.choose`."""
+        completions = [self.layout.text(action) for action in actions]
+        prompts = ({"input_ids": self._tensor(self.layout.describe_prompt(pair)[None])} for pair in pairs)
+        logprobs = (completion_logprobs(self.network, prompt, completions) for prompt in prompts)
+        return [likeliest(actions, logprobs_A, [*map(len, completions)]) for logprobs_A in logprobs]
 
     @torch.inference_mode()
     def score(self, triplets: Sequence[CodeTriplet], task: Task = "dynamics") -> list[float]:

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kinescribe.schemas.errors import ModelError
+from kinescribe.schemas.prompts import Prompt
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -37,6 +38,12 @@ class Pair(NamedTuple, Generic[View]):
 
     source: View
     target: View
+    prompt: Prompt = Prompt()
+    """What a chat model is asked; the others are asked nothing."""
+
+    def triplet(self, action: str) -> Triplet[View]:
+        """The pair with an action, asked the same."""
+        return Triplet(self.source, self.target, action, self.prompt)
 
 
 class Triplet(NamedTuple, Generic[View]):
@@ -45,16 +52,18 @@ class Triplet(NamedTuple, Generic[View]):
     source: View
     target: View
     action: str
+    prompt: Prompt = Prompt()
+    """What a chat model is asked; the others are asked nothing."""
 
     @property
     def swapped(self) -> Triplet[View]:
         """The manipulated triplet with source and target swapped (arXiv:2506.06006, preference test)."""
-        return Triplet(self.target, self.source, self.action)
+        return self._replace(source=self.target, target=self.source)
 
     @property
     def copied(self) -> Triplet[View]:
         """The manipulated triplet with the source as its target (arXiv:2506.06006, preference test)."""
-        return Triplet(self.source, self.source, self.action)
+        return self._replace(target=self.source)
 
 
 CodePair = Pair[Codes]

@@ -13,10 +13,16 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from kinescribe.models.dynamics import ActionModel
+from kinescribe.schemas.codes import Fit
 
 
 class WorldModel(ActionModel):
     """Draws target frames in its own form, and converts frames from and to images."""
+
+    @property
+    def fit(self) -> Fit:
+        """How it sees pictures that aren't square."""
+        return "crop"
 
     @property
     @abstractmethod
@@ -25,7 +31,7 @@ class WorldModel(ActionModel):
 
     @abstractmethod
     def encode(self, image: Image.Image) -> NDArray[Any]:
-        """The central square of an image, in the form that this model sees."""
+        """An image as a square, in the form that this model sees."""
 
     @abstractmethod
     def imagine(

@@ -72,6 +72,11 @@ def motion_limits(motion: pl.Series) -> tuple[float, float]:
     return 0.0, max(math.ceil(_quantile(motion, 1 - TAIL)), 1.0)
 
 
+def share_limits(values: pl.Series) -> tuple[float, float]:
+    """From 0 to almost the highest value, and at least to a tenth."""
+    return 0.0, max(math.ceil(round(_quantile(values, 1 - TAIL) * 10, 4)) / 10, 0.1)
+
+
 def frequent_actions(actions: pl.Series) -> list[tuple[str, int]]:
     """The most frequent actions with their counts."""
     return _most_frequent(actions, NUM_FREQUENT)

@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from kinescribe.reports.heatmap import encoded, heat, thumbnail
+from kinescribe.schemas.codes import Fit
 from kinescribe.storage.rows import OBJECT, Rows
 from kinescribe.storage.threads import map_in_threads
 
@@ -37,6 +38,8 @@ class Gallery:
 
     pairs: Mapping[str, Sequence[Any]]
     blocks: Sequence[Sequence[str]]
+    fit: Fit = "crop"
+    """Which part of a frame a heat map covers."""
 
     def __len__(self) -> int:
         return len(self.pairs["action"])
@@ -64,9 +67,12 @@ def sampled(table: pl.DataFrame, num: int) -> pl.DataFrame:
     return table.sort("triplet_id").head(num)
 
 
-def gallery(rows: Rows, chosen: pl.DataFrame) -> Gallery:
-    """The chosen rows of `scores` with their images, in the order of their ids."""
-    max_bytes = MAX_FRAME_BYTES // max(1, 2 * len(chosen))
+def gallery(rows: Rows, chosen: pl.DataFrame, max_frame_bytes: int = MAX_FRAME_BYTES) -> Gallery:
+    """The chosen rows of `scores` with their images, in the order of their ids.
+
+    All frames together have at most `max_frame_bytes`.
+    """
+    max_bytes = max_frame_bytes // max(1, 2 * len(chosen))
     chosen_ids = pc.field("triplet_id").isin(pa.array(chosen["triplet_id"].to_list(), pa.string()))
 
     def read(unit: tuple[str, Callable[[], pa.Table]]) -> list[dict[str, Any]]:
@@ -82,7 +88,7 @@ def gallery(rows: Rows, chosen: pl.DataFrame) -> Gallery:
                 pair[name] = places.setdefault(pair[name], len(places))
     images, size = list(places), IMAGES_PER_BLOCK
     blocks = [images[first : first + size] for first in range(0, len(images), size)]
-    return Gallery({name: [pair[name] for pair in pairs] for name in COLUMNS}, blocks)
+    return Gallery({name: [pair[name] for pair in pairs] for name in COLUMNS}, blocks, rows.fit)
 
 
 def short(video: str) -> str:

@@ -1,7 +1,7 @@
 """The images of a report: frames small enough for a page, and the heat map over a target.
 
-The codec resizes the shorter side and crops the centre to a square; the heat map covers that square with one
-pixel per token, and the page places it there.
+The codec sees a square, which is a part of the frame, or all of it and bars, or all of it stretched. The heat
+map covers that square with one pixel per token, and the page places it there.
 """
 
 from __future__ import annotations

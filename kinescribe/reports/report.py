@@ -18,6 +18,7 @@ from kinescribe.reports.distributions import by_class, frequent_actions, frequen
 from kinescribe.reports.gallery import gallery, sampled, scores, short
 from kinescribe.reports.heatmap import data_uri, enlarged
 from kinescribe.reports.page import render, require_page, write_page
+from kinescribe.reports.quality import measures
 from kinescribe.reports.timeline import timeline
 from kinescribe.schemas.outcomes import ClipOutcome
 from kinescribe.storage.audit import outcomes, totals
@@ -60,8 +61,10 @@ def _page(dataset: Dataset, sample: int, imagined: Sequence[Step]) -> str:
         timeline=timeline([footer for _, footer in footers]),
         endings=_endings(dataset, ends),
         pair_drops=_pair_drops(ends),
+        notes=Counter(note for end in ends for note in end.notes).most_common(),
         classes=by_class(table),
         frequent={"Actions": frequent_actions(table["action"]), "Words": frequent_words(table["action"])},
+        quality=measures(rows),
         gallery=gallery(rows, sampled(table, sample)),
         imagined=[_imagined(step) for step in imagined],
         run=dataset.run,

@@ -7,8 +7,9 @@ Reads only the dataset's folder, needs neither the input nor the models, and cha
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import NamedTuple
 
 import polars as pl
 import pyarrow as pa
@@ -16,9 +17,13 @@ import pyarrow.parquet as pq
 
 from kinescribe.schemas.clips import WorkUnit
 from kinescribe.schemas.errors import DatasetError
+from kinescribe.schemas.frame_check import FrameCheck
+from kinescribe.schemas.likelihoods import Familiarity, Histogram, familiarity, total
 from kinescribe.schemas.outcomes import ClipOutcome, Status
+from kinescribe.schemas.rendering import Table, field_tables
 from kinescribe.storage import listing, objects, uri
 from kinescribe.storage.dataset import Dataset, Source
+from kinescribe.storage.row_sample import RowSample
 from kinescribe.storage.rows import missing_columns, rows_problem
 from kinescribe.storage.shards import MAX_ROWS, UnitFooter, parse_footer, rows_digest
 from kinescribe.storage.threads import map_in_threads
@@ -26,7 +31,10 @@ from kinescribe.storage.threads import map_in_threads
 
 @dataclass(frozen=True, slots=True)
 class DatasetStatus:
-    """Clips by outcome, `pending` without one; `reasons` counts drops and rejects."""
+    """Clips by outcome, `pending` without one; `reasons` counts drops and rejects.
+
+    `familiarity` is None if the model's card doesn't say how likely its words usually are.
+    """
 
     clips: int
     kept: int
@@ -35,6 +43,11 @@ class DatasetStatus:
     pending: int
     triplets: int
     reasons: dict[str, int]
+    familiarity: Familiarity | None = None
+
+    def tables(self) -> Iterable[Table]:
+        """The counts, and the familiarity if it is known."""
+        return field_tables({name: value for name, value in asdict(self).items() if value is not None})
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +63,23 @@ class RejectedClip:
 
 @dataclass(frozen=True, slots=True)
 class CheckResult:
-    """The findings of `check`; `problems` names the object or clip, and the remedy."""
+    """The findings of `check`; `problems` names the object or clip, and the remedy.
+
+    `frames` are those of the second decoder, None if no frames were compared.
+    """
 
     ok: bool
     clips: int
     triplets: int
     problems: list[str]
+    frames: FrameCheck | None = None
+
+    def tables(self) -> Iterable[Table]:
+        """The counts and the problems, then the frames."""
+        yield from field_tables(
+            {name: getattr(self, name) for name in ("ok", "clips", "triplets", "problems")}
+        )
+        yield from self.frames.tables() if self.frames else ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,14 +101,18 @@ def totals(dataset: Dataset, footers: Iterable[tuple[int, UnitFooter]] | None = 
     reasons: Counter[str] = Counter()
     stage_s: defaultdict[str, float] = defaultdict(float)
     triplets = 0
+    likelihoods: Histogram = total([])
 
-    def with_stages(footers: Iterable[tuple[int, UnitFooter]]) -> Iterator[tuple[int, UnitFooter]]:
+    def with_sums(footers: Iterable[tuple[int, UnitFooter]]) -> Iterator[tuple[int, UnitFooter]]:
+        nonlocal likelihoods
         for retry, footer in footers:
             for stage in footer.stages:
                 stage_s[stage.stage] += stage.work_s
+            if footer.likelihoods:
+                likelihoods = total([likelihoods, footer.likelihoods])
             yield retry, footer
 
-    for end in outcomes(with_stages(dataset.footers() if footers is None else footers)):
+    for end in outcomes(with_sums(dataset.footers() if footers is None else footers)):
         statuses[end.status] += 1
         triplets += end.num_triplets
         if end.reason is not None:
@@ -98,6 +126,7 @@ def totals(dataset: Dataset, footers: Iterable[tuple[int, UnitFooter]] | None = 
         pending=_pending(planned, dataset.committed),
         triplets=triplets,
         reasons=dict(sorted(reasons.items())),
+        familiarity=familiarity(likelihoods, dataset.run["likelihoods"]),
     )
     return Totals(counts, dict(stage_s))
 
@@ -121,15 +150,20 @@ def outcomes(footers: Iterable[tuple[int, UnitFooter]]) -> Iterator[ClipOutcome]
             superseded |= {end.clip_id for end in footer.outcomes}
 
 
-def check(source: Source) -> CheckResult:
-    """Read everything and verify it: digests, outcomes against rows, the plan against the outcomes."""
+def check(source: Source, sample: RowSample | None = None) -> CheckResult:
+    """Read everything and verify it: digests, outcomes against rows, the plan against the outcomes.
+
+    `sample` is drawn from the rows of the intact units.
+    """
     dataset = Dataset.open(source)
     problems = [*_plan_problems(dataset), *_foreign_files(dataset)]
     units = (unit for plan in dataset.plans for unit in plan.units() if unit.unit_id in dataset.committed)
     triplets = 0
-    for num_rows, found in map_in_threads(lambda unit: _audit_unit(dataset, unit), units):
-        triplets += num_rows
+    for unit_id, ids, found in map_in_threads(lambda unit: _audit_unit(dataset, unit), units):
+        triplets += len(ids)
         problems += found
+        if sample and not found:
+            sample.add(unit_id, ids["triplet_id"].to_pylist())
     problems += _pending_clips(dataset)
     clips = dataset.plans[0].clips_by_unit.total()
     return CheckResult(ok=not problems, clips=clips, triplets=triplets, problems=problems)
@@ -170,24 +204,37 @@ def _foreign_files(dataset: Dataset) -> Iterator[str]:
                 yield f"{name} is not a {kind} of this run; move it away"
 
 
-def _audit_unit(dataset: Dataset, unit: WorkUnit) -> tuple[int, list[str]]:
-    """The number of intact rows in a unit's object, and its problems."""
+class _Audited(NamedTuple):
+    """A unit's problems, and the column `triplet_id` of its intact rows, if it has one."""
+
+    unit_id: str
+    ids: pa.Table
+    problems: Sequence[str]
+
+
+def _audit_unit(dataset: Dataset, unit: WorkUnit) -> _Audited:
     name = f"data/{unit.unit_id}.parquet"
     try:
         file = pq.ParquetFile(pa.BufferReader(objects.read_bytes(dataset.unit_uri(unit.unit_id))))
         footer = parse_footer(name, file.metadata.metadata)
         if file.metadata.num_rows > MAX_ROWS:
-            return 0, [f"{name} claims to have {file.metadata.num_rows} rows; move it away"]
+            return _unusable(unit, f"{name} claims to have {file.metadata.num_rows} rows; move it away")
         rows = file.read()
     except DatasetError as error:
-        return 0, [str(error)]
+        return _unusable(unit, str(error))
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        return 0, [f"{name} is damaged ({error}); move it away and run the same command again"]
+        return _unusable(unit, f"{name} is damaged ({error}); move it away and run the same command again")
     if rows_digest(rows) != footer.digest:
-        return 0, [f"{name}: the rows do not have the digest that was committed; move it away and run again"]
-    return rows.num_rows, [
-        f"{name}: {problem}" for problem in _disagreements(unit, footer, rows, dataset.grid)
-    ]
+        return _unusable(
+            unit, f"{name}: the rows do not have the digest that was committed; move it away and run again"
+        )
+    ids = rows.select([column for column in rows.column_names if column == "triplet_id"])
+    problems = [f"{name}: {problem}" for problem in _disagreements(unit, footer, rows, dataset.grid)]
+    return _Audited(unit.unit_id, ids, problems)
+
+
+def _unusable(unit: WorkUnit, problem: str) -> _Audited:
+    return _Audited(unit.unit_id, pa.table({}), [problem])
 
 
 def _disagreements(

@@ -8,12 +8,13 @@ plan as rows.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import yaml
 
-from kinescribe.schemas.dataset import FIELDS, triplet_schema
+from kinescribe.schemas.dataset import optional_columns, triplet_schema
 from kinescribe.schemas.errors import DatasetError, UserError
 from kinescribe.storage import objects, uri
 from kinescribe.storage.audit import DatasetStatus, status
@@ -32,7 +33,7 @@ have a `finish_reason`; the others came with the data.
 |---|---|---|---|---|---|
 | {clips} | {kept} | {dropped} | {rejected} | {pending} | {triplets} |
 
-{reasons}
+{reasons}{warning}
 One row is one triplet: `source` and `target` frames, the `action` between them with its summed
 log-probability, and for each of the {height}×{width} image tokens of the target its code and its
 `importance` (row-major). `video`, `source_time_s` and `target_time_s` say where the frames come from.
@@ -73,12 +74,16 @@ def card(run: RunRecord, counts: DatasetStatus, edited: Mapping[str, Any], title
         rejected=counts.rejected,
         pending=counts.pending,
         triplets=counts.triplets,
+        warning=_warning(counts),
         reasons="".join(f"- {reason}: {number}\n" for reason, number in counts.reasons.items()),
         height=height,
         width=width,
         made_with="\n".join(f"| {key} | {_cell(value)} |" for key, value in made_with.items()),
     )
-    front_matter = {**_front_matter(identity["codec.id"], (height, width)), **edited}
+    front_matter = {
+        **_front_matter(identity["codec.id"], (height, width), optional_columns(identity)),
+        **edited,
+    }
     if identity.get("config.columns"):  # `datasets` gets the types of carried columns from the files alone
         del front_matter["dataset_info"]
     header = yaml.safe_dump(front_matter, sort_keys=False, allow_unicode=True)
@@ -88,10 +93,12 @@ def card(run: RunRecord, counts: DatasetStatus, edited: Mapping[str, Any], title
 def edited_header(dataset: Dataset) -> dict[str, Any]:
     """What people set in the front matter of the dataset's card; empty if there is no card.
 
-    Raises DatasetError if the card is a link: values of a stranger's choice would get into the next card.
+    Raises DatasetError if the card is a link that does not lead into a hub's cache: values of a stranger's
+    choice would get into the next card.
     """
     name = uri.join(dataset.uri, "README.md")
-    if uri.is_local(name) and uri.local_path(name).is_symlink():
+    path = uri.local_path(name) if uri.is_local(name) else None
+    if path and path.is_symlink() and not uri.HUB_BLOB.search(os.path.realpath(path)):
         raise DatasetError(f"{name} is a link; put the file that it should be in its place, or remove it")
     try:
         _, _, rest = objects.read_bytes(name, MAX_BYTES).decode(errors="replace").partition("---\n")
@@ -106,15 +113,20 @@ def edited_header(dataset: Dataset) -> dict[str, Any]:
     return {key: value for key, value in header.items() if key not in DERIVED}
 
 
-def _front_matter(codec_id: str, grid: tuple[int, int]) -> dict[str, Any]:
-    described = json.loads(triplet_schema(codec_id, grid).metadata[b"huggingface"])
+def _front_matter(codec_id: str, grid: tuple[int, int], optional: Sequence[str]) -> dict[str, Any]:
+    described = json.loads(triplet_schema(codec_id, grid, optional).metadata[b"huggingface"])
     features = described["info"]["features"]
     return {
         "license": "unknown",
         "tags": ["kinescribe", "video", "action", "world-model"],
         "configs": [{"config_name": "default", "data_files": "data/*.parquet"}],
-        "dataset_info": {"features": [_feature(field.name, features[field.name]) for field in FIELDS]},
+        "dataset_info": {"features": [_feature(*item) for item in features.items()]},
     }
+
+
+def _warning(counts: DatasetStatus) -> str:
+    warning = counts.familiarity and counts.familiarity.warning
+    return f"\n**{warning[0].upper()}{warning[1:]}.**\n" if warning else ""
 
 
 def _cell(value: object) -> str:

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 
+from kinescribe.schemas.codes import fit_of
 from kinescribe.schemas.errors import DatasetError
 from kinescribe.storage import objects, stores
 from kinescribe.storage.plan import Plan, num_retries, plan_uri
@@ -123,7 +124,7 @@ class Dataset:
         if missing := missing_columns(rows.schema):
             raise DatasetError(f"{self.uri} lacks {', '.join(missing)}; `check` names the objects")
         chosen_rows = rows if columns is None else self._only(columns, rows)
-        return Rows(self.uri, self.grid, chosen_rows)
+        return Rows(self.uri, self.grid, fit_of(self.codec_id), chosen_rows)
 
     def _only(self, columns: Sequence[str], rows: pads.Dataset) -> pads.Dataset:
         if missing := set(columns) - set(rows.schema.names):

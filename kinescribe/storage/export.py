@@ -120,8 +120,12 @@ def _files(row: dict[str, Any], codec: Mapping[str, Any]) -> dict[str, bytes]:
     files = {f"{name}.{_extension(data)}": data for name, data in images.items()}
     # Readers take a key's type from the first samples, which may all lack a class.
     filled = row | {name: row.get(name) or "" for name in TEXTS}
-    files["json"] = json.dumps({**filled, "codec": codec}, ensure_ascii=False, default=str).encode()
+    files["json"] = json.dumps({**filled, "codec": codec}, ensure_ascii=False, default=_as_json).encode()
     return {f"{row['triplet_id']}.{name}": data for name, data in files.items()}
+
+
+def _as_json(value: object) -> str:
+    return value.hex() if isinstance(value, bytes) else str(value)
 
 
 def _extension(image: bytes) -> str:

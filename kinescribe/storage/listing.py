@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,22 @@ class FileInfo:
 
     uri: str
     size_bytes: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class LocalFile(FileInfo):
+    """A file in a local tree; `path` is its place, and `leads_to` the real path of a link, else None."""
+
+    path: str
+    leads_to: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ForbiddenFolder:
+    """A link to a folder that was not entered, and the folder's real path."""
+
+    uri: str
+    leads_to: str
 
 
 def list_files(uri: str, prefix: str = "") -> Iterator[FileInfo]:
@@ -38,6 +55,48 @@ def list_files(uri: str, prefix: str = "") -> Iterator[FileInfo]:
             raise StoreError(f"{uri} cannot be listed: {error}; name an existing bucket") from error
     for name, info in files.items():
         yield FileInfo(uri.rstrip("/") + name.removeprefix(path.rstrip("/")), info["size"])
+
+
+def list_tree(
+    uri: str, may_enter: Callable[[str], bool], every_name: bool = False
+) -> Iterator[LocalFile | ForbiddenFolder]:
+    """All files below a local folder and below the links in it, in any order.
+
+    A link to a folder is followed if `may_enter` its real path. Each folder is listed once, if possible under
+    its own name and not a link's, and what is hidden is left out. With `every_name`, hidden files are listed,
+    and so is a folder under the name of each link to it.
+    """
+    entered = set[str]()
+    trees = deque([(uri, os.path.realpath(local_path(uri)))])
+    while trees:
+        links: list[tuple[str, str]] = []
+        folders = [trees.popleft()]
+        while folders:
+            name, folder = folders.pop()
+            if folder in entered and not every_name:
+                continue
+            entered.add(folder)
+            for entry in _entries(folder, every_name):
+                below = _as_text(join(name, entry.name))
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append((below, entry.path))
+                elif entry.is_symlink() and os.path.isdir(entry.path):  # noqa: PTH112 (it raises nothing)
+                    links.append((below, entry.path))
+                else:
+                    leads_to = os.path.realpath(entry.path) if entry.is_symlink() else None
+                    yield LocalFile(below, local_size(entry.path), entry.path, leads_to)
+        for below, link in sorted(links):
+            target = os.path.realpath(link)
+            if not may_enter(target):
+                yield ForbiddenFolder(below, target)
+            elif link not in entered:  # a link to a folder above it would never end
+                entered.add(link)
+                trees.append((below, target))
+
+
+def _entries(folder: str, hidden: bool) -> list[os.DirEntry[str]]:
+    with os.scandir(folder) as entries:
+        return [entry for entry in entries if hidden or not entry.name.startswith(".")]
 
 
 def glob_root(pattern: str) -> str:

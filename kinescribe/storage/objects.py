@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import gzip
 import os
 import stat
 import tempfile
 import uuid
+import zlib
 from collections.abc import Generator
 from pathlib import Path, PurePosixPath
 
@@ -22,6 +24,10 @@ from kinescribe.storage.uri import is_local, local_path, scheme
 
 CONDITIONAL = ("s3", "gs", "az", "abfs", "memory")
 """The object stores that can refuse to write a second object of the same name."""
+GZIP = b"\x1f\x8b"
+"""How gzip files begin, and no video does."""
+MOST_UNPACKED = 100
+"""The most that a gzipped object of a store unpacks to, as a multiple of its size."""
 MAX_LIST_BYTES = 256 << 20
 """The largest JSON list that is read. Its items take up to thirty times the memory."""
 
@@ -125,16 +131,49 @@ def remove(uri: str) -> None:
 
 @contextlib.contextmanager
 def local_copy(uri: str) -> Generator[Path]:
-    """The file as a local path: itself if it is local, else a download that lasts as long as the context."""
+    """The file as a local path: itself if it is local, else a download that lasts as long as the context.
+
+    An object that was gzipped to be stored (`Content-Encoding: gzip`) is unpacked. Raises InputError if that
+    fails.
+    """
     if is_local(uri):
         _refuse_endless(uri)
         yield local_path(uri)
         return
-    with tempfile.TemporaryDirectory(prefix="kinescribe-") as folder:
+    with tempfile.TemporaryDirectory(prefix="kinescribe-") as folder, contextlib.ExitStack() as stack:
         with open_store(uri) as (store, path):
-            copy = Path(folder, "file").with_suffix(PurePosixPath(path).suffix)
+            suffix = PurePosixPath(path).suffix
+            copy = Path(folder, "file").with_suffix(suffix)
             store.get_file(path, str(copy))
+        if suffix.lower() != ".gz" and _is_gzipped(copy):
+            max_bytes = MOST_UNPACKED * copy.stat().st_size
+            copy = stack.enter_context(unpacked(copy, uri, max_bytes, suffix))
         yield copy
+
+
+@contextlib.contextmanager
+def unpacked(packed: Path, uri: str, max_bytes: int, suffix: str = "") -> Generator[Path]:
+    """What the gzip file of this URI holds, in a file that lasts as long as the context.
+
+    Raises InputError if it is damaged or holds more than `max_bytes`.
+    """
+    with tempfile.TemporaryDirectory(prefix="kinescribe-") as folder:
+        path = Path(folder, "unpacked").with_suffix(suffix)
+        try:
+            with gzip.open(packed) as source, path.open("xb") as file:
+                left = max_bytes
+                while block := source.read(1 << 20):
+                    if (left := left - len(block)) < 0:
+                        raise InputError(f"{uri} unpacks to more than {max_bytes:,} bytes; store it unpacked")
+                    file.write(block)
+        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+            raise InputError(f"{uri} is damaged: {error}; gzip it again, or store it unpacked") from error
+        yield path
+
+
+def _is_gzipped(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(GZIP)) == GZIP
 
 
 def _refuse_endless(uri: str) -> None:

@@ -26,6 +26,7 @@ import pyarrow.parquet as pq
 from kinescribe.schemas.clips import ID, Clip, WorkUnit
 from kinescribe.schemas.errors import DatasetError
 from kinescribe.storage import listing, objects, uri
+from kinescribe.storage.rows import polars_rows
 from kinescribe.storage.run import not_a_dataset
 
 PLAN_SCHEMA = pa.schema(
@@ -80,14 +81,16 @@ class Plan:
     def columns(self, names: Sequence[str]) -> pa.Table:
         """Some columns, one row per clip, in order."""
         with self._parquet() as plan:
-            return plan.read(columns=list(names)).select(list(names))
+            table = plan.read(columns=list(names)).select(list(names))
+            table.validate(full=True)  # texts that are not UTF-8 make polars panic
+            return table
 
     def digest(self) -> str:
         """The `frames_digest` of the clips and their carried columns."""
         with self._parquet() as plan:
             carried = [name for name in plan.schema_arrow.names if name not in PLAN_COLUMNS]
             batches = plan.iter_batches(ROWS_PER_FRAME, columns=[*DIGESTED, *carried])
-            return frames_digest(pl.DataFrame(pa.table(batch)) for batch in batches)
+            return frames_digest(polars_rows(pa.table(batch)) for batch in batches)
 
     @cached_property
     def _path(self) -> Path:

@@ -18,8 +18,9 @@ import pyarrow.dataset as pads
 import pyarrow.fs
 import pyarrow.parquet as pq
 
-from kinescribe.schemas.clips import ID
-from kinescribe.schemas.dataset import FIELDS, IMAGE
+from kinescribe.schemas.clips import HASH_BYTES, ID
+from kinescribe.schemas.codes import Fit
+from kinescribe.schemas.dataset import FIELDS, HASHES, IMAGE, OPTIONAL_FIELDS, SHARES
 from kinescribe.schemas.errors import DatasetError
 
 OBJECT = "__filename"
@@ -39,14 +40,15 @@ TOKENS = ("importance", "source_codes", "target_codes")
 
 
 class Rows:
-    """Rows of the dataset `name`, whose codec has a grid of (height, width) tokens.
+    """Rows of the dataset `name`: `grid` is the (height, width) of its codec in tokens, `fit` what that sees.
 
     Raises DatasetError if a column has another type than in `schemas.dataset`.
     """
 
-    def __init__(self, name: str, grid: tuple[int, int], rows: pads.Dataset) -> None:
+    def __init__(self, name: str, grid: tuple[int, int], fit: Fit, rows: pads.Dataset) -> None:
         self._name = name
         self.grid = grid
+        self.fit: Fit = fit
         self._rows = rows
         if problem := schema_problem(rows.schema):
             raise self._damaged(problem)
@@ -103,6 +105,10 @@ class Rows:
             for batch in _local_batches(self._rows) if is_local else _batches(self._rows):
                 if "triplet_id" in batch.columns:
                     self._require(_ids_problem(batch["triplet_id"].to_arrow()))
+                for field in OPTIONAL_FIELDS:
+                    if field.name in batch.columns:
+                        values = batch[field.name].to_arrow(compat_level=pl.CompatLevel.oldest())
+                        self._require(_optional_problem(values, field.name))
                 held.append(batch)
                 size += len(batch)
                 if len(held) == MOST_HELD:  # a copy: a small unit's rows hold many times their size
@@ -159,7 +165,7 @@ def unit_ids(objects: pl.Series) -> pl.Series:
 
 def schema_problem(schema: pa.Schema) -> str | None:
     """What is wrong with the types of a dataset's columns, None if nothing is; columns may be left out."""
-    for field in FIELDS:
+    for field in (*FIELDS, *OPTIONAL_FIELDS):
         if field.name in schema.names and schema.field(field.name).type != field.type:
             return f"column {field.name} has the type {schema.field(field.name).type}, not {field.type}"
     return None
@@ -185,6 +191,9 @@ def rows_problem(table: pa.Table, grid: tuple[int, int]) -> str | None:
         for values in table[field.name].chunks:
             if problem := _problem(field, values, grid):
                 return f"{field.name} {problem}"
+    for field in OPTIONAL_FIELDS:
+        if field.name in table.column_names and (problem := _optional_problem(table[field.name], field.name)):
+            return f"{field.name} {problem}"
     if "triplet_id" in table.column_names:
         return _ids_problem(table["triplet_id"])
     return None
@@ -212,11 +221,32 @@ def _problem(field: pa.Field, values: Any, grid: tuple[int, int]) -> str | None:
     return None
 
 
+def _optional_problem(values: Any, name: str) -> str | None:
+    """What is wrong with the values of a column that datasets may lack; any may be missing."""
+    known = values.drop_null()
+    if pa.types.is_string(known.type):
+        return None
+    if name in HASHES:
+        lengths = set(pc.call_function("binary_length", [known]).unique().to_pylist())
+        wrong = lengths - {HASH_BYTES}
+        return f"has {min(wrong)} bytes in a row, not {HASH_BYTES}" if wrong else None
+    numbers = known.to_numpy()
+    if not (np.isfinite(numbers) & (numbers >= 0)).all():
+        return "has values that are negative or no finite numbers"
+    return "has values above 1" if name in SHARES and (numbers > 1).any() else None
+
+
 def _ids_problem(ids: pa.Array | pa.ChunkedArray) -> str | None:
     has_form = pc.call_function("match_substring_regex", [ids], pc.MatchSubstringOptions(ID))
     right = pc.fill_null(has_form, False)
     wrong = ids.filter(pc.call_function("invert", [right]))
     return f"triplet_id {wrong[0].as_py()!r:.80} is not 32 hexadecimal digits" if len(wrong) else None
+
+
+def polars_rows(table: pa.Table | pa.RecordBatch) -> pl.DataFrame:
+    """Rows of a stranger's file. Raises pa.ArrowInvalid for texts that are not UTF-8: polars would panic."""
+    table.validate(full=True)
+    return pl.DataFrame(table.replace_schema_metadata())
 
 
 def _local_batches(rows: pads.Dataset) -> Iterator[pl.DataFrame]:
@@ -233,9 +263,9 @@ def _local_batches(rows: pads.Dataset) -> Iterator[pl.DataFrame]:
         if problem := schema_problem(table.schema):
             raise pa.ArrowInvalid(f"{path}: {problem}")
         if len(table):
-            yield pl.DataFrame(table.replace_schema_metadata()).with_columns(object=pl.lit(path))
+            yield polars_rows(table).with_columns(object=pl.lit(path))
 
 
 def _batches(rows: pads.Dataset) -> Iterator[pl.DataFrame]:
     for batch in rows.scanner(cache_metadata=False).scan_batches():
-        yield pl.DataFrame(pa.table(batch.record_batch)).with_columns(object=pl.lit(batch.fragment.path))
+        yield polars_rows(pa.table(batch.record_batch)).with_columns(object=pl.lit(batch.fragment.path))

@@ -15,6 +15,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from kinescribe.schemas.clips import ID, stable_id
 from kinescribe.schemas.errors import DatasetError
+from kinescribe.schemas.likelihoods import Histogram
 from kinescribe.storage import listing, objects, uri
 from kinescribe.storage.credentials import redact
 
@@ -27,7 +28,17 @@ ANOTHER_INPUT = (
 NO_EFFECT = ("max_reject_rate", "roots")
 """Configuration that changes no row: it may differ when a run is resumed."""
 
-OPTIONAL = ("columns",)
+OPTIONAL = (
+    "config.columns",
+    "config.quality",
+    "config.image.fit",
+    "config.annotation.question",
+    "config.annotation.system",
+    "config.annotation.vocabulary",
+    "config.annotation.top_p",
+    "config.annotation.top_k",
+    "config.annotation.repetition_penalty",
+)
 """Configuration that older versions do not have: it is left out while it is empty."""
 
 
@@ -44,6 +55,8 @@ class RunRecord(TypedDict):
     version: str
     fingerprint: str
     identity: dict[str, Any]
+    likelihoods: Histogram | None
+    """Of the model on data like its training data, if its card says so."""
 
 
 class _Identity(BaseModel, strict=True):
@@ -60,6 +73,7 @@ class _Record(BaseModel, strict=True):
     version: Text
     fingerprint: Id
     identity: dict[str, Any]
+    likelihoods: Annotated[Histogram | None, Field(strict=False)] = None
 
 
 @dataclass(frozen=True)
@@ -67,7 +81,8 @@ class Run:
     """Everything that the rows of a dataset are a function of.
 
     `models` maps a role (`dynamics`, …) to the fingerprint of the weights; `plan` is the digest of the
-    clips; `grid` is the codec's (height, width) in tokens. `version` is recorded but not compared.
+    clips; `grid` is the codec's (height, width) in tokens. `version` and `likelihoods`, which are the model's
+    on data like its training data, are recorded but not compared.
     """
 
     version: str
@@ -76,18 +91,16 @@ class Run:
     codec_id: str
     grid: tuple[int, int]
     plan: str
+    likelihoods: Histogram | None = None
 
     @property
     def identity(self) -> dict[str, Any]:
         """What a run that resumes this one must have in common with it, by dotted key; no secrets."""
-        config = {
-            key: value
-            for key, value in self.config.items()
-            if key not in NO_EFFECT and (value or key not in OPTIONAL)
-        }
+        config = {key: value for key, value in self.config.items() if key not in NO_EFFECT}
         codec = {"id": self.codec_id, "grid": list(self.grid)}
         parts = {"config": config, "models": self.models, "codec": codec, "plan": self.plan}
-        return json.loads(json.dumps(dict(_flat(parts))))
+        values = {key: value for key, value in _flat(parts) if value or key not in OPTIONAL}
+        return json.loads(json.dumps(values))
 
     @property
     def fingerprint(self) -> str:
@@ -102,7 +115,10 @@ def bind(dataset: str, run: Run) -> None:
     StoreError if it cannot be written.
     """
     require_own(dataset, run)
-    record = {"version": run.version, "fingerprint": run.fingerprint, "identity": run.identity}
+    record: dict[str, Any] = {"version": run.version, "fingerprint": run.fingerprint}
+    record["identity"] = run.identity
+    if run.likelihoods is not None:
+        record["likelihoods"] = run.likelihoods
     text = json.dumps(record, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
     if not objects.create(uri.join(dataset, RUN), text.encode(), aside=uri.join(dataset, ".tmp")):
         require_own(dataset, run)  # another driver may have been first
@@ -148,7 +164,12 @@ def read_run(dataset: str) -> RunRecord:
         raise DatasetError(
             f"{target} is damaged ({place}: {first['msg']}); restore it, or choose another folder"
         ) from error
-    return RunRecord(version=record.version, fingerprint=record.fingerprint, identity=record.identity)
+    return RunRecord(
+        version=record.version,
+        fingerprint=record.fingerprint,
+        identity=record.identity,
+        likelihoods=record.likelihoods,
+    )
 
 
 def not_a_dataset(dataset: str, missing: str) -> DatasetError:

@@ -25,6 +25,7 @@ from pydantic import AwareDatetime, Field, TypeAdapter, ValidationError
 from kinescribe.schemas.clips import ID, WorkUnit
 from kinescribe.schemas.dataset import IMAGE
 from kinescribe.schemas.errors import DatasetError
+from kinescribe.schemas.likelihoods import Histogram, histogram
 from kinescribe.schemas.outcomes import ClipOutcome, StageTime
 from kinescribe.storage import credentials, listing, objects, uri
 from kinescribe.storage.threads import map_in_threads
@@ -43,13 +44,18 @@ REMEDY = "move it out of the folder and run the command that wrote it again"
 
 @dataclass(frozen=True, slots=True)
 class UnitFooter:
-    """The footer of a unit's object; `stages` is how long the pipeline worked on it."""
+    """The footer of a unit's object.
+
+    `stages` is how long the pipeline worked on it, `likelihoods` how likely its actions were to the model
+    that wrote them; footers of older versions have none.
+    """
 
     unit_id: Annotated[str, Field(pattern=ID)]
     digest: Annotated[str, Field(pattern=ID)]
     committed_at: AwareDatetime
     outcomes: tuple[ClipOutcome, ...]
     stages: tuple[StageTime, ...] = ()
+    likelihoods: Histogram | None = None
 
 
 _FOOTER = TypeAdapter(UnitFooter)
@@ -79,6 +85,7 @@ def write_unit(
         "committed_at": datetime.now(UTC).isoformat(timespec="milliseconds"),
         "outcomes": [{**asdict(end), "message": _stored_message(end.message)} for end in outcomes],
         "stages": [asdict(stage) for stage in stages],
+        "likelihoods": histogram(rows["action_logprob"], rows["action_tokens"]),
     }
     data = _parquet(rows, json.dumps(footer))
     return objects.create(unit_uri(dataset, unit.unit_id), data, aside=uri.join(dataset, ".tmp"))

@@ -57,8 +57,16 @@ def arrow_filesystem(uri: str) -> tuple[pyarrow.fs.FileSystem, str]:
 
 
 def glob_pattern(pattern: str) -> re.Pattern[str]:
-    """A regular expression for a glob pattern, in which `**` stands for any number of folders."""
-    return re.compile(glob_translate(pattern))
+    """A regular expression for a glob pattern, in which `**` stands for any number of folders.
+
+    Raises InputError if `**` is a part of a name.
+    """
+    try:
+        return re.compile(glob_translate(pattern))
+    except ValueError as error:
+        raise InputError(
+            f"{pattern} is not a valid pattern: ** must stand alone between slashes, as in a/**/*.mp4"
+        ) from error
 
 
 def _store(uri: str) -> tuple[Any, str]:
@@ -84,13 +92,16 @@ def _connect(uri: str) -> tuple[Any, str]:
     # Other machines write to the same folders, so a listing is never reused.
     if scheme(uri) == "gs":
         logging.getLogger("gcsfs").setLevel(logging.CRITICAL)  # it logs what it raises
+    # fsspec would take a key with `::` for a chain of stores.
+    head = uri.partition("::")[0].rstrip("/") if "::" in uri else uri
     if scheme(uri) != "s3":
-        return fsspec.url_to_fs(uri, use_listings_cache=False)
+        store, path = fsspec.url_to_fs(head, use_listings_cache=False)
+        return store, path + uri[len(head) :]
     from kinescribe.storage import s3
 
-    store, path = fsspec.url_to_fs(uri, use_listings_cache=False, **s3.options())
+    store, path = fsspec.url_to_fs(head, use_listings_cache=False, **s3.options())
     s3.set_up(store)
-    return store, path
+    return store, path + uri[len(head) :]
 
 
 def _address_errors(uri: str) -> tuple[type[Exception], ...]:

@@ -69,3 +69,15 @@ def test_workers_that_keep_dying_raise_unless_one_began_some_work():
     attempts.start()
     with pytest.raises(WorkersKeepDying):
         attempts.start()
+
+
+def test_what_several_workers_note_is_news_once():
+    attempts = Attempts(9)
+    attempts.load()
+    for text in ("away", "away"):
+        attempts.note(text)
+    assert attempts.news() == (1, ["away"])
+    for text in ("away", "back", "back", "away"):
+        attempts.note(text)
+    assert attempts.news() == (1, ["back", "away"])
+    assert attempts.news() == (1, [])

@@ -6,7 +6,7 @@ from kinescribe.actors.rows import pack, unpack
 from kinescribe.actors.write import WriteActor
 from kinescribe.labeling.annotate import Annotator
 from kinescribe.schemas.config import Annotation
-from kinescribe.schemas.errors import StoreError
+from kinescribe.schemas.errors import ServerAway, StoreError
 from kinescribe.schemas.outcomes import Receipt, StageTime
 from kinescribe.storage.shards import committed_units, read_footer, unit_uri
 from tests.fake_clips import UNIT_ID, dropped, extracted, rejected, unit
@@ -44,3 +44,9 @@ def test_a_unit_that_cannot_be_written_returns_the_error(tmp_path, row):
     error = unpack(WriteActor(str(tmp_path / "full" / "dataset"))(row))
     assert isinstance(error, StoreError)
     assert "cannot be written" in str(error)
+
+
+def test_an_error_of_another_stage_is_passed_on(tmp_path):
+    error = unpack(WriteActor(str(tmp_path / "dataset"))(pack("unit", ServerAway("away"))))
+    assert isinstance(error, ServerAway)
+    assert not (tmp_path / "dataset").exists()

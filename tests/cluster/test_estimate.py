@@ -22,6 +22,7 @@ def estimate(source, config, num=4, dataset=None):
 
 
 @pytest.mark.ray
+@pytest.mark.slow
 def test_a_run_gives_what_its_sample_promised(ray_here, clips_folder, model_folder, tmp_path):
     source, out = clips_folder(*(f"good{index}" for index in range(10))), str(tmp_path / "out")
     before = sorted(tmp_path.rglob("*"))

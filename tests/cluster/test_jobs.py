@@ -135,7 +135,7 @@ def kinescribe(head, tmp_path):
     def run(*arguments, **environment):
         env = head.environment | {"PYTHONPATH": str(ROOT), "AWS_SECRET_ACCESS_KEY": CANARY} | environment
         command = [sys.executable, "-m", "kinescribe", *arguments]
-        return subprocess.run(command, cwd=desk, env=env, capture_output=True, text=True, timeout=280)
+        return subprocess.run(command, cwd=desk, env=env, capture_output=True, text=True, timeout=800)
 
     return run
 
@@ -172,7 +172,7 @@ def write_clips(folder):
     return folder
 
 
-def wait_until(fact, timeout_s=150, every_s=0.5):
+def wait_until(fact, timeout_s=400, every_s=0.5):
     """What the fact gives as soon as that is true."""
     deadline = time.monotonic() + timeout_s
     while not (found := fact()):
@@ -305,7 +305,7 @@ def test_rays_own_command_line_labels_from_a_checkout_and_the_dashboard_shows_it
         # Ray Data tells of its pools every five seconds, and a rate needs two values.
         wait_until(lambda: server.peak('ray_data_num_tasks_running{operator=~".*LabelActor.*"}') > 0)
         held.resume()
-        assert job.wait(timeout=200) == 0, log.read_text()
+        assert job.wait(timeout=600) == 0, log.read_text()
 
         def grown(name):
             now = server.last(TOTALS[name])

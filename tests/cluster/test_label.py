@@ -67,6 +67,7 @@ def outcomes(dataset):
 
 
 @pytest.mark.ray
+@pytest.mark.slow
 def test_each_clip_has_its_outcome_and_harms_no_other(ray_here, clips_folder, model_folder, tmp_path):
     names = ("bad1", "good1", "good2", "poison1", "good3", "torn1", "good4")
     out, progress = str(tmp_path / "out"), RecordedProgress()
@@ -124,6 +125,7 @@ def test_real_videos_become_a_dataset(ray_here, model_folder, tmp_path):
 
 
 @pytest.mark.ray
+@pytest.mark.slow
 def test_relative_paths_start_at_the_drivers_folder(
     ray_here, clips_folder, model_folder, tmp_path, monkeypatch
 ):
@@ -134,6 +136,7 @@ def test_relative_paths_start_at_the_drivers_folder(
 
 
 @pytest.mark.ray
+@pytest.mark.slow
 def test_too_many_rejects_end_the_run_with_the_reasons(ray_here, clips_folder, model_folder, tmp_path):
     source = clips_folder(*(f"bad{index}" for index in range(40)))
     out = str(tmp_path / "out")
@@ -202,6 +205,7 @@ def wait_for_units(driver, out, log, count):
 
 @pytest.mark.ray
 @pytest.mark.slow
+@pytest.mark.long  # CI kills more in `make chaos`
 def test_a_run_whose_driver_was_killed_resumes_with_the_same_rows(undisturbed, start_driver, end_driver):
     source, config, expected = undisturbed
     driver, out, log = start_driver(source, config.dynamics, program=SLOW_MODEL)
@@ -220,7 +224,9 @@ def test_a_run_whose_driver_was_killed_resumes_with_the_same_rows(undisturbed, s
 
 @pytest.mark.ray
 @pytest.mark.slow
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 1), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "code"), [pytest.param(signal.SIGINT, 1, marks=pytest.mark.long), (signal.SIGTERM, 143)]
+)
 def test_a_run_that_is_stopped_says_how_to_resume(number, code, undisturbed, start_driver, end_driver):
     source, config, expected = undisturbed
     driver, out, log = start_driver(source, config.dynamics, program=SLOW_MODEL)
@@ -256,7 +262,7 @@ def test_a_driver_that_dies_leaves_its_cluster_to_the_next(undisturbed, start_dr
 def test_a_cluster_that_loses_two_of_three_nodes_gives_the_same_rows(undisturbed, start_driver):
     source, config, expected = undisturbed
     driver, out, log = start_driver(source, config.dynamics, program=NODES, **DEFAULTS, **TOKEN)
-    assert driver.wait(timeout=280) == 0, log.read_text()
+    assert driver.wait(timeout=800) == 0, log.read_text()
     (lost,), (drained,) = (
         re.findall(rf"^{how} (\d+)$", log.read_text(), re.M) for how in ("lost", "drained")
     )
@@ -273,7 +279,7 @@ def test_a_full_object_store_ends_the_run_with_a_remedy_and_the_run_resumes(undi
     source, config, expected = undisturbed
     full = {"RAY_local_fs_capacity_threshold": "0.001", **DEFAULTS, **TOKEN}
     driver, out, log = start_driver(source, config.dynamics, program=FULL_STORE, **full)
-    assert driver.wait(timeout=280) == 1
+    assert driver.wait(timeout=800) == 1
     assert "StoreError: Ray's object store and the disk that it spills to are full; free" in log.read_text()
     assert committed_units(out) == set()
     label(source, out, config)
@@ -288,7 +294,7 @@ def test_lack_of_memory_ends_the_run_with_a_remedy_and_the_run_resumes(undisturb
     source, config, expected = undisturbed
     short = {"RAY_memory_usage_threshold": "0.01", "RAY_task_oom_retries": "1"}
     driver, out, log = start_driver(source, config.dynamics, **short)
-    assert driver.wait(timeout=280) == 1
+    assert driver.wait(timeout=800) == 1
     assert f"ConfigError: {NO_MEMORY}" in log.read_text()
     label(source, out, config)
     assert digests(out) == expected
@@ -313,8 +319,8 @@ def test_two_drivers_at_once_make_one_dataset(undisturbed, start_driver):
     wait_for_units(first, out, log, 1)
     before = objects(out)
     second, _, other_log = start_driver(source, config.dynamics)
-    assert first.wait(timeout=200) == 0, log.read_text()
-    assert second.wait(timeout=200) == 0, other_log.read_text()
+    assert first.wait(timeout=600) == 0, log.read_text()
+    assert second.wait(timeout=600) == 0, other_log.read_text()
     assert digests(out) == expected
     assert objects(out).items() >= before.items()
     assert check(out).problems == []
@@ -337,7 +343,7 @@ def test_a_suspended_run_that_wakes_up_after_another_finished_changes_nothing(
     finished = objects(out)
     for process in frozen:
         process.resume()
-    zombie.wait(timeout=200)
+    zombie.wait(timeout=600)
     assert objects(out) == finished
     assert digests(out) == expected
     assert check(out).problems == []
@@ -358,7 +364,7 @@ def test_a_store_that_fails_now_and_then_gets_the_same_rows(undisturbed, start_d
     ]
     proxy.fail_at_random(faults, share=0.2, seed=7)
     driver, out, log = start_driver(source, config.dynamics, f"{bucket}/dataset")
-    assert driver.wait(timeout=280) == 0, log.read_text()
+    assert driver.wait(timeout=800) == 0, log.read_text()
     assert proxy.num_faults > 10
     proxy.fail_at_random(faults, share=0.0, seed=7)
     assert digests(out) == expected

@@ -6,7 +6,13 @@ import pyarrow as pa
 import pytest
 
 from kinescribe.cluster.ray_session import DEFAULTS
-from kinescribe.cluster.resources import GIB, ClusterResources, card_bytes, plan_pools
+from kinescribe.cluster.resources import (
+    GIB,
+    ClusterResources,
+    card_bytes,
+    plan_pools,
+    units_asked_at_once,
+)
 from kinescribe.labeling.annotate import Annotator
 from kinescribe.models.registry import load_labeller
 from kinescribe.schemas.config import LabelConfig, Resources
@@ -32,10 +38,11 @@ def plan(
     card="H100",
     machine_gpus=8,
     grows=False,
+    asked=0,
     **resources,
 ):
     cluster = ClusterResources(cpus, gpus, memory_gib * GIB, card_bytes([card]), machine_gpus, grows)
-    return plan_pools(cluster, Resources(**resources), num_units, int(model_gib * GIB))
+    return plan_pools(cluster, Resources(**resources), num_units, int(model_gib * GIB), asked)
 
 
 def pools(plan):
@@ -146,6 +153,19 @@ def test_little_memory_gives_few_label_actors_with_more_threads():
     assert plan(16, memory_gib=64, model_gib=14).label.workers == 4
 
 
+@pytest.mark.parametrize(("cpus", "gpus"), [(1, 0), (2, 0), (16, 0), (16, 8)])
+def test_label_actors_that_only_ask_a_server_leave_gpus_and_cores_to_others(cpus, gpus):
+    planned = plan(cpus, gpus, asked=5)
+    assert (planned.label.gpus, planned.label.units_at_once) == (0, 5)
+    assert planned.label.workers == max(1, cpus // 4)
+    assert planned.decode.workers == max(1, cpus - planned.label.workers - planned.write.workers)
+    assert sum(pool.workers * pool.cpus for pool in pools(planned)) <= cpus
+
+
+def test_units_at_once_hold_more_pairs_than_are_asked_about_at_once():
+    assert [units_asked_at_once(*case) for case in ((1, 16), (32, 16), (64, 1), (33, 16))] == [2, 3, 16, 4]
+
+
 def test_few_units_get_few_actors():
     planned = plan(16, num_units=1)
     assert (planned.decode.workers, planned.label.workers, planned.label.threads) == (1, 1, 16)
@@ -197,7 +217,7 @@ def num_machines(head):
 @pytest.mark.ray
 @pytest.mark.slow
 @pytest.mark.long
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1200)
 def test_machines_join_for_a_run_and_leave_after_it(model_folder, start_driver, tmp_path):
     clips = write_files(tmp_path / "clips", 24)
     with ray_head(num_cpus=0, machines=MACHINES) as head:

@@ -8,6 +8,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 
@@ -86,6 +87,8 @@ def test_a_run_that_lost_a_worker_equals_the_undisturbed_one_and_is_recognised_a
     lost = steps.index(48) + 1
     assert min(steps[lost:]) in (24, 44), steps
     assert_same_run(config, undisturbed)
+    left = below(os.getpid(), "RayTrainWorker|TrainController|QueueActor")
+    assert psutil.wait_procs(left, timeout=60)[1] == []  # in a Ray that serves further runs
 
     shutil.rmtree(export / "codec")
     assert run_train(config, progress) == export

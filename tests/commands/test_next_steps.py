@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -5,6 +6,7 @@ import typer
 
 from kinescribe.cli import main
 from kinescribe.commands.next_steps import print_next_steps
+from kinescribe.schemas.likelihoods import Familiarity
 from kinescribe.storage.audit import DatasetStatus, check, status
 from tests.tiny_vlm import tiny_vlm
 from tests.videos import pan, still, write_video
@@ -28,6 +30,12 @@ def test_a_dataset_with_rows_leads_to_a_report_and_a_selection(capsys: pytest.Ca
     assert captured.out == ""
     print_next_steps("label", finished(kept=2, static=2), "out", quiet=True)
     assert capsys.readouterr().err == ""
+
+
+def test_clips_that_look_unlike_what_the_model_knows_are_a_warning(capsys: pytest.CaptureFixture[str]):
+    known = replace(finished(kept=2, static=2), familiarity=Familiarity(-0.16, -0.003, 0.9))
+    print_next_steps("label", known, "out", quiet=True)
+    assert capsys.readouterr().err.startswith("warning: these clips look unlike what this model knows")
 
 
 def test_a_finished_dataset_without_a_kept_clip_is_a_failure_with_its_reasons(
@@ -59,6 +67,7 @@ def test_a_dataset_that_another_run_still_writes_is_no_failure(capsys: pytest.Ca
 
 
 @pytest.mark.ray
+@pytest.mark.slow
 def test_label_of_junk_exits_with_1_and_leaves_the_dataset(
     ray_here: object, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ):

@@ -57,7 +57,12 @@ def test_a_run_does_not_depend_on_the_output_format_or_the_path_of_the_configura
 
 @pytest.mark.parametrize(
     ("one", "same"),
-    [("s3://b/clips", "s3://b/clips/"), ("/clips/a", "file:///clips/a"), ("/clips/a", "/clips//./a/")],
+    [
+        ("s3://b/clips", "s3://b/clips/"),
+        ("/clips/a", "file:///clips/a"),
+        ("/clips/a", "/clips//./a/"),
+        ("/a b", "file:///a%20b"),
+    ],
 )
 def test_a_run_does_not_depend_on_the_spelling_of_a_path(root: Any, one: str, same: str):
     first, second = (read_command(root, ["label", clips, *LABEL[2:]]) for clips in (one, same))

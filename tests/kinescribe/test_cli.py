@@ -95,6 +95,7 @@ def test_status_as_json_is_one_object_with_the_promised_keys(
         "pending": 1,
         "triplets": 0,
         "reasons": {"no_video": 1, "static": 1},
+        "familiarity": None,
     }
 
 
@@ -148,7 +149,8 @@ def test_models_are_listed_with_what_they_can_do(tmp_path: Path, capsys: pytest.
 def test_check_of_a_whole_dataset_is_ok(dataset: str, capsys: pytest.CaptureFixture[str]):
     finish(dataset)
     assert exit_code("check", dataset, "--json") == 0
-    assert json.loads(capsys.readouterr().out) == {"ok": True, "clips": 3, "triplets": 0, "problems": []}
+    whole = {"ok": True, "clips": 3, "triplets": 0, "problems": [], "frames": None}
+    assert json.loads(capsys.readouterr().out) == whole
 
 
 def test_check_exits_with_1_and_names_what_is_wrong(dataset: str, capsys: pytest.CaptureFixture[str]):
@@ -192,6 +194,7 @@ def test_curate_prints_counts_and_writes_a_selection_and_a_dataset(
         "missing": 0,
         "classes": 1,
         "per_class": {"fewest": 2, "median": 2, "most": 2},
+        "duplicates": {},
     }
     assert read_selection(out).rows["score"].to_pylist() == [0, 0]
     assert (status(best).clips, status(best).triplets) == (2, 2)

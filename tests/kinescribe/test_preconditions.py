@@ -69,6 +69,10 @@ def test_labelling_curating_and_reports_need_no_extra(arguments: tuple[str, ...]
         ),
         (("evaluate", "labels", "x", "--truth", "y"), "pip install 'kinescribe[evaluate]'"),
         (
+            ("label", "x", "--out", "y", "--set", "quality=[text]"),
+            "text in quality needs rapidocr, which is not installed; pip install 'kinescribe[text]'",
+        ),
+        (
             ("evaluate", "world", "--plot", "x.png"),
             "--plot needs matplotlib, which is not installed; pip install 'kinescribe[evaluate]'",
         ),
@@ -100,6 +104,9 @@ def test_a_file_above_a_folder_is_named(tmp_path: Path):
     for out in (f"{tmp_path}/file", f"{tmp_path}/file/dataset", f"file://{tmp_path}/file"):
         with pytest.raises(ConfigError, match=f"--out {out}: {tmp_path}/file is a file; name a folder"):
             require_folder("--out", out)
+    (tmp_path / "a file").write_text("")
+    with pytest.raises(ConfigError, match="/a file is a file; name a folder"):
+        require_folder("--out", (tmp_path / "a file").as_uri())
 
 
 def test_a_folder_is_not_a_file_to_write(tmp_path: Path):

@@ -14,6 +14,7 @@ from kinescribe.models.tokens import CodePair, CodeTriplet, Pair
 from kinescribe.schemas.clips import ExtractedClip, KeyFrame
 from kinescribe.schemas.config import Annotation
 from kinescribe.schemas.outcomes import RejectCode, Status
+from kinescribe.storage.rows import rows_problem
 from tests.fake_clips import dropped, extracted, image, rejected
 from tests.tiny_chat import tiny_chat
 from tests.tiny_vlm import tiny_vlm
@@ -57,11 +58,12 @@ class FakeModel:
         self.batches, self.seeds = [], []
 
     codec_id = None
+    pairs_at_once = None
 
     def see(self, codes, image):
         return codes
 
-    def describe(self, pairs, max_new_tokens, temperature, seeds):
+    def describe(self, pairs, max_new_tokens, sampling, seeds):
         self.batches.append(len(pairs))
         self.seeds += seeds
         if any(self.poison is not None and (pair.source == self.poison).all() for pair in pairs):
@@ -84,8 +86,8 @@ def annotate(model, clips, annotation=GREEDY, micro_batch=8):
 class Wordless(FakeModel):
     """Has nothing to say of the first pair."""
 
-    def describe(self, pairs, max_new_tokens, temperature, seeds):
-        first, *others = super().describe(pairs, max_new_tokens, temperature, seeds)
+    def describe(self, pairs, max_new_tokens, sampling, seeds):
+        first, *others = super().describe(pairs, max_new_tokens, sampling, seeds)
         return [first._replace(text=" ."), *others]
 
 
@@ -94,7 +96,7 @@ class LengthsNoted(FakeModel):
 
     codec_id = property(lambda self: self.codec.id)
 
-    def describe(self, pairs, max_new_tokens, temperature, seeds):
+    def describe(self, pairs, max_new_tokens, sampling, seeds):
         lengths = [1 + int(pair.source.sum()) % 5 for pair in pairs]
         return [Description("left " * length, -1.5, length, "stop") for length in lengths]
 
@@ -132,6 +134,18 @@ def of_size(name: str, size: tuple[int, int]) -> ExtractedClip:
 def codes_of(model, data: bytes):
     codec = model.codec
     return codec.encode(codec.preprocess([Image.open(io.BytesIO(data))])).codes_BL[0].numpy()
+
+
+def test_with_a_vocabulary_each_label_is_one_of_its_actions_with_a_posterior(model):
+    annotation = Annotation(vocabulary=["pan left", "pan right", "turn the ball"])
+    table, outcomes = Annotator(model, model.codec, annotation).annotate([extracted("a"), extracted("b")])
+    assert [outcome.status for outcome in outcomes] == [Status.KEPT] * 2
+    for row in table.to_pylist():
+        assert row["action"] in annotation.vocabulary
+        assert row["action_runner_up"] in {*annotation.vocabulary} - {row["action"]}
+        assert 1 / 3 <= row["action_probability"] <= 1
+        assert row["finish_reason"] == "stop"
+    assert rows_problem(table, model.codec.grid) is None
 
 
 def test_a_shared_frame_is_encoded_once(model):

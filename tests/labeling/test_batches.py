@@ -3,6 +3,7 @@ import torch
 
 from kinescribe.labeling.batches import MicroBatches, first_size
 from kinescribe.models.dynamics import Failure
+from kinescribe.schemas.errors import ServerAway
 
 
 class Recorder:
@@ -92,3 +93,10 @@ def test_a_keyboard_interrupt_is_not_a_failure_of_an_item():
 
     with pytest.raises(KeyboardInterrupt):
         MicroBatches(2).run([1], interrupted)
+
+
+def test_a_server_that_stays_away_fails_no_item():
+    call = Recorder(bad=5, error=ServerAway("away"))
+    with pytest.raises(ServerAway):
+        MicroBatches(8).run(range(8), call)
+    assert call.batches == [list(range(8))]

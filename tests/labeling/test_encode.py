@@ -7,7 +7,7 @@ from PIL import Image
 from kinescribe.labeling.encode import FrameEncoder
 from kinescribe.models.dynamics import Failure
 from kinescribe.schemas.clips import ExtractedClip, FramePair, KeyFrame
-from kinescribe.schemas.dataset import triplet_schema
+from kinescribe.schemas.dataset import QUALITY, triplet_schema
 from tests.fake_clips import clip, extracted, image
 from tests.tiny_vlm import tiny_vlm
 
@@ -67,7 +67,7 @@ def test_a_row_has_every_column_except_those_of_the_action(codec):
     pairs = encoder.encode([extracted("a")], {})
     row = encoder.row(pairs[0])
     of_action = {"action", "action_logprob", "action_tokens", "action_contrast", "finish_reason"}
-    assert {*row, *of_action} == set(triplet_schema(codec.id, codec.grid).names)
+    assert {*row, *of_action} == set(triplet_schema(codec.id, codec.grid, QUALITY).names)
     assert row["motion"] == 2.5
 
 

@@ -1,3 +1,4 @@
+import io
 import itertools
 import json
 import signal
@@ -15,10 +16,13 @@ from PIL import Image
 
 from kinescribe.labeling.ingest import run_ingest
 from kinescribe.models.codec import ImageCodec
+from kinescribe.models.token_vlm import TokenVLM
 from kinescribe.reports.report import write_report
+from kinescribe.schemas.codes import Fit
 from kinescribe.schemas.config import IngestConfig
 from kinescribe.schemas.errors import DatasetError, InputError, ModelError
 from kinescribe.schemas.outcomes import DropReason, RejectCode
+from kinescribe.schemas.training import WorldTraining
 from kinescribe.storage.audit import check, status
 from kinescribe.storage.dataset import Dataset
 from kinescribe.storage.plan import read_plan
@@ -26,6 +30,8 @@ from kinescribe.storage.run import read_run
 from kinescribe.storage.shards import committed_units, read_footer, unit_uri
 from kinescribe.storage.writers import writing
 from kinescribe.training.batches import TripletBatches, read_triplets
+from kinescribe.training.dry_run import dry_run
+from kinescribe.training.tasks import make_task
 from tests.tiny_vlm import tiny_vlm
 from tests.videos import pan, texture, write_video
 
@@ -126,6 +132,28 @@ def test_a_row_has_the_action_as_given_and_the_codes_of_its_stored_images(tmp_pa
     assert [row["source_codes"], row["target_codes"]] == codes_2L.tolist()
     weights_L = codec.importance(features_2LC[:1], features_2LC[1:])[0]
     np.testing.assert_allclose(row["importance"], weights_L, rtol=2e-3)
+
+
+@pytest.mark.parametrize("fit", ["pad", "stretch"])
+def test_codes_are_of_whole_pictures_where_asked_and_so_a_trained_model_sees_them(
+    fit: Fit, tmp_path: Path, model_folder: str
+):
+    ingest(edits(tmp_path, 2), tmp_path / "out", model_folder, image={"fit": fit})
+    opened = Dataset.open(str(tmp_path / "out"))
+    codec = ImageCodec.load(Path(model_folder) / "codec")
+    codec.fit = fit
+    assert opened.codec_id == codec.id
+    for row in opened.scan().to_table().to_pylist():
+        pictures = [Image.open(io.BytesIO(row[name]["bytes"])) for name in ("source", "target")]
+        codes_2L = codec.encode(codec.preprocess(pictures)).codes_BL
+        assert [row["source_codes"], row["target_codes"]] == codes_2L.tolist()
+    write_report(str(tmp_path / "out"), str(tmp_path / "report.html"))
+    assert f'<div class="fit-{fit}">' in (tmp_path / "report.html").read_text()
+    config = WorldTraining(data=(str(opened),), out=str(tmp_path / "world"), init=model_folder, steps=1)
+    make_task(config).export(tmp_path / "export")
+    assert TokenVLM.load(tmp_path / "export").codec_id == codec.id
+    assert TokenVLM.load(tmp_path / "export").codec.fit == fit
+    assert dry_run(config).samples == len(opened.scan().to_table())
 
 
 def test_segments_of_videos_come_in_with_their_narration(tmp_path: Path, model_folder: str):
@@ -246,6 +274,6 @@ def test_files_outside_are_read_if_their_root_is_allowed(tmp_path: Path, model_f
         "--root",
         str(tmp_path),
     ]
-    assert subprocess.run([sys.executable, "-m", "kinescribe", *given], cwd=ROOT, timeout=280).returncode == 0
+    assert subprocess.run([sys.executable, "-m", "kinescribe", *given], cwd=ROOT, timeout=800).returncode == 0
     assert status(str(tmp_path / "with")).kept == 1
     assert "roots" not in (tmp_path / "with" / "run.json").read_text()

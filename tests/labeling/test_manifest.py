@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from kinescribe.labeling.manifest import read_manifest
 from kinescribe.schemas.errors import InputError
+from tests.forged_datasets import spoil
 
 ROWS = [
     {"uri": "a.mp4", "action_class": "jump", "start_s": 0.5, "end_s": 2.0, "id": "first"},
@@ -155,6 +156,13 @@ def test_the_line_of_a_row_is_found_after_a_very_long_value(tmp_path: Path):
     assert "line 3: start_s must be at least 0" in refusal(str(tmp_path / "m.csv"))
 
 
+@pytest.mark.parametrize("column", ["uri", "action_class", "id"])
+def test_texts_that_are_not_utf8_are_refused(tmp_path: Path, column: str):
+    manifest = write(tmp_path / "m.parquet", ROWS)
+    spoil(Path(manifest), column)
+    assert "Invalid UTF8" in refusal(manifest)
+
+
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
 def test_a_manifest_without_uris_is_refused(tmp_path: Path, suffix: str):
     assert "there is no column uri" in refusal(write(tmp_path / f"m{suffix}", [{"id": "a"}]))
@@ -235,6 +243,29 @@ def test_other_columns_are_ignored_with_a_warning(
     )
 
 
+@pytest.mark.parametrize("name", ["__index_level_0__", "Unnamed: 0", "Unnamed: 12", ""])
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_the_index_of_pandas_is_ignored_without_a_word(
+    tmp_path: Path, suffix: str, name: str, caplog: pytest.LogCaptureFixture
+):
+    manifest = write(tmp_path / f"m{suffix}", [{name: "7", "uri": "a"}, {name: "8", "uri": "b"}])
+    assert read_manifest(manifest)["uri"].to_list() == ["a", "b"]
+    assert caplog.messages == []
+    if name:
+        assert read_manifest(manifest, [name])[name].to_list() == ["7", "8"]
+    assert read_manifest(write(tmp_path / "n.csv", [{"uri": "a", "Unnamed": 1}])).height == 1
+    assert "ignoring 'Unnamed'" in caplog.text
+
+
+def test_a_name_with_a_carriage_return_is_kept(tmp_path: Path):
+    names = ["a\rb.mp4", "\rc.mp4", "d\r\ne.mp4", "f.mp4\r"]
+    for suffix in (".jsonl", ".parquet"):
+        rows = read_manifest(write(tmp_path / f"m{suffix}", [{"uri": name} for name in names]))
+        assert rows["uri"].to_list() == names
+    (tmp_path / "m.csv").write_text("\r\n".join(["uri", *(f'"{name}"' for name in names)]), newline="")
+    assert read_manifest(str(tmp_path / "m.csv"))["uri"].to_list() == names
+
+
 def test_a_key_on_any_line_is_a_column(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     lines = [json.dumps({"uri": str(index)}) for index in range(500)]
     (tmp_path / "m.jsonl").write_text("\n".join([*lines, '{"uri": "x", "labl": "y"}']))
@@ -261,7 +292,7 @@ def test_carried_columns_keep_values_and_types(tmp_path: Path):
 @pytest.mark.parametrize(
     ("columns", "complaint"),
     [
-        (["robot"], "line 1: there is no column robot, only 'uri', 'extra'; add it"),
+        (["robot"], "there is no column robot, only 'uri', 'extra'; add it"),
         (["extra"], "column extra cannot be carried into the dataset, as it has the type"),
     ],
 )

@@ -1,3 +1,4 @@
+import gzip
 import json
 from pathlib import Path
 from resource import RUSAGE_SELF, getrusage
@@ -43,6 +44,105 @@ def test_a_row_of_a_table_is_a_segment_and_its_narration(tmp_path: Path):
     assert (first.uris, first.action) == ((f"{tmp_path}/a.mp4",), "open the door")
     assert (first.clip.action_class, first.clip.start_s, first.clip.end_s) == ("door", 1.0, 2.5)
     assert (second.uris, second.clip.start_s, second.clip.end_s) == (("/far/b.mp4",), None, None)
+
+
+@pytest.mark.parametrize("key", ["instruction", "prompt", "action"])
+def test_the_action_has_the_key_of_its_file(tmp_path: Path, key: str):
+    item = {"input": "a.png", "output": "b.png", key: "Close the door", "pos": "Open it", "neg": "No"}
+    (triplet,) = list_given(aurora(tmp_path, item))
+    assert triplet.action == "Close the door"
+    assert list_given(aurora(tmp_path, {"instruction": "", **item}))[0].action == "Close the door"
+
+
+PUBLISHED = {
+    "ag/train.json": [
+        {
+            "instruction": "Leave the door while standing closer",
+            "input": "data/ag/images/1K0SU.mp4_4_left.png",
+            "output": "data/ag/images/1K0SU.mp4_4_right.png",
+        }
+    ],
+    "kubric/valid.json": [
+        {
+            "input": "data/kubric/images/closer/6566/image0.jpg",
+            "output": "data/kubric/images/closer/6566/image1.jpg",
+            "prompt": "Move the bowls closer to each other.",
+            "pos": "Move the bowls closer to each other.",
+            "neg": "Move the bowls further apart.",
+        },
+        {
+            "input": "data/kubric/images/rotate/1/image0.jpg",
+            "output": "data/kubric/images/rotate/1/image1.jpg",
+            "prompt": "push the turtle down",
+        },
+    ],
+    "magicbrush/train.json": [
+        {
+            "input": "data/magicbrush/images/0-input.png",
+            "mask": "0-mask.png",
+            "output": "data/magicbrush/images/0-output.png",
+            "instruction": "change the table for a dog",
+            "img_id": "327726",
+        }
+    ],
+}
+"""Lists as in github.com/McGill-NLP/AURORA, where each is in the folder `data/NAME`."""
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+@pytest.mark.parametrize("place", ["AURORA/data", "downloads"])
+@pytest.mark.parametrize("are_there", [False, True])
+def test_the_lists_of_aurora_are_read_as_published(tmp_path: Path, name: str, place: str, are_there: bool):
+    items, list_ = PUBLISHED[name], tmp_path / place / name
+    list_.parent.mkdir(parents=True)
+    list_.write_text(json.dumps(items))
+    images = [item[key].split("/", 2)[2] for item in items for key in ("input", "output")]
+    for image in images if are_there else ():
+        (list_.parent / image).parent.mkdir(parents=True, exist_ok=True)
+        (list_.parent / image).touch()
+    triplets = list_given(str(list_))
+    uris = [uri for triplet in triplets for uri in triplet.uris]
+    assert uris == [f"{list_.parent}/{image}" for image in images]
+    assert [given_forbidden(str(list_), uri) for uri in uris] == [None] * len(uris)
+    assert [triplet.action for triplet in triplets] == [
+        item.get("instruction", item.get("prompt")) for item in items
+    ]
+    # Wherever the list is, and whether its images are there, a triplet has the id that it has in our form.
+    keys = ("input", "output")
+    plain = [{**item, **{key: item[key].split("/", 2)[2] for key in keys}} for item in items]
+    ids = [triplet.clip.clip_id for triplet in list_given(aurora(tmp_path, *plain))]
+    assert [triplet.clip.clip_id for triplet in triplets] == ids
+
+
+def test_the_images_of_an_aurora_list_may_be_elsewhere(tmp_path: Path):
+    """As in the repository's root, whose `test.json` names all subsets, and its folder `disc_edit_data`."""
+    item = {"prompt": "Open", "input": "data/ag/images/l.png", "output": "data/ag/images/r.png", "task": "ag"}
+    image = tmp_path / "data" / "ag" / "images" / "l.png"
+    image.parent.mkdir(parents=True)
+    image.touch()
+    (tmp_path / "disc_edit_data" / "ag").mkdir(parents=True)
+    for folder, is_allowed in ((tmp_path, True), (tmp_path / "disc_edit_data" / "ag", False)):
+        given = aurora(folder, item)
+        (triplet,) = list_given(given)
+        assert triplet.uris[0] == str(image)
+        assert (given_forbidden(given, triplet.uris[0]) is None) == is_allowed
+        assert given_forbidden(given, triplet.uris[0], [str(tmp_path)]) is None
+    (tmp_path / "disc_edit_data" / "ag" / "data" / "ag" / "images").mkdir(parents=True)
+    nearer = tmp_path / "disc_edit_data" / "ag" / item["input"]
+    nearer.touch()
+    (tmp_path / "disc_edit_data" / "ag" / "images").mkdir()
+    (tmp_path / "disc_edit_data" / "ag" / "images" / "l.png").touch()
+    assert list_given(aurora(tmp_path / "disc_edit_data" / "ag", item))[0].uris[0] == str(nearer)
+
+
+def test_a_list_of_triplets_may_be_packed_and_begin_with_a_mark(tmp_path: Path):
+    packed = gzip.compress(b"\xef\xbb\xbf" + json.dumps([EDIT]).encode(), mtime=0)
+    (tmp_path / "train.json.gz").write_bytes(packed)
+    (triplet,) = list_given(str(tmp_path / "train.json.gz"))
+    assert given_forbidden(str(tmp_path / "train.json.gz"), triplet.uris[0]) is None
+    (tmp_path / "m.tsv").write_text("uri\tnarration\na.mp4\topen it\n")
+    assert list_given(str(tmp_path / "m.tsv"))[0].action == "open it"
+    assert "not a list of triplets" in refusal(str(tmp_path / "m.txt"))
 
 
 @pytest.mark.parametrize("words", [None, "", " \n"])

@@ -1,3 +1,4 @@
+import contextlib
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -7,8 +8,11 @@ import cv2
 import decord
 import numpy as np
 import pytest
+from av.stream import Disposition
 
-from kinescribe.media.decode import DecodedFrame, _DecodingClock, _rejected, open_video
+from kinescribe.media import decode
+from kinescribe.media.decode import _rejected, open_video
+from kinescribe.media.decoded_frame import DecodedFrame
 from kinescribe.schemas.outcomes import RejectCode, Rejected
 from tests.videos import Image, number_of, pan, still, write_audio, write_video
 
@@ -301,19 +305,71 @@ def test_brightness_is_halved_only_while_both_sides_stay_large_enough(width: int
     assert np.abs(found.astype(int) - expected).max() <= 1  # rounding of halves
 
 
-def test_a_clock_of_decoding_times_starts_at_zero_and_never_goes_back():
-    class Picture:
-        def __init__(self, dts: int | None, duration: int) -> None:
-            self.dts, self.duration = dts, duration
-
-    clock = _DecodingClock()
-    pictures = [Picture(0, 1), Picture(3, 1), Picture(2, 1), Picture(None, 5), Picture(None, 0)]
-    assert [clock.presented(picture) for picture in pictures] == [0, 3, 4, 9, 10]  # type: ignore[arg-type]
-
-
 def test_an_error_becomes_a_reject_with_its_reason():
     memory = _rejected(MemoryError())
     assert (memory.code, memory.message) == (RejectCode.OUT_OF_MEMORY, "MemoryError")
     absent = _rejected(FileNotFoundError(2, "No such file or directory"), " after 3 frames")
     assert absent.code == RejectCode.UNREADABLE
     assert absent.message == "No such file or directory after 3 frames"
+
+
+def test_damage_that_only_a_strict_decoder_reports_is_unreadable(tmp_path: Path):
+    path = write_video(
+        tmp_path / "clip.mkv", pan(60), codec="libx265", options={"x265-params": "log-level=0"}
+    )
+    assert numbers(frames_of(path)) == list(range(60))
+    data = bytearray(path.read_bytes())
+    reported = 0
+    for place in range(len(data) // 2, len(data), 61):
+        changed = bytearray(data)
+        changed[place] ^= 0x10
+        path.write_bytes(changed)
+        num_lenient = 0
+        with av.open(str(path)) as container, contextlib.suppress(av.error.FFmpegError):
+            num_lenient = sum(1 for _ in container.decode(video=0))
+        with contextlib.suppress(Rejected):
+            frames_of(path)
+            continue
+        reported += num_lenient == 60
+    assert reported > 1
+
+
+def test_damage_that_is_only_logged_is_unreadable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    path = write_video(tmp_path / "clip.avi", pan(30), codec="mjpeg", pixels="yuvj420p")
+    monkeypatch.setattr(decode, "LOGGED", ("avi",))
+    assert numbers(frames_of(path)) == list(range(30))
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2 : len(data) // 2 + 200] = bytes(200)
+    path.write_bytes(data)
+    assert code_of(path) == RejectCode.UNREADABLE
+    monkeypatch.setattr(decode, "LOGGED", ())
+    assert len(frames_of(path)) == 30
+
+
+def test_a_cover_that_is_the_default_track_is_not_the_film(tmp_path: Path):
+    path = tmp_path / "clip.mkv"
+    with av.open(str(path), "w") as container:
+        film = container.add_stream("libx264", rate=30)
+        cover = container.add_stream("mjpeg", rate=30)
+        film.width, film.height, cover.width, cover.height = 160, 120, 640, 480
+        cover.pix_fmt = "yuvj420p"
+        film.disposition, cover.disposition = Disposition(0), Disposition.default
+        picture = np.zeros((480, 640, 3), np.uint8)
+        container.mux(cover.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(cover.encode(None))
+        for image in pan(20):
+            container.mux(film.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        container.mux(film.encode(None))
+    assert numbers(frames_of(path)) == list(range(20))
+
+
+def test_a_container_that_is_not_opened_is_named_with_the_reason(tmp_path: Path):
+    song = tmp_path / "clip.au"
+    with av.open(str(song), "w") as container:
+        stream = container.add_stream("pcm_s16be", rate=8000)
+        sound = av.AudioFrame.from_ndarray(np.zeros((1, 800), np.int16), "s16", "mono")
+        sound.sample_rate = 8000
+        container.mux(stream.encode(sound))
+        container.mux(stream.encode(None))
+    with pytest.raises(Rejected, match=r"its container, au, is not opened: .* ffmpeg -i"):
+        frames_of(song)

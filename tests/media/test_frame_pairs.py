@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image as Pillow
 
-from kinescribe.media.decode import DecodedFrame
+from kinescribe.media.decode import open_video
 from kinescribe.media.decode_protocol import DecodeReply, DecodeRequest
+from kinescribe.media.decoded_frame import DecodedFrame
 from kinescribe.media.frame_pairs import (
     HeldFrame,
     _encode_oldest,
@@ -20,6 +21,7 @@ from kinescribe.media.frame_pairs import (
 )
 from kinescribe.media.motion import pair_motion
 from kinescribe.media.still_images import small_grey
+from kinescribe.schemas.clips import FrameQuality
 from kinescribe.schemas.config import KeyFrames, Limits, StoredImage
 from kinescribe.schemas.outcomes import DropReason, RejectCode, Rejected
 from tests.videos import Image, number_of, pan, still, write_video
@@ -99,6 +101,34 @@ def test_a_clip_in_which_nothing_moves_has_static_pairs(tmp_path: Path):
 def test_a_clip_shorter_than_the_interval_has_no_pair(tmp_path: Path):
     reply = frame_pairs(job(write_video(tmp_path / "brief.mp4", pan(15))))
     assert (reply.frames, reply.pairs, reply.pair_drops) == ((), (), {})
+
+
+@pytest.mark.parametrize("num_frames", [21, 25, 30, 39])
+def test_a_short_clip_has_a_pair_wherever_its_strongest_frame_is(tmp_path: Path, num_frames: int):
+    frames = pan(num_frames, step=0.5)
+    middle = num_frames // 2
+    frames[middle:] = [np.roll(image, 8, axis=1) for image in frames[middle:]]
+    reply = frame_pairs(job(write_video(tmp_path / "clip.mp4", frames)))
+    assert len(reply.pairs) == 1
+    assert reply.frames[1].time_s - reply.frames[0].time_s >= 20 / 30 - 1e-3
+
+
+def test_a_slow_clip_has_pairs_some_seconds_apart(tmp_path: Path):
+    path = write_video(tmp_path / "slow.mp4", pan(20), times_s=[float(second) for second in range(20)])
+    reply = frame_pairs(job(path))
+    assert len(reply.pairs) == 5
+    times_s = [frame.time_s for frame in reply.frames]
+    assert min(later - earlier for earlier, later in itertools.pairwise(times_s)) >= 2
+
+
+@pytest.mark.parametrize("min_interval", [8, 20])
+def test_a_flash_of_three_frames_is_no_cut_at_any_interval(tmp_path: Path, min_interval: int):
+    frames = pan(90, step=1.0)
+    for index in range(44, 47):
+        frames[index] = np.full_like(frames[index], 255)
+    keyframes = KeyFrames(min_interval=min_interval)
+    reply = frame_pairs(job(write_video(tmp_path / "flash.mp4", frames), keyframes=keyframes))
+    assert DropReason.SHOT_CUT not in reply.pair_drops
 
 
 def test_two_frames_make_a_pair_where_the_interval_is_one(tmp_path: Path):
@@ -198,6 +228,8 @@ def test_a_pair_with_exactly_the_least_motion_is_kept(tmp_path: Path):
 class FakeVideo:
     """A video with frames at these times, of which more may have been decoded than have a time."""
 
+    goes_on = False
+
     def __init__(self, times_s: list[float], num_decoded: int | None = None) -> None:
         self.times_s = times_s
         self.num_decoded = len(times_s) if num_decoded is None else num_decoded
@@ -247,3 +279,27 @@ def test_the_oldest_frames_are_encoded_until_the_rest_fits():
     size = frames[0].held_bytes
     _encode_oldest(frames, StoredImage(), 2 * size)
     assert [frame.held_bytes for frame in frames] == [0, 0, size, size]
+
+
+def test_what_is_asked_for_is_measured_of_each_key_frame_and_pair(tmp_path: Path):
+    path = write_video(tmp_path / "clip.mp4", pan(60))
+    plain = frame_pairs(job(path))
+    reply = frame_pairs(job(path, quality=("sharpness", "hashes")))
+    assert all(frame.quality == FrameQuality() for frame in plain.frames)
+    assert all(pair.change_hash is None for pair in plain.pairs)
+    for frame in reply.frames:
+        assert (frame.quality.sharpness or 0) > 0
+        assert len(frame.quality.hash or b"") == 16
+        assert frame.quality.bars is None
+    assert all(len(pair.change_hash or b"") == 16 for pair in reply.pairs)
+    assert DecodeReply.model_validate_json(reply.model_dump_json()) == reply
+
+
+def test_frames_that_are_encoded_early_are_measured_too(tmp_path: Path):
+    path = write_video(tmp_path / "clip.mp4", pan(60))
+    whole = frame_pairs(job(path, quality=("sharpness",)))
+    with open_video(path) as video:
+        chosen, _ = key_frames(
+            video.frames(), KeyFrames(), StoredImage(), max_held_bytes=0, quality=("sharpness",)
+        )
+    assert [frame.quality for frame in chosen] == [frame.quality for frame in whole.frames]

@@ -139,3 +139,61 @@ def test_frames_that_are_sampled_more_often_are_left_out():
 def test_few_frames_have_none():
     for num in range(6):
         assert transitions(shot(0)[:num]) == []
+
+
+def interruptions(frames: Frames, *key_frames: int) -> list[Transition]:
+    finder = TransitionFinder()
+    for index, frame in enumerate(np.clip(np.rint(frames), 0, 255).astype(np.uint8)):
+        finder.add(index, index / RATE, frame)
+    return finder.interruptions(key_frames)
+
+
+def water(seed: int) -> Frames:
+    """A fine pattern, which the flow follows for a few frames but not from one key frame to the next."""
+    random = np.random.default_rng(seed)
+    coarse = random.integers(0, 256, (60, 200, 3), np.uint8)
+    wide = cv2.resize(coarse, (800, 240), interpolation=cv2.INTER_CUBIC)
+    return grey([wide[:, 2 * index : 2 * index + 320] for index in range(30)])
+
+
+def test_a_dissolve_of_what_the_flow_cannot_follow_is_found_between_key_frames():
+    frames = joined("dissolve", 5, water(0), water(1))
+    assert interruptions(frames, 20, 34) != []
+
+
+def test_what_the_flow_cannot_follow_is_no_interruption():
+    frames = water(0)
+    assert interruptions(frames, 0, 15, 29) == []
+
+
+@pytest.mark.parametrize("length", [1, 2, 3])
+@pytest.mark.parametrize("start", range(10, 16))
+def test_a_flash_between_two_key_frames_is_no_interruption(start: int, length: int):
+    frames = shot(0, step=1.0)
+    frames[start : start + length] = 250
+    assert interruptions(frames, 3, 26) == []
+
+
+def test_key_frames_that_are_too_close_to_look_between_them_are_left_alone():
+    assert interruptions(np.concatenate([shot(0)[:15], shot(1)[:15]]), 13, 16) == []
+
+
+@pytest.mark.parametrize("level", [16, 235])
+def test_a_key_frame_in_a_fade_that_is_blank_is_no_part_of_a_pair(level: int):
+    frames = shot(0)
+    strength = np.linspace(0, 1, 10)[:, None, None]
+    frames[:10] = level + (frames[:10] - level) * strength
+    assert interruptions(frames, 0, 12, 25) == [Transition(0, 12)]
+
+
+def test_key_frames_that_are_far_apart_may_show_different_things():
+    frames = joined("dissolve", 5, water(0), water(1))
+    finder = TransitionFinder()
+    for index, frame in enumerate(np.clip(np.rint(frames), 0, 255).astype(np.uint8)):
+        finder.add(index, index / 4, frame)
+    assert finder.interruptions([20, 34]) == []
+
+
+def test_fast_motion_between_two_key_frames_is_no_interruption():
+    frames = np.concatenate([shot(0, step=0.0)[:10], shot(0, step=9.0)[:8], shot(0, step=0.0)[:10]])
+    assert interruptions(frames, 0, 13, 27) == []

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -234,6 +235,14 @@ def test_no_process_can_be_started(sandbox: Sandbox):
     if os.geteuid() == 0:
         pytest.skip("root may have any number of processes")
     assert sandbox.call(b"fork") == b"Resource temporarily unavailable"
+
+
+def test_threads_can_be_started_only_if_they_are_allowed(command: list[str]):
+    program = Path(command[1])
+    program.write_text(program.read_text().replace("serve(answer)", "serve(answer, may_start_threads=True)"))
+    with closing(Sandbox(command, deadline_s=30.0, memory_bytes=1 << 30)) as sandbox:
+        assert sandbox.call(b"limits") != b"[0, 64, 16777216, 0]"
+        assert sandbox.call(b"limits").startswith(b"[0, 64, 16777216, ")
 
 
 def test_no_network_is_reached_if_the_kernel_allows_namespaces(sandbox: Sandbox):

@@ -8,6 +8,7 @@ import pytest
 from kinescribe.models import limited_process
 from kinescribe.models.chat_vlm import ChatVLM
 from kinescribe.schemas.errors import ModelError
+from kinescribe.schemas.prompts import Prompt
 from tests.tiny_chat import LLAVA, tiny_chat
 
 TEMPLATE = "chat_template.jinja"
@@ -52,7 +53,7 @@ def test_a_hostile_template_is_refused_in_one_short_line_and_little_time(folder:
 def test_a_template_that_places_other_images_is_refused_before_anything_is_described(
     folder: Path, text: str, message: str
 ):
-    (folder / TEMPLATE).write_text(text)
+    (folder / TEMPLATE).write_text(text + "{{ messages[0]['content'][2]['text'] }}")
     with pytest.raises(ModelError, match=message):
         ChatVLM.load(folder)
 
@@ -60,12 +61,4 @@ def test_a_template_that_places_other_images_is_refused_before_anything_is_descr
 def test_a_template_sees_no_environment_and_its_text_is_not_rendered_again(folder: Path):
     text = "{{ '{{ 1 + 1 }}' }} {{ environ }}"
     (folder / TEMPLATE).write_text(text + LLAVA)
-    assert ChatVLM.load(folder).prompt.startswith("{{ 1 + 1 }} USER")
-
-
-def test_the_prompt_is_that_of_transformers(folder: Path):
-    (folder / TEMPLATE).write_text(LLAVA)
-    model = ChatVLM.load(folder)
-    words = [{"type": "text", "text": model.prompt.split("\n")[-1].removesuffix(" ASSISTANT:").strip()}]
-    asked = [{"role": "user", "content": [{"type": "image"}, {"type": "image"}, *words]}]
-    assert model.prompt == model.processor.apply_chat_template(asked, add_generation_prompt=True)
+    assert ChatVLM.load(folder).prompts.text(Prompt()).startswith("{{ 1 + 1 }} USER")

@@ -1,5 +1,6 @@
 import io
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,8 @@ from PIL import Image
 from kinescribe.models.chat_vlm import ChatVLM
 from kinescribe.models.tokens import Pair, Triplet
 from kinescribe.schemas.errors import ModelError
+from kinescribe.schemas.sampling import Sampling
+from tests.choices import assert_choice_is_by_score
 from tests.tiny_chat import CHATS, tiny_chat
 from tests.tiny_families import SENTENCES
 
@@ -37,13 +40,17 @@ def pairs() -> list[Pair[Image.Image]]:
 
 
 def triplets() -> list[Triplet[Image.Image]]:
-    return [Triplet(*pair, action) for pair, action in zip(pairs(), SENTENCES, strict=False)]
+    return [pair.triplet(action) for pair, action in zip(pairs(), SENTENCES, strict=False)]
 
 
 def test_a_batch_has_the_scores_of_its_single_triplets(chat: ChatVLM):
     together = chat.score(triplets())
     assert together == pytest.approx([chat.score([one])[0] for one in triplets()], abs=1e-3)
     assert len({round(score, 2) for score in together}) == 3
+
+
+def test_choosing_scores_each_action_as_if_it_were_alone(chat: ChatVLM, monkeypatch: pytest.MonkeyPatch):
+    assert_choice_is_by_score(chat, pairs(), monkeypatch)
 
 
 def test_a_batch_has_the_descriptions_of_its_single_pairs(chat: ChatVLM):
@@ -111,10 +118,13 @@ def test_both_images_and_their_order_count(chat: ChatVLM):
 
 def test_a_sample_depends_only_on_its_seed_and_pair(chat: ChatVLM):
     seeds = [5, 6, 7]
-    together = [one.text for one in chat.describe(pairs(), 8, 1.0, seeds)]
-    alone = [chat.describe([pair], 8, 1.0, [seed])[0].text for pair, seed in zip(pairs(), seeds, strict=True)]
+    together = [one.text for one in chat.describe(pairs(), 8, Sampling(1.0), seeds)]
+    alone = [
+        chat.describe([pair], 8, Sampling(1.0), [seed])[0].text
+        for pair, seed in zip(pairs(), seeds, strict=True)
+    ]
     assert together == alone
-    assert [one.text for one in chat.describe(pairs(), 8, 1.0, [8, 9, 10])] != together
+    assert [one.text for one in chat.describe(pairs(), 8, Sampling(1.0), [8, 9, 10])] != together
 
 
 def test_an_image_is_seen_as_it_is_stored(chat: ChatVLM):
@@ -146,3 +156,30 @@ def test_a_folder_without_a_chat_template_is_refused(tmp_path: Path):
         (folder / name).write_text(json.dumps(values))
     with pytest.raises(ModelError, match=r"chat_template\.jinja"):
         ChatVLM.load(folder)
+
+
+def test_a_saved_model_has_its_sources_files_of_processor_and_template_unchanged(
+    chat_folders: dict[str, Path], tmp_path: Path
+):
+    source = tmp_path / "source"
+    shutil.copytree(chat_folders["qwen"], source)
+    # What published folders have, and the processor without its video part does not write.
+    (source / "video_preprocessor_config.json").write_text(
+        '{"video_processor_type": "Qwen2VLVideoProcessor"}'
+    )
+    (source / "vocab.txt").write_text("a")
+    (source / "model.safetensors.index.json").write_text("{}")
+    (source / "README.md").write_text("# Qwen")
+    saved = tmp_path / "saved"
+    ChatVLM.load(source).save(saved)
+    for path in source.iterdir():
+        is_copied = path.suffix in (".json", ".jinja", ".txt") and path.name not in (
+            "config.json",
+            "generation_config.json",
+            "model.safetensors.index.json",
+        )
+        if is_copied:
+            assert (saved / path.name).read_bytes() == path.read_bytes(), path.name
+    assert not (saved / "README.md").exists()
+    assert not (saved / "model.safetensors.index.json").exists()
+    ChatVLM.load(saved)

@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import numpy as np
@@ -5,9 +6,11 @@ import pytest
 import torch
 from PIL import Image
 
-from kinescribe.models.checkpoint_files import codec_grid
-from kinescribe.models.codec import ImageCodec, crop_square, to_images
+from kinescribe.models.checkpoint_files import codec_grid, identify_codec, write_fit
+from kinescribe.models.codec import ImageCodec, to_images
+from kinescribe.models.fitting import fitted
 from kinescribe.models.initialization import new_codec
+from kinescribe.schemas.codes import FITS, Fit
 from kinescribe.schemas.errors import ModelError
 
 
@@ -74,26 +77,28 @@ def test_a_folder_without_a_codec_is_refused_by_name(tmp_path: Path):
         ImageCodec.load(tmp_path)
 
 
-@pytest.mark.parametrize("size", [(32, 32), (100, 40), (40, 100), (33, 32), (5, 400)])
-def test_the_codecs_view_is_the_central_square(size: tuple[int, int]):
-    view = crop_square(pictures(1, size)[0], 32)
-    assert (view.size, view.mode) == ((32, 32), "RGB")
+@pytest.mark.parametrize("fit", FITS)
+def test_a_saved_codec_fits_pictures_as_before(codec: ImageCodec, fit: Fit, tmp_path: Path):
+    codec.save(tmp_path)
+    write_fit(tmp_path, fit)
+    loaded = ImageCodec.load(tmp_path)
+    assert loaded.fit == fit
+    assert loaded.id == identify_codec(tmp_path).id == identify_codec(tmp_path, fit).id
+    assert (loaded.id == codec.id) == (fit == "crop")
+    wide = pictures(1, (64, 32))
+    seen = torch.from_numpy(np.asarray(fitted(wide[0], 32, fit)).copy()).permute(2, 0, 1).float() / 127.5 - 1
+    torch.testing.assert_close(loaded.preprocess(wide)[0], seen)
+    loaded.save(tmp_path / "again")
+    assert ImageCodec.load(tmp_path / "again").id == loaded.id
 
 
-def test_the_crop_keeps_the_middle():
-    image = Image.new("RGB", (96, 32), "black")
-    image.paste((255, 0, 0), (32, 0, 64, 32))
-    assert np.asarray(crop_square(image, 32))[..., 0].min() == 255
-
-
-@pytest.mark.parametrize("size", [(1, 2_000_000), (2_000_000, 1)])
-def test_a_very_narrow_image_takes_no_more_memory_than_others(size: tuple[int, int]):
-    image = Image.new("L", size)
-    middle = (size[0] // 2, size[1] // 2)
-    image.paste(255, (*middle, middle[0] + 1, middle[1] + 1))
-    view = crop_square(image, 512)  # all of it would be a thousand gigapixels
-    assert view.size == (512, 512)
-    assert np.asarray(view).max() > 100
+@pytest.mark.parametrize("fit", ["wide", None, 3, ["pad"]])
+def test_an_unknown_fit_is_refused_by_name(codec: ImageCodec, fit: object, tmp_path: Path):
+    codec.save(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_bytes())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"fit": fit}))
+    with pytest.raises(ModelError, match=r"config.json: fit must be crop or pad or stretch, got"):
+        ImageCodec.load(tmp_path)
 
 
 def test_pixels_and_images_convert_back(codec: ImageCodec):

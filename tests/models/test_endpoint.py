@@ -9,19 +9,21 @@ from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from resource import RUSAGE_SELF, getrusage
+from typing import Any
 
 import pytest
 from PIL import Image
 
 from kinescribe.models.endpoint import Endpoint, Question, Reply
-from kinescribe.schemas.errors import ConfigError
+from kinescribe.schemas.errors import ConfigError, ModelError, ServerAway
 from tests.judge_server import Answer, JudgeServer, serving
+from tests.ports import free_ports
 
 
-def ask(server: JudgeServer, num: int = 1, **options: float) -> list[Reply]:
+def ask(server: JudgeServer, num: int = 1, **options: Any) -> list[Reply]:
     replies: dict[str, Reply] = {}
     questions = {str(index): Question("what is it?", ()) for index in range(num)}
-    endpoint = Endpoint("judge", server.url, **options)  # pyright: ignore[reportArgumentType]
+    endpoint = Endpoint("judge", server.url, **options)
     endpoint.ask(questions, replies.__setitem__)
     assert set(replies) == set(questions)
     return list(replies.values())
@@ -211,3 +213,93 @@ def test_an_endpoint_with_credentials_is_refused_and_they_are_not_repeated(name:
     with pytest.raises(ConfigError, match="OPENAI_API_KEY") as refused:
         Endpoint.named(name)
     assert "hunter2" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("models", "root", "identity"),
+    [
+        (["vlm"], None, "vlm"),
+        (["other", "vlm"], "Qwen/Qwen2.5-VL-7B-Instruct", "Qwen/Qwen2.5-VL-7B-Instruct"),
+        (["vlm"], "/data/models/qwen-7b", "qwen-7b"),
+        (["other"], "Qwen/Qwen2.5-VL-7B-Instruct", "vlm"),
+        (None, None, "vlm"),
+    ],
+)
+def test_the_identity_is_the_model_that_is_served(models: list[str] | None, root: str | None, identity: str):
+    with serving(JudgeServer(models=models, root=root)) as server:
+        assert Endpoint("vlm", server.url).identity == identity
+
+
+def test_a_server_that_is_not_there_has_no_identity():
+    (port,) = free_ports(1)
+    with pytest.raises(ModelError, match=r"vlm@http://.* can't be asked: unreachable: .*; start the server"):
+        assert Endpoint("vlm", f"http://127.0.0.1:{port}/v1", max_retries=0).identity
+
+
+def test_a_server_that_is_away_is_waited_for(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("kinescribe.models.endpoint.POLL_S", 0.05)
+    (port,) = free_ports(1)
+    notes = list[str]()
+    endpoint = Endpoint("vlm", f"http://127.0.0.1:{port}/v1", max_retries=0, patience_s=60, note=notes.append)
+    replies = list[Reply]()
+    asking = threading.Thread(
+        target=endpoint.ask, args=({"": Question("?", ())}, lambda _, reply: replies.append(reply))
+    )
+    asking.start()
+    while not notes:
+        time.sleep(0.01)
+    with serving(JudgeServer(always=Answer("pan left"), port=port)):
+        asking.join()
+    assert [reply.text for reply in replies] == ["pan left"]
+    assert [note.removeprefix(endpoint.name) for note in notes] == [
+        " does not answer; waiting up to 1 min for it",
+        " answers again",
+    ]
+
+
+def test_a_server_that_stays_away_ends_the_run_with_a_remedy(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("kinescribe.models.endpoint.POLL_S", 0.01)
+    (port,) = free_ports(1)
+    endpoint = Endpoint(
+        "vlm", f"http://127.0.0.1:{port}/v1", max_retries=0, patience_s=0.1, note=lambda _: None
+    )
+    with pytest.raises(ServerAway, match="run the same command again"):
+        endpoint.ask({"a": Question("?", ()), "b": Question("?", ())}, lambda name, reply: None)
+
+
+class Fragile(JudgeServer):
+    """Breaks the connection of each question, and is there again at once."""
+
+    def answer(self, request: dict[str, Any]) -> Answer:
+        super().answer(request)
+        return Answer(status=503, body=b"the engine died")
+
+
+def test_a_question_that_ends_its_server_each_time_is_given_up():
+    with serving(Fragile(models=["vlm"])) as server:
+        (reply,) = ask(server, 1, max_retries=0, patience_s=60, note=lambda _: None)
+    assert reply == Reply("503 the engine died", "unreachable")
+    assert len(server.asked) == 4
+
+
+def test_a_server_that_is_slow_is_not_away():
+    with serving(JudgeServer(always=Answer(delay_s=1), models=["vlm"])) as server:
+        (reply,) = ask(server, 1, timeout_s=0.3, max_retries=0, patience_s=60, note=lambda _: None)
+    assert reply.failure == "timeout"
+
+
+def test_threads_share_the_limit_of_questions_at_once():
+    with serving(JudgeServer(always=Answer("yes", delay_s=0.2))) as server:
+        endpoint = Endpoint("vlm", server.url, num_at_once=4)
+        threads = [
+            threading.Thread(
+                target=endpoint.ask,
+                args=({str(n): Question("?", ()) for n in range(4)}, lambda name, reply: None),
+            )
+            for _ in range(3)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert (server.most_at_once, len(server.asked)) == (4, 12)

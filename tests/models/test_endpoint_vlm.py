@@ -11,6 +11,8 @@ from kinescribe.models.endpoint import Endpoint
 from kinescribe.models.endpoint_vlm import EndpointVLM
 from kinescribe.models.tokens import Pair, Triplet
 from kinescribe.schemas.errors import ModelError
+from kinescribe.schemas.prompts import Prompt
+from kinescribe.schemas.sampling import Sampling
 from tests.judge_server import Answer, JudgeServer, serving
 
 SAID = Answer(" Move the red ball left. ", finish_reason="stop", logprobs=(-0.5, -0.25, -1.0))
@@ -30,7 +32,7 @@ def describe(
 ) -> list[Description | Failure]:
     endpoint = Endpoint("vlm", server.url, **options)  # pyright: ignore[reportArgumentType]
     pairs = [Pair(RED, BLUE)] * num
-    return EndpointVLM(endpoint).describe(pairs, 12, temperature, list(range(num)))
+    return EndpointVLM(endpoint).describe(pairs, 12, Sampling(temperature), list(range(num)))
 
 
 def test_a_pair_is_sent_unchanged_and_a_sentence_with_its_likelihood_returned():
@@ -45,6 +47,125 @@ def test_a_pair_is_sent_unchanged_and_a_sentence_with_its_likelihood_returned():
     assert (request["model"], request["max_tokens"], request["temperature"]) == ("vlm", 12, 0)
     assert request["logprobs"] is True
     assert "seed" not in request
+
+
+def test_each_pair_is_asked_its_own_question_after_the_system_prompt():
+    pairs = [Pair(RED, BLUE, Prompt("What moved?", "Be brief.")), Pair(RED, BLUE, Prompt("What else?"))]
+    with serving(JudgeServer(always=SAID)) as server:
+        EndpointVLM(Endpoint("vlm", server.url)).describe(pairs, 12)
+    asked = sorted((request["messages"] for request in server.asked), key=len)
+    assert [[message["role"] for message in messages] for messages in asked] == [["user"], ["system", "user"]]
+    assert [messages[-1]["content"][2]["text"] for messages in asked] == ["What else?", "What moved?"]
+    assert asked[1][0]["content"] == "Be brief."
+
+
+def test_neutral_sampling_values_replace_those_of_the_checkpoint():
+    with serving(JudgeServer(always=SAID)) as server:
+        describe(server)
+    (request,) = server.asked
+    assert request.items() >= {"top_p": 1, "top_k": -1, "min_p": 0, "repetition_penalty": 1}.items()
+    assert request.items() >= {"presence_penalty": 0, "frequency_penalty": 0}.items()
+
+
+def test_options_of_sampling_replace_the_neutral_values():
+    with serving(JudgeServer(always=SAID)) as server:
+        model = EndpointVLM(Endpoint("vlm", server.url))
+        model.describe([Pair(RED, BLUE)], 12, Sampling(0.7, 0.9, 40, 1.1), [3])
+    (request,) = server.asked
+    assert request.items() >= {"temperature": 0.7, "top_p": 0.9, "top_k": 40, "seed": 3}.items()
+    assert request["repetition_penalty"] == 1.1
+
+
+def test_an_option_that_was_asked_for_is_not_left_out():
+    refusal = Answer(status=400, body=b"unknown argument top_k")
+    with serving(JudgeServer(always=refusal)) as server:
+        model = EndpointVLM(Endpoint("vlm", server.url))
+        said = model.describe([Pair(RED, BLUE)], 12, Sampling(0.7, top_k=40), [3])
+    assert said == [Failure("refused: 400 unknown argument top_k")]
+
+
+@pytest.mark.parametrize("status", [400, 422])
+def test_options_that_a_server_refuses_are_left_out_from_then_on(status: int):
+    said = [
+        Answer(status=status, body=b'{"error": "Unrecognized request arguments: top_k, min_p"}'),
+        Answer(status=status, body=b'{"error": "repetition_penalty: extra inputs are not permitted"}'),
+        Answer(status=status, body=b'"max_tokens" isn\'t supported; use max_completion_tokens'),
+        Answer(status=status, body=b'{"error": "this model does not support logprobs"}'),
+        SAID,
+    ]
+    with serving(JudgeServer(said, SAID)) as server:
+        model = EndpointVLM(Endpoint("vlm", server.url))
+        for _ in range(2):
+            assert isinstance(model.describe([Pair(RED, BLUE)], 12)[0], Description)
+    assert len(server.asked) == len(said) + 1
+    for request in server.asked[len(said) - 1 :]:
+        assert request["max_completion_tokens"] == 12
+        assert not request.keys() & {"top_k", "min_p", "repetition_penalty", "max_tokens", "logprobs"}
+        assert request["top_p"] == 1
+
+
+class Strict(JudgeServer):
+    """Refuses requests with `top_k`, each of them."""
+
+    def answer(self, request: dict[str, Any]) -> Answer:
+        said = super().answer(request)
+        return Answer(status=400, body=b"unknown argument top_k", delay_s=0.2) if "top_k" in request else said
+
+
+def test_requests_that_are_refused_together_are_all_sent_again():
+    with serving(Strict(always=Answer("pan left", finish_reason="stop", delay_s=0.2))) as server:
+        said = describe(server, 8)
+    assert said == [Description("pan left", None, None, "stop")] * 8
+    assert len(server.asked) == 16
+
+
+def test_a_refusal_for_another_reason_is_one_request():
+    with serving(JudgeServer(always=Answer(status=400, body=b"too long"))) as server:
+        assert describe(server) == [Failure("refused: 400 too long")]
+    assert len(server.asked) == 1
+
+
+@pytest.mark.parametrize(
+    ("answer", "models", "message"),
+    [
+        (
+            Answer(status=404, body=b"no model vlm"),
+            ["qwen", "llava"],
+            "refused: 404 no model vlm; it serves qwen, llava; ",
+        ),
+        (
+            Answer(status=404, body=b"no model vlm"),
+            None,
+            "refused: 404 no model vlm; start the server, or correct",
+        ),
+        (Answer(status=401, body=b"no key"), None, "refused: 401 no key; "),
+        (
+            Answer(status=400, body=b"maximum context length is 512"),
+            ["vlm"],
+            "context length is 512; it serves vlm; ",
+        ),
+        (Answer(body=b"<html>"), None, "garbage: <html>; "),
+    ],
+)
+def test_a_server_that_cannot_answer_is_told_before_anything_starts(
+    answer: Answer, models: list[str] | None, message: str
+):
+    with serving(JudgeServer(always=answer, models=models)) as server:
+        model = EndpointVLM(Endpoint("vlm", server.url))
+        with pytest.raises(ModelError) as refused:
+            model.require_answer(Prompt(), 8)
+    assert message in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "said", [SAID, Answer("", finish_reason="stop"), Answer("1.\n2.", finish_reason="stop")]
+)
+def test_whatever_a_model_says_of_blank_images_is_an_answer(said: Answer):
+    with serving(JudgeServer(always=said)) as server:
+        EndpointVLM(Endpoint("vlm", server.url)).require_answer(Prompt(system="Be brief."), 8)
+    (request,) = server.asked
+    assert [message["role"] for message in request["messages"]] == ["system", "user"]
 
 
 def test_a_server_without_likelihoods_gives_none():
@@ -72,6 +193,12 @@ def test_each_pair_is_sampled_with_its_own_seed():
         (Answer("", finish_reason="stop"), "unparsable: ''"),
         (Answer("1.\n2.", finish_reason="stop"), "unparsable: "),
         (Answer("...", finish_reason="stop"), "unparsable: '...'"),
+        (Answer("<think>The ball</think> pan", finish_reason="stop"), "unparsable: thoughts"),
+        (
+            Answer(body=b'{"choices": [{"message": {"content": null, "reasoning": "The ball"}}]}'),
+            "unparsable: thoughts",
+        ),
+        (Answer('"', finish_reason="stop"), "unparsable: "),
         (Answer("pan", finish_reason="content_filter"), "unfinished: finish_reason content_filter"),
         (Answer("pan"), "unfinished: finish_reason None"),
     ],
@@ -81,6 +208,33 @@ def test_a_reply_that_is_not_a_sentence_is_a_failure_with_a_code(answer: Answer,
         (failed,) = describe(server, max_retries=1, timeout_s=0.5)
     assert isinstance(failed, Failure)
     assert failed.message.startswith(code)
+
+
+@pytest.mark.parametrize(
+    ("text", "action"),
+    [
+        ('\n"Move the ball."\n', "Move the ball."),
+        ("“Move the ball.”", "Move the ball."),
+        ("'Move the ball.'", "Move the ball."),
+        ("` Move the ball `", "Move the ball"),
+        ('Say "hello" to "her"', 'Say "hello" to "her"'),
+        ('"Open" the "box"', '"Open" the "box"'),
+        ("'Tis the dog's turn", "'Tis the dog's turn"),
+    ],
+)
+def test_quotation_marks_around_the_whole_sentence_are_taken_off(text: str, action: str):
+    with serving(JudgeServer(always=Answer(text, finish_reason="stop"))) as server:
+        assert describe(server) == [Description(action, None, None, "stop")]
+
+
+def test_a_model_that_cannot_be_kept_from_thinking_is_told_at_the_start():
+    thoughts = Answer("<think>The first picture", finish_reason="length")
+    with (
+        serving(JudgeServer(always=thoughts)) as server,
+        pytest.raises(ModelError, match="thinks before it answers although told not to; start the server"),
+    ):
+        EndpointVLM(Endpoint("vlm", server.url)).require_answer(Prompt(), 8)
+    assert server.asked[0]["chat_template_kwargs"] == {"enable_thinking": False}
 
 
 def test_a_failure_affects_only_its_pair():

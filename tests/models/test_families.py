@@ -15,6 +15,7 @@ from kinescribe.models.families import CHAMELEON, EMU3, LIQUID, OWN, family_of
 from kinescribe.models.token_vlm import TokenVLM
 from kinescribe.models.tokens import CodePair, CodeTriplet, Task
 from kinescribe.schemas.errors import ModelError
+from kinescribe.schemas.sampling import Sampling
 from kinescribe.training.objective import TokenBatch, TokenObjective
 from tests.tiny_families import NUM_CODES, SENTENCES, SIDE
 
@@ -136,7 +137,7 @@ def test_the_weighted_loss_is_that_of_a_loop_in_float64(family: TokenVLM, task: 
 def test_the_likelihood_of_a_description_is_its_score(family: TokenVLM):
     pairs = [CodePair(*triplet[:2]) for triplet in triplets(6)]
     for seeds in (None, range(6)):
-        said = family.describe(pairs, 6, 1.5 if seeds else 0.0, seeds)
+        said = family.describe(pairs, 6, Sampling(1.5) if seeds else Sampling(), seeds)
         for pair, one in zip(pairs, said, strict=True):
             ids = family.layout.text(one.text)
             assert not np.isin(ids, family.layout.code_ids).any()

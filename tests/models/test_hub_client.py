@@ -124,7 +124,7 @@ FILES: dict[str, Callable[[int, dict[str, str], bytes], Answer]] = {
     "packed": lambda status, headers, body: (
         status,
         {**headers, "Content-Encoding": "gzip"},
-        gzip.compress(body),
+        gzip.compress(body, mtime=0),
     ),
     "longer than it says": lambda status, headers, body: (status, {**headers, "Content-Length": "3"}, body),
     "of no number": lambda status, headers, body: (status, {**headers, "Content-Length": "x"}, body),
@@ -153,7 +153,11 @@ LISTINGS: dict[str, Callable[[str], Answer]] = {
     "pages without an end": lambda url: (200, JSON | {"Link": f'<{url}>; rel="next"'}, b"[]"),
     "a page on this disk": lambda url: (200, JSON | {"Link": '<file:///etc/passwd>; rel="next"'}, b"[]"),
     "deep": lambda url: (200, JSON, b"[" * 1_000_000),
-    "packed": lambda url: (200, JSON | {"Content-Encoding": "gzip"}, gzip.compress(b" " * (1 << 28))),
+    "packed": lambda url: (
+        200,
+        JSON | {"Content-Encoding": "gzip"},
+        gzip.compress(b" " * (1 << 28), mtime=0),
+    ),
     "no JSON": lambda url: (200, JSON, b"<html>"),
     "a number": lambda url: (200, JSON, b"3"),
     "numbers": lambda url: (200, JSON, b"[1, 2]"),

@@ -2,8 +2,9 @@
 
 import json
 import shutil
+import struct
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -243,3 +244,64 @@ def test_code_in_the_folder_is_not_run(
     except ModelError as refused:
         assert "\n" not in str(refused)  # noqa: PT017 (either outcome is right, if nothing has run)
     assert not (tmp_path / "here" / PROOF).exists()
+
+
+WEIGHT_FILES = [
+    ("own", WEIGHTS),
+    ("llava", WEIGHTS),
+    ("qwen", WEIGHTS),
+    ("edit", "unet/diffusion_pytorch_model.safetensors"),
+    ("edit", "vae/diffusion_pytorch_model.safetensors"),
+    ("edit", "text_encoder/model.safetensors"),
+]
+
+
+@pytest.mark.parametrize(("name", "file"), WEIGHT_FILES)
+def test_a_weight_that_is_missing_is_not_drawn_at_random(harmed: Callable[..., Path], name: str, file: str):
+    folder = harmed(name, CONFIG if name != "edit" else "model_index.json")
+    tensors = load_file(folder / file)
+    tensors.pop(max(tensors, key=lambda name: (tensors[name].ndim, name)))
+    save_file(tensors, folder / file, {"format": "pt"})
+    assert "weights" in require_refused(folder)
+
+
+def header(content: object, length: int | None = None) -> bytes:
+    """The beginning of a safetensors file."""
+    text = json.dumps(content).encode() if not isinstance(content, bytes) else content
+    return struct.pack("<Q", len(text) if length is None else length) + text
+
+
+def weight(
+    dtype: str = "F32", shape: Sequence[int] = (1,), offsets: Sequence[int] = (0, 4)
+) -> dict[str, Any]:
+    return {"dtype": dtype, "shape": shape, "data_offsets": offsets}
+
+
+HEADERS = [
+    b"",
+    b"\x00" * 4,
+    header({}, (1 << 64) - 1),
+    header({}, 1 << 40),
+    header(b"[]"),
+    header(b"\xff\xfe"),
+    header(b'{"a":' * 100_000),
+    header({"lm_head.weight": weight(shape=[1 << 40, 1 << 40])}) + b"0000",
+    header({"lm_head.weight": weight(shape=[-1])}) + b"0000",
+    header({"lm_head.weight": weight(offsets=[4, 0])}) + b"0000",
+    header({"lm_head.weight": weight(offsets=[0, 1 << 62])}) + b"0000",
+    header({"lm_head.weight": weight("pickle")}) + b"0000",
+    header({"lm_head.weight": weight(), "model.norm.weight": weight()}) + b"0000",
+]
+
+
+@pytest.mark.parametrize("number", range(len(HEADERS)))
+@pytest.mark.parametrize("file", [WEIGHTS, "codec/diffusion_pytorch_model.safetensors"])
+def test_a_crafted_weight_file_is_refused(harmed: Callable[..., Path], file: str, number: int):
+    folder = harmed("own", CONFIG)
+    (folder / file).write_bytes(HEADERS[number])
+    require_refused(folder)
+
+
+@pytest.mark.parametrize("length", [10**30, 1 << 40, -1, 0])
+def test_an_editors_text_is_not_padded_to_any_length(harmed: Callable[..., Path], length: int):
+    require_refused(harmed("edit", "tokenizer/tokenizer_config.json", model_max_length=length))

@@ -1,10 +1,13 @@
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from kinescribe.labeling.annotate import Annotator
 from kinescribe.models.chat_vlm import ChatVLM
+from kinescribe.models.checkpoint_files import codec_folder, identify_codec
 from kinescribe.models.endpoint_vlm import EndpointVLM
 from kinescribe.models.families import CHAMELEON, OWN, ModelFamily
 from kinescribe.models.registry import (
@@ -15,7 +18,8 @@ from kinescribe.models.registry import (
     load_model,
 )
 from kinescribe.models.tokens import CodeTriplet
-from kinescribe.schemas.config import LabelConfig, Precision
+from kinescribe.schemas.codes import FITS, Fit
+from kinescribe.schemas.config import LabelConfig, Precision, load_config
 from kinescribe.schemas.errors import ModelError
 from tests.tiny_chat import tiny_chat
 from tests.tiny_edit import tiny_edit
@@ -106,3 +110,14 @@ def test_loading_and_saving_a_model_shows_no_progress_bars_of_libraries(
     for name, role in (("embedded", "dynamics"), (edit, "world")):
         load(name, role).save(tmp_path / role)
     assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("fit", FITS)
+def test_a_run_labels_with_the_codec_in_the_fit_that_it_asks_for(fit: Fit):
+    config = load_config(LabelConfig, values={"image.fit": fit})
+    model, codec = load_labeller(config)
+    assert codec.fit == fit
+    assert codec.id == identify_codec(codec_folder(config.dynamics), fit).id
+    schema = Annotator(model, codec, config.annotation).schema
+    assert json.loads(schema.metadata[b"kinescribe.codec"])["id"] == codec.id
+    assert model.codec_id == identify_codec(codec_folder(config.dynamics)).id

@@ -11,6 +11,8 @@ from kinescribe.models.initialization import new_codec, new_token_vlm, new_token
 from kinescribe.models.token_vlm import TokenVLM
 from kinescribe.models.tokens import CodePair, CodeTriplet, Task
 from kinescribe.schemas.errors import ModelError
+from kinescribe.schemas.sampling import Sampling
+from tests.choices import assert_choice_is_by_score
 
 SENTENCES = ["move the red ball left", "pan left", "make the blue box bigger"]
 
@@ -32,13 +34,17 @@ def pairs(vlm: TokenVLM, num: int) -> list[CodePair]:
 
 
 def triplets(vlm: TokenVLM, num: int) -> list[CodeTriplet]:
-    return [CodeTriplet(*pair, SENTENCES[i % len(SENTENCES)]) for i, pair in enumerate(pairs(vlm, num))]
+    return [pair.triplet(SENTENCES[i % len(SENTENCES)]) for i, pair in enumerate(pairs(vlm, num))]
 
 
 def test_batch_scores_equal_single_scores(vlm: TokenVLM):
     batch = triplets(vlm, 7)
     one_by_one = [vlm.score([triplet])[0] for triplet in batch]
     np.testing.assert_allclose(vlm.score(batch), one_by_one, atol=1e-4)
+
+
+def test_choosing_scores_each_action_as_if_it_were_alone(vlm: TokenVLM, monkeypatch: pytest.MonkeyPatch):
+    assert_choice_is_by_score(vlm, pairs(vlm, 3), monkeypatch)
 
 
 def test_a_score_is_the_sum_over_the_actions_tokens_in_float64(vlm: TokenVLM):
@@ -57,7 +63,7 @@ def test_a_score_is_the_sum_over_the_actions_tokens_in_float64(vlm: TokenVLM):
 def test_a_contrast_is_the_score_less_that_of_the_likelier_manipulated_pair(vlm: TokenVLM):
     likelier: set[str] = set()
     for triplet, contrast in zip(triplets(vlm, 12), vlm.contrast(triplets(vlm, 12)), strict=True):
-        source, target, action = triplet
+        source, target, action, _ = triplet
         (own,) = vlm.score([triplet])
         (swapped,) = vlm.score([CodeTriplet(target, source, action)])
         (copied,) = vlm.score([CodeTriplet(source, source, action)])
@@ -81,23 +87,38 @@ def test_an_action_has_contrast_on_a_pair_or_on_its_swap_but_not_on_both(vlm: To
 def test_the_likelihood_of_a_description_is_its_score(vlm: TokenVLM):
     for pair, said in zip(pairs(vlm, 4), vlm.describe(pairs(vlm, 4), max_new_tokens=6), strict=True):
         if said.finish_reason == "stop":
-            assert vlm.score([CodeTriplet(*pair, said.text)])[0] == pytest.approx(said.logprob, abs=1e-3)
+            assert vlm.score([pair.triplet(said.text)])[0] == pytest.approx(said.logprob, abs=1e-3)
         assert said.logprob < 0
         assert 1 <= said.num_tokens <= 6
 
 
 def test_a_description_never_holds_image_tokens(vlm: TokenVLM):
-    said = vlm.describe(pairs(vlm, 8), max_new_tokens=8, temperature=3.0, seeds=range(8))
+    said = vlm.describe(pairs(vlm, 8), max_new_tokens=8, sampling=Sampling(3.0), seeds=range(8))
     codes = {vlm.layout.tokenizer.decode([vlm.layout.code_ids[0]])}
     assert not any(code and code in description.text for code in codes for description in said)
     assert len({description.text for description in said}) > 1
 
 
 def test_a_sample_depends_on_its_seed_and_not_on_its_batch(vlm: TokenVLM):
-    batch = vlm.describe(pairs(vlm, 5), 6, temperature=1.0, seeds=[10, 11, 12, 13, 14])
-    alone = vlm.describe(pairs(vlm, 5)[3:4], 6, temperature=1.0, seeds=[13])
-    other = vlm.describe(pairs(vlm, 5)[3:4], 6, temperature=1.0, seeds=[99])
+    batch = vlm.describe(pairs(vlm, 5), 6, sampling=Sampling(1.0), seeds=[10, 11, 12, 13, 14])
+    alone = vlm.describe(pairs(vlm, 5)[3:4], 6, sampling=Sampling(1.0), seeds=[13])
+    other = vlm.describe(pairs(vlm, 5)[3:4], 6, sampling=Sampling(1.0), seeds=[99])
     assert batch[3].text == alone[0].text != other[0].text
+
+
+def test_the_likeliest_token_alone_or_the_smallest_nucleus_is_greedy(vlm: TokenVLM):
+    greedy = vlm.describe(pairs(vlm, 4), 6)
+    for sampling in (Sampling(3.0, top_k=1), Sampling(3.0, top_p=1e-6)):
+        assert vlm.describe(pairs(vlm, 4), 6, sampling, range(4)) == greedy
+    assert vlm.describe(pairs(vlm, 4), 6, Sampling(3.0), range(4)) != greedy
+
+
+def test_a_repetition_penalty_makes_words_that_were_written_rarer(vlm: TokenVLM):
+    def repeats(sampling: Sampling) -> int:
+        said = [one.text.split() for one in vlm.describe(pairs(vlm, 8), 12, sampling)]
+        return sum(len(words) - len(set(words)) for words in said)
+
+    assert repeats(Sampling(repetition_penalty=50.0)) < repeats(Sampling())
 
 
 def test_imagined_targets_are_codes_that_differ_and_come_back_with_their_seed(vlm: TokenVLM):
@@ -168,9 +189,9 @@ def test_a_saved_model_has_the_same_scores_and_fingerprint(vlm: TokenVLM, tmp_pa
 def test_the_longest_action_that_is_taken_has_a_position_for_every_token(vlm: TokenVLM, task: Task):
     longest = next(num for num in range(1, 100) if not vlm.takes(task, "left " * num)) - 1
     pair = pairs(vlm, 1)[0]
-    assert math.isfinite(vlm.score([CodeTriplet(*pair, "left " * longest)], task)[0])
+    assert math.isfinite(vlm.score([pair.triplet("left " * longest)], task)[0])
     with pytest.raises(IndexError):
-        vlm.score([CodeTriplet(*pair, "left " * (longest + 1))], task)
+        vlm.score([pair.triplet("left " * (longest + 1))], task)
 
 
 @pytest.mark.parametrize(

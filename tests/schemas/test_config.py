@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from kinescribe.schemas.config import LabelConfig, load_config
+from kinescribe.schemas.config import CurateConfig, LabelConfig, load_config
 from kinescribe.schemas.errors import ConfigError
 
 GUIDE = Path(__file__).parents[2] / "docs" / "guide" / "label.md"
@@ -98,7 +98,10 @@ def test_a_value_for_a_key_of_a_section_leaves_its_other_keys():
     ("override", "remedy"),
     [
         ("min_interval=3", "min_interval: unknown key; did you mean keyframes.min_interval?"),
-        ("image.colour=red", "image.colour: unknown key; remove it, or use one of format, max_side, quality"),
+        (
+            "image.colour=red",
+            "image.colour: unknown key; remove it, or use one of fit, format, max_side, quality",
+        ),
         ("limits.windows_s=9", "limits.windows_s: unknown key; did you mean limits.window_s?"),
     ],
 )
@@ -117,3 +120,23 @@ def test_all_that_is_wrong_is_said_at_once():
 def test_a_configuration_cannot_be_changed():
     with pytest.raises(ValidationError):
         LabelConfig().clips_per_unit = 3
+
+
+@pytest.mark.parametrize("order", ["[hashes, bars]", "[bars, hashes, bars]"])
+def test_the_order_of_quality_makes_no_other_run(order: str):
+    assert load_config(LabelConfig, None, [f"quality={order}"]).quality == ("bars", "hashes")
+
+
+def test_quality_can_be_switched_off():
+    assert load_config(LabelConfig, "quality: []").quality == ()
+
+
+def test_an_unknown_quality_names_those_there_are():
+    assert "'sharpness', 'brightness', 'clipping', 'bars', 'text' or 'hashes'" in refusal(
+        None, "quality=[noise]"
+    )
+
+
+def test_the_bounds_of_curate_are_ranges():
+    with pytest.raises(ConfigError, match=r"max_brightness, got 0\.6 and 0\.4"):
+        CurateConfig(top_k=1, min_brightness=0.6, max_brightness=0.4)

@@ -11,10 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kinescribe.labeling.units import plan_units
+from kinescribe.reports.report import write_report
 from kinescribe.schemas.clips import WorkUnit
 from kinescribe.schemas.errors import DatasetError
+from kinescribe.schemas.likelihoods import NUM_BINS
 from kinescribe.schemas.outcomes import DropReason, RejectCode
 from kinescribe.storage.audit import CheckResult, DatasetStatus, check, rejects, status
+from kinescribe.storage.card import write_card
 from kinescribe.storage.dataset import Dataset
 from kinescribe.storage.plan import read_plan, write_plan
 from kinescribe.storage.run import bind
@@ -42,8 +45,34 @@ def test_every_clip_is_counted_once(tmp_path: Path):
 def test_status_has_the_keys_that_machines_rely_on(tmp_path: Path):
     build(str(tmp_path), ENDINGS)
     found = json.loads(json.dumps(dataclasses.asdict(status(str(tmp_path)))))
-    assert list(found) == ["clips", "kept", "dropped", "rejected", "pending", "triplets", "reasons"]
-    assert list(dataclasses.asdict(check(str(tmp_path)))) == ["ok", "clips", "triplets", "problems"]
+    assert list(found) == [
+        "clips",
+        "kept",
+        "dropped",
+        "rejected",
+        "pending",
+        "triplets",
+        "reasons",
+        "familiarity",
+    ]
+    assert list(dataclasses.asdict(check(str(tmp_path)))) == ["ok", "clips", "triplets", "problems", "frames"]
+
+
+@pytest.mark.parametrize(("place", "unlike"), [(0, 1.0), (NUM_BINS - 1, 0.0)])
+def test_status_card_and_report_say_how_familiar_the_clips_are_to_the_model(
+    tmp_path: Path, place: int, unlike: float
+):
+    """The rows of `build` have 0, 0.25 and so on per token: all others lie between the ends."""
+    usual = tuple(100 if index == place else 0 for index in range(NUM_BINS))
+    dataset = str(tmp_path / "d")
+    build(dataset, [30], likelihoods=usual)
+    found = status(dataset).familiarity
+    assert found is not None
+    assert found.unlike == pytest.approx(unlike, abs=0.1)
+    write_card(dataset)
+    write_report(dataset, str(tmp_path / "page.html"))
+    for text in ((tmp_path / "d" / "README.md").read_text(), (tmp_path / "page.html").read_text()):
+        assert ("hese clips look unlike what this model knows" in text) == (unlike > 0.5)
 
 
 def test_clips_of_units_that_are_not_there_are_pending(tmp_path: Path):

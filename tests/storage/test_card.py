@@ -12,7 +12,7 @@ from kinescribe.storage.audit import check
 from kinescribe.storage.card import edited_header, write_card
 from kinescribe.storage.dataset import Dataset
 from kinescribe.storage.plan import write_plan
-from kinescribe.storage.run import bind
+from kinescribe.storage.run import bind, read_run
 from kinescribe.storage.writers import writing
 from tests.tiny_dataset import GRID, build, run_of
 
@@ -60,9 +60,27 @@ def test_the_card_tells_counts_reasons_and_models(tmp_path: Path):
     assert "| 6 | 2 | 1 | 1 | 2 | 3 |" in text
     assert "- missing: 1\n- static: 1\n" in text
     assert '| models.dynamics | `"weights-of-tests"` |' in text
+    assert '| codec | `"codec-of-tests"` |' in text
+    assert f'| run | `"{read_run(str(tmp_path))["fingerprint"]}"` |' in text
+    assert f"# {tmp_path.name}\n" in text
+    assert f"{GRID[0]}×{GRID[1]} image tokens" in text
+    assert "0.0.1" in text
     front_matter = yaml.safe_load(text.split("---")[1])
     assert front_matter["license"] == "unknown"
     assert {"name": "source", "dtype": "image"} in front_matter["dataset_info"]["features"]
+
+
+def test_a_card_leaves_the_types_of_carried_columns_to_the_files(tmp_path: Path):
+    bind(str(tmp_path), run_of([], columns=["camera"]))
+    write_plan(str(tmp_path), [])
+    write_card(str(tmp_path))
+    assert "dataset_info" not in yaml.safe_load((tmp_path / "README.md").read_text().split("---")[1])
+
+
+def test_a_header_that_is_no_mapping_is_nobodys_edit(tmp_path: Path):
+    build(str(tmp_path), [1])
+    (tmp_path / "README.md").write_text("---\n- a list\n---\n")
+    assert edited_header(Dataset.open(str(tmp_path))) == {}
 
 
 def test_a_card_can_be_written_again(tmp_path: Path):
@@ -113,3 +131,13 @@ def test_a_card_that_is_a_link_is_not_read(tmp_path: Path):
     (dataset / "README.md").symlink_to("../private.yaml")
     with pytest.raises(DatasetError, match=r"README.md is a link; put the file"):
         edited_header(Dataset.open(str(dataset)))
+
+
+def test_the_card_in_a_hubs_cache_is_a_link_that_is_read(tmp_path: Path):
+    dataset, blobs = tmp_path / "snapshots" / "dataset", tmp_path / "blobs"
+    build(str(dataset), [2])
+    blobs.mkdir()
+    (blobs / ("a" * 40)).write_text("---\nlicense: mit\n---\n")
+    (dataset / "README.md").unlink(missing_ok=True)
+    (dataset / "README.md").symlink_to(f"../../blobs/{'a' * 40}")
+    assert edited_header(Dataset.open(str(dataset))) == {"license": "mit"}

@@ -1,3 +1,4 @@
+import gzip
 import os
 import subprocess
 import sys
@@ -5,6 +6,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import boto3
 import pytest
 
 from kinescribe.schemas.errors import DatasetError, InputError
@@ -121,6 +123,43 @@ def test_a_copy_keeps_the_suffix_and_is_removed_with_its_context(bucket: str):
         assert path.suffix == ".mp4"
         assert path.read_bytes() == b"video"
     assert not path.exists()
+
+
+def put_gzipped(name: str, data: bytes, encoding: str | None = "gzip") -> None:
+    bucket, _, key = name.removeprefix("s3://").partition("/")
+    options = {"ContentEncoding": encoding} if encoding else {}
+    boto3.client("s3").put_object(Bucket=bucket, Key=key, Body=data, **options)
+
+
+def test_an_object_that_is_stored_gzipped_is_unpacked(bucket: str):
+    for size in (5, 3 << 20):
+        put_gzipped(f"{bucket}/a.mp4", gzip.compress(os.urandom(size) + b"video", mtime=0))
+        with objects.local_copy(f"{bucket}/a.mp4") as path:
+            assert path.suffix == ".mp4"
+            assert path.stat().st_size == size + 5
+            assert path.read_bytes().endswith(b"video")
+        assert not path.exists()
+    packed = gzip.compress(b"uri", mtime=0)
+    put_gzipped(f"{bucket}/m.csv.gz", packed, None)
+    with objects.local_copy(f"{bucket}/m.csv.gz") as path:  # its name says what it is
+        assert path.read_bytes() == packed
+
+
+@pytest.mark.parametrize(
+    ("data", "complaint"),
+    [
+        (
+            gzip.compress(bytes(64 << 20), mtime=0),
+            "a.mp4 unpacks to more than [0-9,]+ bytes; store it unpacked",
+        ),
+        (gzip.compress(b"video", mtime=0)[:-3], "a.mp4 is damaged: .*gzip it again, or store it unpacked"),
+        (gzip.compress(b"video" * 99, mtime=0)[:-8] + bytes(8), "a.mp4 is damaged: CRC check failed"),
+    ],
+)
+def test_a_gzipped_object_that_cannot_be_unpacked_is_refused(bucket: str, data: bytes, complaint: str):
+    put_gzipped(f"{bucket}/a.mp4", data)
+    with pytest.raises(InputError, match=complaint), objects.local_copy(f"{bucket}/a.mp4"):
+        pass
 
 
 def test_an_absent_file_is_not_found(folder: str):

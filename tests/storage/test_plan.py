@@ -1,11 +1,23 @@
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from kinescribe.labeling.units import plan_units
+from kinescribe.schemas.clips import Clip
 from kinescribe.schemas.errors import DatasetError
-from kinescribe.storage.plan import Plan, num_retries, plan_digest, plan_uri, read_plan, write_plan
+from kinescribe.storage.plan import (
+    Plan,
+    num_retries,
+    plan_digest,
+    plan_uri,
+    read_plan,
+    write_plan,
+    write_plan_tables,
+)
 from tests.tiny_dataset import clip
 
 CLIPS = [clip(str(index)) for index in range(5)]
@@ -25,6 +37,37 @@ def test_a_plan_is_read_back_unit_by_unit(tmp_path: Path):
     assert Plan(plan_uri(str(tmp_path))).columns(["clip_id"])["clip_id"].to_pylist() == [
         c.clip_id for c in clips
     ]
+
+
+def test_the_digest_of_a_written_plan_is_that_of_its_clips_and_columns(tmp_path: Path):
+    def digest(name: str, clips: Sequence[Clip], **columns: Sequence[object]) -> str:
+        folder = str(tmp_path / name)
+        write_plan(f"{folder}-plain", plan_units(clips, 2, "fingerprint"))
+        table = pq.read_table(plan_uri(f"{folder}-plain"))
+        for column, values in columns.items():
+            table = table.append_column(column, pa.array(values))
+        write_plan_tables(folder, [table.slice(0, 2), table.slice(2)])
+        return Plan(plan_uri(folder)).digest()
+
+    camera = ["left", None, "right", "ü", ""]
+    later = [*CLIPS[:-1], replace(CLIPS[-1], start_s=0.5)]
+    assert digest("same", CLIPS) == plan_digest(CLIPS)
+    assert digest("later", later) == plan_digest(later)
+    found = [
+        digest("0", CLIPS),
+        digest("1", later),
+        digest("2", CLIPS, camera=camera),
+        digest("3", CLIPS, camera=camera[::-1]),
+        digest("4", CLIPS, camera=camera, day=[1, 2, 3, 4, 5]),
+    ]
+    assert len({*found}) == len(found)
+    assert {len(one) for one in found} == {32}
+
+
+def test_a_plan_writes_nothing_beside_itself(tmp_path: Path):
+    write_plan(str(tmp_path), plan_units(CLIPS, 2, "fingerprint"))
+    assert {path.name for path in tmp_path.iterdir()} <= {"plan", ".tmp"}
+    assert [path.name for path in (tmp_path / "plan").iterdir()] == ["clips.parquet"]
 
 
 def test_a_plan_longer_than_a_batch_is_read_back_whole(tmp_path: Path):

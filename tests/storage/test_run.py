@@ -40,6 +40,29 @@ def test_another_run_is_refused_with_each_difference(tmp_path: Path):
     assert "choose another output folder" in message
 
 
+def test_a_value_of_none_differs_from_no_value(tmp_path: Path):
+    bind(str(tmp_path), replace(RUN, config={**RUN.config, "codec": None}))
+    assert "config.codec: None → (absent)" in refusal(tmp_path, RUN)
+
+
+def test_a_run_writes_one_file_that_people_can_read_and_says_its_version(tmp_path: Path):
+    bind(str(tmp_path), replace(RUN, config={"dynamics": "modèle"}))
+    assert {path.name for path in tmp_path.iterdir()} <= {"run.json", ".tmp"}
+    text = (tmp_path / "run.json").read_text()
+    assert '  "fingerprint": ' in text
+    assert "modèle" in text
+    assert read_run(str(tmp_path))["version"] == RUN.version
+
+
+def test_a_file_that_is_larger_than_any_run_is_refused_before_it_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    bind(str(tmp_path), RUN)
+    monkeypatch.setattr("kinescribe.storage.run.MAX_BYTES", 10)
+    with pytest.raises(DatasetError, match=r"run\.json"):
+        read_run(str(tmp_path))
+
+
 @pytest.mark.parametrize("change", [{"codec_id": "x"}, {"grid": (4, 4)}, {"plan": "x"}, {"config": {}}])
 def test_a_fingerprint_changes_with_all_that_rows_depend_on(change: dict[str, object]):
     assert replace(RUN, **change).fingerprint != RUN.fingerprint

@@ -10,6 +10,7 @@ from PIL import Image
 from kinescribe.models.chat_vlm import ChatVLM
 from kinescribe.models.registry import load
 from kinescribe.models.tokens import Triplet
+from kinescribe.schemas.annotation import Asking
 from kinescribe.schemas.errors import DatasetError
 from kinescribe.schemas.training import DynamicsTraining
 from kinescribe.storage.dataset import Dataset
@@ -101,6 +102,16 @@ def test_a_short_fine_tune_learns_and_its_export_and_adapter_are_one_model(
     assert not [name for name in tuned if "vision" in name or "visual" in name]
     model.network = adapted.merge_and_unload()
     assert model.score(some) == pytest.approx(merged.score(some), abs=1e-3)
+
+
+def test_a_model_is_trained_on_the_question_that_it_is_given(chat: Path, tmp_path: Path):
+    folder = str(tmp_path / "classes")
+    write_triplets(folder, 2, "vq-of-no-model-here", action_class="a dance")
+    model, asking = ChatVLM.load(chat), Asking(question="What of {action_class}?", system="Be brief.")
+    batch = ConversationBatches(read_conversations([folder]), model, asking).batch([0], [0])
+    text = model.tokenizer.decode(batch.inputs["input_ids"][0])
+    assert "What of a dance?" in text
+    assert "Be brief." in text
 
 
 def test_an_action_without_words_is_refused(tmp_path: Path):

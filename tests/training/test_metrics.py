@@ -1,3 +1,4 @@
+import time
 from pathlib import Path
 
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -19,6 +20,7 @@ def test_a_resumed_run_removes_metrics_after_its_checkpoint(tmp_path: Path):
             log.write(step, {"loss": float(step)})
     with (tmp_path / "metrics.jsonl").open("a") as file:
         file.write('{"step": 4, "lo')
+    time.sleep(1.1)  # files of events are named by the second, as another process would begin later
     with MetricsLog(tmp_path, 2) as log:
         log.write(3, {"loss": 30.0})
     assert [line["loss"] for line in read_lines(tmp_path / "metrics.jsonl")] == [1.0, 2.0, 30.0]
