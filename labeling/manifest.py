@@ -24,6 +24,7 @@ from kinescribe.storage.clips import ROWS_PER_FRAME
 
 COLUMNS = ("uri", "action_class", "start_s", "end_s", "id")
 TIMES = ("start_s", "end_s")
+TEXTS = (pl.String, pl.Categorical, pl.Enum, pl.Null)
 INDEX = re.compile(r"|Unnamed: \d+|__index_level_\d+__")
 """The names that pandas gives to the column of an index in CSV and Parquet."""
 
@@ -111,11 +112,7 @@ class Manifest:
         for name in columns:
             kind, wanted = (pl.Float64, "a number of seconds") if name in TIMES else (pl.String, "text")
             given = rows[name]
-            if (
-                given.dtype.is_nested()
-                or given.dtype.is_temporal()
-                or isinstance(given.dtype, pl.Boolean | pl.Binary)
-            ):
+            if not (given.dtype.is_numeric() or isinstance(given.dtype, TEXTS)):
                 raise InputError(
                     f"manifest {self.uri}: column {name} must hold {wanted}, got {given.dtype}; convert it"
                 )

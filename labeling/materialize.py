@@ -24,7 +24,7 @@ from kinescribe.storage.card import write_card
 from kinescribe.storage.dataset import Dataset, Source, open_datasets
 from kinescribe.storage.plan import plan_digest, write_plan
 from kinescribe.storage.rows import unit_ids
-from kinescribe.storage.run import RUN, Run, bind, read_run, require_unclaimed
+from kinescribe.storage.run import MODELS, RUN, Run, bind, fingerprints, read_run, require_unclaimed
 from kinescribe.storage.selection import chosen_units, read_selection, require_chosen
 from kinescribe.storage.shards import committed_units, write_unit
 from kinescribe.storage.threads import map_in_threads
@@ -116,10 +116,9 @@ def _models(datasets: Iterable[Dataset]) -> dict[str, str]:
     """The fingerprints of the models by role; several of a role if the datasets differ."""
     roles: dict[str, set[str]] = {}
     for dataset in datasets:
-        for key, value in dataset.run["identity"].items():
-            if key.startswith("models."):
-                roles.setdefault(key.removeprefix("models."), set()).add(value)
-    return {role: ", ".join(sorted(fingerprints)) for role, fingerprints in roles.items()}
+        for key, value in fingerprints(dataset.run["identity"]).items():
+            roles.setdefault(key.removeprefix(MODELS), set()).add(value)
+    return {role: ", ".join(sorted(values)) for role, values in roles.items()}
 
 
 def _shares(dataset: Dataset, chosen: pa.Table, digest: str) -> Iterator[_Share]:

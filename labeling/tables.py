@@ -173,7 +173,7 @@ def _parquet_rows(uri: str, path: Path) -> pl.DataFrame:
         if not 0 <= (num_rows := file.metadata.num_rows) <= MAX_ROWS:
             raise InputError(f"manifest {uri} has {num_rows:,} rows; split it, {MAX_ROWS:,} at most")
         parts = [polars_rows(batch) for batch in file.iter_batches(ROWS_PER_FRAME)]
-        return pl.concat(parts) if parts else pl.DataFrame(file.schema_arrow.empty_table())
+        return pl.concat(parts) if parts else polars_rows(file.schema_arrow.empty_table())
 
 
 def _csv_line(path: Path, index: int, separator: str) -> int:

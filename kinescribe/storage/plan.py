@@ -103,8 +103,9 @@ class Plan:
         try:
             with pq.ParquetFile(self._path) as plan:
                 for field in PLAN_SCHEMA:
-                    if not plan.schema_arrow.field(field.name).type.equals(field.type):
-                        raise TypeError(f"column {field.name} has another type than {field.type}")
+                    if not plan.schema_arrow.field(field.name).equals(field):
+                        missing = "" if field.nullable else ", or may lack values"
+                        raise TypeError(f"column {field.name} has another type than {field.type}{missing}")
                 yield plan
         except FileNotFoundError as error:
             raise not_a_dataset(self.uri.rpartition("/plan/")[0], "plan/clips.parquet") from error

@@ -244,9 +244,12 @@ def _ids_problem(ids: pa.Array | pa.ChunkedArray) -> str | None:
 
 
 def polars_rows(table: pa.Table | pa.RecordBatch) -> pl.DataFrame:
-    """Rows of a stranger's file. Raises pa.ArrowInvalid for texts that are not UTF-8: polars would panic."""
+    """Rows of a stranger's file.
+
+    Raises pa.ArrowInvalid for texts and UnicodeDecodeError for names that are not UTF-8: polars would panic.
+    """
     table.validate(full=True)
-    return pl.DataFrame(table.replace_schema_metadata())
+    return pl.DataFrame(table.replace_schema_metadata().rename_columns(table.schema.names))
 
 
 def _local_batches(rows: pads.Dataset) -> Iterator[pl.DataFrame]:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, TypedDict
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from kinescribe.schemas.clips import ID, stable_id
 from kinescribe.schemas.errors import DatasetError
@@ -47,6 +47,9 @@ Id = Annotated[str, Field(pattern=ID)]
 Text = Annotated[str, Field(max_length=1000)]
 Grid = Annotated[list[Annotated[int, Field(ge=0, le=1024)]], Field(min_length=2, max_length=2)]
 """A training run, which makes no codes, has none: 0×0."""
+MODELS = "models."
+"""What the keys of an identity begin with that hold the fingerprints of its models."""
+_FINGERPRINTS = TypeAdapter(dict[str, Text])
 
 
 class RunRecord(TypedDict):
@@ -158,6 +161,7 @@ def read_run(dataset: str) -> RunRecord:
     try:
         record = _Record.model_validate_json(text)
         _Identity.model_validate(record.identity)
+        _FINGERPRINTS.validate_python(fingerprints(record.identity), strict=True)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         place = ".".join(map(str, first["loc"]))
@@ -170,6 +174,11 @@ def read_run(dataset: str) -> RunRecord:
         identity=record.identity,
         likelihoods=record.likelihoods,
     )
+
+
+def fingerprints(identity: Mapping[str, Any]) -> dict[str, Any]:
+    """What a run's identity says of its models, by dotted key."""
+    return {key: value for key, value in identity.items() if key.startswith(MODELS)}
 
 
 def not_a_dataset(dataset: str, missing: str) -> DatasetError:

@@ -163,9 +163,24 @@ def test_texts_that_are_not_utf8_are_refused(tmp_path: Path, column: str):
     assert "Invalid UTF8" in refusal(manifest)
 
 
+def test_a_name_of_a_column_that_is_not_utf8_is_refused(tmp_path: Path, capfd: pytest.CaptureFixture[str]):
+    path = tmp_path / "m.parquet"
+    empty = pa.table({"uri": pa.nulls(0, pa.string()), "zzz": pa.nulls(0, pa.int64())})
+    pq.write_table(empty, path, store_schema=False)
+    path.write_bytes(path.read_bytes().replace(b"zzz", b"\xff\xff\xff"))
+    assert "cannot be read" in refusal(str(path))
+    assert "panicked" not in capfd.readouterr().err
+
+
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
 def test_a_manifest_without_uris_is_refused(tmp_path: Path, suffix: str):
     assert "there is no column uri" in refusal(write(tmp_path / f"m{suffix}", [{"id": "a"}]))
+
+
+@pytest.mark.parametrize("kind", [pa.json_(), pa.uuid(), pa.bool8()])
+def test_a_column_of_an_extension_type_is_refused(tmp_path: Path, kind: pa.DataType):
+    pq.write_table(pa.table({"uri": pa.nulls(1, kind)}), tmp_path / "m.parquet")
+    assert "column uri must hold text" in refusal(str(tmp_path / "m.parquet"))
 
 
 @pytest.mark.parametrize(

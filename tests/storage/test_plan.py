@@ -121,6 +121,18 @@ def test_a_plan_whose_pages_are_damaged_is_refused_with_a_remedy(tmp_path: Path)
             read(Plan(str(plan)))
 
 
+@pytest.mark.parametrize("name", ["unit_id", "clip_id", "uri"])
+def test_a_plan_whose_columns_may_lack_values_is_refused(tmp_path: Path, name: str):
+    write_plan(str(tmp_path), plan_units(CLIPS, 2, "run"))
+    plan = tmp_path / "plan" / "clips.parquet"
+    rows = pq.read_table(plan)
+    place = rows.column_names.index(name)
+    pq.write_table(rows.set_column(place, pa.field(name, pa.string()), pa.nulls(len(rows), pa.string())), plan)
+    for read in READS:
+        with pytest.raises(DatasetError, match=f"column {name} .* may lack values.* restore it"):
+            read(Plan(str(plan)))
+
+
 @pytest.mark.parametrize("plan", [b"junk", b""])
 def test_a_damaged_plan_is_refused_with_a_remedy(tmp_path: Path, plan: bytes):
     (tmp_path / "plan").mkdir()

@@ -140,6 +140,15 @@ def test_a_damaged_run_is_named(tmp_path: Path, content: str):
     assert "run.json is damaged" in refusal(tmp_path, RUN)
 
 
+@pytest.mark.parametrize("value", [None, 3, ["a"], "x" * 1001])
+def test_a_model_without_a_fingerprint_is_named(tmp_path: Path, value: object):
+    bind(str(tmp_path), RUN)
+    record = json.loads((tmp_path / "run.json").read_text())
+    record["identity"]["models.dynamics"] = value
+    (tmp_path / "run.json").write_text(json.dumps(record))
+    assert "run.json is damaged (models.dynamics: " in refusal(tmp_path, RUN)
+
+
 def test_a_folder_that_is_not_a_dataset_is_named(tmp_path: Path):
     with pytest.raises(DatasetError, match=r"it has no run\.json; name the folder that"):
         read_run(str(tmp_path))
