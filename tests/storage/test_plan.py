@@ -127,7 +127,8 @@ def test_a_plan_whose_columns_may_lack_values_is_refused(tmp_path: Path, name: s
     plan = tmp_path / "plan" / "clips.parquet"
     rows = pq.read_table(plan)
     place = rows.column_names.index(name)
-    pq.write_table(rows.set_column(place, pa.field(name, pa.string()), pa.nulls(len(rows), pa.string())), plan)
+    nulls = pa.nulls(len(rows), pa.string())
+    pq.write_table(rows.set_column(place, pa.field(name, pa.string()), nulls), plan)
     for read in READS:
         with pytest.raises(DatasetError, match=f"column {name} .* may lack values.* restore it"):
             read(Plan(str(plan)))
