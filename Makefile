@@ -57,13 +57,15 @@ OF ?= media labeling storage training/objective.py
 mutants: setup
 	for part in $(OF); do bash tests/mutants.sh $$part || exit 1; done
 
-# Coverage-guided fuzzing, two targets at a time, a minute for each; `make fuzz FUZZ_S=3600` for an hour each.
+# Coverage-guided fuzzing, two targets at a time, a minute for each; `make fuzz FUZZ_S=3600` for an hour each. With
+# `FUZZ_SEED=1` it tries the same inputs each time.
 FUZZ_S := 60
+FUZZ_SEED := 0
 FUZZED := header footer card csv jsonl parquet reply dataset
 fuzz: setup
 	$(PIP) --editable '.[fuzz]'
 	printf '%s\n' $(FUZZED) | PYTHONPATH=. xargs -P 2 -I TARGET python tests/fuzz.py TARGET \
-		-max_total_time=$(FUZZ_S) -timeout=60 -rss_limit_mb=0
+		-seed=$(FUZZ_SEED) -max_total_time=$(FUZZ_S) -timeout=60 -rss_limit_mb=0
 
 bench: setup
 	for benchmark in $(filter-out benchmarks/science%,$(wildcard benchmarks/*.py)); do python $$benchmark || exit 1; done

@@ -12,7 +12,7 @@ it is called, so that `import kinescribe` is fast.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from kinescribe import evaluate
+from kinescribe import evaluate, review
 from kinescribe.api import (
     check,
     curate,
@@ -68,6 +68,7 @@ __all__ = [
     "load_model",
     "plan",
     "report",
+    "review",
     "status",
     "train",
 ]

@@ -166,19 +166,21 @@ def curate(
     out: StrPath,
     config: CurateConfig | None = None,
     *,
+    reviews: StrPaths | None = None,
     materialize: StrPath | None = None,
     progress: Progress = no_progress,
     **options: Any,
 ) -> Curated:
     """Select the likeliest triplets, the same number of each class, and write them to a Parquet file.
 
-    Options are keys of `CurateConfig`, of which `top_k` is required. With `materialize`, the chosen triplets
-    are also copied into a dataset of that name. `progress` is called with the number of units read and their
-    total, then of units copied.
+    Options are keys of `CurateConfig`, of which `top_k` is required. `reviews` are files that review pages
+    exported: what raters found wrong is not chosen. With `materialize`, the chosen triplets are also copied
+    into a dataset of that name. `progress` is called with the number of units read and their total, then of
+    units copied.
 
     >>> kinescribe.curate("dataset", "best.parquet", top_k=7000, min_score=-0.5)
 
-    Raises ConfigError or DatasetError.
+    Raises ConfigError, InputError or DatasetError.
     """
     from kinescribe.schemas.config import CurateConfig
 
@@ -193,7 +195,8 @@ def curate(
     if materialize is not None:
         require_materialized(os.fspath(materialize))
     sources = [Dataset.open(os.fspath(path)) for path in cast(Sequence[StrPath], datasets)]
-    curated = write_curated(sources, os.fspath(out), settings, progress)
+    files = [os.fspath(path) for path in cast(Sequence[StrPath], listed(reviews) or ())]
+    curated = write_curated(sources, os.fspath(out), settings, progress, files)
     if materialize is not None:
         write_chosen(sources, os.fspath(out), os.fspath(materialize), progress)
     return curated

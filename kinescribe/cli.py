@@ -20,6 +20,7 @@ from kinescribe.commands.export import export
 from kinescribe.commands.models import codec, imagine, models, train
 from kinescribe.commands.options import with_old_names
 from kinescribe.commands.plan import plan
+from kinescribe.commands.review import review
 from kinescribe.commands.simulate import simulate
 from kinescribe.commands.submit import jobs, submit
 from kinescribe.display import print_result, printable, shorten
@@ -98,4 +99,5 @@ app.command(context_settings={"allow_interspersed_args": False})(submit)
 app.add_typer(jobs, name="jobs")
 app.add_typer(evaluate, name="evaluate")
 app.add_typer(export, name="export")
+app.add_typer(review, name="review")
 app.add_typer(simulate, name="simulate")

@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
+from typing import Any
 
+import numpy as np
 import polars as pl
 
+from kinescribe.labeling.calibration import calibrate, min_score_for
 from kinescribe.labeling.deduplicate import (
     COLUMNS,
     Deduplicated,
@@ -23,19 +26,21 @@ from kinescribe.labeling.deduplicate import (
     require_groups,
     write_groups,
 )
+from kinescribe.labeling.ratings import Ratings, read_reviews
+from kinescribe.labeling.scores import (
+    ROWS_PER_PART,
+    require_scores,
+    score_columns,
+    scored_parts,
+    with_score,
+)
 from kinescribe.schemas.config import CurateConfig
 from kinescribe.schemas.dataset import HASHES, OPTIONAL, QUALITY
-from kinescribe.schemas.errors import DatasetError
+from kinescribe.schemas.errors import ConfigError, DatasetError, InputError
+from kinescribe.schemas.rendering import Progress
 from kinescribe.storage.dataset import Dataset, Source, no_triplets, open_datasets
 from kinescribe.storage.rows import unit_ids
 from kinescribe.storage.selection import SELECTION_SCHEMA, Selection, require_selection, write_selection
-
-ROWS_PER_PART = 1 << 18
-REMEDIES = {
-    "action_logprob": "their action was given, or a server wrote it that returns no likelihoods, so they "
-    "have no score; train on that dataset as it is",
-    "action_contrast": "label into another folder with --scores likelihood,contrast, or leave out --score",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,24 +65,32 @@ def curate(
     datasets: Sequence[Source],
     out: str,
     config: CurateConfig,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Progress = lambda done, total: None,
+    reviews: Sequence[str] = (),
 ) -> Curated:
     """Choose from the committed units of the datasets, and write the selection, in the order of choice.
 
+    `reviews` are files that review pages exported: rows whose action raters found wrong are not chosen.
+
     The result depends on the rows alone, not on the order of datasets or units. Raises DatasetError if two
     datasets share a clip, a row lacks the score (its action was given, or its contrast was not asked for), a
-    dataset lacks a measure that is filtered by, no row is left to choose, or `out` is another file.
+    dataset lacks a measure that is filtered by, no row is left to choose, or `out` is another file;
+    InputError if a file is no review of these datasets.
     """
     sources = _distinct(datasets)
-    options, fingerprints = config.model_dump(), tuple(sorted(sources))
+    ratings = _ratings(sources, config, reviews)
+    options, fingerprints = _options(config, ratings), tuple(sorted(sources))
     require_selection(out, options, fingerprints)
     _require_measured(sources, config)
+    filters = _filters(config, ratings)
+    if config.min_precision is not None:
+        filters["min_precision"] = pl.col("score") >= _min_score(sources, config, ratings, filters, progress)
     counts: Counter[str] = Counter()
-    parts = _scored_parts(sources, config, counts, progress)
+    parts = _scored_parts(sources, config, filters, counts, progress)
     found: Deduplicated | None = None
     if config.duplicates == "near":
         require_groups(groups_uri(out))
-        found = deduplicate(_scored_parts(sources, config, Counter(), progress, COLUMNS))
+        found = deduplicate(_scored_parts(sources, config, filters, Counter(), progress, COLUMNS))
         parts = _kept(parts, found, counts)
     # Datasets whose clips were all dropped or rejected have no part.
     if (first := next(parts, None)) is None:
@@ -101,6 +114,46 @@ def curate(
         per_class={"fewest": sizes[0], "median": sizes[len(sizes) // 2], "most": sizes[-1]},
         duplicates=found.counts if found else {},
     )
+
+
+def _options(config: CurateConfig, ratings: Sequence[Ratings]) -> dict[str, Any]:
+    """What a selection records of how it was chosen; without reviews the same as before there were any."""
+    if ratings:
+        return config.model_dump() | {"review": sorted(of_dataset.digest for of_dataset in ratings)}
+    return config.model_dump(exclude={"min_precision"})
+
+
+def _ratings(sources: Mapping[str, Dataset], config: CurateConfig, reviews: Sequence[str]) -> list[Ratings]:
+    """The ratings of each dataset. Raises InputError if there are ratings of another one."""
+    if config.min_precision is not None and not reviews:
+        raise ConfigError("min_precision needs reviews, which say how often a score is right; give --review")
+    ratings = read_reviews(reviews)
+    if others := sorted(ratings.keys() - sources.keys()):
+        raise InputError(
+            f"a review is of the run {others[0]}, but none of the datasets is; name the dataset that its "
+            "page was built of"
+        )
+    return list(ratings.values())
+
+
+def _min_score(
+    sources: Mapping[str, Dataset],
+    config: CurateConfig,
+    ratings: Sequence[Ratings],
+    filters: Mapping[str, pl.Expr],
+    progress: Progress,
+) -> float:
+    """The lowest score such that the rows from it on, of those that pass, have the expected precision."""
+    assert config.min_precision is not None
+    rated = pl.concat(
+        of_dataset.rated(part)
+        for of_dataset in ratings
+        for part in scored_parts(sources[of_dataset.dataset], config.score, progress)
+    ).drop_nulls("score")
+    calibration = calibrate(rated["score"].to_numpy(), rated["is_right"].to_numpy())
+    parts = _scored_parts(sources, config, filters, Counter(), progress)
+    scores = np.concatenate([np.empty(0), *(part["score"].to_numpy() for part in parts)])
+    return min_score_for(calibration, scores, config.min_precision)
 
 
 def _listed(counts: Mapping[str, int]) -> str:
@@ -190,18 +243,17 @@ def _refuse_shared_clips(datasets: Sequence[Dataset]) -> None:
 def _scored_parts(
     sources: Mapping[str, Dataset],
     config: CurateConfig,
+    filters: Mapping[str, pl.Expr],
     counts: Counter[str],
-    progress: Callable[[int, int], None],
+    progress: Progress,
     further: Sequence[str] = (),
 ) -> Iterator[pl.DataFrame]:
     """The rows that pass the filters, with their score; counts the rows seen, and those dropped by filter.
 
     `further` are columns that the rows have besides those that are chosen by.
     """
-    columns = {"triplet_id", "action_class", "action_logprob", "action_tokens", config.stratify_by, *further}
+    columns = {"triplet_id", "action_class", *score_columns(config.score), config.stratify_by, *further}
     columns |= {column for column, _, bound, _ in _measures(config) if bound is not None}
-    if config.score == "contrast":
-        columns |= {"action_contrast"}
     if config.min_motion is not None or config.max_motion is not None:
         columns |= {"motion"}
     if config.duplicates == "drop":
@@ -212,7 +264,9 @@ def _scored_parts(
     for fingerprint, rows in scans.items():
         for part in rows.parts(ROWS_PER_PART):
             counts["seen"] += len(part)
-            kept = _filtered(_scored(part, sources[fingerprint], config.score), config, counts)
+            scored = with_score(part, config.score)
+            require_scores(scored, sources[fingerprint], config.score)
+            kept = _filtered(scored, filters, counts)
             named = {"dataset": pl.lit(fingerprint, dtype=fingerprints)}
             names = {"object", "triplet_id", "score", "action_class", config.stratify_by, *further}
             yield kept.select(*names, **named)
@@ -221,30 +275,20 @@ def _scored_parts(
     progress(total, total)  # units without rows are in no part
 
 
-def _scored(rows: pl.DataFrame, dataset: Dataset, score: str) -> pl.DataFrame:
-    """The rows with their score. Raises DatasetError if a row has none."""
-    column = "action_contrast" if score == "contrast" else "action_logprob"
-    total = pl.col(column).cast(pl.Float64)
-    scored = rows.with_columns(score=total if score == "sum" else total / pl.col("action_tokens"))
-    unknown = scored.filter(~pl.col("score").is_finite().fill_null(value=False))
-    if len(unknown):
-        raise DatasetError(
-            f"{dataset} has triplets without {column}, first {unknown['triplet_id'][0]}: {REMEDIES[column]}"
-        )
-    return scored
-
-
-def _filtered(rows: pl.DataFrame, config: CurateConfig, counts: Counter[str]) -> pl.DataFrame:
+def _filtered(rows: pl.DataFrame, filters: Mapping[str, pl.Expr], counts: Counter[str]) -> pl.DataFrame:
     """The rows that pass every filter; each other row is counted under the first filter that it fails."""
-    for name, passes in _filters(config).items():
+    for name, passes in filters.items():
         kept = rows.filter(passes)
         counts[name] += len(rows) - len(kept)
         rows = kept
     return rows
 
 
-def _filters(config: CurateConfig) -> dict[str, pl.Expr]:
+def _filters(config: CurateConfig, ratings: Sequence[Ratings]) -> dict[str, pl.Expr]:
     filters: dict[str, pl.Expr] = {}
+    if ratings:
+        left_out = [row for of_dataset in ratings for row in of_dataset.left_out]
+        filters["review"] = ~pl.col("triplet_id").is_in(left_out)
     if config.min_score is not None:
         filters["min_score"] = pl.col("score") >= config.min_score
     if config.min_motion is not None:

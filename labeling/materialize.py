@@ -15,7 +15,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from kinescribe.schemas.clips import Clip, WorkUnit, stable_id
-from kinescribe.schemas.dataset import is_carried, optional_columns, triplet_schema
+from kinescribe.schemas.dataset import (
+    LIKELIHOODS,
+    OPTIONAL,
+    QUALITY,
+    is_carried,
+    optional_columns,
+    triplet_schema,
+)
 from kinescribe.schemas.errors import DatasetError
 from kinescribe.schemas.outcomes import ClipOutcome, Status
 from kinescribe.schemas.version import VERSION
@@ -25,7 +32,7 @@ from kinescribe.storage.dataset import Dataset, Source, open_datasets
 from kinescribe.storage.plan import plan_digest, write_plan
 from kinescribe.storage.rows import unit_ids
 from kinescribe.storage.run import MODELS, RUN, Run, bind, fingerprints, read_run, require_unclaimed
-from kinescribe.storage.selection import chosen_units, read_selection, require_chosen
+from kinescribe.storage.selection import Selection, chosen_units, read_selection, require_chosen
 from kinescribe.storage.shards import committed_units, write_unit
 from kinescribe.storage.threads import map_in_threads
 
@@ -65,7 +72,21 @@ def write_chosen(
 
     Raises DatasetError if the datasets lack a chosen triplet, or have codes of different codecs.
     """
-    chosen = read_selection(selection)
+    write_rows(sources, read_selection(selection), out, progress)
+
+
+def write_rows(
+    sources: Sequence[Source],
+    chosen: Selection,
+    out: str,
+    progress: Callable[[int, int], None],
+    actions: Mapping[str, str] | None = None,
+) -> None:
+    """The same, of a selection that need not be in a file.
+
+    With `actions`, by the ids of triplets, the rows are supervised ones: each action is given, the row's own
+    if it is not among them, and there are no likelihoods.
+    """
     datasets = [dataset for _, dataset in sorted(open_datasets(sources).items())]
     codec = _same_codec(datasets)
     parts = {
@@ -75,21 +96,25 @@ def write_chosen(
     shares = [
         share for dataset in datasets for share in _shares(dataset, parts[dataset.fingerprint], chosen.digest)
     ]
-    schema = _schema(codec, datasets)
+    optional = [name for name in _optional(datasets) if actions is None or name in QUALITY]
+    schema = _schema(codec, datasets, optional)
+    for field in OPTIONAL["vocabulary"] if actions is not None else ():
+        if field.name in schema.names:
+            schema = schema.remove(schema.get_field_index(field.name))
     plan = plan_digest(clip for share in shares for clip in share.unit.clips)
     columns = [name for name in schema.names if is_carried(name)]
     config = {
         "curate": chosen.options,
         "selection": chosen.digest,
         "columns": columns,
-        "quality": _optional(datasets),
+        "quality": optional,
     }
     bind(out, Run(VERSION, config, _models(datasets), *codec, plan))
     write_plan(out, [share.unit for share in shares])
     done = committed_units(out)
     for index, share in enumerate(shares):
         if share.unit.unit_id not in done:
-            _write(out, share, parts[share.dataset.fingerprint], schema)
+            _write(out, share, parts[share.dataset.fingerprint], schema, actions)
         progress(index + 1, len(shares))
     write_card(out)
 
@@ -154,13 +179,17 @@ def _found_clips(dataset: Dataset, chosen: pa.Table) -> dict[str, _Found]:
     return {clip_id: _Found(unit_id, num) for clip_id, unit_id, num in clips.iter_rows()}
 
 
-def _write(out: str, share: _Share, chosen: pa.Table, schema: pa.Schema) -> None:
+def _write(
+    out: str, share: _Share, chosen: pa.Table, schema: pa.Schema, actions: Mapping[str, str] | None
+) -> None:
     ids = chosen.filter(pc.field("unit_id").isin(share.sources))["triplet_id"].combine_chunks()
     units = map_in_threads(share.dataset.read_unit, share.sources)
     # The unit of a retry may have clips of several shares.
     clips = pa.array([clip.clip_id for clip in share.unit.clips])
     mine = pc.field("triplet_id").isin(ids) & pc.field("clip_id").isin(clips)
     table = pa.concat_tables([_conform(unit.filter(mine), schema) for unit in units])
+    if actions is not None:
+        table = _with_given(table, actions)
     counts = Counter(table["clip_id"].to_pylist())
     ends = [ClipOutcome(clip.clip_id, Status.KEPT, counts[clip.clip_id]) for clip in share.unit.clips]
     write_unit(out, share.unit, table, ends)
@@ -171,9 +200,22 @@ def _optional(datasets: Iterable[Dataset]) -> list[str]:
     return sorted({name for dataset in datasets for name in optional_columns(dataset.run["identity"])})
 
 
-def _schema(codec: tuple[str, tuple[int, int]], datasets: Sequence[Dataset]) -> pa.Schema:
+def _with_given(rows: pa.Table, actions: Mapping[str, str]) -> pa.Table:
+    """The rows with given actions, and without what a model said of its own."""
+    pairs = zip(rows["triplet_id"].to_pylist(), rows["action"].to_pylist(), strict=True)
+    given = pa.array([actions.get(triplet_id, action) for triplet_id, action in pairs], pa.string())
+    columns = {name: pa.nulls(len(rows), rows.schema.field(name).type) for name in LIKELIHOODS}
+    for name, values in {"action": given, **columns}.items():
+        place = rows.schema.get_field_index(name)
+        rows = rows.set_column(place, rows.schema.field(place), values)
+    return rows
+
+
+def _schema(
+    codec: tuple[str, tuple[int, int]], datasets: Sequence[Dataset], optional: Sequence[str]
+) -> pa.Schema:
     """The schema of the rows, with the carried columns of all datasets. Raises DatasetError."""
-    schema = triplet_schema(*codec, _optional(datasets))
+    schema = triplet_schema(*codec, optional)
     for dataset in datasets:
         for field in dataset.scan().schema:
             place = schema.get_field_index(field.name)

@@ -8,13 +8,13 @@ what only changes the speed.
 from __future__ import annotations
 
 import os
-import re
 import warnings
 from collections.abc import Collection, Iterable, Mapping
 from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 
 from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
+from kinescribe.schemas.actions import in_words
 from kinescribe.schemas.annotation import Annotation
 from kinescribe.schemas.codes import Fit
 from kinescribe.schemas.config_base import AtLeastTwo, Config, NotNegative, Positive
@@ -151,6 +151,12 @@ class IngestConfig(Config):
     roots: Roots = ()
 
 
+Score = Literal["mean", "sum", "contrast"]
+Draw = Literal["random", "stratified", "doubtful"]
+PageSize = Annotated[int, Field(gt=0, le=2000)]
+"""The number of pairs on a review page, which has all their pictures inside."""
+
+
 class CurateConfig(Config):
     """Settings of `kinescribe.curate` (Algorithm 1 of arXiv:2506.06006). The filters come first."""
 
@@ -163,9 +169,11 @@ class CurateConfig(Config):
         Field(serialization_alias="by"),
     ] = "action_class"
     """The column of classes, which take turns. Rows without a class form one class."""
-    score: Literal["mean", "sum", "contrast"] = "mean"
+    score: Score = "mean"
     """The action's log-probability per token or as a sum, or its contrast per token."""
     min_score: float | None = None
+    min_precision: Annotated[float, Field(gt=0, le=1)] | None = None
+    """The expected precision of the rows that pass; needs a review, whose ratings say it of each score."""
     min_probability: float | None = None
     """Of the action among those of `Annotation.vocabulary`. Rows without one are dropped."""
     min_motion: float | None = None
@@ -201,18 +209,12 @@ class CurateConfig(Config):
         return self
 
 
-def _in_words(action: str) -> str:
-    if not re.search(r"\w", action):
-        raise ValueError("an action must contain words")
-    return " ".join(action.split())
-
-
 class ImagineConfig(Config):
     """Settings of `kinescribe.imagine` (inference-time verification in arXiv:2506.06006)."""
 
     world: str
     dynamics: str = "embedded"
-    actions: Annotated[tuple[Annotated[str, AfterValidator(_in_words)], ...], Field(min_length=1)]
+    actions: Annotated[tuple[Annotated[str, AfterValidator(in_words)], ...], Field(min_length=1)]
     num_samples: Positive = 8
     seed: NotNegative = 0
     temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0

@@ -67,6 +67,8 @@ OPTIONAL_FIELDS = tuple(field for fields in OPTIONAL.values() for field in field
 SHARES = ("brightness", "clipping", "bars", "text_share", "action_probability")
 """Columns with values from 0 to 1."""
 HASHES = tuple(field.name for field in QUALITY["hashes"])
+LIKELIHOODS = ("action_logprob", "action_tokens", "finish_reason", "action_contrast")
+"""What a model says of the action that it wrote; null if the action was given."""
 FIELD_NAMES = frozenset(field.name for field in (*FIELDS, *OPTIONAL_FIELDS))
 
 

@@ -16,6 +16,7 @@ from kinescribe.evaluation.human_study import build_study
 from kinescribe.inference.contact_sheet import Step
 from kinescribe.reports.comparison import write_comparison
 from kinescribe.reports.report import write_report
+from kinescribe.reports.review import write_review
 from kinescribe.schemas.clips import Clip, WorkUnit, stable_id
 from kinescribe.schemas.dataset import triplet_schema
 from kinescribe.schemas.outcomes import ClipOutcome, RejectCode, StageTime, Status
@@ -93,6 +94,25 @@ def pages(folder: Path, words: Sequence[str]) -> list[Path]:
     return made
 
 
+def review_pairs(browser: Chrome, page: Path, words: Sequence[str]) -> None:
+    """Go through all pairs, and correct one, under a hostile name."""
+    write_review(str(page.with_suffix("")), str(page), 100, "random", 0, lambda done, total: None)
+    browser.get(page.as_uri())
+    browser.find_element(By.ID, "rater").send_keys(f'<img src=x onerror="{OWNED}">')
+    browser.find_element(By.ID, "start").click()
+    shown = set[str]()
+    for word in words:
+        action = browser.find_element(By.ID, "action").get_attribute("textContent")
+        assert action
+        shown.add(action)
+        browser.find_element(By.ID, "correct").click()
+        field = browser.find_element(By.ID, "words")
+        browser.execute_script("arguments[0].value = arguments[1]", field, word)
+        browser.find_element(By.ID, "save").click()
+    browser.find_element(By.ID, "return").click()
+    assert all(any(action.startswith(word) for action in shown) for word in words)
+
+
 def rate(browser: Chrome, word: str) -> None:
     """Enter under a hostile name, so that all words of the study are shown."""
     browser.find_element(By.ID, "rater").send_keys(f'<img src=x onerror="{OWNED}">')
@@ -133,6 +153,9 @@ def test_no_word_of_a_stranger_becomes_a_script_or_a_request(tmp_path: Path):
             for button in browser.find_elements(By.CSS_SELECTOR, "[data-text], [data-class]")[::4]:
                 browser.execute_script("arguments[0].click()", button)
             assert_nothing_ran(browser, host, page.as_uri())
+        page = Path(f"{dataset(tmp_path, words, 'three')}.html")
+        review_pairs(browser, page, words)
+        assert_nothing_ran(browser, host, page.as_uri())
         for page, word in zip(studies, words, strict=True):
             browser.get(page.as_uri())
             rate(browser, word)

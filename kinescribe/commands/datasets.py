@@ -42,8 +42,27 @@ from kinescribe.preconditions import require_folder
 from kinescribe.schemas.errors import ConfigError, DatasetError
 from kinescribe.schemas.rendering import tables_of
 
+MinMotion = Annotated[float | None, typer.Option(help="Drop triplets with less motion.")]
 MinProbability = Annotated[
     float | None, typer.Option(help="Drop those whose action is less probable among a vocabulary's.")
+]
+Duplicates = Annotated[
+    Literal["keep", "drop", "near"],
+    typer.Option(
+        help="drop: keep the best of the triplets with the same action and clip; near: the best of those "
+        "that show the same, as copies of a clip do."
+    ),
+]
+MaxClipping = Annotated[
+    float | None, typer.Option(help="Drop triplets with a larger share of crushed or blown pixels.")
+]
+MinPrecision = Annotated[
+    float | None,
+    typer.Option(help="Drop the least likely, so that this share of the rest is right, by the --review."),
+]
+Reviews = Annotated[
+    list[str] | None,
+    typer.Option("--review", help="File that a review page exported: drop what raters found wrong."),
 ]
 Join = Annotated[bool, typer.Option("--join", help="Write the dataset although another run is writing it.")]
 
@@ -193,23 +212,17 @@ def curate(
     ] = "mean",
     min_score: Annotated[float | None, typer.Option(help="Drop triplets with a lower score.")] = None,
     min_probability: MinProbability = None,
-    min_motion: Annotated[float | None, typer.Option(help="Drop triplets with less motion.")] = None,
+    review: Reviews = None,
+    min_precision: MinPrecision = None,
+    min_motion: MinMotion = None,
     max_motion: Annotated[float | None, typer.Option(help="Drop triplets with more motion.")] = None,
     min_sharpness: Annotated[float | None, typer.Option(help="Drop triplets that are less sharp.")] = None,
     min_brightness: Annotated[float | None, typer.Option(help="Drop darker triplets; 0 to 1.")] = None,
     max_brightness: Annotated[float | None, typer.Option(help="Drop brighter triplets; 0 to 1.")] = None,
-    max_clipping: Annotated[
-        float | None, typer.Option(help="Drop triplets with a larger share of crushed or blown pixels.")
-    ] = None,
+    max_clipping: MaxClipping = None,
     max_bars: Annotated[float | None, typer.Option(help="Drop those with a larger share of bars.")] = None,
     max_text: Annotated[float | None, typer.Option(help="Drop those with a larger share of writing.")] = None,
-    duplicates: Annotated[
-        Literal["keep", "drop", "near"],
-        typer.Option(
-            help="drop: keep the best of the triplets with the same action and clip; near: the best of those "
-            "that show the same, as copies of a clip do."
-        ),
-    ] = "keep",
+    duplicates: Duplicates = "keep",
     materialize: Annotated[
         str | None, typer.Option(help="Also copy the chosen triplets into this dataset; run again to resume.")
     ] = None,
@@ -221,6 +234,7 @@ def curate(
         stratify_by=stratify_by,
         score=score,
         min_score=min_score,
+        min_precision=min_precision,
         min_probability=min_probability,
         min_motion=min_motion,
         max_motion=max_motion,
@@ -233,7 +247,9 @@ def curate(
         duplicates=duplicates,
     )
     with progress_bar("units") as progress:
-        result = api.curate(datasets, out, settings, materialize=materialize, progress=progress)
+        result = api.curate(
+            datasets, out, settings, reviews=review or None, materialize=materialize, progress=progress
+        )
     print_result(result, as_json)
     if result.missing:
         print(f"only {result.chosen:,} triplets were left to choose from; took all", file=sys.stderr)

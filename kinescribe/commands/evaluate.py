@@ -46,7 +46,7 @@ def labels(
     predictions, shown = compare(dataset, truth)
     scores = score(predictions, bertscore)
     print_result(scores, as_json, {"shown": shown} if shown else None)
-    _draw(scores, plot)
+    draw_plot(scores, plot)
 
 
 @evaluate.command("dynamics")
@@ -62,7 +62,7 @@ def dynamics_model(
     _require("evaluate dynamics", plot)
     scores = measures.dynamics(dataset, dynamics, num=num, bertscore=bertscore)
     print_result(scores, as_json)
-    _draw(scores, plot)
+    draw_plot(scores, plot)
 
 
 @evaluate.command("world")
@@ -76,12 +76,12 @@ def world_model(
     plot: Plot = None,
 ) -> None:
     """Judge a world model in simulated scenes, beside a copy of the source and the codec's reconstruction."""
-    _require_plot(plot)
+    require_plot(plot)
     options = {"num": num, "seed": seed, "num_samples": num_samples}
     with progress_bar("cases") as progress:
         scores = measures.world(world, **options, dynamics=dynamics, progress=progress)
     print_result(scores, as_json)
-    _draw(scores, plot)
+    draw_plot(scores, plot)
 
 
 @evaluate.command("best-of-n")
@@ -98,11 +98,11 @@ def best_of_n(
 ) -> None:
     """Judge the best of N samples for each N, chosen by a dynamics model and by the judge itself."""
     numbers = _counts(counts)
-    _require_plot(plot)
+    require_plot(plot)
     with progress_bar("cases") as progress:
         result = measures.best_of_n(world, dynamics, counts=numbers, num=num, seed=seed, progress=progress)
     print_result(result, as_json)
-    _draw(result, plot)
+    draw_plot(result, plot)
 
 
 @evaluate.command("preference")
@@ -118,11 +118,11 @@ def preference(
     plot: Plot = None,
 ) -> None:
     """Measure how often a model finds true triplets likelier than corrupted ones."""
-    _require_plot(plot)
+    require_plot(plot)
     with progress_bar("triplets") as progress:
         result = measures.preference(model, dataset, task=task, num=num, seed=seed, progress=progress)
     print_result(result, as_json)
-    _draw(result, plot)
+    draw_plot(result, plot)
 
 
 @evaluate.command("aurora")
@@ -155,7 +155,7 @@ def aurora(
 
     scores = evaluate_aurora(data, config, out, motion_between, progress_bar)
     print_result(scores, as_json, {"out": str(out)})
-    _draw(scores, plot)
+    draw_plot(scores, plot)
 
 
 @human.command("build")
@@ -192,10 +192,10 @@ def score_human_study(
     from kinescribe.evaluation.human_study import read_key
     from kinescribe.evaluation.human_study_scores import score_study
 
-    _require_plot(plot)
+    require_plot(plot)
     scores = score_study(read_key(key), exports)
     print_result(scores, as_json)
-    _draw(scores, plot)
+    draw_plot(scores, plot)
 
 
 def _named(model: str) -> tuple[str, Path]:
@@ -207,17 +207,19 @@ def _named(model: str) -> tuple[str, Path]:
 
 def _require(command: str, plot: Path | None) -> None:
     require_extras(command, "evaluate")
-    _require_plot(plot)
+    require_plot(plot)
 
 
-def _require_plot(plot: Path | None) -> None:
+def require_plot(plot: Path | None) -> None:
+    """Raises ConfigError if a plot is asked for that cannot be written."""
     if plot:
         from kinescribe.evaluation.plots import require_plot_file
 
         require_plot_file(plot)
 
 
-def _draw(result: HasFigure, plot: Path | None) -> None:
+def draw_plot(result: HasFigure, plot: Path | None) -> None:
+    """Draw the result into the file, if one is named."""
     if plot:
         from kinescribe.evaluation.plots import write_plot
 

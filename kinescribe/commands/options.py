@@ -154,6 +154,7 @@ def curate_config(
     stratify_by: str,
     score: str,
     min_score: float | None,
+    min_precision: float | None,
     min_probability: float | None,
     min_motion: float | None,
     max_motion: float | None,

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Self
 from pydantic import AfterValidator, BaseModel, Field, ValidationError, model_validator
 
 from kinescribe.models import event_loop
+from kinescribe.schemas.actions import HIDDEN
 from kinescribe.schemas.errors import ConfigError, ModelError, ServerAway
 from kinescribe.storage.credentials import holds_credentials
 
@@ -57,8 +58,6 @@ MAX_ERROR_CHARACTERS = 2000
 """The length to which a reply that isn't an answer is cut."""
 ROUNDING = 1e-3
 """How far a log-probability may be above 0."""
-_HIDDEN = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
-"""Characters that control a terminal, or that change the order in which the others are shown."""
 
 
 class Question(NamedTuple):
@@ -82,7 +81,7 @@ class Reply(NamedTuple):
 
 
 def _without_hidden(text: str) -> str:
-    if _HIDDEN.search(text):
+    if HIDDEN.search(text):
         raise ValueError("control characters")
     return text
 

@@ -106,16 +106,15 @@ def _pairs(unit: pa.Table, max_bytes: int, grid: tuple[int, int]) -> Iterator[di
         return encoded(thumbnail(image, max_bytes), "webp")
 
     for row in unit.to_pylist():
-        logprob, tokens = row["action_logprob"], row["action_tokens"]
         yield {
             "id": row["triplet_id"],
             "action": row["action"],
             "class": row["action_class"],
             "video": short(row["video"]),
-            "times": [_rounded(row["source_time_s"]), _rounded(row["target_time_s"])],
-            "score": None if logprob is None else _rounded(logprob / max(tokens or 0, 1)),
-            "tokens": tokens,
-            "motion": _rounded(row["motion"]),
+            "times": [rounded(row["source_time_s"]), rounded(row["target_time_s"])],
+            "score": mean_score(row),
+            "tokens": row["action_tokens"],
+            "motion": rounded(row["motion"]),
             "source": shrunk(row["source"]["bytes"]),
             "target": shrunk(row["target"]["bytes"]),
             "heat": None if row["importance"] is None else encoded(heat(row["importance"], grid), "png"),
@@ -126,6 +125,12 @@ def _finite(values: pl.Expr) -> pl.Expr:
     return pl.when(values.is_finite()).then(values)
 
 
-def _rounded(value: float | None) -> float | None:
+def mean_score(row: Mapping[str, Any]) -> float | None:
+    """The mean log-likelihood per token of a row's action, rounded."""
+    logprob, tokens = row["action_logprob"], row["action_tokens"]
+    return None if logprob is None else rounded(logprob / max(tokens or 0, 1))
+
+
+def rounded(value: float | None) -> float | None:
     """Rounded to four digits; None if it is not a finite number, which JSON cannot express."""
     return None if value is None or not math.isfinite(value) else round(value, 4)

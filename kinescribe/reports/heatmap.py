@@ -30,10 +30,10 @@ LEVELS = 16
 """Steps from zero to the largest weight: half a byte per token."""
 
 
-def thumbnail(image: bytes, max_bytes: int) -> bytes:
-    """The stored image as WebP of at most `max_bytes`, `THUMBNAIL` pixels and its own size."""
+def thumbnail(image: bytes, max_bytes: int, longer_side: int = THUMBNAIL) -> bytes:
+    """The stored image as WebP of at most `max_bytes`, `longer_side` pixels and its own size."""
     frame = stored_image(image)
-    side = min(THUMBNAIL, max(frame.size), math.isqrt(int(8 * max_bytes / BITS_PER_PIXEL)))
+    side = min(longer_side, max(frame.size), math.isqrt(int(8 * max_bytes / BITS_PER_PIXEL)))
     while True:
         frame.thumbnail((side, side), Image.Resampling.LANCZOS)
         data = io.BytesIO()

@@ -84,7 +84,7 @@ class Dataset:
         with readable(self):
             file = pa.BufferReader(objects.read_bytes(self.unit_uri(unit_id)))
             rows = pq.read_table(file, page_checksum_verification=True)
-        missing = ", ".join(missing_columns(rows.schema))
+            missing = ", ".join(missing_columns(rows.schema))
         if problem := f"it lacks {missing}" if missing else rows_problem(rows, self.grid):
             raise DatasetError(f"{self.unit_uri(unit_id)} cannot be used: {problem}; {REMEDY}")
         return rows
@@ -121,7 +121,8 @@ class Dataset:
         files = [stores.arrow_filesystem(name)[1] for name in names]
         with readable(self):
             rows = pads.dataset(files, filesystem=store, format=verifying)
-        if missing := missing_columns(rows.schema):
+            missing = missing_columns(rows.schema)
+        if missing:
             raise DatasetError(f"{self.uri} lacks {', '.join(missing)}; `check` names the objects")
         chosen_rows = rows if columns is None else self._only(columns, rows)
         return Rows(self.uri, self.grid, fit_of(self.codec_id), chosen_rows)

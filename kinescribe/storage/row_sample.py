@@ -8,6 +8,12 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
 
+def row_key(triplet_id: str, seed: int) -> int:
+    """A place in a random order of all rows, from 0 up to 2⁶⁴."""
+    key = str(seed).encode()[:64]
+    return int.from_bytes(hashlib.blake2b(triplet_id.encode(), digest_size=8, key=key).digest())
+
+
 class RowSample:
     """`num` rows, or all if there are fewer, each as likely as any other.
 
@@ -16,7 +22,7 @@ class RowSample:
 
     def __init__(self, num: int, seed: int) -> None:
         self._num = num
-        self._key = str(seed).encode()
+        self._seed = seed
         self._largest_first: list[tuple[int, str, str]] = []
         self._units: dict[str, None] = {}
 
@@ -24,8 +30,7 @@ class RowSample:
         """Consider the rows of a unit."""
         self._units[unit_id] = None
         for triplet_id in triplet_ids:
-            digest = hashlib.blake2b(triplet_id.encode(), digest_size=8, key=self._key[:64]).digest()
-            entry = (-int.from_bytes(digest), triplet_id, unit_id)
+            entry = (-row_key(triplet_id, self._seed), triplet_id, unit_id)
             if len(self._largest_first) < self._num:
                 heapq.heappush(self._largest_first, entry)
             else:
