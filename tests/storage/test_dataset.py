@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 from kinescribe.labeling.curate import curate
@@ -18,13 +19,13 @@ from kinescribe.schemas.outcomes import DropReason, RejectCode
 from kinescribe.storage import objects
 from kinescribe.storage.audit import check, rejects, status, totals
 from kinescribe.storage.card import write_card
-from kinescribe.storage.dataset import Dataset, open_datasets
+from kinescribe.storage.dataset import Dataset, no_triplets, open_datasets
 from kinescribe.storage.estimate import compare, write_estimate
 from kinescribe.storage.export import export_hub, export_webdataset
 from kinescribe.storage.plan import write_plan
 from tests.fault_proxy import FaultProxy
 from tests.storage.test_estimate import ESTIMATE
-from tests.tiny_dataset import Ending, build, clip, commit
+from tests.tiny_dataset import Ending, build, clip, commit, flip_a_bit
 
 Command = Callable[[Dataset, Path], object]
 
@@ -146,3 +147,42 @@ def test_two_datasets_of_one_run_are_refused(tmp_path: Path):
     build(str(tmp_path / "b"), [1])
     with pytest.raises(DatasetError, match=r"/a and .*/b are the dataset of the same run; name one of them"):
         open_datasets([tmp_path / "a", tmp_path / "b"])
+
+
+def test_only_units_are_committed(tmp_path: Path):
+    units = build(str(tmp_path), [1, 1], clips_per_unit=1)
+    (tmp_path / "data" / "notes.txt").write_text("mine")
+    (tmp_path / "data" / "older").mkdir()
+    (tmp_path / "data" / "older" / f"{units[0].unit_id}.parquet").write_bytes(b"x")
+    committed = Dataset.open(tmp_path).committed
+    assert committed == {
+        unit.unit_id: (tmp_path / "data" / f"{unit.unit_id}.parquet").stat().st_size for unit in units
+    }
+
+
+def test_datasets_without_rows_are_named_with_what_is_left_to_do(tmp_path: Path):
+    build(str(tmp_path / "a"), [DropReason.STATIC])
+    build(str(tmp_path / "b"), [DropReason.STATIC, 1], clips_per_unit=1, pending=1)
+    names = [Dataset.open(tmp_path / name) for name in "ab"]
+    assert f"{names[0]} has no triplets: all clips were dropped" in str(no_triplets(names[:1]))
+    assert f"{names[0]}, {names[1]} have no triplets yet" in str(no_triplets(names))
+
+
+def test_a_unit_that_lacks_columns_is_named(tmp_path: Path):
+    (unit,) = build(str(tmp_path), [1])
+    path = tmp_path / "data" / f"{unit.unit_id}.parquet"
+    pq.write_table(pq.read_table(path).drop_columns(["source", "video"]), path)
+    with pytest.raises(DatasetError, match=rf"{unit.unit_id}.parquet cannot be used: it lacks video, source"):
+        Dataset.open(tmp_path).read_unit(unit.unit_id)
+
+
+@pytest.mark.parametrize(
+    "read", [lambda one, unit: one.read_unit(unit), lambda one, unit: one.scan().to_table()]
+)
+def test_a_bit_that_flipped_is_an_error_that_names_the_dataset(
+    tmp_path: Path, read: Callable[[Dataset, str], object]
+):
+    (unit,) = build(str(tmp_path), [1])
+    flip_a_bit(str(tmp_path))
+    with pytest.raises(DatasetError, match=f"{tmp_path} cannot be read"):
+        read(Dataset.open(tmp_path), unit.unit_id)

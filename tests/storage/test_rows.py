@@ -47,3 +47,20 @@ def test_a_hash_of_another_length_is_a_problem(name: str):
 def test_a_column_of_quality_with_another_type_is_a_problem():
     schema = pa.schema([("sharpness", pa.string())])
     assert schema_problem(schema) == "column sharpness has the type string, not float"
+
+
+def test_texts_that_are_not_utf8_are_a_problem():
+    texts = pa.Array.from_buffers(
+        pa.string(), 1, [None, pa.py_buffer(b"\0\0\0\0\2\0\0\0"), pa.py_buffer(b"\xff\xfe")]
+    )
+    assert "Invalid UTF8" in str(rows_problem(pa.table({"video": texts}), (2, 3)))
+
+
+def test_every_column_that_is_there_is_looked_at():
+    rows = pa.table(
+        {"triplet_id": ["../x"]}, pa.schema([pa.field("triplet_id", pa.string(), nullable=False)])
+    )
+    assert "triplet_id" in str(rows_problem(rows, (2, 3)))
+    # Columns before and after are missing.
+    codes = pa.table({"target_codes": pa.array([[1]], pa.list_(pa.uint16()))})
+    assert rows_problem(codes, (2, 3)) == "target_codes has 1 values in a row, where the codec has 2×3 tokens"
