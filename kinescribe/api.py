@@ -167,6 +167,8 @@ def curate(
     config: CurateConfig | None = None,
     *,
     reviews: StrPaths | None = None,
+    agree: StrPath | None = None,
+    agree_by: str = "exact",
     materialize: StrPath | None = None,
     progress: Progress = no_progress,
     **options: Any,
@@ -174,13 +176,14 @@ def curate(
     """Select the likeliest triplets, the same number of each class, and write them to a Parquet file.
 
     Options are keys of `CurateConfig`, of which `top_k` is required. `reviews` are files that review pages
-    exported: what raters found wrong is not chosen. With `materialize`, the chosen triplets are also copied
-    into a dataset of that name. `progress` is called with the number of units read and their total, then of
-    units copied.
+    exported: what raters found wrong is not chosen. `agree` is a dataset of the same clips by another model:
+    what it says differently is not chosen; `agree_by` is `exact`, `rouge`, or a text encoder. With
+    `materialize`, the chosen triplets are also copied into a dataset of that name. `progress` is called with
+    the number of units read and their total, then of units copied.
 
     >>> kinescribe.curate("dataset", "best.parquet", top_k=7000, min_score=-0.5)
 
-    Raises ConfigError, InputError or DatasetError.
+    Raises ConfigError, InputError, DatasetError or ModelError.
     """
     from kinescribe.schemas.config import CurateConfig
 
@@ -188,6 +191,7 @@ def curate(
     require_file("out", os.fspath(out))
     if materialize is not None:
         require_folder("materialize", os.fspath(materialize))
+    from kinescribe.evaluation.text_metrics import agreement_with
     from kinescribe.labeling.curate import curate as write_curated
     from kinescribe.labeling.materialize import require_materialized, write_chosen
     from kinescribe.storage.dataset import Dataset
@@ -196,7 +200,8 @@ def curate(
         require_materialized(os.fspath(materialize))
     sources = [Dataset.open(os.fspath(path)) for path in cast(Sequence[StrPath], datasets)]
     files = [os.fspath(path) for path in cast(Sequence[StrPath], listed(reviews) or ())]
-    curated = write_curated(sources, os.fspath(out), settings, progress, files)
+    agreement = None if agree is None else agreement_with(os.fspath(agree), agree_by)
+    curated = write_curated(sources, os.fspath(out), settings, progress, files, agreement)
     if materialize is not None:
         write_chosen(sources, os.fspath(out), os.fspath(materialize), progress)
     return curated

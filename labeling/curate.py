@@ -17,7 +17,9 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from kinescribe.labeling.agreement import Agreement
 from kinescribe.labeling.calibration import calibrate, min_score_for
+from kinescribe.labeling.candidates import Candidates
 from kinescribe.labeling.deduplicate import (
     COLUMNS,
     Deduplicated,
@@ -27,15 +29,8 @@ from kinescribe.labeling.deduplicate import (
     write_groups,
 )
 from kinescribe.labeling.ratings import Ratings, read_reviews
-from kinescribe.labeling.scores import (
-    ROWS_PER_PART,
-    require_scores,
-    score_columns,
-    scored_parts,
-    with_score,
-)
+from kinescribe.labeling.scores import scored_parts
 from kinescribe.schemas.config import CurateConfig
-from kinescribe.schemas.dataset import HASHES, OPTIONAL, QUALITY
 from kinescribe.schemas.errors import ConfigError, DatasetError, InputError
 from kinescribe.schemas.rendering import Progress
 from kinescribe.storage.dataset import Dataset, Source, no_triplets, open_datasets
@@ -67,10 +62,12 @@ def curate(
     config: CurateConfig,
     progress: Progress = lambda done, total: None,
     reviews: Sequence[str] = (),
+    agreement: Agreement | None = None,
 ) -> Curated:
     """Choose from the committed units of the datasets, and write the selection, in the order of choice.
 
-    `reviews` are files that review pages exported: rows whose action raters found wrong are not chosen.
+    `reviews` are files that review pages exported: rows whose action raters found wrong are not chosen. With
+    `agreement`, only rows of which a second dataset says the same are.
 
     The result depends on the rows alone, not on the order of datasets or units. Raises DatasetError if two
     datasets share a clip, a row lacks the score (its action was given, or its contrast was not asked for), a
@@ -79,18 +76,19 @@ def curate(
     """
     sources = _distinct(datasets)
     ratings = _ratings(sources, config, reviews)
-    options, fingerprints = _options(config, ratings), tuple(sorted(sources))
+    _require_agreement(sources, config, agreement)
+    options, fingerprints = _options(config, ratings, agreement), tuple(sorted(sources))
     require_selection(out, options, fingerprints)
-    _require_measured(sources, config)
-    filters = _filters(config, ratings)
+    candidates = Candidates(sources, config, ratings, agreement)
     if config.min_precision is not None:
-        filters["min_precision"] = pl.col("score") >= _min_score(sources, config, ratings, filters, progress)
+        lowest = _min_score(sources, config, ratings, candidates, progress)
+        candidates.require_at_least("min_precision", lowest)
     counts: Counter[str] = Counter()
-    parts = _scored_parts(sources, config, filters, counts, progress)
+    parts = candidates.parts(counts, progress)
     found: Deduplicated | None = None
     if config.duplicates == "near":
         require_groups(groups_uri(out))
-        found = deduplicate(_scored_parts(sources, config, filters, Counter(), progress, COLUMNS))
+        found = deduplicate(candidates.parts(Counter(), progress, COLUMNS))
         parts = _kept(parts, found, counts)
     # Datasets whose clips were all dropped or rejected have no part.
     if (first := next(parts, None)) is None:
@@ -116,11 +114,33 @@ def curate(
     )
 
 
-def _options(config: CurateConfig, ratings: Sequence[Ratings]) -> dict[str, Any]:
-    """What a selection records of how it was chosen; without reviews the same as before there were any."""
+def _options(config: CurateConfig, ratings: Sequence[Ratings], agreement: Agreement | None) -> dict[str, Any]:
+    """What a selection records of how it was chosen; without what is new, the same as in earlier versions."""
+    new = {name for name in ("min_precision", "min_agreement") if getattr(config, name) is None}
+    options = config.model_dump(exclude=new)
     if ratings:
-        return config.model_dump() | {"review": sorted(of_dataset.digest for of_dataset in ratings)}
-    return config.model_dump(exclude={"min_precision"})
+        options["review"] = sorted(of_dataset.digest for of_dataset in ratings)
+    if agreement:
+        options["agree"] = agreement.identity
+    return options
+
+
+def _require_agreement(
+    sources: Mapping[str, Dataset], config: CurateConfig, agreement: Agreement | None
+) -> None:
+    """Raises ConfigError if a second dataset is missing, or if it is one of the first."""
+    if agreement and agreement.other.fingerprint in sources:
+        raise ConfigError(
+            f"agree {agreement.other} is one of the datasets that are chosen from; name one by another model"
+        )
+    if agreement is None and (config.score == "agreement" or config.min_agreement is not None):
+        raise ConfigError(
+            "score agreement and min_agreement compare with a second dataset; name it with --agree"
+        )
+    if config.score == "agreement" and config.min_precision is not None:
+        raise ConfigError(
+            "min_precision is an expectation by likelihood; leave it out, or choose another score"
+        )
 
 
 def _ratings(sources: Mapping[str, Dataset], config: CurateConfig, reviews: Sequence[str]) -> list[Ratings]:
@@ -140,18 +160,22 @@ def _min_score(
     sources: Mapping[str, Dataset],
     config: CurateConfig,
     ratings: Sequence[Ratings],
-    filters: Mapping[str, pl.Expr],
+    candidates: Candidates,
     progress: Progress,
 ) -> float:
     """The lowest score such that the rows from it on, of those that pass, have the expected precision."""
     assert config.min_precision is not None
-    rated = pl.concat(
-        of_dataset.rated(part)
+    assert config.score != "agreement"
+    rated = [
+        of_dataset.rated(part).drop_nulls("score")
         for of_dataset in ratings
         for part in scored_parts(sources[of_dataset.dataset], config.score, progress)
-    ).drop_nulls("score")
-    calibration = calibrate(rated["score"].to_numpy(), rated["is_right"].to_numpy())
-    parts = _scored_parts(sources, config, filters, Counter(), progress)
+    ]
+    if not rated:
+        raise no_triplets(list(sources.values()))
+    known = pl.concat(rated)
+    calibration = calibrate(known["score"].to_numpy(), known["is_right"].to_numpy())
+    parts = candidates.parts(Counter(), progress)
     scores = np.concatenate([np.empty(0), *(part["score"].to_numpy() for part in parts)])
     return min_score_for(calibration, scores, config.min_precision)
 
@@ -238,100 +262,6 @@ def _refuse_shared_clips(datasets: Sequence[Dataset]) -> None:
             f"{first} and {second} share clip {shared['clip_id'][0]}, so a triplet could be chosen twice; "
             "name one of them"
         )
-
-
-def _scored_parts(
-    sources: Mapping[str, Dataset],
-    config: CurateConfig,
-    filters: Mapping[str, pl.Expr],
-    counts: Counter[str],
-    progress: Progress,
-    further: Sequence[str] = (),
-) -> Iterator[pl.DataFrame]:
-    """The rows that pass the filters, with their score; counts the rows seen, and those dropped by filter.
-
-    `further` are columns that the rows have besides those that are chosen by.
-    """
-    columns = {"triplet_id", "action_class", *score_columns(config.score), config.stratify_by, *further}
-    columns |= {column for column, _, bound, _ in _measures(config) if bound is not None}
-    if config.min_motion is not None or config.max_motion is not None:
-        columns |= {"motion"}
-    if config.duplicates == "drop":
-        columns |= {"clip_id", "action"}
-    scans = {fingerprint: dataset.scan(sorted(columns)) for fingerprint, dataset in sources.items()}
-    done, total = 0, sum(len(rows.files) for rows in scans.values())
-    fingerprints = pl.Enum(sorted(sources))
-    for fingerprint, rows in scans.items():
-        for part in rows.parts(ROWS_PER_PART):
-            counts["seen"] += len(part)
-            scored = with_score(part, config.score)
-            require_scores(scored, sources[fingerprint], config.score)
-            kept = _filtered(scored, filters, counts)
-            named = {"dataset": pl.lit(fingerprint, dtype=fingerprints)}
-            names = {"object", "triplet_id", "score", "action_class", config.stratify_by, *further}
-            yield kept.select(*names, **named)
-            done += part["object"].n_unique()
-            progress(done, total)
-    progress(total, total)  # units without rows are in no part
-
-
-def _filtered(rows: pl.DataFrame, filters: Mapping[str, pl.Expr], counts: Counter[str]) -> pl.DataFrame:
-    """The rows that pass every filter; each other row is counted under the first filter that it fails."""
-    for name, passes in filters.items():
-        kept = rows.filter(passes)
-        counts[name] += len(rows) - len(kept)
-        rows = kept
-    return rows
-
-
-def _filters(config: CurateConfig, ratings: Sequence[Ratings]) -> dict[str, pl.Expr]:
-    filters: dict[str, pl.Expr] = {}
-    if ratings:
-        left_out = [row for of_dataset in ratings for row in of_dataset.left_out]
-        filters["review"] = ~pl.col("triplet_id").is_in(left_out)
-    if config.min_score is not None:
-        filters["min_score"] = pl.col("score") >= config.min_score
-    if config.min_motion is not None:
-        filters["min_motion"] = pl.col("motion") >= config.min_motion
-    if config.max_motion is not None:
-        filters["max_motion"] = pl.col("motion") <= config.max_motion
-    for column, name, bound, is_least in _measures(config):
-        if bound is not None:
-            filters[name] = pl.col(column) >= bound if is_least else pl.col(column) <= bound
-    if config.duplicates == "drop":
-        best = pl.col("triplet_id").sort_by("score", "triplet_id", descending=[True, False]).first()
-        filters["duplicates"] = pl.col("triplet_id") == best.over("clip_id", "action")
-    return filters
-
-
-def _measures(config: CurateConfig) -> list[tuple[str, str, float | None, bool]]:
-    """The column, name and value of each bound on a column that datasets may lack; is it a lower one?"""
-    return [
-        ("action_probability", "min_probability", config.min_probability, True),
-        ("sharpness", "min_sharpness", config.min_sharpness, True),
-        ("brightness", "min_brightness", config.min_brightness, True),
-        ("brightness", "max_brightness", config.max_brightness, False),
-        ("clipping", "max_clipping", config.max_clipping, False),
-        ("bars", "max_bars", config.max_bars, False),
-        ("text_share", "max_text", config.max_text, False),
-    ]
-
-
-def _require_measured(sources: Mapping[str, Dataset], config: CurateConfig) -> None:
-    """Raises DatasetError if a dataset lacks a column that the configuration needs."""
-    needed = {column: name for column, name, bound, _ in _measures(config) if bound is not None}
-    if config.duplicates == "near":
-        needed |= dict.fromkeys(HASHES, "duplicates near")
-    for dataset in sources.values() if needed else ():
-        have = dataset.scan().schema.names
-        for name, fields in OPTIONAL.items():
-            lacking = [field.name for field in fields if field.name in needed and field.name not in have]
-            if lacking:
-                wanted = f"{name!r} in quality" if name in QUALITY else f"annotation.{name}"
-                raise DatasetError(
-                    f"{dataset} has no {', '.join(lacking)}, which {needed[lacking[0]]} needs; label it into "
-                    f"another folder with {wanted}, or leave out that option"
-                )
 
 
 def _kept(parts: Iterable[pl.DataFrame], found: Deduplicated, counts: Counter[str]) -> Iterator[pl.DataFrame]:

@@ -169,11 +169,14 @@ class CurateConfig(Config):
         Field(serialization_alias="by"),
     ] = "action_class"
     """The column of classes, which take turns. Rows without a class form one class."""
-    score: Score = "mean"
-    """The action's log-probability per token or as a sum, or its contrast per token."""
+    score: Score | Literal["agreement"] = "mean"
+    """The action's log-probability per token or as a sum, its contrast per token, or how far a second dataset
+    says the same."""
     min_score: float | None = None
     min_precision: Annotated[float, Field(gt=0, le=1)] | None = None
     """The expected precision of the rows that pass; needs a review, whose ratings say it of each score."""
+    min_agreement: Annotated[float, Field(ge=0, le=1)] | None = None
+    """How far a second dataset says the same. By default 1, or 0 if that is the score."""
     min_probability: float | None = None
     """Of the action among those of `Annotation.vocabulary`. Rows without one are dropped."""
     min_motion: float | None = None

@@ -46,6 +46,16 @@ MinMotion = Annotated[float | None, typer.Option(help="Drop triplets with less m
 MinProbability = Annotated[
     float | None, typer.Option(help="Drop those whose action is less probable among a vocabulary's.")
 ]
+Agree = Annotated[
+    str | None,
+    typer.Option(help="Dataset of the same clips by another model: drop what it says differently."),
+]
+AgreeBy = Annotated[
+    str, typer.Option(metavar="BY", help="How the words are compared: exact, rouge, or a text encoder.")
+]
+MinAgreement = Annotated[
+    float | None, typer.Option(help="Drop those that agree less, 0 to 1. [1, or 0 with --score agreement]")
+]
 Duplicates = Annotated[
     Literal["keep", "drop", "near"],
     typer.Option(
@@ -207,13 +217,16 @@ def curate(
         typer.Option(help="Column of the classes that triplets are chosen from in turn."),
     ] = "action_class",
     score: Annotated[
-        Literal["mean", "sum", "contrast"],
-        typer.Option(help="Log-probability of the action per token or as a sum, or its contrast."),
+        Literal["mean", "sum", "contrast", "agreement"],
+        typer.Option(help="Log-probability of the action per token or as a sum, its contrast, or --agree."),
     ] = "mean",
     min_score: Annotated[float | None, typer.Option(help="Drop triplets with a lower score.")] = None,
     min_probability: MinProbability = None,
     review: Reviews = None,
     min_precision: MinPrecision = None,
+    agree: Agree = None,
+    agree_by: AgreeBy = "exact",
+    min_agreement: MinAgreement = None,
     min_motion: MinMotion = None,
     max_motion: Annotated[float | None, typer.Option(help="Drop triplets with more motion.")] = None,
     min_sharpness: Annotated[float | None, typer.Option(help="Drop triplets that are less sharp.")] = None,
@@ -235,6 +248,7 @@ def curate(
         score=score,
         min_score=min_score,
         min_precision=min_precision,
+        min_agreement=min_agreement,
         min_probability=min_probability,
         min_motion=min_motion,
         max_motion=max_motion,
@@ -248,7 +262,14 @@ def curate(
     )
     with progress_bar("units") as progress:
         result = api.curate(
-            datasets, out, settings, reviews=review or None, materialize=materialize, progress=progress
+            datasets,
+            out,
+            settings,
+            reviews=review or None,
+            agree=agree,
+            agree_by=agree_by,
+            materialize=materialize,
+            progress=progress,
         )
     print_result(result, as_json)
     if result.missing:

@@ -155,6 +155,7 @@ def curate_config(
     score: str,
     min_score: float | None,
     min_precision: float | None,
+    min_agreement: float | None,
     min_probability: float | None,
     min_motion: float | None,
     max_motion: float | None,

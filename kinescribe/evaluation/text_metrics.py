@@ -7,13 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from kinescribe.labeling.agreement import Agreement, exactly
 from kinescribe.models.checkpoint_files import model_folder
 from kinescribe.models.folder_files import require_own_files
 from kinescribe.models.hub import hub_model
+from kinescribe.preconditions import require_extras
 from kinescribe.schemas.errors import ModelError
+from kinescribe.storage.dataset import Dataset, Source
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +49,34 @@ def wording(truths: Sequence[str], texts: Sequence[str], encoder: str | None = N
     )
 
 
+def agreement_with(source: Source, by: str) -> Agreement:
+    """The agreement with a dataset that another model labelled, by `exact`, `rouge`, or a text encoder's name.
+
+    Raises ConfigError if a package is missing, DatasetError and ModelError.
+    """
+    other = Dataset.open(source)
+    if by == "exact":
+        return Agreement(other, by, exactly)
+    require_extras(f"agree_by {by}", "evaluate")
+    return Agreement(other, by, partial(similarities, encoder=None if by == "rouge" else by))
+
+
+def similarities(texts: Sequence[str], others: Sequence[str], encoder: str | None = None) -> list[float]:
+    """ROUGE-L of each two texts, or with an encoder their BERTScore, both F1. Raises ModelError."""
+    if encoder:
+        return _bertscores(others, texts, encoder)
+    from rouge_score.rouge_scorer import RougeScorer
+
+    scorer = RougeScorer(["rougeL"])
+    return [scorer.score(other, text)["rougeL"].fmeasure for text, other in zip(texts, others, strict=True)]
+
+
 def _bertscore(truths: Sequence[str], texts: Sequence[str], encoder: str) -> float:
+    scores = _bertscores(truths, texts, encoder)
+    return sum(scores) / len(scores)
+
+
+def _bertscores(truths: Sequence[str], texts: Sequence[str], encoder: str) -> list[float]:
     """Use the layer that the library recommends for a model of this name, else the last one."""
     from bert_score import BERTScorer
     from bert_score.utils import model2layers
@@ -71,6 +102,5 @@ def _bertscore(truths: Sequence[str], texts: Sequence[str], encoder: str) -> flo
     )
     # An empty text scores 0, as in the library, which fails at it with current tokenizers.
     written = [pair for pair in zip(texts, truths, strict=True) if pair[0].strip()]
-    return (
-        float(scorer.score(*map(list, zip(*written, strict=True)))[2].sum()) / len(texts) if written else 0.0
-    )
+    found = iter(scorer.score(*map(list, zip(*written, strict=True)))[2].tolist() if written else ())
+    return [next(found) if text.strip() else 0.0 for text in texts]
