@@ -169,6 +169,7 @@ def curate(
     reviews: StrPaths | None = None,
     agree: StrPath | None = None,
     agree_by: str = "exact",
+    ids: StrPath | None = None,
     materialize: StrPath | None = None,
     progress: Progress = no_progress,
     **options: Any,
@@ -177,7 +178,8 @@ def curate(
 
     Options are keys of `CurateConfig`, of which `top_k` is required. `reviews` are files that review pages
     exported: what raters found wrong is not chosen. `agree` is a dataset of the same clips by another model:
-    what it says differently is not chosen; `agree_by` is `exact`, `rouge`, or a text encoder. With
+    what it says differently is not chosen; `agree_by` is `exact`, `rouge`, or a text encoder. `ids` is a file
+    with the ids of triplets, one per line, as reports export them: no others are chosen. With
     `materialize`, the chosen triplets are also copied into a dataset of that name. `progress` is called with
     the number of units read and their total, then of units copied.
 
@@ -193,6 +195,7 @@ def curate(
         require_folder("materialize", os.fspath(materialize))
     from kinescribe.evaluation.text_metrics import agreement_with
     from kinescribe.labeling.curate import curate as write_curated
+    from kinescribe.labeling.ids import read_ids
     from kinescribe.labeling.materialize import require_materialized, write_chosen
     from kinescribe.storage.dataset import Dataset
 
@@ -201,7 +204,8 @@ def curate(
     sources = [Dataset.open(os.fspath(path)) for path in cast(Sequence[StrPath], datasets)]
     files = [os.fspath(path) for path in cast(Sequence[StrPath], listed(reviews) or ())]
     agreement = None if agree is None else agreement_with(os.fspath(agree), agree_by)
-    curated = write_curated(sources, os.fspath(out), settings, progress, files, agreement)
+    only = None if ids is None else read_ids(os.fspath(ids))
+    curated = write_curated(sources, os.fspath(out), settings, progress, files, agreement, only)
     if materialize is not None:
         write_chosen(sources, os.fspath(out), os.fspath(materialize), progress)
     return curated

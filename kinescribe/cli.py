@@ -14,7 +14,8 @@ from typing import Annotated
 import typer
 
 from kinescribe import __version__
-from kinescribe.commands.datasets import check, curate, ingest, label, report, status
+from kinescribe.commands.curate import curate
+from kinescribe.commands.datasets import check, ingest, label, report, status
 from kinescribe.commands.evaluate import evaluate
 from kinescribe.commands.export import export
 from kinescribe.commands.models import codec, imagine, models, train

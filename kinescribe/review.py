@@ -33,21 +33,28 @@ def build(
     num: PageSize = 200,
     draw: Draw = "random",
     seed: NotNegative = 0,
+    ids: StrPath | None = None,
     progress: Progress = no_progress,
 ) -> int:
     """Write the page on which people review `num` pairs of a dataset. Returns how many it has.
 
     `draw` says which: `random` ones, the same number of each class (`stratified`), or those with the lowest
-    likelihood (`doubtful`). The same seed gives the same page.
+    likelihood (`doubtful`). The same seed gives the same page. With `ids`, a file with the id of a triplet
+    per line, as reports export them, those are on the page.
 
     >>> kinescribe.review.build("dataset", "review.html", num=100)
 
-    Raises ConfigError or DatasetError.
+    Raises ConfigError, InputError or DatasetError.
     """
     require_file("out", os.fspath(out))
+    from kinescribe.labeling.ids import read_ids
     from kinescribe.reports.review import write_review
+    from kinescribe.schemas.config import MAX_PAIRS
 
-    return write_review(os.fspath(dataset), os.fspath(out), num, draw, seed, progress)
+    chosen = [] if ids is None else read_ids(os.fspath(ids))
+    if len(chosen) > MAX_PAIRS:
+        raise ConfigError(f"ids {ids} has {len(chosen):,} ids; a page has at most {MAX_PAIRS:,}; split it")
+    return write_review(os.fspath(dataset), os.fspath(out), num, draw, seed, progress, chosen)
 
 
 @checked

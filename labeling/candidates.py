@@ -23,7 +23,8 @@ from kinescribe.storage.dataset import Dataset
 class Candidates:
     """The rows of datasets, by the fingerprints of their runs, that pass the filters of a configuration.
 
-    `ratings` leave out what raters found wrong. Raises DatasetError if a dataset lacks a needed column.
+    `ratings` leave out what raters found wrong, and `ids` leave out all others. Raises DatasetError if a
+    dataset lacks a column that is needed.
     """
 
     def __init__(
@@ -32,12 +33,13 @@ class Candidates:
         config: CurateConfig,
         ratings: Sequence[Ratings] = (),
         agreement: Agreement | None = None,
+        ids: Sequence[str] | None = None,
     ) -> None:
         _require_measured(sources, config)
         self._sources = sources
         self._config = config
         self._agreement = agreement
-        self._filters = _filters(config, ratings, agreement is not None)
+        self._filters = _filters(config, ratings, agreement is not None, ids)
 
     def require_at_least(self, name: str, score: float) -> None:
         """Also drop the rows with a lower score, and count them under this name."""
@@ -99,8 +101,12 @@ def _columns(config: CurateConfig, agrees: bool) -> set[str]:
     return columns
 
 
-def _filters(config: CurateConfig, ratings: Sequence[Ratings], agrees: bool) -> dict[str, pl.Expr]:
+def _filters(
+    config: CurateConfig, ratings: Sequence[Ratings], agrees: bool, ids: Sequence[str] | None
+) -> dict[str, pl.Expr]:
     filters: dict[str, pl.Expr] = {}
+    if ids is not None:
+        filters["ids"] = pl.col("triplet_id").is_in(list(ids))
     if ratings:
         left_out = [row for of_dataset in ratings for row in of_dataset.left_out]
         filters["review"] = ~pl.col("triplet_id").is_in(left_out)
@@ -111,11 +117,11 @@ def _filters(config: CurateConfig, ratings: Sequence[Ratings], agrees: bool) -> 
         filters["agreement"] = pl.col("agreement") >= least  # a row that the other dataset lacks has none
     if config.min_score is not None:
         filters["min_score"] = pl.col("score") >= config.min_score
-    if config.min_motion is not None:
-        filters["min_motion"] = pl.col("motion") >= config.min_motion
-    if config.max_motion is not None:
-        filters["max_motion"] = pl.col("motion") <= config.max_motion
-    for column, name, bound, is_least in _measures(config):
+    motion = [
+        ("motion", "min_motion", config.min_motion, True),
+        ("motion", "max_motion", config.max_motion, False),
+    ]
+    for column, name, bound, is_least in [*motion, *_measures(config)]:
         if bound is not None:
             filters[name] = pl.col(column) >= bound if is_least else pl.col(column) <= bound
     if config.duplicates == "drop":

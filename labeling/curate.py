@@ -30,6 +30,7 @@ from kinescribe.labeling.deduplicate import (
 )
 from kinescribe.labeling.ratings import Ratings, read_reviews
 from kinescribe.labeling.scores import scored_parts
+from kinescribe.schemas.clips import stable_id
 from kinescribe.schemas.config import CurateConfig
 from kinescribe.schemas.errors import ConfigError, DatasetError, InputError
 from kinescribe.schemas.rendering import Progress
@@ -63,11 +64,12 @@ def curate(
     progress: Progress = lambda done, total: None,
     reviews: Sequence[str] = (),
     agreement: Agreement | None = None,
+    ids: Sequence[str] | None = None,
 ) -> Curated:
     """Choose from the committed units of the datasets, and write the selection, in the order of choice.
 
     `reviews` are files that review pages exported: rows whose action raters found wrong are not chosen. With
-    `agreement`, only rows of which a second dataset says the same are.
+    `agreement`, only rows of which a second dataset says the same are. With `ids`, only those of triplets.
 
     The result depends on the rows alone, not on the order of datasets or units. Raises DatasetError if two
     datasets share a clip, a row lacks the score (its action was given, or its contrast was not asked for), a
@@ -77,9 +79,9 @@ def curate(
     sources = _distinct(datasets)
     ratings = _ratings(sources, config, reviews)
     _require_agreement(sources, config, agreement)
-    options, fingerprints = _options(config, ratings, agreement), tuple(sorted(sources))
+    options, fingerprints = _options(config, ratings, agreement, ids), tuple(sorted(sources))
     require_selection(out, options, fingerprints)
-    candidates = Candidates(sources, config, ratings, agreement)
+    candidates = Candidates(sources, config, ratings, agreement, ids)
     if config.min_precision is not None:
         lowest = _min_score(sources, config, ratings, candidates, progress)
         candidates.require_at_least("min_precision", lowest)
@@ -114,7 +116,12 @@ def curate(
     )
 
 
-def _options(config: CurateConfig, ratings: Sequence[Ratings], agreement: Agreement | None) -> dict[str, Any]:
+def _options(
+    config: CurateConfig,
+    ratings: Sequence[Ratings],
+    agreement: Agreement | None,
+    ids: Sequence[str] | None,
+) -> dict[str, Any]:
     """What a selection records of how it was chosen; without what is new, the same as in earlier versions."""
     new = {name for name in ("min_precision", "min_agreement") if getattr(config, name) is None}
     options = config.model_dump(exclude=new)
@@ -122,6 +129,8 @@ def _options(config: CurateConfig, ratings: Sequence[Ratings], agreement: Agreem
         options["review"] = sorted(of_dataset.digest for of_dataset in ratings)
     if agreement:
         options["agree"] = agreement.identity
+    if ids is not None:
+        options["ids"] = stable_id(*sorted(ids))
     return options
 
 

@@ -11,7 +11,6 @@ import polars as pl
 from pydantic import ValidationError
 
 from kinescribe.schemas.clips import stable_id
-from kinescribe.schemas.config import Draw
 from kinescribe.schemas.errors import InputError
 from kinescribe.schemas.review import Rating, Review
 from kinescribe.storage import objects
@@ -36,7 +35,7 @@ class Ratings:
     by_rater: Mapping[str, Mapping[str, Rating]]
     agreed: Mapping[str, Agreed]
     disputed: Sequence[str]
-    draws: Mapping[str, Draw]
+    draws: Mapping[str, str]
 
     @property
     def left_out(self) -> list[str]:
@@ -92,7 +91,7 @@ def _read(file: str) -> Review:
 def _ratings(dataset: str, reviews: Sequence[Review]) -> Ratings:
     """The ratings of one dataset, from reviews in the order of their exports."""
     by_rater: defaultdict[str, dict[str, Rating]] = defaultdict(dict)
-    draws: dict[str, Draw] = {}
+    draws: dict[str, str] = {}
     for review in reviews:
         by_rater[review.rater].update(review.ratings)
         for row in review.ratings:

@@ -5,7 +5,7 @@ Reads the score columns and no image.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import chain
 
 import polars as pl
@@ -13,7 +13,7 @@ import polars as pl
 from kinescribe.labeling.curate import choose
 from kinescribe.labeling.scores import scored_parts
 from kinescribe.schemas.config import Draw
-from kinescribe.schemas.errors import DatasetError
+from kinescribe.schemas.errors import DatasetError, InputError
 from kinescribe.schemas.rendering import Progress
 from kinescribe.storage.dataset import Dataset, no_triplets
 from kinescribe.storage.row_sample import row_key
@@ -38,6 +38,19 @@ def draw_rows(dataset: Dataset, num: int, draw: Draw, seed: int, progress: Progr
         )
     ordered = chosen.with_columns(order=_order(chosen, seed)).sort("order", "triplet_id")
     return ordered.select("triplet_id", "clip_id", "object")
+
+
+def find_rows(dataset: Dataset, ids: Sequence[str], progress: Progress) -> pl.DataFrame:
+    """The same of the rows with these ids, in the order of the ids. Raises InputError if one is missing."""
+    wanted = pl.DataFrame({"triplet_id": ids}).with_row_index("place")
+    parts = [
+        part.join(wanted, on="triplet_id") for part in scored_parts(dataset, "mean", progress, ["clip_id"])
+    ]
+    found = pl.concat(parts) if parts else wanted.clear()
+    if len(found) < len(ids):
+        lost = sorted(set(ids) - set(found["triplet_id"]))
+        raise InputError(f"{dataset} lacks {len(lost):,} of the ids, first {lost[0]}; name their dataset")
+    return found.sort("place").select("triplet_id", "clip_id", "object")
 
 
 def _ranked_parts(dataset: Dataset, draw: Draw, seed: int, progress: Progress) -> Iterator[pl.DataFrame]:

@@ -153,7 +153,9 @@ class IngestConfig(Config):
 
 Score = Literal["mean", "sum", "contrast"]
 Draw = Literal["random", "stratified", "doubtful"]
-PageSize = Annotated[int, Field(gt=0, le=2000)]
+"""Which rows of a dataset people review."""
+MAX_PAIRS = 2000
+PageSize = Annotated[int, Field(gt=0, le=MAX_PAIRS)]
 """The number of pairs on a review page, which has all their pictures inside."""
 
 

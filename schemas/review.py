@@ -47,7 +47,7 @@ class Review(BaseModel):
 
     page: Id
     dataset: Id
-    draw: Draw
+    draw: Draw | Literal["chosen"]
     rater: Annotated[str, Field(min_length=1, max_length=64)]
     exported: AwareDatetime
     ratings: dict[Id, Rating]

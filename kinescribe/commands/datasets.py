@@ -1,10 +1,9 @@
-"""The commands that make, inspect and select from datasets: label, ingest, status, check, curate, report."""
+"""The commands that make and inspect datasets: label, ingest, status, check, report."""
 
 from __future__ import annotations
 
-import sys
 from dataclasses import asdict
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
@@ -24,7 +23,6 @@ from kinescribe.commands.options import (
     Roots,
     Scores,
     Seed,
-    curate_config,
     ingest_config,
     label_config,
     label_resources,
@@ -42,38 +40,6 @@ from kinescribe.preconditions import require_folder
 from kinescribe.schemas.errors import ConfigError, DatasetError
 from kinescribe.schemas.rendering import tables_of
 
-MinMotion = Annotated[float | None, typer.Option(help="Drop triplets with less motion.")]
-MinProbability = Annotated[
-    float | None, typer.Option(help="Drop those whose action is less probable among a vocabulary's.")
-]
-Agree = Annotated[
-    str | None,
-    typer.Option(help="Dataset of the same clips by another model: drop what it says differently."),
-]
-AgreeBy = Annotated[
-    str, typer.Option(metavar="BY", help="How the words are compared: exact, rouge, or a text encoder.")
-]
-MinAgreement = Annotated[
-    float | None, typer.Option(help="Drop those that agree less, 0 to 1. [1, or 0 with --score agreement]")
-]
-Duplicates = Annotated[
-    Literal["keep", "drop", "near"],
-    typer.Option(
-        help="drop: keep the best of the triplets with the same action and clip; near: the best of those "
-        "that show the same, as copies of a clip do."
-    ),
-]
-MaxClipping = Annotated[
-    float | None, typer.Option(help="Drop triplets with a larger share of crushed or blown pixels.")
-]
-MinPrecision = Annotated[
-    float | None,
-    typer.Option(help="Drop the least likely, so that this share of the rest is right, by the --review."),
-]
-Reviews = Annotated[
-    list[str] | None,
-    typer.Option("--review", help="File that a review page exported: drop what raters found wrong."),
-]
 Join = Annotated[bool, typer.Option("--join", help="Write the dataset although another run is writing it.")]
 
 
@@ -206,74 +172,6 @@ def check(
     print_result(result, as_json)
     if not result.ok:
         raise typer.Exit(1)
-
-
-def curate(
-    datasets: Annotated[list[str], typer.Argument(metavar="DATASET", help="Labelled datasets.")],
-    top_k: Annotated[int, typer.Option(help="How many triplets to choose.")],
-    out: Annotated[str, typer.Option(help="Parquet file to write the selection to.")],
-    stratify_by: Annotated[
-        Literal["action_class", "video", "clip_id", "action"],
-        typer.Option(help="Column of the classes that triplets are chosen from in turn."),
-    ] = "action_class",
-    score: Annotated[
-        Literal["mean", "sum", "contrast", "agreement"],
-        typer.Option(help="Log-probability of the action per token or as a sum, its contrast, or --agree."),
-    ] = "mean",
-    min_score: Annotated[float | None, typer.Option(help="Drop triplets with a lower score.")] = None,
-    min_probability: MinProbability = None,
-    review: Reviews = None,
-    min_precision: MinPrecision = None,
-    agree: Agree = None,
-    agree_by: AgreeBy = "exact",
-    min_agreement: MinAgreement = None,
-    min_motion: MinMotion = None,
-    max_motion: Annotated[float | None, typer.Option(help="Drop triplets with more motion.")] = None,
-    min_sharpness: Annotated[float | None, typer.Option(help="Drop triplets that are less sharp.")] = None,
-    min_brightness: Annotated[float | None, typer.Option(help="Drop darker triplets; 0 to 1.")] = None,
-    max_brightness: Annotated[float | None, typer.Option(help="Drop brighter triplets; 0 to 1.")] = None,
-    max_clipping: MaxClipping = None,
-    max_bars: Annotated[float | None, typer.Option(help="Drop those with a larger share of bars.")] = None,
-    max_text: Annotated[float | None, typer.Option(help="Drop those with a larger share of writing.")] = None,
-    duplicates: Duplicates = "keep",
-    materialize: Annotated[
-        str | None, typer.Option(help="Also copy the chosen triplets into this dataset; run again to resume.")
-    ] = None,
-    as_json: Json = False,
-) -> None:
-    """Select the likeliest triplets, the same number of each class."""
-    settings = curate_config(
-        top_k=top_k,
-        stratify_by=stratify_by,
-        score=score,
-        min_score=min_score,
-        min_precision=min_precision,
-        min_agreement=min_agreement,
-        min_probability=min_probability,
-        min_motion=min_motion,
-        max_motion=max_motion,
-        min_sharpness=min_sharpness,
-        min_brightness=min_brightness,
-        max_brightness=max_brightness,
-        max_clipping=max_clipping,
-        max_bars=max_bars,
-        max_text=max_text,
-        duplicates=duplicates,
-    )
-    with progress_bar("units") as progress:
-        result = api.curate(
-            datasets,
-            out,
-            settings,
-            reviews=review or None,
-            agree=agree,
-            agree_by=agree_by,
-            materialize=materialize,
-            progress=progress,
-        )
-    print_result(result, as_json)
-    if result.missing:
-        print(f"only {result.chosen:,} triplets were left to choose from; took all", file=sys.stderr)
 
 
 def report(

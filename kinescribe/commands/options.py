@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from inspect import signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import typer
 from typer.core import TyperCommand
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
         Resources,
     )
     from kinescribe.schemas.training import TrainConfig
+
+Result = TypeVar("Result")
 
 
 def _set_option(example: str) -> Any:
@@ -146,6 +149,11 @@ def train_config(
     shares = [f"mix.{share.strip()}" for share in mix.split(",")] if mix is not None else []
     values = {"data": data or None, "out": out, "select": select, "weights": weights}
     return load_config(TRAININGS[task], read_config(config), [*(overrides or []), *shares], values)
+
+
+def with_options(function: Callable[..., Result], options: Mapping[str, Any]) -> Result:
+    """What the function returns for those of a command's options that are its parameters."""
+    return function(**{name: options[name] for name in signature(function).parameters})
 
 
 def curate_config(

@@ -30,10 +30,13 @@ def build(
         typer.Option(help="Random pairs, the same number of each class, or the least likely ones."),
     ] = "random",
     seed: Seed = 0,
+    ids: Annotated[
+        str | None, typer.Option(help="File with the ids of the pairs, as reports export them, instead.")
+    ] = None,
 ) -> None:
     """Write one self-contained page on which people keep, correct or reject the actions of a sample."""
     with progress_bar("units") as progress:
-        num = reviews.build(dataset, out, num=num, draw=draw, seed=seed, progress=progress)
+        reviews.build(dataset, out, num=num, draw=draw, seed=seed, ids=ids, progress=progress)
     print(out)
 
 

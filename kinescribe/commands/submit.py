@@ -8,7 +8,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from inspect import signature
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,6 +19,7 @@ from kinescribe.commands.options import (
     label_config,
     label_resources,
     train_config,
+    with_options,
 )
 from kinescribe.display import print_list, print_tables, printable, warn
 from kinescribe.schemas.errors import ConfigError
@@ -32,8 +32,8 @@ jobs = typer.Typer(help="Look at the jobs of a cluster, and stop them.", no_args
 
 COMMANDS = ("label", "train", "curate", "evaluate")
 _PATHS = """
-bertscore clip codec data dataset datasets dino dynamics held_out init input materialize model out plot
-root roots select truth world
+agree bertscore clip codec data dataset datasets dino dynamics held_out ids init input materialize model out
+plot review root roots select truth world
 """
 PATHS = frozenset(_PATHS.split())
 """Parameters and configuration keys that are paths."""
@@ -166,7 +166,7 @@ def read_command(root: Any, arguments: Sequence[str]) -> CommandLine:
         )
     name = "-".join(words)
     for check in CHECKS.get(name, ()):
-        check(**{key: given[key] for key in signature(check).parameters})
+        with_options(check, given)
     normalized = {key: _normalized(value) if key in PATHS else value for key, value in parameters.items()}
     return CommandLine(name, _with_packed_config(arguments), normalized | {"config": values}, config)
 

@@ -51,7 +51,10 @@ const enter = (rater) => {
 
 const current = () => state.order[state.at];
 const answer = (question, criterion) => state.answers[question]?.[criterion] ?? {};
-const isAnswered = (question, criterion) => "best" in answer(question, criterion) && "worst" in answer(question, criterion);
+const isAnswered = (question, criterion) => {
+  const given = answer(question, criterion);
+  return given.tie || ("best" in given && "worst" in given);
+};
 const isDone = ({ question }) => criteria.every((criterion) => isAnswered(question, criterion));
 
 const pick = (index, kind, place) => {
@@ -61,11 +64,19 @@ const pick = (index, kind, place) => {
   const other = kind === "best" ? "worst" : "best";
   const picked = { ...answer(question, criterion), [kind]: options[place] };
   if (picked[other] === picked[kind]) delete picked[other];
-  state.answers[question] = { ...state.answers[question], [criterion]: picked };
-  active = isAnswered(question, criterion) ? Math.min(index + 1, criteria.length - 1) : index;
+  delete picked.tie;
+  give(index, picked);
+};
+
+const give = (index, given) => {
+  const { question } = current();
+  state.answers[question] = { ...state.answers[question], [criteria[index]]: given };
+  active = isAnswered(question, criteria[index]) ? Math.min(index + 1, criteria.length - 1) : index;
   save();
   show();
 };
+
+const tie = (index) => give(index, { tie: true });
 
 const move = (step) => {
   state.at = Math.max(0, Math.min(state.order.length, state.at + step));
@@ -89,7 +100,10 @@ const picks = (index, kind) => {
 
 const criterionBox = (criterion, index) => {
   const legend = element("legend", { textContent: study.criteria[criterion] });
-  const box = element("fieldset", { onclick: () => (active = index) }, legend, picks(index, "best"), picks(index, "worst"));
+  const same = element("button", { textContent: "No difference", onclick: () => tie(index) });
+  same.setAttribute("aria-pressed", Boolean(answer(current().question, criterion).tie));
+  Object.assign(same.dataset, { pick: "tie", criterion, place: 0 });
+  const box = element("fieldset", { onclick: () => (active = index) }, legend, picks(index, "best"), picks(index, "worst"), same);
   if (index === active) box.dataset.active = "";
   return box;
 };
@@ -151,6 +165,7 @@ const onKey = (event) => {
   const steps = { ArrowLeft: () => move(-1), ArrowRight: () => move(1) };
   const turns = { ArrowUp: -1, ArrowDown: 1 };
   if (digit) pick(active, event.shiftKey ? "worst" : "best", Number(digit[1]) - 1);
+  else if (event.code === "Digit0" || event.code === "Numpad0") tie(active);
   else if (event.key in steps) steps[event.key]();
   else if (event.key in turns) {
     active = (active + turns[event.key] + criteria.length) % criteria.length;

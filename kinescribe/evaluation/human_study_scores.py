@@ -1,8 +1,8 @@
 """Scores a human study: means, win rates, tests, and the agreement with a judge.
 
 The best of a question's outputs gets +1, the worst −1, the others 0 (the human evaluation of
-arXiv:2506.06006). Means and tests are over questions, with scores averaged over raters, because raters of the
-same question are not independent.
+arXiv:2506.06006). All get 0 if there is no difference. Means and tests are over questions, with scores
+averaged over raters, because raters of the same question are not independent.
 """
 
 from __future__ import annotations
@@ -33,6 +33,12 @@ class Picks(BaseModel):
 
     best: str | None = None
     worst: str | None = None
+    tie: bool = False
+    """No difference: there is no best and no worst."""
+
+    @property
+    def is_finished(self) -> bool:
+        return self.tie or bool(self.best and self.worst)
 
 
 class Export(BaseModel):
@@ -146,7 +152,7 @@ def score_study(key: Key, files: Sequence[Path]) -> StudyScores:
     judgements = [judgement for export in exports for judgement in _judgements(key, export)]
     if not judgements:
         raise InputError(
-            "no export has an answer with both a best and a worst; have raters answer the study first"
+            "no export has a finished answer, a best and a worst or no difference; have raters answer first"
         )
     by_criterion: defaultdict[str, list[Judgement]] = defaultdict(list)
     for judgement in judgements:
@@ -154,7 +160,7 @@ def score_study(key: Key, files: Sequence[Path]) -> StudyScores:
     return StudyScores(
         raters=len(exports),
         questions=len({judgement.question for judgement in judgements}),
-        unfinished=sum(not (picks.best and picks.worst) for _, _, picks in answers),
+        unfinished=sum(not picks.is_finished for _, _, picks in answers),
         criteria={
             criterion: _scores(key, by_criterion[criterion])
             for criterion in (*CRITERIA, ALL)
@@ -199,7 +205,7 @@ def _judgements(key: Key, export: Export) -> list[Judgement]:
                 f"the export of {export.rater!r} has an invalid answer to {question}; export it again"
             )
         for criterion, picks in by_criterion.items():
-            if picks.best and picks.worst:
+            if picks.is_finished:
                 value = {picks.best: 1.0, picks.worst: -1.0}
                 answered.append({choice.model: value.get(name, 0.0) for name, choice in choices.items()})
                 judgements.append(Judgement(question, criterion, answered[-1]))
@@ -212,6 +218,8 @@ def _judgements(key: Key, export: Export) -> list[Judgement]:
 def _is_valid(criterion: str, picks: Picks, choices: Mapping[str, Choice]) -> bool:
     """Whether the picks are two of a question's choices, or fewer."""
     is_known = criterion in CRITERIA and {picks.best, picks.worst} <= {*choices, None}
+    if picks.tie:
+        return is_known and picks.best is None and picks.worst is None
     return is_known and (picks.best is None or picks.best != picks.worst)
 
 

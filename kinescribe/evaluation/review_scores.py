@@ -98,9 +98,9 @@ class ReviewScores:
     reasons: dict[str, int]
     """Why rows were rejected, by rating."""
     precision: Precision | None
-    """Of the whole dataset; None if all rated rows were drawn as doubtful ones."""
+    """Of the whole dataset; None if no rated row was drawn at random."""
     doubtful: Precision | None
-    """Of the rows that were drawn as doubtful ones."""
+    """Of the rows that were drawn as doubtful ones, or chosen."""
     by_class: dict[str, Precision]
     by_decile: list[Decile]
     """The tenth with the lowest scores first; empty if the rows have no scores."""
@@ -113,8 +113,8 @@ class ReviewScores:
         yield Table([(f"rated by {rater}", f"{num:,}") for rater, num in self.raters.items()])
         counts = ("rated", "disputed", "corrected")
         yield Table([(name, f"{getattr(self, name):,}") for name in counts])
-        whole = "none, as only doubtful rows were drawn" if self.precision is None else str(self.precision)
-        doubtful = [("of doubtful rows", str(self.doubtful))] if self.doubtful else []
+        whole = "unknown, as no row was drawn at random" if self.precision is None else str(self.precision)
+        doubtful = [("of doubtful or chosen rows", str(self.doubtful))] if self.doubtful else []
         yield Table([("of the dataset", whole), *doubtful], "precision, 95 % interval")
         if self.by_class:
             yield Table([(name, str(part)) for name, part in self.by_class.items()], "by class")
@@ -161,8 +161,8 @@ def score_review(dataset: Dataset, ratings: Ratings, score: Score, progress: Pro
         raise InputError(
             f"none of the rated rows is in {dataset}; name the dataset that the page was built of"
         )
-    random = rated.filter(pl.col("draw") != "doubtful")
-    doubtful = rated.filter(pl.col("draw") == "doubtful")
+    at_random = pl.col("draw").is_in(["random", "stratified"])
+    random, doubtful = rated.filter(at_random), rated.filter(~at_random)
     reasons = Counter(
         rating.reason or "no reason"
         for of_rater in ratings.by_rater.values()

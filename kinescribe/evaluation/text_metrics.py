@@ -50,7 +50,7 @@ def wording(truths: Sequence[str], texts: Sequence[str], encoder: str | None = N
 
 
 def agreement_with(source: Source, by: str) -> Agreement:
-    """The agreement with a dataset that another model labelled, by `exact`, `rouge`, or a text encoder's name.
+    """The agreement with a dataset that another model labelled: `exact`, `rouge`, or by a text encoder.
 
     Raises ConfigError if a package is missing, DatasetError and ModelError.
     """

@@ -13,7 +13,7 @@ from typing import Any
 import polars as pl
 import pyarrow.dataset as pads
 
-from kinescribe.reports.distributions import Histogram, histogram, motion_limits, score_limits
+from kinescribe.reports.distributions import Axis, Histogram, histogram, motion_axis, score_axis
 from kinescribe.reports.gallery import Gallery, gallery, sampled, scores
 from kinescribe.reports.page import render, require_page, write_page
 from kinescribe.schemas.errors import ConfigError
@@ -23,7 +23,7 @@ from kinescribe.storage.dataset import Dataset, Source
 
 NUM_CLASSES = 24
 OTHER_CLIPS = "other clips, or other classes, times or order"
-Limits = Callable[[pl.Series], tuple[float, float]]
+Axes = Callable[[pl.Series], Axis]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +35,8 @@ class Side:
     identity: Mapping[str, Any]
     rows: pads.Dataset
     table: pl.DataFrame
+    clips: Sequence[str]
+    """The ids of all clips of its plan."""
 
 
 def write_comparison(first: Source, second: Source, out: str, sample: int) -> None:
@@ -61,11 +63,12 @@ def write_comparison(first: Source, second: Source, out: str, sample: int) -> No
         counts=_counts(*sides),
         settings=_settings(*sides),
         histograms={
-            "Score": _histograms(sides, "score", score_limits),
-            "Motion": _histograms(sides, "motion", motion_limits),
+            "Score": _histograms(sides, "score", score_axis),
+            "Motion": _histograms(sides, "motion", motion_axis),
         },
         classes=_classes(*sides),
         num_common=len(common),
+        unshared=[(side, _unshared(side, other)) for side, other in (sides, sides[::-1])],
         num_differing=len(differing),
         gallery=pairs,
     )
@@ -79,13 +82,30 @@ def _place(name: str) -> str:
 
 def _side(dataset: Dataset, name: str) -> Side:
     rows = dataset.scan()
-    return Side(name, status(dataset), dataset.run["identity"], rows, scores(rows))
+    clips = dataset.plans[0].columns(["clip_id"])["clip_id"].to_pylist()
+    return Side(name, status(dataset), dataset.run["identity"], rows, scores(rows), clips)
 
 
 def _common(first: Side, second: Side) -> pl.DataFrame:
     """The pairs of the first that the second has too; the columns of the second are called `…_other`."""
     others = second.table.select("triplet_id", "action", "score", "action_tokens")
     return first.table.join(others, on="triplet_id", suffix="_other")
+
+
+def _unshared(side: Side, other: Side) -> dict[str, int]:
+    """Why pairs of one dataset are not in the other, with their number, the most frequent reason first."""
+    alone = side.table.join(other.table, on="triplet_id", how="anti")
+    known = pl.Series(other.clips, dtype=pl.String)
+    has_pairs = pl.col("clip_id").is_in(other.table["clip_id"].implode())
+    reason = (
+        pl.when(has_pairs)
+        .then(pl.lit("of other times in the same clips"))
+        .when(pl.col("clip_id").is_in(known.implode()))
+        .then(pl.lit("of clips that have no pairs there, or not yet"))
+        .otherwise(pl.lit("of clips that are not among its clips"))
+    )
+    counts = alone.select(reason=reason).group_by("reason").len()
+    return dict(counts.sort("len", "reason", descending=[True, False]).iter_rows())
 
 
 def _gallery(side: Side, chosen: pl.DataFrame) -> Gallery:
@@ -119,9 +139,9 @@ def _settings(first: Side, second: Side) -> list[tuple[str, Any, Any]]:
     ]
 
 
-def _histograms(sides: Sequence[Side], column: str, limits: Limits) -> list[Histogram | None]:
-    """The histograms of both, with the same limits."""
-    shared = limits(pl.concat([side.table[column] for side in sides]))
+def _histograms(sides: Sequence[Side], column: str, axis_of: Axes) -> list[Histogram | None]:
+    """The histograms of both, on the same axis."""
+    shared = axis_of(pl.concat([side.table[column] for side in sides]))
     return [histogram(side.table[column], shared) for side in sides]
 
 

@@ -16,17 +16,26 @@ NUM_BINS = 32
 TAIL = 0.005
 """The share of the lowest scores that goes into the first bin, however low they are, so that a few outliers
 leave room for the rest; of motion, the share of the highest values that goes into the last bin."""
+LEAST_DECADE, MOST_DECADE = -4, 3
+"""Log-likelihoods beyond −0.0001 and −1000 are in the outermost bins."""
 NUM_CLASSES = 12
 NUM_FREQUENT = 12
 STOP_WORDS = ["and", "for", "from", "her", "his", "into", "its", "the", "their", "with"]
 
 
 @dataclass(frozen=True, slots=True)
-class Histogram:
-    """Counts in bins of equal width from `low` to `high`; values beyond are in the outermost bins."""
+class Axis:
+    """The edges of bins, which are drawn equally wide, and the values that are written below, equally far."""
 
-    low: float
-    high: float
+    edges: Sequence[float]
+    ticks: Sequence[float]
+
+
+@dataclass(frozen=True, slots=True)
+class Histogram:
+    """Counts in the bins of an axis; values beyond it are in the outermost bins."""
+
+    axis: Axis
     counts: Sequence[int]
     median: float
 
@@ -44,7 +53,7 @@ class ClassRow:
 
 def by_class(table: pl.DataFrame) -> list[ClassRow]:
     """All pairs, then those of each frequent class, then those of all other classes together."""
-    score, motion = score_limits(table["score"]), motion_limits(table["motion"])
+    score, motion = score_axis(table["score"]), motion_axis(table["motion"])
     return [
         ClassRow(
             name, is_class, len(rows), histogram(rows["score"], score), histogram(rows["motion"], motion)
@@ -53,28 +62,45 @@ def by_class(table: pl.DataFrame) -> list[ClassRow]:
     ]
 
 
-def histogram(values: pl.Series, limits: tuple[float, float]) -> Histogram | None:
+def histogram(values: pl.Series, axis: Axis) -> Histogram | None:
     """The histogram of the finite values; None if there are none."""
     known = values.filter(values.is_finite()).to_numpy()
     if not len(known):
         return None
-    counts, _ = np.histogram(np.clip(known, *limits), bins=NUM_BINS, range=limits)
-    return Histogram(*limits, counts.tolist(), float(np.median(known)))
+    counts, _ = np.histogram(np.clip(known, axis.edges[0], axis.edges[-1]), bins=axis.edges)
+    return Histogram(axis, counts.tolist(), float(np.median(known)))
 
 
-def score_limits(scores: pl.Series) -> tuple[float, float]:
-    """From almost the lowest log-likelihood to 0."""
-    return min(math.floor(_quantile(scores, TAIL) * 10) / 10, -0.1), 0.0
+def score_axis(scores: pl.Series) -> Axis:
+    """Logarithmic, in whole decades, from almost the lowest log-likelihood to almost the highest.
+
+    A model that is sure of most actions gives them −0.001 or so, and one that is not −1.
+    """
+    worst, best = (_decade(_quantile(scores, share)) for share in (TAIL, 1 - TAIL))
+    first, last = math.ceil(worst), math.floor(best)
+    if first == last:
+        last -= 1
+    edges = -np.logspace(first, last, NUM_BINS + 1)
+    return Axis(edges.tolist(), [-(10.0**power) for power in range(first, last - 1, -1)])
 
 
-def motion_limits(motion: pl.Series) -> tuple[float, float]:
+def motion_axis(motion: pl.Series) -> Axis:
     """From 0 to almost the highest motion."""
-    return 0.0, max(math.ceil(_quantile(motion, 1 - TAIL)), 1.0)
+    return _linear(max(math.ceil(_quantile(motion, 1 - TAIL)), 1.0))
 
 
-def share_limits(values: pl.Series) -> tuple[float, float]:
+def share_axis(values: pl.Series) -> Axis:
     """From 0 to almost the highest value, and at least to a tenth."""
-    return 0.0, max(math.ceil(round(_quantile(values, 1 - TAIL) * 10, 4)) / 10, 0.1)
+    return _linear(max(math.ceil(round(_quantile(values, 1 - TAIL) * 10, 4)) / 10, 0.1))
+
+
+def _linear(high: float) -> Axis:
+    return Axis(np.linspace(0, high, NUM_BINS + 1).tolist(), [0.0, high])
+
+
+def _decade(score: float) -> float:
+    """The power of ten of a log-likelihood's size, within what is worth drawing."""
+    return min(max(math.log10(max(-score, 1e-9)), LEAST_DECADE), MOST_DECADE)
 
 
 def frequent_actions(actions: pl.Series) -> list[tuple[str, int]]:

@@ -27,9 +27,9 @@ from kinescribe.storage.threads import map_in_threads
 MAX_FRAME_BYTES = 32 << 20
 """Total size of the frames on a page, before base64 makes them a third larger."""
 IMAGES_PER_BLOCK = 32
-SCORED = ("triplet_id", "action_class", "action", "action_logprob", "action_tokens", "motion")
+SCORED = ("triplet_id", "clip_id", "action_class", "action", "action_logprob", "action_tokens", "motion")
 SHOWN = (*SCORED, "video", "source", "target", "source_time_s", "target_time_s", "importance")
-COLUMNS = ("action", "class", "video", "times", "score", "tokens", "motion", "source", "target", "heat")
+COLUMNS = ("id", "action", "class", "video", "times", "score", "tokens", "motion", "source", "target", "heat")
 
 
 @dataclass(frozen=True, slots=True)

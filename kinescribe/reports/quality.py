@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from kinescribe.reports.distributions import Histogram, histogram, share_limits
+from kinescribe.reports.distributions import Histogram, histogram, share_axis
 from kinescribe.reports.gallery import gallery
 from kinescribe.storage.rows import OBJECT, Rows
 
@@ -57,7 +57,7 @@ def measures(rows: Rows) -> list[Measure]:
 
 def _measure(rows: Rows, table: pl.DataFrame, name: str) -> Measure | None:
     title, meaning, is_lowest = WORST[name]
-    found = histogram(table[name], share_limits(table[name]))
+    found = histogram(table[name], share_axis(table[name]))
     if found is None:
         return None
     known = table.drop_nulls(name).sort(name, "triplet_id", descending=[not is_lowest, False])

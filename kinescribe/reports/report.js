@@ -27,8 +27,11 @@ const everything = Array.from({ length: count }, (_, pair) => pair);
 const words = everything.map((pair) => [pairs.action[pair], pairs.other?.[pair] ?? "", pairs.video[pair]].join("\n").toLowerCase());
 const NO_CLASS = "no class";
 const visible = (text) => (text.trim() === "" ? "(blank)" : text);
+const DEFAULTS = { text: "", class: "", least: "", most: "", view: "both" };
+const chosen = new Set();
 let found = everything;
 let page = 0;
+let large = null; // the place among those found of the pair that is shown large
 
 const picture = (place) => {
   const block = Math.floor(place / PER_BLOCK);
@@ -68,6 +71,32 @@ const choose = () => {
     )
     .sort(compare(order));
   page = 0;
+  show();
+};
+
+// What is shown, in the address, so that a link shows the same. The order's default is the first.
+const controls = () => ({ ...DEFAULTS, order: byId("order").options[0].value });
+const remember = () => {
+  const state = new URLSearchParams();
+  for (const [id, value] of Object.entries(controls())) if (byId(id).value !== value) state.set(id, byId(id).value);
+  if (byId("heat").checked) state.set("heat", "1");
+  if (page) state.set("page", page + 1);
+  const text = state.toString();
+  if (!text && !location.hash.startsWith("#?")) return;
+  try {
+    history.replaceState(null, "", text ? `#?${text}` : location.pathname + location.search);
+  } catch {
+    // A page inside another may not have an address of its own.
+  }
+};
+
+const recall = () => {
+  const state = new URLSearchParams(location.hash.slice(2));
+  for (const id of Object.keys(controls())) if (state.has(id)) byId(id).value = state.get(id);
+  for (const id of ["class", "order", "view"]) if (byId(id).selectedIndex < 0) byId(id).selectedIndex = 0;
+  byId("heat").checked = state.get("heat") === "1";
+  choose();
+  page = Math.max(0, Math.min(Math.ceil(found.length / PER_PAGE), Math.trunc(Number(state.get("page"))) || 1) - 1);
   show();
 };
 
@@ -115,7 +144,7 @@ const fixed = (value, digits) => value.toFixed(digits).replace(/^-(0\.?0*)$/, "$
 
 const said = (score, tokens, motion) =>
   [
-    score !== null && `score ${fixed(score, 3)}`,
+    score !== null && `score ${score !== 0 && Math.abs(score) < 0.01 ? score.toPrecision(2) : fixed(score, 3)}`,
     tokens !== null && `${tokens} ${tokens === 1 ? "token" : "tokens"}`,
     motion !== null && `motion ${fixed(motion, 1)} px`,
   ]
@@ -131,12 +160,52 @@ const facts = (text) => element("p", { className: "facts", textContent: text });
 const actions = (pair) => {
   if (!pairs.other)
     return [written(pairs.action[pair]), facts(said(pairs.score[pair], pairs.tokens[pair], pairs.motion[pair]))];
+  const column = (...parts) => element("div", {}, ...parts);
   return [
-    written(pairs.action[pair], "first"),
-    facts(said(pairs.score[pair], pairs.tokens[pair], null)),
-    written(pairs.other[pair], "second"),
-    facts(said(pairs.otherScore[pair], pairs.otherTokens[pair], null)),
+    element(
+      "div",
+      { className: "columns-of-two" },
+      column(written(pairs.action[pair], "first"), facts(said(pairs.score[pair], pairs.tokens[pair], null))),
+      column(written(pairs.other[pair], "second"), facts(said(pairs.otherScore[pair], pairs.otherTokens[pair], null))),
+    ),
   ];
+};
+
+const pick = (pair) => {
+  const box = element("input", { type: "checkbox", checked: chosen.has(pair), title: "Choose this pair" });
+  box.setAttribute("aria-label", `Choose: ${pairs.action[pair]}`);
+  box.addEventListener("change", () => {
+    if (box.checked) chosen.add(pair);
+    else chosen.delete(pair);
+    showChosen();
+  });
+  return box;
+};
+
+const showChosen = () => {
+  byId("chosen").textContent = `${chosen.size.toLocaleString("en")} chosen`;
+  byId("export-ids").disabled = byId("none").disabled = chosen.size === 0;
+};
+
+const exportIds = () => {
+  const ids = [...chosen].sort((a, b) => a - b).map((pair) => pairs.id[pair]);
+  const link = element("a", {
+    href: URL.createObjectURL(new Blob([`${ids.join("\n")}\n`], { type: "text/plain" })),
+    download: "ids.txt",
+  });
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 60000);
+};
+
+const enlarge = (place) => {
+  if (place < 0 || place >= found.length) return;
+  large = place;
+  page = Math.floor(place / PER_PAGE);
+  show();
+  const dialog = byId("large");
+  dialog.replaceChildren(element("ol", { className: "pairs" }, card(found[place])), element("button", { textContent: "Close", onclick: () => dialog.close() }));
+  if (!dialog.open) dialog.showModal();
+  dialog.focus();
 };
 
 const card = (pair) => {
@@ -144,7 +213,10 @@ const card = (pair) => {
   const origin = element("p", { className: "origin" }, element("bdi", { textContent: pairs.video[pair] }));
   const name = pairs.class[pair];
   if (name !== null) origin.append(" ", element("span", { className: "chip", textContent: visible(name), title: name }));
-  return element("li", { className: "pair" }, element("div", { className: "frames" }, ...make(pair)), ...actions(pair), origin);
+  origin.append(" ", pick(pair));
+  const frames = element("div", { className: "frames" }, ...make(pair));
+  if (byId("view").value !== "slider") frames.addEventListener("click", () => enlarge(found.indexOf(pair)));
+  return element("li", { className: "pair" }, frames, ...actions(pair), origin);
 };
 
 const show = () => {
@@ -158,6 +230,8 @@ const show = () => {
   byId("previous").disabled = page === 0;
   byId("next").disabled = page === pages - 1;
   byId("pages").hidden = pages === 1;
+  showChosen();
+  remember();
 };
 
 const turn = (step) => {
@@ -192,7 +266,8 @@ const narrow = (id, value) => {
 };
 
 fill();
-choose();
+if (location.hash.startsWith("#?")) recall();
+else choose();
 for (const id of ["text", "least", "most"]) byId(id).addEventListener("input", choose);
 for (const id of ["class", "order"]) byId(id).addEventListener("change", choose);
 for (const id of ["view", "heat"]) byId(id).addEventListener("change", show);
@@ -201,6 +276,23 @@ byId("clear").addEventListener("click", () => {
   byId("filters").reset();
   choose();
 });
+byId("all").addEventListener("click", () => {
+  for (const pair of found) chosen.add(pair);
+  show();
+});
+byId("none").addEventListener("click", () => {
+  chosen.clear();
+  show();
+});
+byId("export-ids").addEventListener("click", exportIds);
+byId("large").addEventListener("keydown", (event) => {
+  const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+  if (!step || event.target.type === "range") return;
+  event.preventDefault();
+  enlarge(large + step);
+});
+byId("large").addEventListener("click", (event) => event.target === byId("large") && byId("large").close());
+addEventListener("hashchange", () => location.hash.startsWith("#?") && recall());
 byId("previous").addEventListener("click", () => turn(-1));
 byId("next").addEventListener("click", () => turn(1));
 for (const button of document.querySelectorAll("[data-text]"))

@@ -20,11 +20,15 @@ from kinescribe.reports.heatmap import data_uri, enlarged
 from kinescribe.reports.page import render, require_page, write_page
 from kinescribe.reports.quality import measures
 from kinescribe.reports.timeline import timeline
+from kinescribe.schemas.config import IngestConfig, LabelConfig
 from kinescribe.schemas.outcomes import ClipOutcome
+from kinescribe.schemas.version import VERSION
 from kinescribe.storage.audit import outcomes, totals
 from kinescribe.storage.dataset import Dataset, Source
+from kinescribe.storage.run import Run, RunRecord
 
 SAMPLE = 500
+JOBS = (LabelConfig, IngestConfig)
 NUM_EXAMPLES = 3
 """Clips shown for each reason."""
 
@@ -68,7 +72,19 @@ def _page(dataset: Dataset, sample: int, imagined: Sequence[Step]) -> str:
         gallery=gallery(rows, sampled(table, sample)),
         imagined=[_imagined(step) for step in imagined],
         run=dataset.run,
+        defaults=_defaults(dataset.run),
     )
+
+
+def _defaults(run: RunRecord) -> list[str]:
+    """The keys with the default of `label` or of `ingest`; none if another version wrote the dataset."""
+    if run["version"] != VERSION:
+        return []
+    known = [Run(VERSION, kind().model_dump(mode="json"), {}, "", (0, 0), "").identity for kind in JOBS]
+    identity = run["identity"]
+    best = max(known, key=lambda defaults: len(defaults.keys() & identity.keys()))
+    chosen = (key for key in identity if key.startswith("config."))
+    return [key for key in chosen if best.get(key, ...) == identity[key]]
 
 
 def _imagined(step: Step) -> dict[str, Any]:

@@ -7,14 +7,14 @@ exports it as a file that `schemas.review` describes. All texts reach the page a
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from kinescribe.labeling.review_draw import draw_rows
+from kinescribe.labeling.review_draw import draw_rows, find_rows
 from kinescribe.reports.gallery import mean_score, rounded, short
 from kinescribe.reports.heatmap import encoded, thumbnail
 from kinescribe.reports.page import render, require_page, write_page
@@ -40,20 +40,29 @@ SHOWN = (
 )  # fmt: skip
 
 
-def write_review(source: Source, out: str, num: int, draw: Draw, seed: int, progress: Progress) -> int:
-    """Write the page of `num` rows to `out`, and return how many it has; the same seed gives the same page.
+def write_review(
+    source: Source,
+    out: str,
+    num: int,
+    draw: Draw,
+    seed: int,
+    progress: Progress,
+    ids: Sequence[str] = (),
+) -> int:
+    """Write the page of `num` drawn rows, or of those with some ids, to `out`; return how many it has.
 
-    Raises ConfigError, DatasetError and StoreError.
+    The same seed gives the same page. Raises ConfigError, InputError, DatasetError and StoreError.
     """
     require_page(out)
     dataset = Dataset.open(source)
-    drawn = draw_rows(dataset, num, draw, seed, progress)
+    find = partial(find_rows, dataset, ids) if ids else partial(draw_rows, dataset, num, draw, seed)
+    drawn, how = find(progress), "chosen" if ids else draw
     pairs = _pairs(dataset, drawn)
     page = {
-        "id": stable_id(dataset.fingerprint, draw, *drawn["triplet_id"]),
+        "id": stable_id(dataset.fingerprint, how, *drawn["triplet_id"]),
         "dataset": dataset.fingerprint,
         "name": dataset.name,
-        "draw": draw,
+        "draw": how,
         "pairs": [pairs[triplet_id] for triplet_id in drawn["triplet_id"]],
         "words": _words(dataset),
         "reasons": REASONS,

@@ -251,3 +251,39 @@ def test_words_of_a_dataset_are_text_on_the_page_and_no_script_but_its_own_runs(
             refused = [entry["message"] for entry in browser.get_log("browser")]
             assert sum("Content Security Policy" in message for message in refused) == num_refused
             rater.find("leave").click()
+
+
+def test_a_question_fits_the_screen_and_a_phones_width(tmp_path: Path):
+    build(tmp_path, write_outputs(tmp_path / "models"))
+    with chromium(tmp_path) as browser:
+        rater = Rater(browser)
+        for width, height in ((1400, 900), (390, 844)):
+            size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
+            browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+            browser.get((tmp_path / "study.html").as_uri())
+            rater.enter(str(width))
+            taken = browser.execute_script(
+                "const all = document.documentElement; return [all.scrollWidth, all.scrollHeight]"
+            )
+            assert taken[0] <= width
+            assert taken[1] <= height or width == 390
+            rater.find("leave").click()
+
+
+def test_no_difference_is_an_answer(tmp_path: Path):
+    _, key = build(tmp_path, write_outputs(tmp_path / "models"))
+    with chromium(tmp_path) as browser:
+        browser.get((tmp_path / "study.html").as_uri())
+        rater = Rater(browser)
+        rater.enter("Anna")
+        rater.press("0", "0", "0")
+        assert rater.find("who").text == "Anna: 1 of 3 answered"
+        rater.press(Keys.ARROW_RIGHT, "0")
+        rater.choose_by_mouse("red", "blue")  # takes the place of the tie
+        rater.find("next").click()
+        export = rater.export(tmp_path)
+    scores = score_study(key, [export])
+    assert (scores.questions, scores.unfinished) == (2, 0)
+    means = {model: mean.mean for model, mean in scores.criteria["all"].scores.items()}
+    assert means == pytest.approx({"red": 0.5, "green": 0, "blue": -0.5, "grey": 0})
+    assert next(iter(scores.criteria["action"].comparisons)).ties == 1

@@ -106,7 +106,7 @@ def test_what_is_half_answered_is_counted_apart(tmp_path: Path):
     [
         ({"study": "another"}, "is of study another"),
         ({"answers": []}, "is not an export"),
-        ({"answers": {}}, "no export has an answer"),
+        ({"answers": {}}, "no export has a finished answer"),
         ({"answers": {"q9": {}}}, "invalid answer to q9"),
         ({"answers": {"q9": {"action": {}}}}, "invalid answer to q9"),
         ({"answers": {"q0": {"action": {"best": "", "worst": ""}}}}, "invalid answer to q0"),
@@ -115,6 +115,7 @@ def test_what_is_half_answered_is_counted_apart(tmp_path: Path):
         ({"answers": {"q9": {"action": {"best": "q9-ours", "worst": "q9-copy"}}}}, "invalid answer to q9"),
         ({"answers": {"q0": {"taste": {"best": "q0-ours", "worst": "q0-copy"}}}}, "invalid answer to q0"),
         ({"answers": {"q0": {"action": {"best": "q0-ours", "worst": "q0-ours"}}}}, "invalid answer to q0"),
+        ({"answers": {"q0": {"action": {"best": "q0-ours", "tie": True}}}}, "invalid answer to q0"),
     ],
 )
 def test_what_is_no_export_of_the_study_is_refused(other: dict[str, object], message: str, tmp_path: Path):

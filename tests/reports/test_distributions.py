@@ -7,8 +7,8 @@ from kinescribe.reports.distributions import (
     frequent_actions,
     frequent_words,
     histogram,
-    motion_limits,
-    score_limits,
+    motion_axis,
+    score_axis,
 )
 
 
@@ -22,31 +22,47 @@ def table(classes: list[str | None]) -> pl.DataFrame:
 
 def test_a_value_beyond_the_limits_is_in_the_outermost_bin():
     scores = pl.Series([-0.3] * 999 + [-50.0])
-    low, high = score_limits(scores)
-    assert (low, high) == (pytest.approx(-0.3, abs=0.11), 0)
-    counted = histogram(scores, (low, high))
+    counted = histogram(scores, score_axis(scores))
     assert counted is not None
+    assert counted.axis.ticks == [-1, -0.1]
     assert sum(counted.counts) == 1000
-    assert counted.counts[0] >= 1
+    assert counted.counts[0] == 1
     assert counted.median == pytest.approx(-0.3)
-    assert motion_limits(pl.Series([2.2] * 999 + [400.0])) == (0, 3)
+    assert motion_axis(pl.Series([2.2] * 999 + [400.0])).ticks == [0, 3]
+
+
+def test_scores_are_told_apart_however_close_to_0_they_are():
+    scores = pl.Series([-0.001] * 50 + [-0.002] * 30 + [-0.03] * 15 + [-2.0] * 5)
+    counted = histogram(scores, score_axis(scores))
+    assert counted is not None
+    assert counted.axis.ticks == [-10, -1, -0.1, -0.01, -0.001]
+    assert sorted(count for count in counted.counts if count) == [5, 15, 30, 50]
+    assert len(counted.counts) == len(counted.axis.edges) - 1
+
+
+def test_certain_scores_have_an_axis():
+    scores = pl.Series([0.0, -0.0, -1e-9])
+    counted = histogram(scores, score_axis(scores))
+    assert counted is not None
+    assert counted.counts[-1] == 3
+    assert list(counted.axis.edges) == sorted(counted.axis.edges)
 
 
 def test_values_that_are_not_numbers_are_not_counted():
     motion = pl.Series([1.0, float("nan"), 2.0, float("inf"), float("-inf"), None])
-    counted = histogram(motion, motion_limits(motion))
+    counted = histogram(motion, motion_axis(motion))
     assert counted is not None
-    assert (counted.high, sum(counted.counts), counted.median) == (2, 2, 1.5)
+    assert (counted.axis.ticks[-1], sum(counted.counts), counted.median) == (2, 2, 1.5)
 
 
 def test_infinite_scores_alone_have_no_histogram():
     scores = pl.Series([float("-inf")])
-    assert histogram(scores, score_limits(scores)) is None
+    assert histogram(scores, score_axis(scores)) is None
 
 
 def test_given_triplets_have_no_histogram_of_scores():
     nothing = pl.Series([None, None], dtype=pl.Float64)
-    assert histogram(nothing, score_limits(nothing)) is None
+    assert histogram(nothing, score_axis(nothing)) is None
 
 
 def test_the_order_is_all_then_classes_by_size_then_the_rest():

@@ -6,6 +6,7 @@ import pytest
 
 from kinescribe.labeling.units import plan_units
 from kinescribe.reports.gallery import gallery, sampled, scores
+from kinescribe.schemas.clips import stable_id
 from kinescribe.storage.dataset import Dataset
 from kinescribe.storage.plan import write_plan
 from kinescribe.storage.run import bind
@@ -37,6 +38,7 @@ def test_columns_have_the_values_of_the_rows(tmp_path: Path):
     assert {
         name: values[place] for name, values in made.pairs.items() if name not in ("source", "target")
     } == {
+        "id": stable_id(clip("0").clip_id, 1),
         "action": "move 1",
         "class": "jump",
         "video": "videos/0.mp4",
