@@ -264,10 +264,19 @@ def imagine(
 
 
 @checked
-def report(dataset: StrPath, out: StrPath, *, compare: StrPath | None = None, sample: Positive = 500) -> None:
+def report(
+    dataset: StrPath,
+    out: StrPath,
+    *,
+    compare: StrPath | None = None,
+    sample: Positive = 500,
+    dropped_frames: bool = False,
+    roots: StrPaths | None = None,
+) -> None:
     """Write one self-contained HTML page about a dataset, or about two with `compare`.
 
-    `sample` is the maximum number of pairs on the page.
+    `sample` is the maximum number of pairs on the page. With `dropped_frames`, frames of a few dropped and
+    rejected clips are decoded and shown; only videos below `roots`, by default the working folder, are read.
 
     >>> kinescribe.report("dataset", "report.html")
 
@@ -281,7 +290,8 @@ def report(dataset: StrPath, out: StrPath, *, compare: StrPath | None = None, sa
     else:
         from kinescribe.reports.report import write_report
 
-        write_report(os.fspath(dataset), os.fspath(out), sample)
+        decode_below = (listed(roots) or ()) if dropped_frames else None
+        write_report(os.fspath(dataset), os.fspath(out), sample, decode_below=decode_below)
 
 
 @checked

@@ -179,6 +179,10 @@ class SegmentExtractor(Decoder[DecodeReply]):
         """The triplet's pair, or its outcome if it has none. Never raises for a bad triplet."""
         return _extracted(triplet.clip, lambda: iter([self._request(triplet)]))
 
+    def ends(self, clip: Clip) -> Sequence[KeyFrame]:
+        """The clip's first and last frame, or one if they are the same. Raises Rejected."""
+        return self._request(GivenTriplet(clip, "anything", (clip.uri,))).frames
+
     def _request(self, triplet: GivenTriplet) -> DecodeReply:
         if not re.search(r"\w", triplet.action):
             raise Rejected(RejectCode.NO_ACTION, "the action has no words")

@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from selenium.webdriver import Chrome
 from selenium.webdriver.common.action_chains import ActionChains
@@ -11,10 +12,18 @@ from selenium.webdriver.common.keys import Keys
 
 import kinescribe
 from kinescribe.labeling.ids import read_ids
+from kinescribe.labeling.units import plan_units
+from kinescribe.schemas.clips import Clip, stable_id
 from kinescribe.schemas.errors import InputError
+from kinescribe.schemas.outcomes import DropReason, RejectCode
+from kinescribe.storage.plan import write_plan
+from kinescribe.storage.run import bind
 from kinescribe.storage.selection import read_selection
+from kinescribe.storage.shards import write_unit
 from tests.browser import Reader, chromium
-from tests.tiny_dataset import build
+from tests.filmed_dataset import clip_of
+from tests.tiny_dataset import build, outcome, run_of, table
+from tests.videos import write_video
 
 
 @pytest.fixture(scope="module", name="folder")
@@ -152,3 +161,20 @@ def test_nothing_is_cut_off(reader: Reader, browser: Chrome, width: int):
     """
     assert browser.execute_script(cut) == []
     browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def test_frames_of_dropped_clips_are_shown_if_they_are_asked_for(tmp_path: Path, browser: Chrome):
+    write_video(tmp_path / "still.mp4", [np.full((64, 96, 3), 90, np.uint8)] * 30)
+    still, away = clip_of(str(tmp_path / "still.mp4")), Clip(stable_id("away"), "/nowhere/away.mp4")
+    run = run_of([still, away])
+    (unit,) = plan_units([still, away], 2, run.fingerprint)
+    bind(str(tmp_path / "dataset"), run)
+    write_plan(str(tmp_path / "dataset"), [unit])
+    ends = [outcome(still, DropReason.STATIC), outcome(away, RejectCode.MISSING)]
+    write_unit(str(tmp_path / "dataset"), unit, table([]), ends)
+    for options, num in (({}, 0), ({"dropped_frames": True, "roots": tmp_path}, 2)):
+        kinescribe.report(tmp_path / "dataset", tmp_path / "report.html", **options)
+        reader = Reader(browser, tmp_path / "report.html")
+        assert len(reader.all(".ends img")) == num
+        assert len(reader.all(".example")) == 2
+        assert reader.refused() == []

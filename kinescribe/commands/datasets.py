@@ -40,6 +40,12 @@ from kinescribe.preconditions import require_folder
 from kinescribe.schemas.errors import ConfigError, DatasetError
 from kinescribe.schemas.rendering import tables_of
 
+VideoRoots = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--root", help="A folder whose videos may be read, instead of the working folder; repeatable."
+    ),
+]
 Join = Annotated[bool, typer.Option("--join", help="Write the dataset although another run is writing it.")]
 
 
@@ -154,12 +160,7 @@ def check(
         typer.Option(min=1, help="Also compare the frames of this many random rows with their videos."),
     ] = None,
     seed: Seed = 0,
-    root: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--root", help="A folder whose videos may be read, instead of the working folder; repeatable."
-        ),
-    ] = None,
+    root: VideoRoots = None,
     as_json: Json = False,
 ) -> None:
     """Audit a dataset: the digest of every file, and exactly one outcome for every clip."""
@@ -181,10 +182,22 @@ def report(
         bool, typer.Option("--compare", help="Show two datasets side by side, and where they differ.")
     ] = False,
     sample: Annotated[int, typer.Option(min=1, help="Maximum number of pairs to show.")] = 500,
+    dropped_frames: Annotated[
+        bool, typer.Option("--dropped-frames", help="Decode frames of a few dropped and rejected clips.")
+    ] = False,
+    root: VideoRoots = None,
 ) -> None:
     """Write one self-contained HTML page: the run, pairs, actions, heat maps, scores, rejects."""
+    if dropped_frames and compare:
+        raise ConfigError("give one of --compare and --dropped-frames")
+    if root and not dropped_frames:
+        raise ConfigError(
+            "--root names a folder of videos, which only --dropped-frames reads; give it as well"
+        )
     if len(datasets) != 1 + compare:
         wanted = "two datasets after --compare" if compare else "one dataset, or --compare and two"
         raise ConfigError(f"give {wanted}; got {len(datasets)}")
-    api.report(datasets[0], out, compare=datasets[1] if compare else None, sample=sample)
+    other = datasets[1] if compare else None
+    frames = {"dropped_frames": dropped_frames, "roots": root or None}
+    api.report(datasets[0], out, compare=other, sample=sample, **frames)
     print(out)

@@ -62,7 +62,7 @@ def _reply(
     """
     target = resized(target, source.shape[1], source.shape[0])
     images = (stored(source, image), stored(target, image))
-    if images[0] == images[1]:
-        return DecodeReply(pair_drops={DropReason.STATIC: 1})
     frames = tuple(KeyFrame(*frame) for frame in zip(times_s, images, strict=True))
+    if images[0] == images[1]:
+        return DecodeReply(frames=frames[:1], pair_drops={DropReason.STATIC: 1})
     return DecodeReply(frames=frames, pairs=(FramePair(0, 1, motion_between(source, target)),))

@@ -8,18 +8,20 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import pyarrow.compute as pc
 
 from kinescribe.inference.contact_sheet import Step
+from kinescribe.labeling.example_frames import first_and_last_frames
 from kinescribe.reports.distributions import by_class, frequent_actions, frequent_words
 from kinescribe.reports.gallery import gallery, sampled, scores, short
-from kinescribe.reports.heatmap import data_uri, enlarged
+from kinescribe.reports.heatmap import data_uri, encoded, enlarged, thumbnail
 from kinescribe.reports.page import render, require_page, write_page
 from kinescribe.reports.quality import measures
 from kinescribe.reports.timeline import timeline
+from kinescribe.schemas.clips import Clip
 from kinescribe.schemas.config import IngestConfig, LabelConfig
 from kinescribe.schemas.outcomes import ClipOutcome
 from kinescribe.schemas.version import VERSION
@@ -29,31 +31,50 @@ from kinescribe.storage.run import Run, RunRecord
 
 SAMPLE = 500
 JOBS = (LabelConfig, IngestConfig)
+MAX_EXAMPLE_BYTES, EXAMPLE_SIDE = 6 << 10, 160
 NUM_EXAMPLES = 3
 """Clips shown for each reason."""
 
 
 @dataclass(frozen=True, slots=True)
+class Example:
+    """A clip that was dropped or rejected; its first and last frame as data URIs, if they were decoded."""
+
+    video: str
+    message: str
+    frames: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Ending:
-    """Clips that were dropped or rejected for one reason, with a few examples: (video, message)."""
+    """Clips that were dropped or rejected for one reason, with a few examples."""
 
     status: str
     reason: str
     num_clips: int
-    examples: Sequence[tuple[str, str]]
+    examples: Sequence[Example]
 
 
-def write_report(source: Source, out: str, sample: int = SAMPLE, imagined: Sequence[Step] = ()) -> None:
+def write_report(
+    source: Source,
+    out: str,
+    sample: int = SAMPLE,
+    imagined: Sequence[Step] = (),
+    decode_below: Sequence[str] | None = None,
+) -> None:
     """Write the page of a dataset to `out`, with at most `sample` pairs, and with imagined steps if given.
+
+    With `decode_below`, frames of a few dropped and rejected clips are decoded, if their videos are below
+    these folders, or below the working folder if it is empty.
 
     Raises ConfigError, DatasetError and StoreError.
     """
     require_page(out)
     dataset = Dataset.open(source)
-    write_page(out, _page(dataset, sample, imagined))
+    write_page(out, _page(dataset, sample, imagined, decode_below))
 
 
-def _page(dataset: Dataset, sample: int, imagined: Sequence[Step]) -> str:
+def _page(dataset: Dataset, sample: int, imagined: Sequence[Step], decode_below: Sequence[str] | None) -> str:
     rows = dataset.scan()
     table = scores(rows)
     footers = list(dataset.footers())
@@ -63,7 +84,7 @@ def _page(dataset: Dataset, sample: int, imagined: Sequence[Step]) -> str:
         name=dataset.name,
         status=totals(dataset, footers).status,
         timeline=timeline([footer for _, footer in footers]),
-        endings=_endings(dataset, ends),
+        endings=_endings(dataset, ends, decode_below),
         pair_drops=_pair_drops(ends),
         notes=Counter(note for end in ends for note in end.notes).most_common(),
         classes=by_class(table),
@@ -103,7 +124,9 @@ def _pair_drops(ends: Iterable[ClipOutcome]) -> list[tuple[str, int]]:
     return drops.most_common()
 
 
-def _endings(dataset: Dataset, ends: Iterable[ClipOutcome]) -> list[Ending]:
+def _endings(
+    dataset: Dataset, ends: Iterable[ClipOutcome], decode_below: Sequence[str] | None
+) -> list[Ending]:
     """Reasons with their clips, most frequent first."""
     counts: Counter[tuple[str, str]] = Counter()
     examples: dict[tuple[str, str], list[ClipOutcome]] = defaultdict(list)
@@ -114,18 +137,28 @@ def _endings(dataset: Dataset, ends: Iterable[ClipOutcome]) -> list[Ending]:
         counts[key] += 1
         if len(examples[key]) < NUM_EXAMPLES:
             examples[key].append(end)
-    videos = _videos(dataset, {end.clip_id for ends in examples.values() for end in ends})
+    clips = _clips(dataset, {end.clip_id for ends in examples.values() for end in ends})
+    frames = {} if decode_below is None else first_and_last_frames(clips.values(), decode_below)
     shown = {
-        key: [(short(videos[end.clip_id]), end.message) for end in ends if end.clip_id in videos]
+        key: [
+            Example(short(clips[end.clip_id].uri), end.message, _pictures(frames.get(end.clip_id, ())))
+            for end in ends
+            if end.clip_id in clips
+        ]
         for key, ends in examples.items()
     }
     ordered = sorted(counts, key=lambda key: (-counts[key], key))
     return [Ending(*key, counts[key], shown[key]) for key in ordered]
 
 
-def _videos(dataset: Dataset, clip_ids: Set[str]) -> dict[str, str]:
-    """The URIs of some clips, by id."""
+def _pictures(frames: Iterable[bytes]) -> list[str]:
+    return [encoded(thumbnail(frame, MAX_EXAMPLE_BYTES, EXAMPLE_SIDE), "webp") for frame in frames]
+
+
+def _clips(dataset: Dataset, clip_ids: Set[str]) -> dict[str, Clip]:
+    """Some clips, by id."""
     if not clip_ids:
         return {}
-    clips = dataset.plans[0].columns(["clip_id", "uri"]).filter(pc.field("clip_id").isin(sorted(clip_ids)))
-    return dict(zip(clips["clip_id"].to_pylist(), clips["uri"].to_pylist(), strict=True))
+    names = [field.name for field in fields(Clip)]
+    rows = dataset.plans[0].columns(names).filter(pc.field("clip_id").isin(sorted(clip_ids)))
+    return {row["clip_id"]: Clip(**row) for row in rows.to_pylist()}

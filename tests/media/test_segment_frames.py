@@ -92,7 +92,8 @@ def test_images_are_stored_like_key_frames(tmp_path: Path):
 def test_a_pair_of_the_same_image_is_dropped(tmp_path: Path):
     path = save(tmp_path / "a.png", texture(0))
     reply = still_frames(stills(path, path))
-    assert (reply.frames, reply.pair_drops) == ((), {DropReason.STATIC: 1})
+    assert (reply.pairs, reply.pair_drops) == ((), {DropReason.STATIC: 1})
+    assert len(reply.frames) == 1
 
 
 def test_a_reject_names_its_image(tmp_path: Path):
