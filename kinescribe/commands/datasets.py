@@ -198,6 +198,7 @@ def report(
         wanted = "two datasets after --compare" if compare else "one dataset, or --compare and two"
         raise ConfigError(f"give {wanted}; got {len(datasets)}")
     other = datasets[1] if compare else None
-    frames = {"dropped_frames": dropped_frames, "roots": root or None}
-    api.report(datasets[0], out, compare=other, sample=sample, **frames)
+    api.report(
+        datasets[0], out, compare=other, sample=sample, dropped_frames=dropped_frames, roots=root or None
+    )
     print(out)
