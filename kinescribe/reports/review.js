@@ -141,6 +141,8 @@ const show = () => {
       ? "Every pair is rated. Export your answers and send the file to who asked you."
       : `${review.pairs.length - done} of ${review.pairs.length} pairs are not rated. You can go back, or export what there is.`;
   if (!finished) showPair();
+  // The browser takes the focus from what is hidden only later, and a key that was pressed meanwhile would be lost.
+  if (document.activeElement?.closest("[hidden]")) document.activeElement.blur();
 };
 
 const peek = (first) => {
