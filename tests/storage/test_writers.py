@@ -40,11 +40,11 @@ def claims(dataset: str) -> list[dict[str, Any]]:
     return [json.loads(objects.read_bytes(name)) for name in names]
 
 
-def claim(dataset: str, **changes: object) -> None:
+def claim(dataset: str, name: str = "other", /, **changes: object) -> None:
     """Leave the claim of a run that began a minute ago on another machine, with these changes."""
     now = time.time()
     writer = replace(Writer("elsewhere", 7, now - 61, now - 60, now - 1), **changes)
-    objects.replace(join(dataset, "writers", "other.json"), json.dumps(asdict(writer)).encode())
+    objects.replace(join(dataset, "writers", f"{name}.json"), json.dumps(asdict(writer)).encode())
 
 
 def test_a_claim_lasts_as_long_as_its_run_and_says_who_it_is(dataset: str):
@@ -157,4 +157,20 @@ def test_other_files_claim_nothing(dataset: str):
     for name, data in {"note.txt": b"{}", "other.json": b"{}", "torn.json": b"{"}.items():
         objects.replace(join(dataset, "writers", name), data)
     with writing(dataset):
+        pass
+
+
+def test_the_run_that_gave_the_last_sign_of_life_is_named(dataset: str):
+    now = time.time()
+    for name, renewed in (("a", now - 50), ("b", now - 1), ("c", now - 30)):
+        claim(dataset, name, host=f"host-{name}", renewed=renewed)
+    with pytest.raises(DatasetError, match=r"is being written by .*host-b"), writing(dataset):
+        pass
+
+
+def test_files_that_are_no_claims_hide_none(dataset: str):
+    objects.replace(join(dataset, "writers", "0.json"), b"{}")
+    objects.replace(join(dataset, "writers", "1.json"), b"mine")
+    claim(dataset, "2")
+    with pytest.raises(DatasetError, match="elsewhere"), writing(dataset):
         pass
