@@ -11,7 +11,8 @@ from kinescribe.schemas.clips import ID
 from kinescribe.schemas.config import Draw
 
 Verdict = Literal["keep", "correct", "reject"]
-REASONS = {
+Reason = Literal["action", "nothing", "several", "shots", "picture", "unclear"]
+REASONS: dict[Reason, str] = {
     "action": "The sentence says something else",
     "nothing": "Nothing happens",
     "several": "Several things happen",
@@ -32,7 +33,7 @@ class Rating(BaseModel):
     verdict: Verdict
     action: Annotated[str, Field(max_length=MAX_ACTION_CHARACTERS), AfterValidator(in_words)] | None = None
     """The right words; of `correct` only."""
-    reason: Annotated[str, Field(max_length=100)] | None = None
+    reason: Reason | None = None
     """One of `REASONS`; of `reject` only."""
 
     @model_validator(mode="after")

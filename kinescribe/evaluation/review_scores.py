@@ -49,23 +49,25 @@ class Precision:
 
 @dataclass(frozen=True, slots=True)
 class Decile:
-    """The rated rows in a tenth of the dataset, by score."""
+    """The rated rows in a tenth of the dataset, by score; `tenth` is from 1, the lowest scores, to 10."""
 
+    tenth: int
     min_score: float
     precision: Precision
 
 
 @dataclass(frozen=True, slots=True)
 class RaterAgreement:
-    """Cohen's κ of two raters on the rows that both rated; NaN if both gave only one verdict."""
+    """Cohen's κ of two raters on the rows that both rated; None if both gave only one verdict."""
 
     first: str
     second: str
-    kappa: float
+    kappa: float | None
     num: int
 
     def __str__(self) -> str:
-        return f"{self.first} and {self.second}: kappa {self.kappa:.3f}, {self.num:,} rows"
+        kappa = "unknown, as both always say the same" if self.kappa is None else f"{self.kappa:.3f}"
+        return f"{self.first} and {self.second}: kappa {kappa}, {self.num:,} rows"
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,14 +135,15 @@ class ReviewScores:
     def draw(self, figure: Figure) -> None:
         """Precision by tenth of the scores, and what is expected of a selection."""
         by_score, by_size = panels(figure, 2, width=10.0)
-        places = range(1, len(self.by_decile) + 1)
+        places = [one.tenth for one in self.by_decile]
         parts = [one.precision for one in self.by_decile]
         low = [part.share - part.low for part in parts]
         high = [part.high - part.share for part in parts]
         by_score.errorbar(
             places, [part.share for part in parts], yerr=[low, high], fmt="o", color=BLUE, ecolor=GREY
         )
-        by_score.set(xlabel="tenth of the scores, the lowest first", ylabel="precision", ylim=(0, 1.02))
+        by_score.set(xlabel="tenth of the scores, the lowest first", xlim=(0.5, 10.5))
+        by_score.set(ylabel="precision", ylim=(0, 1.02))
         total = self.expected[-1].top_k if self.expected else 1
         shares = [one.top_k / total for one in self.expected]
         low, high = ([getattr(one, name) for one in self.expected] for name in ("low", "high"))
@@ -238,7 +241,7 @@ def _by_decile(every: NDArray[np.float64], rated: pl.DataFrame) -> list[Decile]:
     places = np.searchsorted(bounds, rated["score"].to_numpy(), side="right") - 1
     tenths = rated.with_columns(tenth=pl.Series(np.clip(places, 0, 9)))
     return [
-        Decile(float(bounds[int(tenth)]), _precision(part))
+        Decile(int(tenth) + 1, float(bounds[int(tenth)]), _precision(part))
         for (tenth,), part in sorted(tenths.group_by("tenth"), key=lambda one: one[0])
     ]
 
@@ -253,13 +256,13 @@ def _agreement(by_rater: Mapping[str, Mapping[str, Rating]]) -> list[RaterAgreem
     return found
 
 
-def _kappa(verdicts: Sequence[tuple[str, str]]) -> float:
+def _kappa(verdicts: Sequence[tuple[str, str]]) -> float | None:
     """Cohen's κ: agreement beyond what the raters' shares of each verdict would give by chance."""
     num = len(verdicts)
     agreed = sum(first == second for first, second in verdicts) / num
     ours, theirs = (Counter(column) for column in zip(*verdicts, strict=True))
     chance = sum(ours[name] * theirs[name] for name in ours) / num**2
-    return float("nan") if chance == 1 else (agreed - chance) / (1 - chance)
+    return None if chance == 1 else (agreed - chance) / (1 - chance)
 
 
 def _expected(every: NDArray[np.float64], rated: pl.DataFrame) -> list[Expected]:

@@ -1,4 +1,3 @@
-import math
 from pathlib import Path
 from typing import Any
 
@@ -116,7 +115,7 @@ def test_raters_agree_as_cohens_kappa_says(tmp_path: Path, dataset: Path):
     pairs = {(pair.first, pair.second): pair for pair in scored(dataset, *files).agreement}
     assert pairs["a", "b"].kappa == pytest.approx(0.4)
     assert pairs["a", "b"].num == 50
-    assert math.isnan(pairs["a", "c"].kappa)
+    assert pairs["a", "c"].kappa is None
     assert pairs["b", "c"].num == 3
 
 
@@ -133,7 +132,7 @@ def test_the_expected_precision_of_a_selection_is_found(tmp_path: Path, dataset:
         assert expected[top_k].low <= expected[top_k].precision <= expected[top_k].high
         assert expected[top_k].high - expected[top_k].low < 0.15
     shares = [tenth.precision.share for tenth in scores.by_decile]
-    assert len(shares) == 10
+    assert [tenth.tenth for tenth in scores.by_decile] == list(range(1, 11))
     assert shares[0] < 0.25 < 0.75 < shares[9]
     assert sum(tenth.precision.rated for tenth in scores.by_decile) == 600
 
@@ -180,3 +179,10 @@ def test_rows_that_are_all_disputed_are_told(tmp_path: Path, dataset: Path):
     files = [review(tmp_path, dataset, [KEEP], "anna"), review(tmp_path, dataset, [REJECT], "bela")]
     with pytest.raises(InputError, match="disagree on all of the 1 rows"):
         scored(dataset, *files)
+
+
+def test_a_tenth_without_rated_rows_leaves_a_gap(tmp_path: Path, dataset: Path):
+    table = table_of(dataset)
+    likely = [row for row, (score, _) in table.items() if score > -0.1 or -0.35 < score < -0.3]
+    scores = scored(dataset, review(tmp_path, dataset, dict.fromkeys(likely, KEEP)))
+    assert [tenth.tenth for tenth in scores.by_decile] == [7, 10]

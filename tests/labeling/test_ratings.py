@@ -92,6 +92,7 @@ WRONG: dict[str, dict[str, Any]] = {
     "control characters": {"ratings": {stable_id("a"): correct("move\x1b[2J it")}},
     "marks of direction": {"ratings": {stable_id("a"): correct("move \u202eit")}},
     "endless words": {"ratings": {stable_id("a"): correct("x" * 1001)}},
+    "an unknown reason": {"ratings": {stable_id("a"): {"verdict": "reject", "reason": "\x1b[2J"}}},
     "an id that is a path": {"ratings": {"../../x": KEEP}},
     "no rater": {"rater": ""},
     "a time without a zone": {"exported": "2026-12-01T10:00:00"},
