@@ -36,20 +36,29 @@ class Agreement:
         Two texts are compared once, however many rows have them. Raises DatasetError if the other dataset has
         no rows.
         """
-        joined = rows.join(self._actions, on="triplet_id", how="left", maintain_order="left")
+        joined = rows.with_columns(other_action=self._other_actions(rows["triplet_id"]))
         texts = joined.select("action", "other_action").drop_nulls().unique(maintain_order=True)
         values = self._similarity(texts["action"].to_list(), texts["other_action"].to_list())
         known = texts.with_columns(agreement=pl.Series(values, dtype=pl.Float64))
         found = joined.join(known, on=["action", "other_action"], how="left", maintain_order="left")
         return found.drop("other_action")
 
+    def _other_actions(self, ids: pl.Series) -> pl.Series:
+        """What the other dataset says of these triplets, null where it lacks one."""
+        known, actions = self._sorted["triplet_id"], self._sorted["action"]
+        places = known.search_sorted(ids).clip(upper_bound=len(known) - 1)
+        return actions.gather(places).zip_with(
+            known.gather(places) == ids, pl.Series([None], dtype=pl.String)
+        )
+
     @cached_property
-    def _actions(self) -> pl.DataFrame:
+    def _sorted(self) -> pl.DataFrame:
+        """The other dataset's actions by their ids: a join would look at all of them for each part."""
         parts = self.other.scan(["triplet_id", "action"]).parts(ROWS_PER_PART)
-        actions = [part.select("triplet_id", other_action="action") for part in parts]
+        actions = [part.select("triplet_id", "action") for part in parts]
         if not actions:
             raise no_triplets([self.other])
-        return pl.concat(actions)
+        return pl.concat(actions).sort("triplet_id")
 
 
 def exactly(texts: Sequence[str], others: Sequence[str]) -> list[float]:

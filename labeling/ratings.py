@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import polars as pl
@@ -44,9 +45,13 @@ class Ratings:
 
     def rated(self, rows: pl.DataFrame) -> pl.DataFrame:
         """Those of the rows with a majority, with the columns `is_right` and `draw`."""
+        return rows.join(self._table, on="triplet_id")
+
+    @cached_property
+    def _table(self) -> pl.DataFrame:
         table = [(row, agreed.is_right, self.draws[row]) for row, agreed in self.agreed.items()]
         schema = {"triplet_id": pl.String, "is_right": pl.Boolean, "draw": pl.String}
-        return rows.join(pl.DataFrame(table, schema, orient="row"), on="triplet_id")
+        return pl.DataFrame(table, schema, orient="row")
 
     @property
     def digest(self) -> str:

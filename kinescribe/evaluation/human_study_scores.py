@@ -1,7 +1,7 @@
 """Scores a human study: means, win rates, tests, and the agreement with a judge.
 
 The best of a question's outputs gets +1, the worst −1, the others 0 (the human evaluation of
-arXiv:2506.06006). All get 0 if there is no difference. Means and tests are over questions, with scores
+arXiv:2506.06006). In a tie, all get 0. Means and tests are over questions, with scores
 averaged over raters, because raters of the same question are not independent.
 """
 
@@ -34,7 +34,7 @@ class Picks(BaseModel):
     best: str | None = None
     worst: str | None = None
     tie: bool = False
-    """No difference: there is no best and no worst."""
+    """The rater saw no difference, and picked neither."""
 
     @property
     def is_finished(self) -> bool:
@@ -76,7 +76,7 @@ class ModelComparison:
 
 
 @dataclass(frozen=True, slots=True)
-class Agreement:
+class JudgeAgreement:
     """Spearman's correlation of raters' scores with the judge's, over `num` outputs."""
 
     rho: float
@@ -93,7 +93,7 @@ class CriterionScores:
 
     scores: dict[str, Mean]
     comparisons: list[ModelComparison]
-    judge: Agreement | None
+    judge: JudgeAgreement | None
     """None without a judge, or if all its scores are equal."""
 
 
@@ -254,7 +254,7 @@ def _compare(
     return ModelComparison(first, second, Rate(wins, wins + losses), signs.count(0), p_value)
 
 
-def _agreement(key: Key, means: Mapping[str, Mapping[str, float]]) -> Agreement | None:
+def _agreement(key: Key, means: Mapping[str, Mapping[str, float]]) -> JudgeAgreement | None:
     from scipy.stats import spearmanr
 
     pairs = [
@@ -267,4 +267,4 @@ def _agreement(key: Key, means: Mapping[str, Mapping[str, float]]) -> Agreement 
     if min(len(set(people)), len(set(judge))) < 2:
         return None
     correlation: Any = spearmanr(people, judge)
-    return Agreement(float(correlation.statistic), float(correlation.pvalue), len(pairs))
+    return JudgeAgreement(float(correlation.statistic), float(correlation.pvalue), len(pairs))

@@ -37,7 +37,7 @@ NUM_EXAMPLES = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Example:
+class EndedClip:
     """A clip that was dropped or rejected; its first and last frame as data URIs, if they were decoded."""
 
     video: str
@@ -52,7 +52,7 @@ class Ending:
     status: str
     reason: str
     num_clips: int
-    examples: Sequence[Example]
+    examples: Sequence[EndedClip]
 
 
 def write_report(
@@ -141,7 +141,7 @@ def _endings(
     frames = {} if decode_below is None else first_and_last_frames(clips.values(), decode_below)
     shown = {
         key: [
-            Example(short(clips[end.clip_id].uri), end.message, _pictures(frames.get(end.clip_id, ())))
+            EndedClip(short(clips[end.clip_id].uri), end.message, _pictures(frames.get(end.clip_id, ())))
             for end in ends
             if end.clip_id in clips
         ]

@@ -19,7 +19,6 @@ from kinescribe.schemas.errors import ConfigError
 from kinescribe.schemas.review import REASONS
 from kinescribe.storage.dataset import Dataset
 from tests.browser import Reader, chromium
-from tests.reviews import triplets
 from tests.tiny_dataset import build
 
 
@@ -112,10 +111,6 @@ class Rater(Reader):
                 return new.pop()
             time.sleep(0.1)
         raise AssertionError("nothing was exported")
-
-
-def downloads_of(browser: Chrome) -> Path:
-    return Path(browser.capabilities["chrome"]["userDataDir"])
 
 
 def test_a_review_by_keyboard_is_exported(dataset: Path, tmp_path: Path):
@@ -215,4 +210,3 @@ def test_the_page_offers_the_words_of_the_dataset(dataset: Path, browser: Chrome
     rater = Rater(browser, write(dataset), "Anna")
     offered = {option.get_attribute("value") for option in rater.all("#known option")}
     assert offered == {"move 0", "move 1", "move 2", "move 3"}
-    assert len(triplets(dataset)) == 12

@@ -186,3 +186,13 @@ def test_a_bit_that_flipped_is_an_error_that_names_the_dataset(
     flip_a_bit(str(tmp_path))
     with pytest.raises(DatasetError, match=f"{tmp_path} cannot be read"):
         read(Dataset.open(tmp_path), unit.unit_id)
+
+
+def test_a_column_whose_name_is_not_utf8_is_an_error_in_words(tmp_path: Path):
+    (unit,) = build(str(tmp_path), [1])
+    path = tmp_path / "data" / f"{unit.unit_id}.parquet"
+    pq.write_table(pq.read_table(path).append_column("zzz", [[1]]), path, store_schema=False)
+    path.write_bytes(path.read_bytes().replace(b"zzz", b"\xff\xff\xff"))
+    for read in (Dataset.scan, lambda dataset: dataset.read_unit(unit.unit_id)):
+        with pytest.raises(DatasetError, match="cannot be read"):
+            read(Dataset.open(tmp_path))
