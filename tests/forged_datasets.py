@@ -22,6 +22,7 @@ from kinescribe.labeling.curate import curate
 from kinescribe.labeling.materialize import write_chosen
 from kinescribe.reports.comparison import write_comparison
 from kinescribe.reports.report import write_report
+from kinescribe.reports.review import write_review
 from kinescribe.schemas.config import CurateConfig
 from kinescribe.schemas.outcomes import DropReason, RejectCode
 from kinescribe.storage.audit import check, rejects, status
@@ -194,6 +195,9 @@ COMMANDS: dict[str, Callable[[str, Path], object]] = {
     "check --frames": lambda dataset, folder: kinescribe.check(dataset, frames=5, roots=folder),
     "report": lambda dataset, folder: write_report(dataset, f"{folder}/report.html"),
     "report --compare": lambda dataset, folder: write_comparison(dataset, dataset, f"{folder}/c.html", 5),
+    "review build": lambda dataset, folder: write_review(
+        dataset, f"{folder}/review.html", 5, "random", 0, progress
+    ),
     "curate": lambda dataset, folder: read_selection(select(dataset, folder)),
     "curate --materialize": lambda dataset, folder: write_chosen(
         [dataset], select(dataset, folder), f"{folder}/chosen"
