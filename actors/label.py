@@ -51,6 +51,7 @@ class LabelActor:
 
         from kinescribe.labeling.annotate import Annotator
         from kinescribe.models.endpoint_vlm import EndpointVLM
+        from kinescribe.storage.examples import read_examples
 
         torch.set_num_threads(threads)
         if 0 < gpus < 1 and torch.cuda.is_available():
@@ -61,7 +62,14 @@ class LabelActor:
         if isinstance(model, EndpointVLM):
             self.asks = True
             model.wait_for_server(resources.concurrency, attempts.note)
-        self.annotator = Annotator(model, codec, config.annotation, resources.micro_batch, config.quality)
+        self.annotator = Annotator(
+            model,
+            codec,
+            config.annotation,
+            resources.micro_batch,
+            config.quality,
+            read_examples(config.annotation),
+        )
         self.share = gpus or threads
         self.attempts = attempts
         attempts.load()

@@ -43,6 +43,7 @@ from kinescribe.storage import uri
 from kinescribe.storage.audit import DatasetStatus
 from kinescribe.storage.card import write_card
 from kinescribe.storage.clips import StoredClips
+from kinescribe.storage.examples import examples_id
 from kinescribe.storage.plan import write_plan_tables
 from kinescribe.storage.run import Run, bind, require_own
 from kinescribe.storage.shards import committed_units
@@ -166,8 +167,10 @@ def planned_run(input: str, config: LabelConfig, sessions: Sessions) -> tuple[Ru
 
 
 def _identifying(config: LabelConfig, model: ModelIdentity) -> dict[str, Any]:
-    """The configuration's values; a model on a server is the same wherever it is served."""
+    """The configuration's values; a model on a server is the same wherever it is served, and so are examples
+    wherever they are."""
     values = config.model_dump(mode="json")
+    values["annotation"]["examples"] = examples_id(config.annotation)
     return values | ({"dynamics": model.fingerprint} if is_endpoint(config.dynamics) else {})
 
 
@@ -176,10 +179,14 @@ def _retry_ids(out: str, run: Run, clips: StoredClips) -> list[str]:
 
 
 def _with_absolute_paths(config: LabelConfig) -> LabelConfig:
-    """The configuration with absolute paths of model folders: Ray's workers may run in another folder."""
+    """The configuration with absolute paths: Ray's workers may run in another folder."""
     names = {"dynamics": config.dynamics, "codec": config.codec}
     folders = {key: name for key, name in names.items() if name and name not in EMBEDDED}
-    absolute = {key: uri.absolute(name) for key, name in folders.items() if Path(name).is_dir()}
+    absolute: dict[str, Any] = {
+        key: uri.absolute(name) for key, name in folders.items() if Path(name).is_dir()
+    }
+    if examples := config.annotation.examples:
+        absolute["annotation"] = config.annotation.model_copy(update={"examples": uri.absolute(examples)})
     return config.model_copy(update=absolute)
 
 

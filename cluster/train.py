@@ -20,6 +20,7 @@ from kinescribe.cluster.progress import noting_resume
 from kinescribe.cluster.ray_session import ray_cluster
 from kinescribe.cluster.resources import ClusterResources
 from kinescribe.models.checkpoint_files import EMBEDDED, family_named, identify
+from kinescribe.models.families import CHAT
 from kinescribe.models.hub import hub_model
 from kinescribe.schemas.clips import stable_id
 from kinescribe.schemas.errors import ConfigError, UserError
@@ -33,6 +34,7 @@ from kinescribe.schemas.training import (
 from kinescribe.schemas.version import VERSION
 from kinescribe.storage import uri
 from kinescribe.storage.dataset import open_datasets
+from kinescribe.storage.examples import examples_id
 from kinescribe.storage.run import RUN, Run, bind, require_own
 from kinescribe.storage.selection import read_selection
 from kinescribe.training.exports import EXPORT, remove_abandoned
@@ -103,6 +105,8 @@ def absolute(config: TrainConfig) -> TrainConfig:
         "data": tuple(map(uri.absolute, config.data)),
         "held_out": tuple(map(uri.absolute, config.held_out)),
     }
+    if isinstance(config, DynamicsTraining) and config.examples:
+        changes["examples"] = uri.absolute(config.examples)
     init = getattr(config, "init", None)
     if init and init not in EMBEDDED and not hub_model(init):
         changes["init"] = uri.absolute(init)
@@ -138,7 +142,13 @@ def _identity(config: TrainConfig) -> Run:
         family = family_named(config.init)
         family.require_trainable(config.init, config.task)
         if isinstance(config, DynamicsTraining):
-            config.require_asked("", config.init, family.noun, family.asked)
+            config.require_asked("", config.init, family.noun, family.asks)
+            if config.names and family is not CHAT:
+                raise ConfigError(
+                    f"question: {config.init} is {family.noun}, which learns one question for all rows; "
+                    f"leave {{{min(config.names)}}} out"
+                )
+            values["examples"] = examples_id(config)
         models["init"] = identify(config.init).fingerprint
     return Run(VERSION, values, models, codec_id="none", grid=(0, 0), plan=stable_id(*objects))
 

@@ -23,7 +23,7 @@ from kinescribe.schemas.codes import same_network
 from kinescribe.schemas.config import Annotation, Quality
 from kinescribe.schemas.dataset import triplet_schema
 from kinescribe.schemas.outcomes import ClipOutcome
-from kinescribe.schemas.prompts import CLASS, Prompt
+from kinescribe.schemas.prompts import CLASS, Example, Prompt
 
 
 class _Asked(NamedTuple):
@@ -58,15 +58,17 @@ class Annotator:
         annotation: Annotation,
         micro_batch: int | None = None,
         quality: Quality = (),
+        examples: tuple[Example, ...] = (),
     ) -> None:
         """`micro_batch` is the most pairs or frames in one call; see `first_size` for the default,
         or `DynamicsModel.pairs_at_once`.
 
-        `quality` is what was measured of the pairs.
+        `quality` is what was measured of the pairs, `examples` are those of `annotation.examples`.
         """
         assert model.codec_id is None or same_network(model.codec_id, codec.id), (model.codec_id, codec.id)
         self.model = model
         self.annotation = annotation
+        self.examples = examples
         size = micro_batch or model.pairs_at_once
         self.batches = MicroBatches(first_size(size, torch.cuda.is_available()))
         self.encoder = FrameEncoder(codec, micro_batch)
@@ -90,7 +92,8 @@ class Annotator:
 
     def _prompt(self, pair: EncodedPair, columns: Mapping[str, Mapping[str, object]]) -> Prompt:
         clip = pair.extracted.clip
-        return self.annotation.prompt({CLASS: clip.action_class, **columns.get(clip.clip_id, {})})
+        values = {CLASS: clip.action_class, **columns.get(clip.clip_id, {})}
+        return self.annotation.prompt(values, self.examples)
 
     def _label(self, asked: Sequence[_Asked], failures: dict[str, Failure]) -> list[dict[str, Any]]:
         descriptions = self.batches.run(asked, self._describe, self._length)

@@ -10,19 +10,20 @@ from collections.abc import Mapping
 from kinescribe.models.checkpoint_files import family_named, model_folder
 from kinescribe.models.families import CHAT, ENDPOINT
 from kinescribe.schemas.config import LabelConfig
+from kinescribe.storage.examples import read_examples
 
 
 def prompt_as_sent(config: LabelConfig, values: Mapping[str, object] | None = None) -> str:
     """The text that the dynamics model gets for a clip with these values, with marks for the images.
 
     Empty if the model is asked nothing. A server is asked once. Raises ConfigError if the model is asked
-    nothing but the configuration has a prompt, and ModelError if a chat model's template or processor can't
-    be used, or if a server is away or refuses to answer.
+    nothing but the configuration has a prompt, ModelError if a chat model's template or processor can't be
+    used, or if a server is away or refuses to answer, and DatasetError if the examples can't be read.
     """
     annotation, name = config.annotation, config.dynamics
     family = family_named(name)
-    annotation.require_asked("annotation.", name, family.noun, family.asked)
-    prompt = annotation.prompt(values or {})
+    annotation.require_asked("annotation.", name, family.noun, family.asks)
+    prompt = annotation.prompt(values or {}, read_examples(annotation))
     if family is CHAT:
         from kinescribe.models.chat_vlm import chat_prompts  # imports torch
 
@@ -31,6 +32,11 @@ def prompt_as_sent(config: LabelConfig, values: Mapping[str, object] | None = No
         from kinescribe.models.endpoint_vlm import EndpointVLM
 
         EndpointVLM.load(name).require_answer(prompt, annotation.max_new_tokens)
-        system = f"system: {prompt.system}\n" if prompt.system else ""
-        return f"{system}user: [image] [image] {prompt.question}"
+        lines = [f"system: {prompt.system}"] if prompt.system else []
+        for one in prompt.examples:
+            lines += [f"user: [image] [image] {one.question}", f"assistant: {one.action}"]
+        return "\n".join([*lines, f"user: [image] [image] {prompt.question}"])
+    if family.asks:
+        values = {"source": "[image]", "target": "[image]", "question": prompt.question}
+        return family.wrapping.dynamics.format_map(values)
     return ""

@@ -9,12 +9,20 @@ from pydantic import Field, model_validator
 
 from kinescribe.schemas.config_base import Config, Positive
 from kinescribe.schemas.errors import ConfigError
-from kinescribe.schemas.prompts import QUESTION, Prompt, PromptText, Vocabulary, filled, placeholders
+from kinescribe.schemas.prompts import (
+    QUESTION,
+    Example,
+    Prompt,
+    PromptText,
+    Vocabulary,
+    filled,
+    placeholders,
+)
 from kinescribe.schemas.sampling import Sampling
 
 
 class Asking(Config):
-    """What a chat model is asked."""
+    """What a model is asked, unless it is an embedded one."""
 
     question: PromptText | None = None
     """What follows the two images. None is `prompts.QUESTION`. `{action_class}` and, when labelling, names of
@@ -22,14 +30,22 @@ class Asking(Config):
     system: PromptText | None = None
     """The system prompt, with the same placeholders. None is the model's own."""
 
+    examples: Annotated[str, Field(min_length=1)] | None = None
+    """A dataset of a few pairs with actions, which a chat model sees before the question, in this order, as
+    earlier turns of the conversation."""
+
     @property
     def names(self) -> set[str]:
         """The placeholders."""
         return {*placeholders(self.question or ""), *placeholders(self.system or "")}
 
-    def prompt(self, values: Mapping[str, object]) -> Prompt:
-        """The prompt of a clip with these values."""
-        return Prompt(filled(self.question or QUESTION, values), filled(self.system or "", values))
+    def prompt(self, values: Mapping[str, object], examples: tuple[Example, ...] = ()) -> Prompt:
+        """The prompt of a clip with these values, after the examples."""
+        return Prompt(self.asked(values), filled(self.system or "", values), examples)
+
+    def asked(self, values: Mapping[str, object]) -> str:
+        """The question about a clip with these values."""
+        return filled(self.question or QUESTION, values)
 
     def require_known(self, names: Collection[str], section: str, remedy: str) -> None:
         """Raise ValueError if a placeholder is none of the names."""
@@ -40,11 +56,12 @@ class Asking(Config):
                     f"{remedy}"
                 )
 
-    def require_asked(self, section: str, name: str, family: str, asked: bool) -> None:
-        """Raise ConfigError if there is a prompt, but the model of this family is asked nothing."""
-        for key in ("question", "system"):
-            if getattr(self, key) is not None and not asked:
-                raise ConfigError(f"{section}{key}: {name} is {family}, which is asked nothing; leave it out")
+    def require_asked(self, section: str, name: str, family: str, asks: Collection[str]) -> None:
+        """Raise ConfigError if there is a value for a key that is not what the family `asks`."""
+        for key in Asking.model_fields:
+            if getattr(self, key) is not None and key not in asks:
+                known = f"asked only a {' and '.join(asks)}" if asks else "asked nothing"
+                raise ConfigError(f"{section}{key}: {name} is {family}, which is {known}; leave it out")
 
 
 class Annotation(Asking):

@@ -18,7 +18,7 @@ QUESTION = (
     "The first picture was taken a moment before the second. In one short sentence that begins with a verb, "
     "say what was done between the two, or how the camera moved, and nothing else."
 )
-"""What a chat model is asked after the two images."""
+"""What a model is asked after the two images."""
 CLASS = "action_class"
 UNKNOWN = "unknown"
 """The value of a placeholder of which nothing is known."""
@@ -29,12 +29,27 @@ MARKS = re.compile(r"<[^<>]{1,40}>|\[/?[A-Z_]{2,20}\]")
 """What chat templates mark turns and images with, such as <|im_end|> and [INST]."""
 
 
+class Example(NamedTuple):
+    """A pair whose action is known, as it is shown to a model."""
+
+    source: bytes
+    target: bytes
+    """JPEG or PNG."""
+    question: str
+    action: str
+
+
 class Prompt(NamedTuple):
-    """What a chat model is asked about one pair, without its images."""
+    """What a model is asked about one pair, without its images."""
 
     question: str = QUESTION
     system: str = ""
     """The system prompt; if it is empty, the model's own."""
+    examples: tuple[Example, ...] = ()
+    """Earlier turns of the conversation."""
+
+
+DEFAULT = Prompt()
 
 
 def placeholders(text: str) -> list[str]:
@@ -52,12 +67,13 @@ def placeholders(text: str) -> list[str]:
 def filled(text: str, values: Mapping[str, object]) -> str:
     """The text with values for its placeholders, which can't end a turn or stand for an image."""
     return "".join(
-        before + ("" if name is None else _plain(values.get(name)))
+        before + ("" if name is None else plain(values.get(name)))
         for before, name, _, _ in Formatter().parse(text)
     )
 
 
-def _plain(value: object) -> str:
+def plain(value: object) -> str:
+    """The value on one line, without marks of chat templates."""
     words = " ".join(MARKS.sub(" ", str(value)).split()) if value is not None else ""
     return words[:MOST_CHARACTERS] or UNKNOWN
 

@@ -24,6 +24,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from kinescribe.models.tokens import Codes, CodeTriplet, Task, TokenSequence
 from kinescribe.schemas.errors import ConfigError, DatasetError
+from kinescribe.schemas.prompts import DEFAULT, Prompt
 from kinescribe.schemas.training import Mix, TrainConfig
 from kinescribe.storage.dataset import Dataset, open_datasets
 from kinescribe.storage.selection import chosen_units, read_selection, require_chosen
@@ -262,9 +263,17 @@ class TripletBatches:
     """Token batches of one task.
 
     Targets of the world task are weighted by importance with a floor; if `floor` is None, all have weight 1.
+    `prompt` is what the model is asked in the dynamics task.
     """
 
-    def __init__(self, triplets: PackedTriplets, vlm: TokenVLM, task: Task, floor: float | None) -> None:
+    def __init__(
+        self,
+        triplets: PackedTriplets,
+        vlm: TokenVLM,
+        task: Task,
+        floor: float | None,
+        prompt: Prompt = DEFAULT,
+    ) -> None:
         if triplets.codec_id != vlm.codec_id:
             raise DatasetError(
                 f"the dataset has codes of codec {triplets.codec_id}, the model's codec is {vlm.codec_id}; "
@@ -275,6 +284,7 @@ class TripletBatches:
         self.vlm = vlm
         self.task: Task = task
         self.floor = floor
+        self.prompt = prompt
         self._actions: list[str] = triplets.actions.dictionary.to_pylist()
         if too_long := [action for action in self._actions if not vlm.takes(task, action)]:
             raise DatasetError(
@@ -294,9 +304,8 @@ class TripletBatches:
     def triplet(self, sample: int) -> CodeTriplet:
         """The codes and the action of a sample."""
         rows = self.triplets
-        return CodeTriplet(
-            rows.source_NL[sample], rows.target_NL[sample], self._actions[self._action_N[sample]]
-        )
+        action = self._actions[self._action_N[sample]]
+        return CodeTriplet(rows.source_NL[sample], rows.target_NL[sample], action, self.prompt)
 
     def _sequence(self, sample: int) -> TokenSequence:
         return self.vlm.sequence(self.task, self.triplet(sample), self._weights(sample))

@@ -19,6 +19,7 @@ from kinescribe.models.tokens import Triplet
 from kinescribe.schemas.annotation import Asking
 from kinescribe.schemas.prompts import CLASS
 from kinescribe.schemas.training import DynamicsTraining
+from kinescribe.storage.examples import read_examples
 from kinescribe.training.batches import SampleOrder, read_rows, whole
 from kinescribe.training.objective import TokenObjective
 from kinescribe.training.tasks import TrainingTask
@@ -39,6 +40,7 @@ class ConversationBatches:
         self.table = table
         self.vlm = vlm
         self.asking = asking or Asking()
+        self.examples = read_examples(self.asking)
 
     def __len__(self) -> int:
         return len(self.table)
@@ -51,7 +53,7 @@ class ConversationBatches:
         """The images and the action of a sample, and what is asked about it."""
         row: dict[str, Any] = self.table.slice(sample, 1).to_pylist()[0]
         source, target = self._seen(row["source"]), self._seen(row["target"])
-        return Triplet(source, target, row["action"], self.asking.prompt(row))
+        return Triplet(source, target, row["action"], self.asking.prompt(row, self.examples))
 
     def _seen(self, image: dict[str, Any]) -> Any:
         return self.vlm.see(None, partial(image.__getitem__, "bytes"))

@@ -18,6 +18,7 @@ from kinescribe.models.initialization import new_codec, new_token_vlm, new_token
 from kinescribe.models.token_vlm import TokenVLM
 from kinescribe.schemas.codes import fit_of
 from kinescribe.schemas.errors import ConfigError
+from kinescribe.schemas.prompts import DEFAULT
 from kinescribe.schemas.training import (
     CodecTraining,
     DynamicsTraining,
@@ -102,10 +103,13 @@ class UnifiedTask(TrainingTask):
         self.module = TokenObjective(self.vlm.network)
         task = "world" if world else "dynamics"
         floor = world.floor if world else None
-        self.batches = TripletBatches(triplets, self.vlm, task, floor)
+        prompt = config.prompt({}) if isinstance(config, DynamicsTraining) else DEFAULT
+        self.batches = TripletBatches(triplets, self.vlm, task, floor, prompt)
         self.order = mixed_order(triplets.given_N, config, world.mix if world else None)
         self.held_out = (
-            TripletBatches(read_triplets(config.held_out), self.vlm, task, floor) if config.held_out else None
+            TripletBatches(read_triplets(config.held_out), self.vlm, task, floor, prompt)
+            if config.held_out
+            else None
         )
 
     def export(self, folder: Path) -> None:

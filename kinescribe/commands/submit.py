@@ -32,8 +32,8 @@ jobs = typer.Typer(help="Look at the jobs of a cluster, and stop them.", no_args
 
 COMMANDS = ("label", "train", "curate", "evaluate")
 _PATHS = """
-agree bertscore clip codec data dataset datasets dino dynamics held_out ids init input materialize model out
-plot review root roots select truth world
+agree bertscore clip codec data dataset datasets dino dynamics examples held_out ids init input materialize
+model out plot review root roots select truth world
 """
 PATHS = frozenset(_PATHS.split())
 """Parameters and configuration keys that are paths."""

@@ -7,16 +7,19 @@ pixels nor networks.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from kinescribe.models.chat_template import Conversation, rendered
 from kinescribe.schemas.errors import ModelError
-from kinescribe.schemas.prompts import Prompt
+from kinescribe.schemas.prompts import Example, Prompt
 
 ANSWER, QUESTION, SYSTEM = "@", "KinescribeQuestion", "KinescribeSystem"
-"""Marks: texts that templates leave as they are."""
-_MARKS = re.compile(f"{QUESTION}|{SYSTEM}")
+SHOWN, ACTION = "KinescribeShown{}Question", "KinescribeShown{}Action"
+"""Marks: texts that templates leave as they are. The last two are those of an example."""
+_MARKS = re.compile(rf"{QUESTION}|{SYSTEM}|KinescribeShown\d+(?:Question|Action)")
 
 
 class ChatPrompts:
@@ -26,29 +29,38 @@ class ChatPrompts:
         """Raises ModelError if the template fails, or doesn't show the question once."""
         self._folder = folder
         self._processor = processor
-        answer = {"role": "assistant", "content": [{"type": "text", "text": ANSWER}]}
+        answer = _message("assistant", ANSWER)
         asked = conversation("an image", "an image", Prompt(QUESTION))
-        self._own, whole = self._rendered((asked, True), ([*asked, answer], False))
+        own, whole = self._rendered((asked, True), ([*asked, answer], False))
         self.around_answer: tuple[str, str] = ("", "")
         """What the template puts before and after an answer."""
-        if whole.startswith(self._own):
-            before, _, after = whole.removeprefix(self._own).partition(ANSWER)
+        if whole.startswith(own):
+            before, _, after = whole.removeprefix(own).partition(ANSWER)
             self.around_answer = before, after
-        self._with_system: str | None = None
+        self._templates = {(False, 0): own}
 
     def text(self, prompt: Prompt) -> str:
-        """The text up to the answer. Raises ModelError if the template takes no system prompt."""
+        """The text up to the answer. Raises ModelError if the template takes no system prompt or examples."""
         values = {QUESTION: prompt.question, SYSTEM: prompt.system}
-        return _MARKS.sub(lambda mark: values[mark[0]], self._template(bool(prompt.system)))
+        for place, one in enumerate(prompt.examples):
+            values |= {SHOWN.format(place): one.question, ACTION.format(place): one.action}
+        template = self._template(bool(prompt.system), len(prompt.examples))
+        return _MARKS.sub(lambda mark: values[mark[0]], template)
 
-    def _template(self, has_system: bool) -> str:
-        if not has_system:
-            return self._own
-        if self._with_system is None:
-            asked = conversation("an image", "an image", Prompt(QUESTION, SYSTEM))
-            (self._with_system,) = self._rendered((asked, True))
-            self._require_once(self._with_system, SYSTEM, "system prompt; leave annotation.system out")
-        return self._with_system
+    def _template(self, has_system: bool, num_examples: int) -> str:
+        key = has_system, num_examples
+        if key not in self._templates:
+            marks = [(SHOWN.format(place), ACTION.format(place)) for place in range(num_examples)]
+            shown = tuple(Example(b"", b"", *pair) for pair in marks)
+            prompt = Prompt(QUESTION, SYSTEM if has_system else "", shown)
+            asked = conversation("an image", "an image", prompt, lambda _: "an image")
+            (text,) = self._rendered((asked, True))
+            if has_system:
+                self._require_once(text, SYSTEM, "system prompt; leave annotation.system out")
+            for mark in chain.from_iterable(marks):
+                self._require_once(text, mark, "texts of examples; leave annotation.examples out")
+            self._templates[key] = text
+        return self._templates[key]
 
     def _rendered(self, *conversations: Conversation) -> list[str]:
         texts = rendered(self._folder, self._processor, conversations)
@@ -61,9 +73,17 @@ class ChatPrompts:
             raise ModelError(f"{self._folder}: its chat template does not show once the {what}")
 
 
-def conversation(source: Any, target: Any, prompt: Prompt) -> list[dict[str, Any]]:
-    """Messages in the form that templates and processors take."""
-    system = [{"role": "system", "content": [{"type": "text", "text": prompt.system}]}]
-    images = [{"type": "image", "image": source}, {"type": "image", "image": target}]
-    question = {"type": "text", "text": prompt.question}
-    return [*(system if prompt.system else []), {"role": "user", "content": [*images, question]}]
+def conversation(
+    source: Any, target: Any, prompt: Prompt, opened: Callable[[bytes], Any] = lambda data: data
+) -> list[dict[str, Any]]:
+    """Messages in the form that templates and processors take; `opened` opens the images of examples."""
+    messages = [_message("system", prompt.system)] if prompt.system else []
+    for one in prompt.examples:
+        messages.append(_message("user", one.question, opened(one.source), opened(one.target)))
+        messages.append(_message("assistant", one.action))
+    return [*messages, _message("user", prompt.question, source, target)]
+
+
+def _message(role: str, text: str, *images: Any) -> dict[str, Any]:
+    content = [{"type": "image", "image": image} for image in images]
+    return {"role": role, "content": [*content, {"type": "text", "text": text}]}

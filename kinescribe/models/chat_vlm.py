@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -43,6 +44,7 @@ from kinescribe.models.tokens import Codes, Pair, Task, Triplet, knows_a_word
 from kinescribe.schemas.config import Attention
 from kinescribe.schemas.errors import ModelError
 from kinescribe.schemas.sampling import GREEDY, Sampling
+from kinescribe.storage.examples import MOST_EXAMPLES
 from kinescribe.storage.stored_image import stored_image
 
 PROCESSORS = {"smolvlm": Idefics3Processor}
@@ -212,7 +214,7 @@ class ChatVLM(DynamicsModel[Image.Image]):
 
     def _prompts(self, pairs: Sequence[Pair[Image.Image]], padding_side: str) -> Any:
         """The processor's output for both images and the question, padded to one length."""
-        conversations = [conversation(*pair) for pair in pairs]
+        conversations = [conversation(*pair, _example_image) for pair in pairs]
         for pair, (first, *_) in zip(pairs, conversations, strict=True):
             first["rendered"] = self.prompts.text(pair.prompt)
         return self.processor.apply_chat_template(
@@ -236,6 +238,11 @@ class ChatVLM(DynamicsModel[Image.Image]):
     def _placed(self, value: torch.Tensor) -> torch.Tensor:
         dtype = self.network.dtype if value.is_floating_point() else value.dtype
         return value.to(self.network.device, dtype)
+
+
+@lru_cache(maxsize=2 * MOST_EXAMPLES)
+def _example_image(data: bytes) -> Image.Image:
+    return stored_image(data)
 
 
 def _ends(after_answer: str, tokenizer: Any, generation: GenerationConfig | None) -> list[int]:

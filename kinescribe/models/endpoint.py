@@ -14,7 +14,7 @@ import base64
 import os
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Self
@@ -28,7 +28,7 @@ from kinescribe.storage.credentials import holds_credentials
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
-    from openai.types.chat import ChatCompletionContentPartParam, ChatCompletionSystemMessageParam
+    from openai.types.chat import ChatCompletionContentPartParam, ChatCompletionMessageParam
 
 Failure = Literal["timeout", "unreachable", "refused", "garbage"]
 """No answer in time; no connection; an error status; an answer that doesn't follow the protocol."""
@@ -60,6 +60,14 @@ ROUNDING = 1e-3
 """How far a log-probability may be above 0."""
 
 
+class Turn(NamedTuple):
+    """A question that was answered."""
+
+    text: str
+    images: tuple[bytes, ...]
+    answer: str
+
+
 class Question(NamedTuple):
     """A text with JPEGs or PNGs, in order: paths, or the bytes."""
 
@@ -68,6 +76,8 @@ class Question(NamedTuple):
     options: Mapping[str, Any] = {}
     """Options of the completion, by the protocol's names, in addition to greedy decoding."""
     system: str = ""
+    earlier: tuple[Turn, ...] = ()
+    """What comes before it in the conversation."""
 
 
 class Reply(NamedTuple):
@@ -299,19 +309,13 @@ class Endpoint:
     async def _reply(self, client: AsyncOpenAI, question: Question) -> Reply:
         from openai import APIConnectionError, APIStatusError, APITimeoutError
 
-        content: list[ChatCompletionContentPartParam] = [
-            *({"type": "image_url", "image_url": {"url": _data_url(image)}} for image in question.images),
-            {"type": "text", "text": question.text},
-        ]
-        system: list[ChatCompletionSystemMessageParam] = (
-            [{"role": "system", "content": question.system}] if question.system else []
-        )
+        messages = _messages(question)
         while True:
             options = self._options(question)
             try:
                 response = await client.chat.completions.with_raw_response.create(
                     model=self.model,
-                    messages=[*system, {"role": "user", "content": content}],
+                    messages=messages,
                     **options,
                 )
             except APITimeoutError as error:
@@ -339,6 +343,23 @@ class Endpoint:
         own = {name: value for name, value in asked.items() if name not in self.refused}
         kept = {name: value for name, value in options.items() if name not in {*self.refused, *asked}}
         return kept | ({"extra_body": own} if own else {})
+
+
+def _messages(question: Question) -> list[ChatCompletionMessageParam]:
+    messages: list[ChatCompletionMessageParam] = []
+    if question.system:
+        messages.append({"role": "system", "content": question.system})
+    for turn in question.earlier:
+        messages.append({"role": "user", "content": _content(turn.text, turn.images)})
+        messages.append({"role": "assistant", "content": turn.answer})
+    return [*messages, {"role": "user", "content": _content(question.text, question.images)}]
+
+
+def _content(text: str, images: Sequence[Path | bytes]) -> list[ChatCompletionContentPartParam]:
+    return [
+        *({"type": "image_url", "image_url": {"url": _data_url(image)}} for image in images),
+        {"type": "text", "text": text},
+    ]
 
 
 def read_reply(body: bytes) -> Reply:

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from textwrap import shorten
-from typing import Self
+from typing import Any, Self
 
 from PIL import Image
 
 from kinescribe.models.dynamics import Description, DynamicsModel, Failure
-from kinescribe.models.endpoint import Endpoint, Question, Reply
+from kinescribe.models.endpoint import Endpoint, Question, Reply, Turn
 from kinescribe.models.families import ENDPOINT
 from kinescribe.models.tokens import Codes, Pair, Task, Triplet
 from kinescribe.schemas.errors import ModelError
@@ -93,7 +93,7 @@ class EndpointVLM(DynamicsModel[bytes]):
         for place, pair in enumerate(pairs):
             seed = {"seed": seeds[place]} if seeds and sampling.temperature > 0 else {}
             images = (pair.source, pair.target)
-            questions[str(place)] = Question(pair.prompt.question, images, options | seed, pair.prompt.system)
+            questions[str(place)] = _question(pair.prompt, images, options | seed)
         replies: dict[str, Reply] = {}
         self.endpoint.ask(questions, replies.__setitem__)
         return [_described(replies[name]) for name in questions]
@@ -104,7 +104,7 @@ class EndpointVLM(DynamicsModel[bytes]):
         What it answers doesn't matter: a model may have nothing to say about them.
         """
         options = {"max_tokens": max_new_tokens, "logprobs": True}
-        question = Question(prompt.question, (_blank(), _blank()), options, prompt.system)
+        question = _question(prompt, (_blank(), _blank()), options)
         replies: list[Reply] = []
         once = replace(self.endpoint, max_retries=1)
         once.ask({"": question}, lambda _, reply: replies.append(reply))
@@ -127,6 +127,11 @@ class EndpointVLM(DynamicsModel[bytes]):
 
     def _scores_nothing(self) -> ModelError:
         return ModelError(f"{self.name} is a server, which can't score a given action; name a model's folder")
+
+
+def _question(prompt: Prompt, images: tuple[bytes, ...], options: Mapping[str, Any]) -> Question:
+    earlier = (Turn(one.question, (one.source, one.target), one.action) for one in prompt.examples)
+    return Question(prompt.question, images, options, prompt.system, tuple(earlier))
 
 
 def _blank() -> bytes:

@@ -41,6 +41,8 @@ EDIT_FILES = {
     **{f"{part}/{weights}": f"{part}/{weights}.index.json" for part, weights in EDIT_PARTS.items()},
 }
 """The files that an editing pipeline must have."""
+ASKING = ("question", "system", "examples")
+"""The keys of `Asking`."""
 
 ROLES: Mapping[Role, tuple[Capability, ...]] = {
     "describer": ("describe",),
@@ -89,8 +91,8 @@ class ModelFamily:
     """Whether a large model can be spread over several GPUs."""
     wrapping: Wrapping = field(default_factory=Wrapping)
     """How a unified family marks images and actions in its sequences."""
-    asked: bool = False
-    """Whether its models are asked a question in words."""
+    asks: tuple[str, ...] = ()
+    """The keys of `Asking` that its models take."""
     fit: Fit = "crop"
     """How the family's published code makes images square for the codec."""
 
@@ -134,6 +136,7 @@ def _unified(
         auto_class=auto_class,
         fit=fit,
         wrapping=wrapping,
+        asks=("question",) if wrapping.asks else (),
     )
 
 
@@ -150,7 +153,12 @@ CHAMELEON = _unified(
     "model_type chameleon: Chameleon and Anole",
     lambda config: config.get("model_type") == "chameleon",
     # As in transformers' processor: the marks around an image, and the one between a prompt and its answer.
-    Wrapping("<racm3:break>", "<eoss>", action="<reserved08706>"),
+    Wrapping(
+        "<racm3:break>",
+        "<eoss>",
+        dynamics="{source}{target}{question}<reserved08706>",
+        world="{source}{action}<reserved08706>",
+    ),
 )
 EMU3 = _unified(
     "emu3",
@@ -160,14 +168,22 @@ EMU3 = _unified(
         "<|image start|>{height}*{width}<|image token|>",
         "<|extra_201|><|image end|>",
         row="<|extra_200|>",
-        action=" ASSISTANT:",
+        # Emu3-Chat's template; Emu3-Gen has none.
+        dynamics="You are a helpful assistant. USER: {source}{target}{question} ASSISTANT:",
+        world="{source}{action}",
     ),
 )
 LIQUID = _unified(
     "liquid",
     "any other causal language model, with <boi> and <eoi> in its tokenizer",
     lambda config: True,
-    Wrapping("<boi>", "<eoi>", action="<start_of_turn>model\n"),
+    # As the code of Liquid, and that of arXiv:2602.06130 on it, asks and draws.
+    Wrapping(
+        "<boi>",
+        "<eoi>",
+        dynamics="<start_of_turn>user\n{source}{target}\n{question}<end_of_turn>\n<start_of_turn>model\n",
+        world="{source}\n{action}",
+    ),
     "AutoModelForCausalLM",
     fit="pad",  # as in inference_i2t.py of github.com/FoundationVision/Liquid
 )
@@ -180,7 +196,7 @@ CHAT = ModelFamily(
     does=("describe", "score"),
     files=CHAT_FILES,
     weights={"": WEIGHTS},
-    asked=True,
+    asks=ASKING,
 )
 EDIT = ModelFamily(
     "instruct-pix2pix",
@@ -201,7 +217,7 @@ ENDPOINT = ModelFamily(
     loader="kinescribe.models.endpoint_vlm:EndpointVLM",
     does=("describe", "judge"),
     train=(),
-    asked=True,
+    asks=ASKING,
 )
 """Recognised by its name (`is_endpoint`), since it has no folder."""
 

@@ -238,10 +238,28 @@ class TokenVLM(DynamicsModel[Codes], WorldModel):
         sampling: Sampling = GREEDY,
         seeds: Sequence[int] | None = None,
     ) -> list[Description]:
-        """See `DynamicsModel.describe`; only text tokens can be drawn."""
-        prompts_BT = self._tensor(np.stack([self.layout.describe_prompt(pair) for pair in pairs]))
+        """See `DynamicsModel.describe`; only text tokens can be drawn.
+
+        Pairs that are asked questions of different lengths are not described together.
+        """
+        prompts = [self.layout.describe_prompt(pair) for pair in pairs]
+        said: dict[int, Description] = {}
+        for length in {len(prompt) for prompt in prompts}:
+            places = [place for place, prompt in enumerate(prompts) if len(prompt) == length]
+            prompts_BT = self._tensor(np.stack([prompts[place] for place in places]))
+            drawn = [seeds[place] for place in places] if seeds else None
+            said |= zip(places, self._described(prompts_BT, max_new_tokens, sampling, drawn), strict=True)
+        return [said[place] for place in range(len(pairs))]
+
+    def _described(
+        self,
+        prompts_BT: torch.Tensor,
+        max_new_tokens: int,
+        sampling: Sampling,
+        seeds: Sequence[int] | None,
+    ) -> list[Description]:
         processors = LogitsProcessorList([AllowedTokens(self.layout.text_ids, self.network.device)])
-        processors += drawing(sampling, seeds, len(pairs))
+        processors += drawing(sampling, seeds, len(prompts_BT))
         output = self._generate(prompts_BT, max_new_tokens, processors, output_logits=True)
         ids_BT, end = output.sequences[:, prompts_BT.shape[1] :], self.layout.tokenizer.eos_token_id
         assert isinstance(end, int)

@@ -5,15 +5,17 @@ Knows only the layout: no network, no tensors. Both tasks share it (arXiv:2506.0
     dynamics   <bos> <image> source <image> target <action> text <eos>      p(action | source, target)
     world      <bos> <image> source <action> text <image> target            p(target | source, action)
 
-The model family decides which tokens `<image>` and `<action>` are, and what else wraps the codes of an image.
+The model family decides which tokens `<image>` and `<action>` are, what else wraps the codes of an image, and
+whether there is a question.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import asdict, astuple, dataclass
+from collections.abc import Mapping
+from dataclasses import astuple, dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Generic, Literal, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +32,8 @@ View = TypeVar("View")
 """The form in which a model sees a frame: its codes, or its pixels."""
 
 IMAGE, ACTION = "<image>", "<action>"
-MARK = re.compile(r"(<[^<>]+>)")
+MARK = re.compile(r"(<[^<>]+>|\{source\}|\{target\})")
+"""What is one token, and where the images of a prompt are."""
 
 
 class Pair(NamedTuple, Generic[View]):
@@ -39,7 +42,7 @@ class Pair(NamedTuple, Generic[View]):
     source: View
     target: View
     prompt: Prompt = Prompt()
-    """What a chat model is asked; the others are asked nothing."""
+    """What a model is asked; the embedded ones are asked nothing."""
 
     def triplet(self, action: str) -> Triplet[View]:
         """The pair with an action, asked the same."""
@@ -53,7 +56,7 @@ class Triplet(NamedTuple, Generic[View]):
     target: View
     action: str
     prompt: Prompt = Prompt()
-    """What a chat model is asked; the others are asked nothing."""
+    """What a model is asked; the embedded ones are asked nothing."""
 
     @property
     def swapped(self) -> Triplet[View]:
@@ -84,7 +87,7 @@ class TokenSequence(NamedTuple):
 
 @dataclass(frozen=True)
 class Wrapping:
-    """The text that a model family puts around the codes of an image, and between prompt and answer.
+    """The text that a model family puts around the codes of an image, and the prompts of both tasks.
 
     `<…>` is one token; `{height}` and `{width}` are the size of the grid.
     """
@@ -93,7 +96,15 @@ class Wrapping:
     after: str = ""
     row: str = ""
     """One token after each row of codes, or empty."""
-    action: str = ACTION
+    dynamics: str = f"{{source}}{{target}}{ACTION}"
+    """The prompt that the action answers, with `{question}` if the family is asked one."""
+    world: str = f"{{source}}{ACTION}{{action}}"
+    """The prompt that the target answers."""
+
+    @property
+    def asks(self) -> bool:
+        """Whether the model is asked a question."""
+        return "{question}" in self.dynamics
 
 
 @dataclass(frozen=True)
@@ -115,6 +126,7 @@ class TokenLayout:
 
     def __post_init__(self) -> None:
         assert self._wrapping_ids  # raises if a token is missing
+        assert len(self.text_ids)  # the same
         if self.tokenizer.bos_token_id is None:
             raise ModelError("the model's tokenizer has no token that begins a sequence; restore it")
 
@@ -136,7 +148,8 @@ class TokenLayout:
     @cached_property
     def text_ids(self) -> NDArray[np.int64]:
         """The tokens that an action may contain: all except those of images."""
-        marks = [self._mark(mark) for mark in MARK.findall("".join(astuple(self.wrapping)))]
+        found = MARK.findall("".join(astuple(self.wrapping)))
+        marks = [self._mark(mark) for mark in found if mark.startswith("<")]
         return np.setdiff1d(np.arange(len(self.tokenizer)), np.concatenate([self.code_ids, marks]))
 
     def text(self, action: str) -> NDArray[np.int64]:
@@ -165,9 +178,9 @@ class TokenLayout:
         return order[np.searchsorted(self.code_ids, target_NT, sorter=order)].astype(np.uint16)
 
     def describe_prompt(self, pair: CodePair | CodeTriplet) -> NDArray[np.int64]:
-        """The prompt of the dynamics task: both images."""
-        images = [self.image(pair.source), self.image(pair.target)]
-        return np.concatenate([self._bos, *images, self._wrapping_ids["action"]]).astype(np.int64)
+        """The prompt of the dynamics task: both images, and the question if the family is asked one."""
+        images = {"{source}": pair.source, "{target}": pair.target}
+        return self._prompt(self.wrapping.dynamics, images, "{question}", pair.prompt.question)
 
     @property
     def image_starts(self) -> tuple[int, int]:
@@ -176,10 +189,8 @@ class TokenLayout:
 
     def imagine_prompt(self, source_codes: Codes, action: str) -> NDArray[np.int64]:
         """The prompt of the world task: the source image and the action."""
-        text = self.text(action)[:-1]
-        ids = self._wrapping_ids
-        parts = [self._bos, self.image(source_codes), ids["action"], text, ids["before"]]
-        return np.concatenate(parts).astype(np.int64)
+        prompt = self._prompt(self.wrapping.world, {"{source}": source_codes}, "{action}", action)
+        return np.concatenate([prompt, self._wrapping_ids["before"]]).astype(np.int64)
 
     def imagine_positions(self, num_tokens: int) -> NDArray[np.int64]:
         """The positions of a prompt of `imagine_prompt` with that length; those of the target follow."""
@@ -212,21 +223,33 @@ class TokenLayout:
             np.concatenate([np.zeros(len(prompt), np.float32), weights]).astype(np.float32),
         )
 
-    @property
-    def _bos(self) -> NDArray[np.int64]:
-        return np.asarray([self.tokenizer.bos_token_id], np.int64)
-
     @cached_property
     def _wrapping_ids(self) -> dict[str, list[int]]:
-        """The token ids of each part of the wrapping."""
-        return {name: self._ids(text) for name, text in asdict(self.wrapping).items()}
+        """The token ids of what is around the codes of an image."""
+        height, width = self.grid
+        parts = {name: getattr(self.wrapping, name) for name in ("before", "after", "row")}
+        return {name: self._ids(text.format(height=height, width=width)) for name, text in parts.items()}
 
     def _ids(self, text: str) -> list[int]:
-        height, width = self.grid
         ids: list[int] = []
-        for part in MARK.split(text.format(height=height, width=width)):
+        for part in MARK.split(text):
             ids += [self._mark(part)] if MARK.fullmatch(part) else self._encode(part)
         return ids
+
+    def _prompt(self, template: str, images: Mapping[str, Codes], slot: str, text: str) -> NDArray[np.int64]:
+        """The template's tokens, with images for their names and the text in the slot.
+
+        The text marks nothing, whatever is in it.
+        """
+        ids: list[Any] = [[self.tokenizer.bos_token_id]]
+        for part in MARK.split(template):
+            if part in images:
+                ids.append(self.image(images[part]))
+            elif MARK.fullmatch(part):
+                ids.append([self._mark(part)])
+            else:
+                ids.append(self._encode(part.replace(slot, text)))
+        return np.concatenate(ids).astype(np.int64)
 
     def _encode(self, text: str) -> list[int]:
         return self.tokenizer.encode(text, add_special_tokens=False) if text else []

@@ -34,6 +34,8 @@ OPTIONAL = (
     "config.image.fit",
     "config.annotation.question",
     "config.annotation.system",
+    "config.annotation.examples",
+    "config.examples",
     "config.annotation.vocabulary",
     "config.annotation.top_p",
     "config.annotation.top_k",

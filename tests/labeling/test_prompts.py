@@ -10,6 +10,8 @@ from kinescribe.schemas.errors import ConfigError, ModelError
 from kinescribe.schemas.prompts import QUESTION
 from tests.judge_server import Answer, JudgeServer, serving
 from tests.tiny_chat import tiny_chat
+from tests.tiny_dataset import build
+from tests.tiny_families import tiny_family
 from tests.videos import pan, write_video
 
 
@@ -50,8 +52,32 @@ def test_a_chat_model_whose_template_fails_is_one_line_before_anything_starts(tm
     assert "\n" not in str(refused.value)
 
 
-@pytest.mark.parametrize("key", ["question", "system"])
-def test_a_model_that_sees_codes_is_asked_nothing(key: str):
+def test_examples_come_before_the_question_each_with_its_own_class(tmp_path: Path):
+    build(str(tmp_path / "examples"), [1, 1])
+    texts = {"annotation__question": "What of {action_class}?", "annotation__examples": tmp_path / "examples"}
+    with serving(JudgeServer(always=Answer("nothing", finish_reason="stop"))) as server:
+        sent = prompt_as_sent(config(dynamics=f"qwen@{server.url}", **texts), {"action_class": "a dance"})
+    shown = "user: [image] [image] What of jump?\nassistant: move 0\n"
+    assert sent == f"{shown}{shown}user: [image] [image] What of a dance?"
+    model = str(tiny_chat("qwen", tmp_path / "model"))
+    text = prompt_as_sent(config(dynamics=model, **texts), {"action_class": "a dance"})
+    assert text.count("What of jump?<|im_end|>\n<|im_start|>assistant\nmove 0<|im_end|>") == 2
+
+
+@pytest.mark.parametrize("key", ["question", "system", "examples"])
+def test_the_embedded_model_is_asked_nothing(key: str):
     assert prompt_as_sent(config()) == ""
-    with pytest.raises(ConfigError, match=rf"annotation.{key}: embedded is a unified model, which is asked"):
+    with pytest.raises(
+        ConfigError, match=rf"annotation.{key}: embedded is a unified model, which is asked no"
+    ):
         prompt_as_sent(config(**{f"annotation__{key}": "What moved?"}))
+
+
+@pytest.mark.parametrize("key", ["system", "examples"])
+def test_a_published_unified_model_is_asked_a_question_alone(key: str, tmp_path: Path):
+    model = str(tiny_family("liquid", tmp_path))
+    sent = prompt_as_sent(config(dynamics=model, annotation__question="What moved?"))
+    assert sent.startswith("<start_of_turn>user\n[image][image]\nWhat moved?<end_of_turn>")
+    message = rf"annotation.{key}: .* is a unified model, which is asked only a question; leave it out"
+    with pytest.raises(ConfigError, match=message):
+        prompt_as_sent(config(dynamics=model, **{f"annotation__{key}": "What moved?"}))

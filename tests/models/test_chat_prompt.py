@@ -8,15 +8,23 @@ from kinescribe.models.chat_prompt import QUESTION, SYSTEM, ChatPrompts, convers
 from kinescribe.models.chat_vlm import ChatVLM, chat_prompts
 from kinescribe.models.tokens import Pair, Triplet
 from kinescribe.schemas.errors import ModelError
-from kinescribe.schemas.prompts import Prompt
+from kinescribe.schemas.prompts import Example, Prompt
 from tests.tiny_chat import CHATS, LLAVA, tiny_chat
+from tests.tiny_dataset import image
 
 TEMPLATE = "chat_template.jinja"
+RED, BLUE = (image(colour)["bytes"] for colour in ("red", "blue"))
 ASKED = [
     Prompt(),
     Prompt("What moved?"),
     Prompt("What moved?", "You see {two} pictures."),
     Prompt(system="Be brief."),
+    Prompt("What moved?", examples=(Example(RED, BLUE, "What moved?", "nothing"),)),
+    Prompt(
+        "What moved?",
+        "Be brief.",
+        (Example(BLUE, RED, "What of it?", "pan right"), Example(RED, RED, "What moved?", "nothing")),
+    ),
 ]
 
 
@@ -80,6 +88,22 @@ def test_a_template_without_a_system_prompt_takes_questions_alone(start: str, tm
     assert "What moved?" in prompts.text(Prompt("What moved?"))
     with pytest.raises(ModelError, match=NO_SYSTEM[start]):
         prompts.text(Prompt("What moved?", "Be brief."))
+
+
+def test_a_template_that_shows_no_earlier_turns_takes_no_examples(tmp_path: Path):
+    prompts = opened("{% set messages = messages[-2:] %}" + LLAVA, tmp_path)
+    with pytest.raises(ModelError, match=r"the texts of examples; leave annotation.examples out"):
+        prompts.text(ASKED[4])
+
+
+def test_the_images_of_examples_are_seen(model: ChatVLM):
+    images = [Image.new("RGB", (40, 32), colour) for colour in ("red", "blue")]
+    given, other = (
+        Prompt("What moved?", examples=(Example(RED, second, "What moved?", "nothing"),))
+        for second in (BLUE, RED)
+    )
+    scores = model.score([Triplet(*images, "pan left", prompt) for prompt in (given, other)])
+    assert abs(scores[0] - scores[1]) > 1e-4
 
 
 def test_a_thinking_model_is_asked_not_to(tmp_path: Path):

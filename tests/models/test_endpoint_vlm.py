@@ -11,7 +11,7 @@ from kinescribe.models.endpoint import Endpoint
 from kinescribe.models.endpoint_vlm import EndpointVLM
 from kinescribe.models.tokens import Pair, Triplet
 from kinescribe.schemas.errors import ModelError
-from kinescribe.schemas.prompts import Prompt
+from kinescribe.schemas.prompts import Example, Prompt
 from kinescribe.schemas.sampling import Sampling
 from tests.judge_server import Answer, JudgeServer, serving
 
@@ -57,6 +57,23 @@ def test_each_pair_is_asked_its_own_question_after_the_system_prompt():
     assert [[message["role"] for message in messages] for messages in asked] == [["user"], ["system", "user"]]
     assert [messages[-1]["content"][2]["text"] for messages in asked] == ["What else?", "What moved?"]
     assert asked[1][0]["content"] == "Be brief."
+
+
+def test_examples_are_earlier_turns():
+    prompt = Prompt("What moved?", "Be brief.", (Example(BLUE, RED, "What of it?", "pan left"),))
+    with serving(JudgeServer(always=SAID)) as server:
+        EndpointVLM(Endpoint("vlm", server.url)).describe([Pair(RED, BLUE, prompt)], 12)
+    (request,) = server.asked
+    system, question, answer, last = request["messages"]
+    roles = [message["role"] for message in request["messages"]]
+    assert roles == ["system", "user", "assistant", "user"]
+    assert system["content"] == "Be brief."
+    assert answer["content"] == "pan left"
+    for asked, text, images in ((question, "What of it?", (BLUE, RED)), (last, "What moved?", (RED, BLUE))):
+        *parts, words = asked["content"]
+        assert words["text"] == text
+        data = [part["image_url"]["url"].partition(",")[2] for part in parts]
+        assert [base64.b64decode(one) for one in data] == [*images]
 
 
 def test_neutral_sampling_values_replace_those_of_the_checkpoint():

@@ -15,6 +15,7 @@ from kinescribe.models.families import CHAMELEON, EMU3, LIQUID, OWN, family_of
 from kinescribe.models.token_vlm import TokenVLM
 from kinescribe.models.tokens import CodePair, CodeTriplet, Task
 from kinescribe.schemas.errors import ModelError
+from kinescribe.schemas.prompts import Prompt
 from kinescribe.schemas.sampling import Sampling
 from kinescribe.training.objective import TokenBatch, TokenObjective
 from tests.tiny_families import NUM_CODES, SENTENCES, SIDE
@@ -57,13 +58,13 @@ def test_a_family_is_known_by_the_models_configuration(config: dict, family: obj
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        ("chameleon", "<s><racm3:break>{source}<eoss><reserved08706> pan left<racm3:break>{target}"),
+        ("chameleon", "<s><racm3:break>{source}<eoss> pan left<reserved08706><racm3:break>{target}"),
         (
             "emu3",
-            "<|extra_203|><|image start|>4*4<|image token|>{source}<|extra_201|><|image end|> ASSISTANT:"
+            "<|extra_203|><|image start|>4*4<|image token|>{source}<|extra_201|><|image end|>"
             " pan left<|image start|>4*4<|image token|>{target}",
         ),
-        ("liquid", "<bos><boi>{source}<eoi><start_of_turn>model\n pan left<boi>{target}"),
+        ("liquid", "<bos><boi>{source}<eoi>\n pan left<boi>{target}"),
     ],
 )
 def test_codes_are_wrapped_as_the_family_was_trained(
@@ -78,6 +79,51 @@ def test_codes_are_wrapped_as_the_family_was_trained(
     )
     written = words(vlm, vlm.sequence("world", triplet).ids)
     assert written == expected.format(source=source, target=target.removesuffix(end))
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        (
+            "chameleon",
+            "<s><racm3:break>{source}<eoss><racm3:break>{target}<eoss>Is it <eoss>?<reserved08706>",
+        ),
+        (
+            "emu3",
+            "<|extra_203|>You are a helpful assistant. USER: <|image start|>4*4<|image token|>{source}"
+            "<|extra_201|><|image end|><|image start|>4*4<|image token|>{target}<|extra_201|><|image end|>"
+            "Is it <eoss>? ASSISTANT:",
+        ),
+        (
+            "liquid",
+            "<bos><start_of_turn>user\n<boi>{source}<eoi><boi>{target}<eoi>\nIs it <eoss>?<end_of_turn>\n"
+            "<start_of_turn>model\n",
+        ),
+    ],
+)
+def test_a_published_model_is_asked_as_its_family_was_trained(
+    family_folders: dict[str, Path], name: str, expected: str
+):
+    vlm = TokenVLM.load(family_folders[name])
+    source, target, _, _ = triplets(1)[0]
+    pair = CodePair(source, target, Prompt("Is it <eoss>?"))
+    end = "<|extra_200|>" if name == "emu3" else ""
+    images = {
+        key: "".join("".join(f"{code} " for code in row) + end for row in codes.reshape(SIDE, SIDE))
+        for key, codes in {"source": source, "target": target}.items()
+    }
+    assert words(vlm, vlm.layout.describe_prompt(pair)) == expected.format(**images)
+
+
+def test_pairs_that_are_asked_different_questions_are_described_as_alone(family: TokenVLM):
+    asked = [Prompt(), Prompt("What moved left?"), Prompt(), Prompt("Which ball?")]
+    pairs = [CodePair(*one[:2], prompt) for one, prompt in zip(triplets(4), asked, strict=True)]
+    for sampling, seeds in ((Sampling(), None), (Sampling(1.5), [3, 1, 4, 5])):
+        together = family.describe(pairs, 6, sampling, seeds)
+        for place, pair in enumerate(pairs):
+            (alone,) = family.describe([pair], 6, sampling, seeds and [seeds[place]])
+            assert together[place].text == alone.text
+            assert together[place].logprob == pytest.approx(alone.logprob, abs=1e-3)
 
 
 @pytest.mark.parametrize("name", ["chameleon", "emu3"])

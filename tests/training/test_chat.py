@@ -14,6 +14,7 @@ from kinescribe.schemas.annotation import Asking
 from kinescribe.schemas.errors import DatasetError
 from kinescribe.schemas.training import DynamicsTraining
 from kinescribe.storage.dataset import Dataset
+from kinescribe.storage.examples import read_examples
 from kinescribe.training.chat import ConversationBatches, read_conversations
 from kinescribe.training.objective import TokenObjective
 from kinescribe.training.session import TrainSession
@@ -112,6 +113,18 @@ def test_a_model_is_trained_on_the_question_that_it_is_given(chat: Path, tmp_pat
     text = model.tokenizer.decode(batch.inputs["input_ids"][0])
     assert "What of a dance?" in text
     assert "Be brief." in text
+
+
+def test_a_model_is_trained_after_the_examples_that_it_is_given(chat: Path, data: str, tmp_path: Path):
+    write_triplets(str(tmp_path), 2, "vq-of-no-model-here")
+    model, table = ChatVLM.load(chat), read_conversations([data])
+    asking = Asking(examples=str(tmp_path))
+    batches = ConversationBatches(table, model, asking)
+    assert batches.triplet(3).prompt == asking.prompt({}, read_examples(asking))
+    plain = ConversationBatches(table, model).batch([0], [0])
+    shown = batches.batch([0], [0])
+    assert shown.total_weight == plain.total_weight
+    assert shown.weights_BT.shape[1] > 2 * plain.weights_BT.shape[1]
 
 
 def test_an_action_without_words_is_refused(tmp_path: Path):
