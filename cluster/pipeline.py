@@ -62,7 +62,14 @@ NO_MEMORY = (
 
 def _pair_extractor(config: LabelConfig, root: str) -> PairExtractor:
     is_forbidden = partial(forbidden, root=root, roots=config.roots)
-    return PairExtractor(config.limits, config.keyframes, config.image, is_forbidden, quality=config.quality)
+    return PairExtractor(
+        config.limits,
+        config.keyframes,
+        config.image,
+        is_forbidden,
+        quality=config.quality,
+        context_frames=config.annotation.context_frames,
+    )
 
 
 def _load_models(config: LabelConfig) -> tuple[DynamicsModel[Any], ImageCodec]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -72,8 +73,8 @@ class Annotator:
         size = micro_batch or model.pairs_at_once
         self.batches = MicroBatches(first_size(size, torch.cuda.is_available()))
         self.encoder = FrameEncoder(codec, micro_batch)
-        chosen = [] if annotation.vocabulary is None else ["vocabulary"]
-        self.schema = triplet_schema(codec.id, codec.grid, [*quality, *chosen])
+        more = [name for name in ("vocabulary", "context_frames") if getattr(annotation, name)]
+        self.schema = triplet_schema(codec.id, codec.grid, [*quality, *more])
 
     def annotate(
         self, extracted: Sequence[ExtractedClip], columns: Mapping[str, Mapping[str, object]] | None = None
@@ -134,7 +135,8 @@ class Annotator:
 
     def _see(self, asked: _Asked) -> Pair[Any]:
         source, target = (self._see_frame(frame) for frame in (asked.pair.source, asked.pair.target))
-        return Pair(source, target, asked.prompt)
+        context = (self.model.see(None, partial(bytes, image)) for image in asked.pair.pair.context)
+        return Pair(source, target, asked.prompt, tuple(context))
 
     def _see_frame(self, frame: EncodedFrame) -> Any:
         return self.model.see(frame.codes, lambda: frame.image)

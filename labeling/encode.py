@@ -95,6 +95,7 @@ class FrameEncoder:
             "source_codes": pair.source.codes,
             "target_codes": pair.target.codes,
             "motion": pair.pair.motion,
+            "context": [{"bytes": image, "path": None} for image in pair.pair.context],
             **quality_columns(source.quality, target.quality, pair.pair.change_hash),
         }
 

@@ -109,12 +109,14 @@ class PairExtractor(Decoder[DecodeReply]):
         forbidden: Forbidden = allow_all,
         decoder: Sequence[str] = DECODER,
         quality: Quality = (),
+        context_frames: int = 0,
     ) -> None:
         super().__init__(limits, forbidden, decoder, DecodeReply)
         self._limits = limits
         self._keyframes = keyframes
         self._image = image
         self._quality: Quality = quality
+        self._context_frames = context_frames
 
     def extract(self, clip: Clip) -> ExtractedClip:
         """The clip's pairs, or its outcome if it has none. Never raises for a bad clip.
@@ -157,6 +159,7 @@ class PairExtractor(Decoder[DecodeReply]):
                 keyframes=self._keyframes,
                 image=self._image,
                 quality=self._quality,
+                context_frames=self._context_frames,
             ),
         )
 

@@ -18,7 +18,6 @@ from kinescribe.schemas.clips import Clip, WorkUnit, stable_id
 from kinescribe.schemas.dataset import (
     LIKELIHOODS,
     OPTIONAL,
-    QUALITY,
     is_carried,
     optional_columns,
     triplet_schema,
@@ -96,7 +95,7 @@ def write_rows(
     shares = [
         share for dataset in datasets for share in _shares(dataset, parts[dataset.fingerprint], chosen.digest)
     ]
-    optional = [name for name in _optional(datasets) if actions is None or name in QUALITY]
+    optional = [name for name in _optional(datasets) if actions is None or name != "vocabulary"]
     schema = _schema(codec, datasets, optional)
     for field in OPTIONAL["vocabulary"] if actions is not None else ():
         if field.name in schema.names:

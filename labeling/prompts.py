@@ -24,18 +24,19 @@ def prompt_as_sent(config: LabelConfig, values: Mapping[str, object] | None = No
     family = family_named(name)
     annotation.require_asked("annotation.", name, family.noun, family.asks)
     prompt = annotation.prompt(values or {}, read_examples(annotation))
+    num_images = 2 + annotation.context_frames
     if family is CHAT:
         from kinescribe.models.chat_vlm import chat_prompts  # imports torch
 
-        return chat_prompts(model_folder(name)).text(prompt)
+        return chat_prompts(model_folder(name)).text(prompt, num_images)
     if family is ENDPOINT:
         from kinescribe.models.endpoint_vlm import EndpointVLM
 
-        EndpointVLM.load(name).require_answer(prompt, annotation.max_new_tokens)
+        EndpointVLM.load(name).require_answer(prompt, annotation.max_new_tokens, num_images)
         lines = [f"system: {prompt.system}"] if prompt.system else []
         for one in prompt.examples:
-            lines += [f"user: [image] [image] {one.question}", f"assistant: {one.action}"]
-        return "\n".join([*lines, f"user: [image] [image] {prompt.question}"])
+            lines += [f"user: {'[image] ' * len(one.images)}{one.question}", f"assistant: {one.action}"]
+        return "\n".join([*lines, f"user: {'[image] ' * num_images}{prompt.question}"])
     if family.asks:
         values = {"source": "[image]", "target": "[image]", "question": prompt.question}
         return family.wrapping.dynamics.format_map(values)

@@ -11,6 +11,7 @@ from kinescribe.schemas.config_base import Config, Positive
 from kinescribe.schemas.errors import ConfigError
 from kinescribe.schemas.prompts import (
     QUESTION,
+    QUESTION_OF_SEVERAL,
     Example,
     Prompt,
     PromptText,
@@ -20,12 +21,14 @@ from kinescribe.schemas.prompts import (
 )
 from kinescribe.schemas.sampling import Sampling
 
+MOST_CONTEXT = 16
+
 
 class Asking(Config):
     """What a model is asked, unless it is an embedded one."""
 
     question: PromptText | None = None
-    """What follows the two images. None is `prompts.QUESTION`. `{action_class}` and, when labelling, names of
+    """What follows the images. None is `prompts.QUESTION`. `{action_class}` and, when labelling, names of
     carried columns in braces stand for the clip's values; `@FILE` is the text of a file."""
     system: PromptText | None = None
     """The system prompt, with the same placeholders. None is the model's own."""
@@ -33,6 +36,9 @@ class Asking(Config):
     examples: Annotated[str, Field(min_length=1)] | None = None
     """A dataset of a few pairs with actions, which a chat model sees before the question, in this order, as
     earlier turns of the conversation."""
+
+    context_frames: Annotated[int, Field(ge=0, le=MOST_CONTEXT)] = 0
+    """How many frames between the two a chat model sees as well, evenly spaced in time."""
 
     @property
     def names(self) -> set[str]:
@@ -45,7 +51,8 @@ class Asking(Config):
 
     def asked(self, values: Mapping[str, object]) -> str:
         """The question about a clip with these values."""
-        return filled(self.question or QUESTION, values)
+        default = QUESTION_OF_SEVERAL if self.context_frames else QUESTION
+        return filled(self.question or default, values)
 
     def require_known(self, names: Collection[str], section: str, remedy: str) -> None:
         """Raise ValueError if a placeholder is none of the names."""
@@ -59,7 +66,7 @@ class Asking(Config):
     def require_asked(self, section: str, name: str, family: str, asks: Collection[str]) -> None:
         """Raise ConfigError if there is a value for a key that is not what the family `asks`."""
         for key in Asking.model_fields:
-            if getattr(self, key) is not None and key not in asks:
+            if getattr(self, key) and key not in asks:
                 known = f"asked only a {' and '.join(asks)}" if asks else "asked nothing"
                 raise ConfigError(f"{section}{key}: {name} is {family}, which is {known}; leave it out")
 

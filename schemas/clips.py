@@ -115,13 +115,14 @@ class FramePair:
     """Indices into the clip's key frames, and the mean optical-flow magnitude from source to target.
 
     `motion` is measured directly between the two frames, in pixels of a frame scaled to 128 pixels
-    on its longer side. `change_hash` is that of what changes.
+    on its longer side. `change_hash` is that of what changes. `context` are images of frames between the two.
     """
 
     source: int
     target: int
     motion: float
     change_hash: Hash | None = None
+    context: tuple[bytes, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,8 +61,10 @@ QUALITY: dict[str, tuple[pa.Field, ...]] = {
 OPTIONAL: dict[str, tuple[pa.Field, ...]] = {
     **QUALITY,
     "vocabulary": (pa.field("action_probability", pa.float32()), pa.field("action_runner_up", pa.string())),
+    "context_frames": (pa.field("context", pa.list_(IMAGE)),),
 }
-"""The same, and the columns of actions that were chosen from `Annotation.vocabulary`."""
+"""The same, the columns of actions that were chosen from `Annotation.vocabulary`, and the frames between
+source and target with `Annotation.context_frames`."""
 OPTIONAL_FIELDS = tuple(field for fields in OPTIONAL.values() for field in fields)
 SHARES = ("brightness", "clipping", "bars", "text_share", "action_probability")
 """Columns with values from 0 to 1."""
@@ -76,8 +78,8 @@ def optional_columns(identity: Mapping[str, Any]) -> tuple[str, ...]:
     """The keys of `OPTIONAL` whose columns a run with this identity, perhaps a stranger's, writes."""
     quality = identity.get("config.quality")
     measured = quality if isinstance(quality, list) else []
-    chosen = ["vocabulary"] if identity.get("config.annotation.vocabulary") else []
-    return tuple(name for name in OPTIONAL if name in [*measured, *chosen])
+    more = [name for name in OPTIONAL if identity.get(f"config.annotation.{name}")]
+    return tuple(name for name in OPTIONAL if name in [*measured, *more])
 
 
 def quality_columns(source: FrameQuality, target: FrameQuality, change_hash: bytes | None) -> dict[str, Any]:
@@ -128,8 +130,7 @@ def _feature(field: pa.Field) -> dict[str, Any]:
     if field.type == IMAGE:
         return {"_type": "Image"}
     if pa.types.is_list(field.type):
-        value = {"dtype": _dtype(field.type.value_type), "_type": "Value"}
-        return {"feature": value, "_type": "List"}
+        return {"feature": _feature(field.type.value_field), "_type": "List"}
     return {"dtype": _dtype(field.type), "_type": "Value"}
 
 

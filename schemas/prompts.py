@@ -19,6 +19,11 @@ QUESTION = (
     "say what was done between the two, or how the camera moved, and nothing else."
 )
 """What a model is asked after the two images."""
+QUESTION_OF_SEVERAL = (
+    "These pictures were taken one after another. In one short sentence that begins with a verb, say what "
+    "was done between the first and the last, or how the camera moved, and nothing else."
+)
+"""What it is asked if it sees frames between the two as well."""
 CLASS = "action_class"
 UNKNOWN = "unknown"
 """The value of a placeholder of which nothing is known."""
@@ -32,9 +37,8 @@ MARKS = re.compile(r"<[^<>]{1,40}>|\[/?[A-Z_]{2,20}\]")
 class Example(NamedTuple):
     """A pair whose action is known, as it is shown to a model."""
 
-    source: bytes
-    target: bytes
-    """JPEG or PNG."""
+    images: tuple[bytes, ...]
+    """JPEG or PNG: source, frames between the two, target."""
     question: str
     action: str
 

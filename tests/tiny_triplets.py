@@ -1,6 +1,7 @@
 """A labelled dataset for training: random codes, an action that they determine, small real images."""
 
 import io
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -20,11 +21,17 @@ LABELLED = {"action_logprob": -1.5, "action_tokens": 6, "finish_reason": "stop"}
 
 
 def write_triplets(
-    folder: str, num: int, codec_id: str, num_codes: int = 16, side: int = 4, **columns: Any
+    folder: str,
+    num: int,
+    codec_id: str,
+    num_codes: int = 16,
+    side: int = 4,
+    optional: Sequence[str] = (),
+    **columns: Any,
 ) -> None:
     """`num` triplets in one unit; a target's first code is odd where the ball moves right.
 
-    `columns` are values that all rows have instead.
+    `columns` are values that all rows have instead, also in the `optional` columns.
     """
     clip = Clip(stable_id(folder), folder)
     unit = WorkUnit(stable_id("unit", num), (clip,))
@@ -32,7 +39,7 @@ def write_triplets(
     rows = [_row(clip, index, random, num_codes, side * side) | columns for index in range(num)]
     bind(folder, Run("0", {}, {}, codec_id, (side, side), plan_digest([clip])))
     write_plan(folder, [unit])
-    table = pa.Table.from_pylist(rows, triplet_schema(codec_id, (side, side)))
+    table = pa.Table.from_pylist(rows, triplet_schema(codec_id, (side, side), optional))
     write_unit(folder, unit, table, [ClipOutcome(clip.clip_id, Status.KEPT, num)])
 
 

@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 
 from kinescribe.models.chat_vlm import ChatBatch, ChatVLM
 from kinescribe.models.checkpoint_files import model_folder
 from kinescribe.models.tokens import Triplet
 from kinescribe.schemas.annotation import Asking
+from kinescribe.schemas.errors import DatasetError
 from kinescribe.schemas.prompts import CLASS
 from kinescribe.schemas.training import DynamicsTraining
 from kinescribe.storage.examples import read_examples
@@ -28,9 +30,20 @@ from kinescribe.training.usual_likelihoods import write_usual_likelihoods
 COLUMNS = ("triplet_id", "source", "target", "action", CLASS)
 
 
-def read_conversations(datasets: Sequence[str]) -> pa.Table:
-    """Images and action of every triplet, in order. Raises as `read_rows` does."""
-    return whole(read_rows(datasets, COLUMNS))
+def read_conversations(datasets: Sequence[str], context_frames: int = 0) -> pa.Table:
+    """Images and action of every triplet, in order.
+
+    Raises as `read_rows` does, and DatasetError if a triplet has another number of frames between its two.
+    """
+    table = whole(read_rows(datasets, [*COLUMNS, "context"] if context_frames else COLUMNS))
+    if context_frames:
+        counts = set(pc.call_function("list_value_length", [table["context"]]).unique().to_pylist())
+        if wrong := counts - {context_frames}:
+            raise DatasetError(
+                f"context_frames is {context_frames}, but triplets of the data have {wrong.pop() or 0}; "
+                "label with that annotation.context_frames, or set context_frames to it"
+            )
+    return table
 
 
 class ConversationBatches:
@@ -53,7 +66,8 @@ class ConversationBatches:
         """The images and the action of a sample, and what is asked about it."""
         row: dict[str, Any] = self.table.slice(sample, 1).to_pylist()[0]
         source, target = self._seen(row["source"]), self._seen(row["target"])
-        return Triplet(source, target, row["action"], self.asking.prompt(row, self.examples))
+        prompt = self.asking.prompt(row, self.examples)
+        return Triplet(source, target, row["action"], prompt, tuple(map(self._seen, row.get("context", ()))))
 
     def _seen(self, image: dict[str, Any]) -> Any:
         return self.vlm.see(None, partial(image.__getitem__, "bytes"))
@@ -72,13 +86,14 @@ class ChatTask(TrainingTask):
 
             self.vlm.network = with_adapters(self.vlm.network, config.lora, config.init)
         self.module = TokenObjective(self.vlm.network)
-        self.batches = ConversationBatches(read_conversations(config.data), self.vlm, config)
-        self.order = SampleOrder(len(self.batches), config.batch, config.seed)
-        self.held_out = (
-            ConversationBatches(read_conversations(config.held_out), self.vlm, config)
-            if config.held_out
-            else None
+        data, held_out = (
+            read_conversations(names, config.context_frames) if names else None
+            for names in (config.data, config.held_out)
         )
+        assert data is not None
+        self.batches = ConversationBatches(data, self.vlm, config)
+        self.order = SampleOrder(len(self.batches), config.batch, config.seed)
+        self.held_out = ConversationBatches(held_out, self.vlm, config) if held_out is not None else None
 
     def export(self, folder: Path) -> None:
         """Write a folder that `ChatVLM.load` opens. With LoRA, it is merged; `adapter/` holds the adapter

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import pyarrow as pa
 
 from kinescribe.models.model_card import write_card
-from kinescribe.models.tokens import Pair, Triplet
+from kinescribe.models.tokens import Triplet
 from kinescribe.schemas.config import Annotation
 from kinescribe.schemas.likelihoods import histogram
 from kinescribe.schemas.training import TrainConfig
@@ -47,7 +47,7 @@ def write_usual_likelihoods(
     model.network.eval()
     num, size = min(len(held_out), config.held_out_samples, MOST_PAIRS), config.rank_micro_batch
     triplets = [held_out.triplet(sample) for sample in range(num)]
-    pairs = [Pair(triplet.source, triplet.target, triplet.prompt) for triplet in triplets]
+    pairs = [triplet.pair for triplet in triplets]
     said = [
         one
         for start in range(0, num, size)

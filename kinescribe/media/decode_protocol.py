@@ -37,6 +37,8 @@ class DecodeRequest(BaseModel):
     image: StoredImage
     quality: Quality = ()
     """What is measured for `pairs`."""
+    context_frames: int = 0
+    """How many frames between those of a pair are taken, for `pairs`."""
 
 
 class Reply(BaseModel):

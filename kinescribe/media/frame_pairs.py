@@ -8,11 +8,12 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 
+from kinescribe.media.context_frames import context_times, nearest_images
 from kinescribe.media.decode import Video, open_video
 from kinescribe.media.decode_protocol import DecodeReply, DecodeRequest
 from kinescribe.media.decoded_frame import DecodedFrame
@@ -88,19 +89,16 @@ def frame_pairs(request: DecodeRequest) -> DecodeReply:
         frames = frames_within(video, request.limits, request.start_s, end_s, max_gap_s, is_window)
         chosen, transitions = key_frames(frames, request.keyframes, request.image, quality=request.quality)
         goes_on = is_window and video.goes_on
+        pairs, drops = _pairs(chosen, transitions, request)
         notes = frozenset[Note]().union(*(frame.notes for frame in chosen))
         if video.num_clock_jumps:
             notes |= {Note.CLOCK_JUMPS}
         opened = opened_files()
-    drops: Counter[DropReason] = Counter()
-    pairs: list[FramePair] = []
-    for (i, source), (j, target) in itertools.pairwise(enumerate(chosen)):
-        pair = _pair(source, target, transitions, request.keyframes)
-        if isinstance(pair, DropReason):
-            drops[pair] += 1
-        else:
-            changes = _change_hash(source, target) if "hashes" in request.quality else None
-            pairs.append(FramePair(i, j, pair, changes))
+    if request.context_frames and pairs:
+        with open_video(request.path) as video:
+            again = frames_within(video, request.limits, request.start_s, end_s, max_gap_s, is_window)
+            pairs = _with_context(pairs, chosen, again, request)
+            opened = tuple(dict.fromkeys((*opened, *opened_files())))
     frames = tuple(KeyFrame(frame.time_s, frame.image, frame.quality) for frame in chosen)
     kept = frames if pairs else ()
     return DecodeReply(
@@ -111,6 +109,41 @@ def frame_pairs(request: DecodeRequest) -> DecodeReply:
         notes=notes,
         goes_on=goes_on,
     )
+
+
+def _pairs(
+    chosen: Sequence[HeldFrame], transitions: Sequence[Transition], request: DecodeRequest
+) -> tuple[list[FramePair], Counter[DropReason]]:
+    """The pairs of adjacent key frames, and how many are none, by reason."""
+    drops: Counter[DropReason] = Counter()
+    pairs: list[FramePair] = []
+    for (i, source), (j, target) in itertools.pairwise(enumerate(chosen)):
+        pair = _pair(source, target, transitions, request.keyframes)
+        if isinstance(pair, DropReason):
+            drops[pair] += 1
+        else:
+            changes = _change_hash(source, target) if "hashes" in request.quality else None
+            pairs.append(FramePair(i, j, pair, changes))
+    return pairs, drops
+
+
+def _with_context(
+    pairs: Sequence[FramePair],
+    chosen: Sequence[HeldFrame],
+    frames: Iterable[DecodedFrame],
+    request: DecodeRequest,
+) -> list[FramePair]:
+    """The pairs with the images of frames between their two."""
+    num = request.context_frames
+    ends = [(chosen[pair.source].time_s, chosen[pair.target].time_s) for pair in pairs]
+    times = [time_s for source_s, target_s in ends for time_s in context_times(source_s, target_s, num)]
+    images = nearest_images(frames, times, request.image)
+    if len(images) < len(times):
+        raise Rejected(RejectCode.UNREADABLE, "the file changed while it was read")
+    return [
+        replace(pair, context=tuple(images[place * num : (place + 1) * num]))
+        for place, pair in enumerate(pairs)
+    ]
 
 
 def key_frames(

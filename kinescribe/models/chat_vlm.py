@@ -193,7 +193,7 @@ class ChatVLM(DynamicsModel[Image.Image]):
 
     def batch(self, triplets: Sequence[Triplet[Image.Image]]) -> ChatBatch:
         """The conversations with their answers, padded on the right, on the CPU."""
-        prompts = self._prompts([Pair(one.source, one.target, one.prompt) for one in triplets], "right")
+        prompts = self._prompts([one.pair for one in triplets], "right")
         mask_BT = prompts["attention_mask"].bool()
         answers = [self._answer(triplet.action) for triplet in triplets]
         fills: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
@@ -213,10 +213,10 @@ class ChatVLM(DynamicsModel[Image.Image]):
         return ChatBatch(inputs, pad_sequence(weights, batch_first=True))
 
     def _prompts(self, pairs: Sequence[Pair[Image.Image]], padding_side: str) -> Any:
-        """The processor's output for both images and the question, padded to one length."""
-        conversations = [conversation(*pair, _example_image) for pair in pairs]
+        """The processor's output for the images and the question, padded to one length."""
+        conversations = [conversation(pair.images, pair.prompt, _example_image) for pair in pairs]
         for pair, (first, *_) in zip(pairs, conversations, strict=True):
-            first["rendered"] = self.prompts.text(pair.prompt)
+            first["rendered"] = self.prompts.text(pair.prompt, len(pair.images))
         return self.processor.apply_chat_template(
             conversations,
             chat_template=LITERAL,

@@ -92,19 +92,18 @@ class EndpointVLM(DynamicsModel[bytes]):
         questions: dict[str, Question] = {}
         for place, pair in enumerate(pairs):
             seed = {"seed": seeds[place]} if seeds and sampling.temperature > 0 else {}
-            images = (pair.source, pair.target)
-            questions[str(place)] = _question(pair.prompt, images, options | seed)
+            questions[str(place)] = _question(pair.prompt, pair.images, options | seed)
         replies: dict[str, Reply] = {}
         self.endpoint.ask(questions, replies.__setitem__)
         return [_described(replies[name]) for name in questions]
 
-    def require_answer(self, prompt: Prompt, max_new_tokens: int) -> None:
-        """Ask about two blank images. Raises ModelError if the server is away, or refuses to answer.
+    def require_answer(self, prompt: Prompt, max_new_tokens: int, num_images: int = 2) -> None:
+        """Ask about blank images. Raises ModelError if the server is away, or refuses to answer.
 
         What it answers doesn't matter: a model may have nothing to say about them.
         """
         options = {"max_tokens": max_new_tokens, "logprobs": True}
-        question = _question(prompt, (_blank(), _blank()), options)
+        question = _question(prompt, (_blank(),) * num_images, options)
         replies: list[Reply] = []
         once = replace(self.endpoint, max_retries=1)
         once.ask({"": question}, lambda _, reply: replies.append(reply))
@@ -130,7 +129,7 @@ class EndpointVLM(DynamicsModel[bytes]):
 
 
 def _question(prompt: Prompt, images: tuple[bytes, ...], options: Mapping[str, Any]) -> Question:
-    earlier = (Turn(one.question, (one.source, one.target), one.action) for one in prompt.examples)
+    earlier = (Turn(one.question, one.images, one.action) for one in prompt.examples)
     return Question(prompt.question, images, options, prompt.system, tuple(earlier))
 
 

@@ -41,7 +41,7 @@ EDIT_FILES = {
     **{f"{part}/{weights}": f"{part}/{weights}.index.json" for part, weights in EDIT_PARTS.items()},
 }
 """The files that an editing pipeline must have."""
-ASKING = ("question", "system", "examples")
+ASKING = ("question", "system", "examples", "context_frames")
 """The keys of `Asking`."""
 
 ROLES: Mapping[Role, tuple[Capability, ...]] = {

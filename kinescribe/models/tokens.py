@@ -44,9 +44,17 @@ class Pair(NamedTuple, Generic[View]):
     prompt: Prompt = Prompt()
     """What a model is asked; the embedded ones are asked nothing."""
 
+    context: tuple[View, ...] = ()
+    """Frames between the two, which chat models may see as well."""
+
+    @property
+    def images(self) -> tuple[View, ...]:
+        """All frames in their order."""
+        return (self.source, *self.context, self.target)
+
     def triplet(self, action: str) -> Triplet[View]:
         """The pair with an action, asked the same."""
-        return Triplet(self.source, self.target, action, self.prompt)
+        return Triplet(self.source, self.target, action, self.prompt, self.context)
 
 
 class Triplet(NamedTuple, Generic[View]):
@@ -58,15 +66,23 @@ class Triplet(NamedTuple, Generic[View]):
     prompt: Prompt = Prompt()
     """What a model is asked; the embedded ones are asked nothing."""
 
+    context: tuple[View, ...] = ()
+    """Frames between the two, which chat models may see as well."""
+
+    @property
+    def pair(self) -> Pair[View]:
+        """The frames without the action, asked the same."""
+        return Pair(self.source, self.target, self.prompt, self.context)
+
     @property
     def swapped(self) -> Triplet[View]:
         """The manipulated triplet with source and target swapped (arXiv:2506.06006, preference test)."""
-        return self._replace(source=self.target, target=self.source)
+        return self._replace(source=self.target, target=self.source, context=self.context[::-1])
 
     @property
     def copied(self) -> Triplet[View]:
         """The manipulated triplet with the source as its target (arXiv:2506.06006, preference test)."""
-        return self._replace(target=self.source)
+        return self._replace(target=self.source, context=(self.source,) * len(self.context))
 
 
 CodePair = Pair[Codes]

@@ -136,5 +136,5 @@ def _cell(value: object) -> str:
 def _feature(name: str, feature: dict[str, Any]) -> dict[str, Any]:
     """A feature in the spelling of dataset cards, from that of the schema's metadata."""
     if feature["_type"] == "List":
-        return {"name": name, "list": feature["feature"]["dtype"]}
+        return {"name": name, "list": feature["feature"].get("dtype", "image")}
     return {"name": name, "dtype": feature.get("dtype", "image")}

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from kinescribe.schemas.annotation import Asking
 from kinescribe.schemas.clips import stable_id
 from kinescribe.schemas.errors import DatasetError
@@ -26,20 +29,21 @@ def read_examples(asking: Asking) -> tuple[Example, ...]:
             "with `kinescribe curate` and its --ids and --materialize"
         )
     known = {*rows.schema.names}.intersection(asking.names)
-    columns = {"source", "target", "action", CLASS, *known}
+    between = ["context"] if asking.context_frames and "context" in rows.schema.names else []
+    columns = {"source", "target", "action", CLASS, *known, *between}
     return tuple(
-        Example(
-            row["source"]["bytes"],
-            row["target"]["bytes"],
-            asking.asked(row),
-            plain(row["action"]),
-        )
+        Example(_images(row), asking.asked(row), plain(row["action"]))
         for row in rows.to_table(sorted(columns)).to_pylist()
     )
+
+
+def _images(row: Mapping[str, Any]) -> tuple[bytes, ...]:
+    images = [row["source"], *(row.get("context") or []), row["target"]]
+    return tuple(image["bytes"] for image in images)
 
 
 def examples_id(asking: Asking) -> str | None:
     """A hash of the examples' content; None if there are none. Raises as `read_examples` does."""
     examples = read_examples(asking)
-    parts = [part.hex() if isinstance(part, bytes) else part for one in examples for part in one]
+    parts = [part for one in examples for part in (*map(bytes.hex, one.images), one.question, one.action)]
     return stable_id(*parts) if examples else None

@@ -226,6 +226,10 @@ def _optional_problem(values: Any, name: str) -> str | None:
     known = values.drop_null()
     if pa.types.is_string(known.type):
         return None
+    if pa.types.is_list(known.type):
+        images = known.flatten()
+        has_all = not images.null_count and not images.field("bytes").null_count
+        return None if has_all else "lacks an image in a row"
     if name in HASHES:
         lengths = set(pc.call_function("binary_length", [known]).unique().to_pylist())
         wrong = lengths - {HASH_BYTES}

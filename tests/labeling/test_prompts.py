@@ -7,12 +7,14 @@ from kinescribe.cluster.label import run_label
 from kinescribe.labeling.prompts import prompt_as_sent
 from kinescribe.schemas.config import LabelConfig, load_config
 from kinescribe.schemas.errors import ConfigError, ModelError
-from kinescribe.schemas.prompts import QUESTION
+from kinescribe.schemas.prompts import QUESTION, QUESTION_OF_SEVERAL
 from tests.judge_server import Answer, JudgeServer, serving
 from tests.tiny_chat import tiny_chat
 from tests.tiny_dataset import build
 from tests.tiny_families import tiny_family
 from tests.videos import pan, write_video
+
+VALUES = {"question": "What moved?", "system": "Be brief.", "examples": "a-dataset", "context_frames": 2}
 
 
 def config(**values: Any) -> LabelConfig:
@@ -64,20 +66,29 @@ def test_examples_come_before_the_question_each_with_its_own_class(tmp_path: Pat
     assert text.count("What of jump?<|im_end|>\n<|im_start|>assistant\nmove 0<|im_end|>") == 2
 
 
-@pytest.mark.parametrize("key", ["question", "system", "examples"])
+@pytest.mark.parametrize("key", ["question", "system", "examples", "context_frames"])
 def test_the_embedded_model_is_asked_nothing(key: str):
     assert prompt_as_sent(config()) == ""
     with pytest.raises(
         ConfigError, match=rf"annotation.{key}: embedded is a unified model, which is asked no"
     ):
-        prompt_as_sent(config(**{f"annotation__{key}": "What moved?"}))
+        prompt_as_sent(config(**{f"annotation__{key}": VALUES[key]}))
 
 
-@pytest.mark.parametrize("key", ["system", "examples"])
+@pytest.mark.parametrize("key", ["system", "examples", "context_frames"])
 def test_a_published_unified_model_is_asked_a_question_alone(key: str, tmp_path: Path):
     model = str(tiny_family("liquid", tmp_path))
     sent = prompt_as_sent(config(dynamics=model, annotation__question="What moved?"))
     assert sent.startswith("<start_of_turn>user\n[image][image]\nWhat moved?<end_of_turn>")
     message = rf"annotation.{key}: .* is a unified model, which is asked only a question; leave it out"
     with pytest.raises(ConfigError, match=message):
-        prompt_as_sent(config(dynamics=model, **{f"annotation__{key}": "What moved?"}))
+        prompt_as_sent(config(dynamics=model, **{f"annotation__{key}": VALUES[key]}))
+
+
+def test_a_model_that_sees_frames_between_is_asked_about_several(tmp_path: Path):
+    with serving(JudgeServer(always=Answer("nothing", finish_reason="stop"))) as server:
+        sent = prompt_as_sent(config(dynamics=f"qwen@{server.url}", annotation__context_frames=2))
+    assert sent == f"user: {'[image] ' * 4}{QUESTION_OF_SEVERAL}"
+    assert len(server.asked[0]["messages"][0]["content"]) == 5
+    model = str(tiny_chat("qwen", tmp_path))
+    assert prompt_as_sent(config(dynamics=model, annotation__context_frames=2)).count("<|image_pad|>") == 4

@@ -19,11 +19,14 @@ ASKED = [
     Prompt("What moved?"),
     Prompt("What moved?", "You see {two} pictures."),
     Prompt(system="Be brief."),
-    Prompt("What moved?", examples=(Example(RED, BLUE, "What moved?", "nothing"),)),
+    Prompt("What moved?", examples=(Example((RED, BLUE), "What moved?", "nothing"),)),
     Prompt(
         "What moved?",
         "Be brief.",
-        (Example(BLUE, RED, "What of it?", "pan right"), Example(RED, RED, "What moved?", "nothing")),
+        (
+            Example((BLUE, RED), "What of it?", "pan right"),
+            Example((RED, BLUE, RED), "What moved?", "nothing"),
+        ),
     ),
 ]
 
@@ -33,12 +36,13 @@ def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     return ChatVLM.load(tiny_chat(request.param, tmp_path_factory.mktemp(request.param)))
 
 
+@pytest.mark.parametrize("num_images", [2, 4])
 @pytest.mark.parametrize("prompt", ASKED)
-def test_a_prompt_is_the_text_that_transformers_makes_of_it(model: ChatVLM, prompt: Prompt):
+def test_a_prompt_is_the_text_that_transformers_makes_of_it(model: ChatVLM, prompt: Prompt, num_images: int):
     text = model.processor.apply_chat_template(
-        conversation("an image", "an image", prompt), add_generation_prompt=True, enable_thinking=False
+        conversation(["an image"] * num_images, prompt), add_generation_prompt=True, enable_thinking=False
     )
-    assert model.prompts.text(prompt) == text
+    assert model.prompts.text(prompt, num_images) == text
 
 
 def test_each_pair_of_a_batch_has_its_own_prompt(model: ChatVLM):
@@ -99,11 +103,23 @@ def test_a_template_that_shows_no_earlier_turns_takes_no_examples(tmp_path: Path
 def test_the_images_of_examples_are_seen(model: ChatVLM):
     images = [Image.new("RGB", (40, 32), colour) for colour in ("red", "blue")]
     given, other = (
-        Prompt("What moved?", examples=(Example(RED, second, "What moved?", "nothing"),))
+        Prompt("What moved?", examples=(Example((RED, second), "What moved?", "nothing"),))
         for second in (BLUE, RED)
     )
     scores = model.score([Triplet(*images, "pan left", prompt) for prompt in (given, other)])
     assert abs(scores[0] - scores[1]) > 1e-4
+
+
+def test_frames_between_are_seen_and_turn_with_a_swapped_pair(model: ChatVLM):
+    red, blue, green = (Image.new("RGB", (40, 32), colour) for colour in ("red", "blue", "green"))
+    first, other = (Triplet(red, blue, "pan left", context=context) for context in ((green, red), (red, red)))
+    scores = model.score([first, other])
+    assert abs(scores[0] - scores[1]) > 1e-4
+    assert scores == pytest.approx([model.score([one])[0] for one in (first, other)], abs=1e-3)
+    assert first.swapped.pair.images == (blue, red, green, red)
+    assert first.copied.pair.images == (red, red, red, red)
+    said = model.describe([first.pair, other.pair], 4)
+    assert [one.text for one in said] == [model.describe([one.pair], 4)[0].text for one in (first, other)]
 
 
 def test_a_thinking_model_is_asked_not_to(tmp_path: Path):

@@ -59,17 +59,20 @@ def test_each_pair_is_asked_its_own_question_after_the_system_prompt():
     assert asked[1][0]["content"] == "Be brief."
 
 
-def test_examples_are_earlier_turns():
-    prompt = Prompt("What moved?", "Be brief.", (Example(BLUE, RED, "What of it?", "pan left"),))
+def test_examples_are_earlier_turns_and_frames_between_are_in_order():
+    prompt = Prompt("What moved?", "Be brief.", (Example((BLUE, RED), "What of it?", "pan left"),))
     with serving(JudgeServer(always=SAID)) as server:
-        EndpointVLM(Endpoint("vlm", server.url)).describe([Pair(RED, BLUE, prompt)], 12)
+        EndpointVLM(Endpoint("vlm", server.url)).describe([Pair(RED, BLUE, prompt, (BLUE,))], 12)
     (request,) = server.asked
     system, question, answer, last = request["messages"]
     roles = [message["role"] for message in request["messages"]]
     assert roles == ["system", "user", "assistant", "user"]
     assert system["content"] == "Be brief."
     assert answer["content"] == "pan left"
-    for asked, text, images in ((question, "What of it?", (BLUE, RED)), (last, "What moved?", (RED, BLUE))):
+    for asked, text, images in (
+        (question, "What of it?", (BLUE, RED)),
+        (last, "What moved?", (RED, BLUE, BLUE)),
+    ):
         *parts, words = asked["content"]
         assert words["text"] == text
         data = [part["image_url"]["url"].partition(",")[2] for part in parts]

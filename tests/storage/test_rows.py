@@ -13,6 +13,7 @@ GOOD = {
     **dict.fromkeys(HASHES, b"0123456789abcdef"),
     "action_probability": 0.25,
     "action_runner_up": "pan left",
+    "context": [{"bytes": b"a picture", "path": None}],
 }
 
 
@@ -25,6 +26,12 @@ def test_quality_may_be_anything_in_its_range_or_missing():
     assert problem(**GOOD) is None
     assert problem(**dict.fromkeys(GOOD)) is None
     assert set(GOOD) == {field.name for field in OPTIONAL_FIELDS}
+
+
+@pytest.mark.parametrize("image", [None, {"bytes": None, "path": "a.jpg"}])
+def test_a_frame_between_that_is_not_there_is_a_problem(image: object):
+    assert problem(context=[GOOD["context"][0], image]) == "context lacks an image in a row"
+    assert problem(context=[]) is None
 
 
 @pytest.mark.parametrize("name", ["sharpness", "brightness", "clipping", "bars", "text_share"])

@@ -12,6 +12,7 @@ from kinescribe.models.registry import load
 from kinescribe.models.tokens import Triplet
 from kinescribe.schemas.annotation import Asking
 from kinescribe.schemas.errors import DatasetError
+from kinescribe.schemas.prompts import QUESTION_OF_SEVERAL
 from kinescribe.schemas.training import DynamicsTraining
 from kinescribe.storage.dataset import Dataset
 from kinescribe.storage.examples import read_examples
@@ -19,6 +20,7 @@ from kinescribe.training.chat import ConversationBatches, read_conversations
 from kinescribe.training.objective import TokenObjective
 from kinescribe.training.session import TrainSession
 from tests.tiny_chat import CHATS, tiny_chat
+from tests.tiny_dataset import image
 from tests.tiny_triplets import write_triplets
 from tests.training_curve import curve
 
@@ -125,6 +127,20 @@ def test_a_model_is_trained_after_the_examples_that_it_is_given(chat: Path, data
     shown = batches.batch([0], [0])
     assert shown.total_weight == plain.total_weight
     assert shown.weights_BT.shape[1] > 2 * plain.weights_BT.shape[1]
+
+
+def test_frames_between_must_be_those_of_the_data(data: str, tmp_path: Path):
+    with pytest.raises(DatasetError, match="lacks context"):
+        read_conversations([data], 2)
+    between = [image("green"), image("white")]
+    write_triplets(str(tmp_path), 2, "vq-of-no-model-here", optional=["context_frames"], context=between)
+    with pytest.raises(DatasetError, match="context_frames is 3, but triplets of the data have 2"):
+        read_conversations([str(tmp_path)], 3)
+    model = ChatVLM.load(tiny_chat("llava", tmp_path / "model"))
+    batches = ConversationBatches(read_conversations([str(tmp_path)], 2), model, Asking(context_frames=2))
+    triplet = batches.triplet(1)
+    assert [one.getpixel((0, 0)) for one in triplet.context] == [(0, 128, 1), (255, 255, 255)]
+    assert triplet.prompt.question == QUESTION_OF_SEVERAL
 
 
 def test_an_action_without_words_is_refused(tmp_path: Path):
