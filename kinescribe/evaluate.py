@@ -1,7 +1,7 @@
 """Measures labels and models: `kinescribe.evaluate.labels(…)` and the other functions here.
 
 Most measure against the simulated world, which has an exact truth. Each returns a result with its numbers;
-the command line prints the same. All but `best_of_n`, `world` and `preference` need the `evaluate` extra.
+the command line prints the same. `labels`, `dynamics` and AURORA-Bench need the `evaluate` extra.
 """
 
 from __future__ import annotations
@@ -15,12 +15,13 @@ from kinescribe.preconditions import require_extras
 from kinescribe.schemas.rendering import Progress
 
 if TYPE_CHECKING:
+    from kinescribe.evaluation.camera import CameraScores
     from kinescribe.evaluation.label_accuracy import LabelScores
     from kinescribe.evaluation.preference import Preferences
     from kinescribe.evaluation.world import BestOfN, WorldScores
     from kinescribe.schemas.config_base import NotNegative, Positive, Positives
 
-__all__ = ["best_of_n", "dynamics", "labels", "preference", "world"]
+__all__ = ["best_of_n", "camera", "dynamics", "labels", "preference", "world"]
 
 
 def __dir__() -> list[str]:
@@ -65,6 +66,23 @@ def dynamics(
 
     predictions = predict(os.fspath(dataset), load(os.fspath(model), "describer"), num)
     return score(predictions, None if bertscore is None else os.fspath(bertscore))
+
+
+@checked
+def camera(
+    dataset: StrPath, *, num: Positive | None = None, progress: Progress = no_progress
+) -> CameraScores:
+    """Score what labels say of the camera, on any footage, against the motion of the background.
+
+    That is a homography between points that both stored frames show. Without `num`, of all triplets.
+
+    >>> kinescribe.evaluate.camera("dataset").still_called_moving.share
+
+    Raises ConfigError, InputError or DatasetError.
+    """
+    from kinescribe.evaluation.camera import evaluate_camera
+
+    return evaluate_camera(os.fspath(dataset), num, progress)
 
 
 @checked

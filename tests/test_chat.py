@@ -15,6 +15,7 @@ from kinescribe.storage.run import read_run
 from tests.command_line import assert_adapter_is_the_export, evaluate_aurora, run, train
 from tests.judge_server import Answer, JudgeServer, serving
 from tests.tiny_chat import CHATS, tiny_chat
+from tests.tiny_dataset import build
 from tests.tiny_triplets import write_triplets
 from tests.tiny_vlm import tiny_vlm
 from tests.videos import pan, write_video
@@ -39,10 +40,15 @@ def label(folder: Path, num: int, *options: object) -> list[dict]:
 @pytest.mark.usefixtures("ray_here")
 @pytest.mark.parametrize("name", [CHATS[0], *(pytest.param(name, marks=LONG) for name in CHATS[1:])])
 def test_a_chat_model_labels_videos_beside_the_embedded_codec(name: str, tmp_path: Path):
+    """And sees examples, and frames between the two."""
     model = tiny_chat(name, tmp_path / "model")
-    rows = label(tmp_path, 1, "--dynamics", model, "--scores", "likelihood,contrast")
+    build(str(tmp_path / "examples"), [2])
+    shown = ("--set", f"annotation.examples={tmp_path}/examples", "--set", "annotation.context_frames=2")
+    rows = label(tmp_path, 1, "--dynamics", model, "--scores", "likelihood,contrast", *shown)
     assert len(rows) >= 2
     for row in rows:
+        frames = [row["source"], *row["context"], row["target"]]
+        assert len({frame["bytes"] for frame in frames}) == 4
         assert row["action_logprob"] < 0
         assert 1 <= row["action_tokens"] <= 8
         assert row["finish_reason"] in ("stop", "length")

@@ -65,6 +65,21 @@ def dynamics_model(
     draw_plot(scores, plot)
 
 
+@evaluate.command("camera")
+def camera(
+    dataset: Dataset,
+    num: Annotated[int | None, typer.Option(min=1, help="Use only the first N triplets.")] = None,
+    as_json: Json = False,
+    plot: Plot = None,
+) -> None:
+    """Score what labels say of the camera, on any footage, against the motion of the background."""
+    require_plot(plot)
+    with progress_bar("pairs") as progress:
+        scores = measures.camera(dataset, num=num, progress=progress)
+    print_result(scores, as_json)
+    draw_plot(scores, plot)
+
+
 @evaluate.command("world")
 def world_model(
     world: World = "embedded-world",

@@ -49,6 +49,14 @@ class Rate:
         """Hits per case, in [0, 1]."""
         return self.hits / self.total if self.total else float("nan")
 
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Wilson's 95 % interval of the share, which has a width at 0 and 1 too; there must be a case."""
+        z = 1.96
+        middle = (self.hits + z * z / 2) / (self.total + z * z)
+        half = z * (self.total * self.share * (1 - self.share) + z * z / 4) ** 0.5 / (self.total + z * z)
+        return middle - half, middle + half
+
 
 def rate_table(title: str, rates: Mapping[str, Rate]) -> Table:
     """Shares and counts; a rate without cases is left out."""

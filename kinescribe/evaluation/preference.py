@@ -59,20 +59,12 @@ class Preferences:
         (axes,) = panels(figure, 1, width=7.0, height=2.8)
         rates = {way: rate for way, rate in self.likelier.items() if rate.total}
         shares = np.array([rate.share for rate in rates.values()])
-        errors = np.abs(np.array([_interval(rate) for rate in rates.values()]).T - shares)
+        errors = np.abs(np.array([rate.interval for rate in rates.values()]).T - shares)
         axes.barh(range(len(rates)), shares, xerr=errors, color=BLUE, error_kw={"elinewidth": 0.8})
         axes.axvline(0.5, color="black", linewidth=0.8, linestyle="--")
         axes.set_yticks(range(len(rates)), [f"{way}  {rate.share:.3f}" for way, rate in rates.items()])
         axes.invert_yaxis()
         axes.set(xlim=(0, 1), xlabel=f"share of true triplets found likelier ({self.task})")
-
-
-def _interval(rate: Rate) -> tuple[float, float]:
-    """Wilson's 95 % interval, which has a width at 0 and 1 too."""
-    z = 1.96
-    middle = (rate.hits + z * z / 2) / (rate.total + z * z)
-    half = z * (rate.total * rate.share * (1 - rate.share) + z * z / 4) ** 0.5 / (rate.total + z * z)
-    return middle - half, middle + half
 
 
 class Triplets(NamedTuple):

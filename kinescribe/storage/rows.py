@@ -227,9 +227,9 @@ def _optional_problem(values: Any, name: str) -> str | None:
     if pa.types.is_string(known.type):
         return None
     if pa.types.is_list(known.type):
-        images = known.flatten()
-        has_all = not images.null_count and not images.field("bytes").null_count
-        return None if has_all else "lacks an image in a row"
+        images = pc.call_function("list_flatten", [known])
+        data = pc.call_function("struct_field", [images], pc.StructFieldOptions("bytes"))
+        return "lacks an image in a row" if data.null_count else None
     if name in HASHES:
         lengths = set(pc.call_function("binary_length", [known]).unique().to_pylist())
         wrong = lengths - {HASH_BYTES}

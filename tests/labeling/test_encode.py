@@ -67,7 +67,7 @@ def test_a_row_has_every_column_except_those_of_the_action(codec):
     pairs = encoder.encode([extracted("a")], {})
     row = encoder.row(pairs[0])
     of_action = {"action", "action_logprob", "action_tokens", "action_contrast", "finish_reason"}
-    assert {*row, *of_action} == set(triplet_schema(codec.id, codec.grid, QUALITY).names)
+    assert {*row, *of_action} == set(triplet_schema(codec.id, codec.grid, [*QUALITY, "context_frames"]).names)
     assert row["motion"] == 2.5
 
 

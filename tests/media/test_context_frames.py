@@ -44,7 +44,7 @@ def test_each_pair_has_frames_between_its_two(suffix: str, start_s: float | None
     request = DecodeRequest.model_validate(given | {"keyframes": KeyFrames(), "context_frames": 3})
     reply = frame_pairs(request)
     assert len(reply.pairs) >= 2
-    assert len(reply.opened) == 1
+    assert str(path) in reply.opened
     for pair in reply.pairs:
         ends = numbers([reply.frames[pair.source].image, reply.frames[pair.target].image])
         between = numbers([*pair.context])
