@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -239,11 +239,9 @@ def _range(place: int) -> str:
     return f"from {100 * low:g} %" if high == math.inf else f"{100 * low:g} to {100 * high:g} %"
 
 
-def _row(name: str, shares: Shares) -> Iterator[str]:
-    yield name
-    yield f"{shares.right.total:,}"
-    for rate in (shares.right, shares.opposite, shares.other, shares.none):
-        yield _shown(rate)[0]
+def _row(name: str, shares: Shares) -> tuple[str, ...]:
+    rates = (shares.right, shares.opposite, shares.other, shares.none)
+    return name, f"{shares.right.total:,}", *(_shown(rate)[0] for rate in rates)
 
 
 def _shown(rate: Rate) -> tuple[str, ...]:

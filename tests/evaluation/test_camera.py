@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from kinescribe import evaluate
+from kinescribe.cli import main
 from kinescribe.evaluation.camera import clear_motion, said_of_camera
 from kinescribe.evaluation.label_accuracy import Rate
 from kinescribe.media.camera_motion import CameraMotion
@@ -120,9 +121,22 @@ def test_labels_of_simulated_cameras_are_right_or_opposite(tmp_path: Path):
     scores.draw(matplotlib.figure.Figure())
 
 
-def test_the_first_pairs_alone_may_be_measured(tmp_path: Path):
-    simulated(tmp_path)
-    assert evaluate.camera(tmp_path, num=2).pairs == 2
+def test_the_first_pairs_alone_may_be_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    simulated(tmp_path / "dataset")
+    assert evaluate.camera(tmp_path / "dataset", num=2).pairs == 2
+    main(
+        [
+            "evaluate",
+            "camera",
+            str(tmp_path / "dataset"),
+            "--num",
+            "5",
+            "--plot",
+            str(tmp_path / "camera.png"),
+        ]
+    )
+    assert "opposite" in capsys.readouterr().out
+    assert (tmp_path / "camera.png").stat().st_size > 10_000
 
 
 def test_a_dataset_without_triplets_has_no_labels(tmp_path: Path):
