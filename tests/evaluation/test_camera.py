@@ -9,7 +9,6 @@ import pytest
 from PIL import Image
 
 from kinescribe import evaluate
-from kinescribe.cli import main
 from kinescribe.evaluation.camera import clear_motion, said_of_camera
 from kinescribe.evaluation.label_accuracy import Rate
 from kinescribe.media.camera_motion import CameraMotion
@@ -22,6 +21,7 @@ from kinescribe.simulation.transitions import draw_change, draw_scene
 from kinescribe.storage.plan import write_plan
 from kinescribe.storage.run import bind
 from kinescribe.storage.shards import write_unit
+from tests.command_line import run
 from tests.tiny_dataset import SCHEMA, build, clip, outcome, row, run_of
 
 OPPOSITE = {"left": "right", "up": "down", "in": "out"} | {"right": "left", "down": "up", "out": "in"}
@@ -124,19 +124,10 @@ def test_labels_of_simulated_cameras_are_right_or_opposite(tmp_path: Path):
 def test_the_first_pairs_alone_may_be_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     simulated(tmp_path / "dataset")
     assert evaluate.camera(tmp_path / "dataset", num=2).pairs == 2
-    main(
-        [
-            "evaluate",
-            "camera",
-            str(tmp_path / "dataset"),
-            "--num",
-            "5",
-            "--plot",
-            str(tmp_path / "camera.png"),
-        ]
-    )
+    plot = tmp_path / "camera.png"
+    run("evaluate", "camera", tmp_path / "dataset", "--num", 5, "--plot", plot)
     assert "opposite" in capsys.readouterr().out
-    assert (tmp_path / "camera.png").stat().st_size > 10_000
+    assert plot.stat().st_size > 10_000
 
 
 def test_a_dataset_without_triplets_has_no_labels(tmp_path: Path):
