@@ -141,8 +141,8 @@ class TokenLayout:
     aligned: bool = False
 
     def __post_init__(self) -> None:
-        assert self._wrapping_ids  # raises if a token is missing
-        assert len(self.text_ids)  # the same
+        assert self._wrapping_ids  # both raise if a token is missing
+        assert len(self.text_ids)
         if self.tokenizer.bos_token_id is None:
             raise ModelError("the model's tokenizer has no token that begins a sequence; restore it")
 
@@ -253,10 +253,7 @@ class TokenLayout:
         return ids
 
     def _prompt(self, template: str, images: Mapping[str, Codes], slot: str, text: str) -> NDArray[np.int64]:
-        """The template's tokens, with images for their names and the text in the slot.
-
-        The text marks nothing, whatever is in it.
-        """
+        """The template's tokens, with images for their names and the text in the slot."""
         ids: list[Any] = [[self.tokenizer.bos_token_id]]
         for part in MARK.split(template):
             if part in images:
