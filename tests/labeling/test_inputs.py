@@ -93,6 +93,7 @@ def test_a_bucket_is_listed_like_a_folder(bucket: str):
         objects.create(uri.join(bucket, name), b"xyz")
     clips = list_clips(f"{bucket}/videos", LIMITS)
     assert names(clips, bucket) == ["videos/c.mp4", "videos/run/a.mp4"]
+    assert list_clips(f"{bucket}/videos/", LIMITS) == clips
     assert [(clip.action_class, clip.size_bytes) for clip in clips] == [(None, 3), ("run", 3)]
     assert names(list_clips(f"{bucket}/**/d.mp4", LIMITS), bucket) == ["elsewhere/d.mp4"]
     assert names(list_clips(f"{bucket}/videos/c.mp4", LIMITS), bucket) == ["videos/c.mp4"]
@@ -283,6 +284,8 @@ def test_a_clip_that_is_forbidden_is_not_probed(tmp_path: Path):
     for given in ("input", "input/m.csv"):
         list_clips(str(tmp_path / given), LIMITS, probed.append)
     assert probed == []
+    list_clips(str(tmp_path / "input"), LIMITS, probed.append, roots=[str(tmp_path / "secret")])
+    assert names(probed, tmp_path) == ["input/link.mp4"]
 
 
 def test_a_root_is_allowed_with_all_below_it_and_nothing_beside(tmp_path: Path):
@@ -299,6 +302,7 @@ def test_a_root_is_allowed_with_all_below_it_and_nothing_beside(tmp_path: Path):
 
 def test_all_files_are_below_the_root_of_the_file_system():
     assert forbidden("/videos/a.mp4", "/in", ["/"]) is None
+    assert input_root("/") == "/"
 
 
 def test_only_the_root_may_be_read_of_what_must_not_be_outside():
@@ -369,7 +373,8 @@ def test_columns_of_a_manifest_are_carried_to_each_window(tmp_path: Path):
 
 def test_clips_have_the_same_columns_whether_they_are_cut_or_not(tmp_path: Path):
     (tmp_path / "m.csv").write_text("uri,end_s\na.mp4,25\n")
-    cut, whole = (next(clip_frames(str(tmp_path / "m.csv"), Limits(window_s=s))) for s in (10.0, 60.0))
+    cut, whole = (next(clip_frames(str(tmp_path / "m.csv"), Limits(window_s=s))) for s in (24.5, 60.0))
+    assert (len(cut), len(whole)) == (2, 1)
     assert cut.schema == whole.schema
 
 
