@@ -47,7 +47,8 @@ def fake(request):
         if asked.start_s > float(last_s):
             return rejected(code, "")
         goes_on = code != "end" or asked.start_s < float(last_s)
-        return DecodeReply(pair_drops={"static": 1, "shot_cut": 2}, goes_on=goes_on).model_dump_json().encode()
+        reply = DecodeReply(pair_drops={"static": 1, "shot_cut": 2}, goes_on=goes_on)
+        return reply.model_dump_json().encode()
     if name == "babbles":
         return b"\\x80\\x04N."
     if name == "lies":
