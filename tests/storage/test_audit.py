@@ -16,13 +16,13 @@ from kinescribe.schemas.clips import WorkUnit
 from kinescribe.schemas.errors import DatasetError
 from kinescribe.schemas.likelihoods import NUM_BINS
 from kinescribe.schemas.outcomes import DropReason, RejectCode
-from kinescribe.storage.audit import CheckResult, DatasetStatus, check, rejects, status
+from kinescribe.storage.audit import CheckResult, DatasetStatus, RejectedClip, check, rejects, status
 from kinescribe.storage.card import write_card
 from kinescribe.storage.dataset import Dataset
 from kinescribe.storage.plan import read_plan, write_plan
 from kinescribe.storage.run import bind
 from kinescribe.storage.shards import FOOTER_KEY, rows_digest, unit_uri, write_unit
-from tests.tiny_dataset import Ending, build, commit, outcome, row, run_of, table
+from tests.tiny_dataset import Ending, build, clip, commit, outcome, row, run_of, table
 
 ENDINGS = [2, DropReason.STATIC, RejectCode.TIMEOUT, 1, RejectCode.TIMEOUT, DropReason.FEW_KEYFRAMES, 3]
 REASONS = {"few_keyframes": 1, "static": 1, "timeout": 2}
@@ -258,6 +258,16 @@ def test_the_last_try_of_a_clip_says_how_it_ended(tmp_path: Path):
     )
     assert Dataset.open(dataset).scan().count_rows() == 9
     assert check(dataset) == CheckResult(ok=True, clips=7, triplets=9, problems=[])
+
+
+def test_a_reject_has_its_window_and_the_reason(tmp_path: Path):
+    one = dataclasses.replace(clip("a"), start_s=1.5, end_s=2.5)
+    run = run_of([one])
+    (unit,) = plan_units([one], 1, run.fingerprint)
+    bind(str(tmp_path), run)
+    write_plan(str(tmp_path), [unit])
+    write_unit(str(tmp_path), unit, table([]), [outcome(one, RejectCode.TIMEOUT, "took 9 s")])
+    assert [*rejects(str(tmp_path))] == [RejectedClip(one.uri, 1.5, 2.5, "timeout", "took 9 s")]
 
 
 def test_a_plan_that_was_cut_leaves_nothing_negative(tmp_path: Path):
