@@ -39,8 +39,8 @@ def calibrate(scores: Scores, is_right: NDArray[np.bool_]) -> Calibration:
             f"rate at least {MIN_RATED}"
         )
     known, places = np.unique(scores, return_inverse=True)
-    weights = np.bincount(places).astype(np.float64)
-    shares = np.bincount(places, is_right.astype(np.float64)) / weights
+    weights = np.bincount(places)
+    shares = np.bincount(places, is_right) / weights
     return Calibration(known, isotonic_regression(shares, weights=weights).x)
 
 

@@ -133,7 +133,7 @@ def input_root(input: str) -> str:
     input = absolute_input(input)
     if _is_glob(input):
         return listing.glob_root(input)
-    return posixpath.dirname(input) if _is_manifest(input) else input.rstrip("/")
+    return posixpath.dirname(input) if _is_manifest(input) else input
 
 
 def forbidden(uri: str, root: str, roots: Sequence[str] = ()) -> str | None:

@@ -108,7 +108,7 @@ def place_of(uri: str, path: Path, index: int) -> str:
 def _wrong_separator(path: Path, separator: str) -> str | None:
     """What is wrong with a header that lacks the separator of its kind, None if nothing is."""
     with path.open("rb") as file:
-        header = next((line for line in file if line.strip()), b"").decode("utf-8-sig", errors="replace")
+        header = next((line for line in file if line.strip()), b"").decode(errors="replace")
     if "\r" in header.rstrip("\r\n"):
         return "its lines end in \\r alone; save it with \\n or \\r\\n at the end of each line"
     if separator in header:
@@ -164,7 +164,7 @@ def _named_rows(uri: str, path: Path, names: list[str]) -> pl.DataFrame:
                 f"manifest {uri}, {place_of(uri, path, index)}: {name!r:.200} does not end like a video's "
                 f"name; give names of videos alone, or a table ({', '.join(TABLES)}) with a column uri"
             )
-    return pl.DataFrame({"uri": names}, {"uri": pl.String})
+    return pl.DataFrame({"uri": names})
 
 
 def _parquet_rows(uri: str, path: Path) -> pl.DataFrame:
@@ -188,7 +188,7 @@ def _csv_line(path: Path, index: int, separator: str) -> int:
 
 def _text_line(path: Path, index: int, comment: str | None = None) -> int:
     """The line of a row; blank lines and comments are not rows."""
-    with path.open(encoding="utf-8-sig", errors="replace", newline="\n") as lines:
+    with path.open(encoding="utf-8-sig", newline="\n") as lines:
         stripped = ((number, line.strip(BLANKS)) for number, line in enumerate(lines, 1))
         rows = (number for number, line in stripped if line and not (comment and line.startswith(comment)))
         return next(islice(rows, index, None))
@@ -232,7 +232,7 @@ def _bad_text_line(path: Path) -> str:
 
 def _bad_json(path: Path) -> str:
     try:
-        json.loads(path.read_bytes().removeprefix(BOM))
+        json.loads(path.read_bytes())
     except json.JSONDecodeError as error:
         return f"line {error.lineno} is not JSON ({error.msg}); {LIST}"
     except RecursionError:
@@ -241,7 +241,7 @@ def _bad_json(path: Path) -> str:
 
 
 def _bad_json_line(path: Path) -> str:
-    with path.open(encoding="utf-8-sig", errors="replace") as lines:
+    with path.open(encoding="utf-8-sig") as lines:
         for number, line in enumerate(lines, 1):
             try:
                 if line.strip() and not isinstance(json.loads(line), dict):
@@ -254,7 +254,7 @@ def _bad_json_line(path: Path) -> str:
 
 
 def _bad_csv_line(path: Path, separator: str) -> str:
-    with path.open(encoding="utf-8", errors="replace", newline="") as lines:
+    with path.open(encoding="utf-8", newline="") as lines:
         table = csv.reader(lines, delimiter=separator, strict=True)
         begin, width = 1, 0
         try:

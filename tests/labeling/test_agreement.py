@@ -45,8 +45,11 @@ def test_each_row_gets_the_agreement_of_its_triplet(tmp_path: Path):
     other = labelled(tmp_path / "other", ["a", "b", "b", "c"])
     ids = other.scan(["triplet_id"]).to_table()["triplet_id"].to_pylist()
     rows = pl.DataFrame({"triplet_id": [*ids, "x" * 32], "action": ["A.", "x", "x", "c", "a"], "n": range(5)})
-    found = Agreement(other, "exact", similarity).with_agreement(rows)
+    agreement = Agreement(other, "exact", similarity)
+    found = agreement.with_agreement(rows)
     assert found["agreement"].to_list() == [1, 0, 0, 1, None]
+    assert agreement.with_agreement(rows[-1:]).schema == found.schema
+    assert agreement.identity == {"dataset": other.fingerprint, "by": "exact"}
     assert found.drop("agreement").equals(rows)
     assert sorted(compared) == [("A.", "a"), ("c", "c"), ("x", "b")]
 

@@ -28,9 +28,9 @@ def test_a_score_with_several_ratings_has_their_mean():
 
 
 def test_a_higher_score_is_never_worse():
-    scores = np.repeat([0.0, 1.0, 2.0], 10)
-    is_right = np.repeat([True, False, True], 10)
-    assert calibrate(scores, is_right).probabilities.tolist() == [0.5, 0.5, 1.0]
+    scores = np.repeat([0.0, 1.0, 2.0], [30, 10, 10])
+    is_right = np.repeat([True, False, True], [30, 10, 10])
+    assert calibrate(scores, is_right).probabilities.tolist() == [0.75, 0.75, 1.0]
 
 
 def test_the_expected_precision_is_the_mean_of_the_rows_down_to_a_score():

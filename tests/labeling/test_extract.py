@@ -1,7 +1,5 @@
 import os
-import struct
 import sys
-import zlib
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -12,9 +10,10 @@ from PIL import Image
 
 from kinescribe.labeling.extract import PairExtractor, SegmentExtractor
 from kinescribe.labeling.inputs import forbidden, list_clips
+from kinescribe.media.decode_protocol import DecodeRequest
 from kinescribe.schemas.clips import Clip, ExtractedClip, GivenTriplet
 from kinescribe.schemas.config import DecodeLimits, KeyFrames, Limits, StoredImage
-from kinescribe.schemas.outcomes import DropReason, RejectCode, Status
+from kinescribe.schemas.outcomes import DropReason, Note, RejectCode, Status
 from tests.crowded_videos import tags
 from tests.fault_proxy import FaultProxy, error
 from tests.videos import pan, still, texture, write_audio, write_video
@@ -27,16 +26,28 @@ from kinescribe.media.decode_protocol import DecodeReply, DecodeRequest
 from kinescribe.media.decode_worker import answer
 from kinescribe.media.sandbox import serve
 
+def rejected(code, message):
+    return DecodeReply(reject=code, message=message).model_dump_json().encode()
+
 def fake(request):
-    name = Path(DecodeRequest.model_validate_json(request).path).stem
+    asked = DecodeRequest.model_validate_json(request)
+    name = asked.path.stem
     if name == "hangs":
         time.sleep(600)
     if name == "crashes":
         os.kill(os.getpid(), signal.SIGSEGV)
     if name == "eats":
         raise MemoryError("std::bad_alloc")
-    if name == "starves":
-        reply = DecodeReply(reject="out_of_memory", message=f"of process {os.getpid()}")
+    if name in ("starves", "tells"):
+        return rejected("out_of_memory" if name == "starves" else "crashed", f"of process {os.getpid()}")
+    if name == "repeats":
+        return rejected("unreadable", request.decode())
+    if "@" in name:  # what comes after the window that begins at a time
+        code, _, last_s = name.partition("@")
+        if asked.start_s > float(last_s):
+            return rejected(code, "")
+        goes_on = code != "end" or asked.start_s < float(last_s)
+        reply = DecodeReply(pair_drops={"static": 1, "shot_cut": 2}, goes_on=goes_on)
         return reply.model_dump_json().encode()
     if name == "babbles":
         return b"\\x80\\x04N."
@@ -46,6 +57,8 @@ def fake(request):
 
 serve(fake)
 """
+
+PNG = StoredImage(format="png")
 
 
 def extractor(**changes: object) -> PairExtractor:
@@ -64,8 +77,10 @@ def real() -> Iterator[PairExtractor]:
 def fake(tmp_path: Path) -> Iterator[PairExtractor]:
     program = tmp_path / "decoder.py"
     program.write_text(DECODER)
-    limits = Limits(deadline_s=5.0)
-    opened = PairExtractor(limits, KeyFrames(), StoredImage(), decoder=(sys.executable, str(program)))
+    limits = Limits(deadline_s=5.0, max_duration_s=180.0)
+    opened = PairExtractor(
+        limits, KeyFrames(max_keyframes=7), PNG, decoder=(sys.executable, str(program)), quality=("bars",)
+    )
     yield opened
     opened.close()
 
@@ -198,10 +213,46 @@ def test_a_decoder_that_fails_costs_one_clip(
     assert fake.extract(clip(good)).outcome is None
 
 
-def test_a_decoder_that_ran_out_of_memory_is_replaced(tmp_path: Path, fake: PairExtractor):
-    outcomes = [fake.extract(clip(tmp_path / "starves.mp4")).outcome for _ in range(2)]
-    assert [outcome and outcome.reason for outcome in outcomes] == [RejectCode.OUT_OF_MEMORY] * 2
-    assert outcomes[0] != outcomes[1]
+@pytest.mark.parametrize(
+    ("name", "is_replaced"), [("starves", True), ("babbles", True), ("lies", True), ("tells", False)]
+)
+def test_a_decoder_that_ran_out_of_memory_or_sends_no_reply_is_replaced(
+    tmp_path: Path, fake: PairExtractor, name: str, is_replaced: bool
+):
+    names = ("tells", name, "tells")
+    before, _, after = (fake.extract(clip(tmp_path / f"{one}.mp4")).outcome for one in names)
+    assert (before != after) == is_replaced
+
+
+@pytest.mark.parametrize(
+    ("end", "num_windows", "notes"),
+    [("end@220", 3, ()), ("too_short@160", 2, ()), ("unreadable@160", 2, (Note.INCOMPLETE,))],
+)
+def test_a_clip_is_decoded_in_windows_until_one_is_the_last(
+    tmp_path: Path, fake: PairExtractor, end: str, num_windows: int, notes: tuple[Note, ...]
+):
+    outcome = fake.extract(clip(tmp_path / f"{end}.mp4", start_s=100.0)).outcome
+    assert outcome is not None
+    assert outcome.pair_drops == {"static": num_windows, "shot_cut": 2 * num_windows}
+    assert outcome.reason is DropReason.SHOT_CUT
+    assert (outcome.notes, bool(outcome.message)) == (notes, bool(notes))
+    assert reject_of(fake.extract(clip(tmp_path / "end@280.mp4", start_s=100.0))) == RejectCode.TOO_LARGE
+
+
+def test_the_decoder_gets_all_that_pairs_depend_on(tmp_path: Path, fake: PairExtractor):
+    outcome = fake.extract(clip(tmp_path / "repeats.mp4", start_s=1.5, end_s=2.5)).outcome
+    assert outcome is not None
+    assert DecodeRequest.model_validate_json(outcome.message) == DecodeRequest(
+        task="pairs",
+        path=tmp_path / "repeats.mp4",
+        start_s=1.5,
+        end_s=2.5,
+        window_s=60.0,
+        limits=DecodeLimits(deadline_s=5.0, max_duration_s=180.0),
+        keyframes=KeyFrames(max_keyframes=7),
+        image=PNG,
+        quality=("bars",),
+    )
 
 
 def test_a_decompression_bomb_stays_within_its_memory(tmp_path: Path):
@@ -324,45 +375,5 @@ def test_an_image_that_became_a_link_after_the_check_is_not_stored(tmp_path: Pat
     uris = (str(given / "a.png"), str(given / "b.png"))
     try:
         assert reject_of(opened.extract(GivenTriplet(Clip("x", uris[0]), "paint", uris))) == "forbidden"
-    finally:
-        opened.close()
-
-
-def chunk(kind: bytes, data: bytes) -> bytes:
-    """A part of a PNG file."""
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-
-def png(side: int, *chunks: bytes) -> bytes:
-    """A PNG file of a picture of side x side, without the picture."""
-    header = chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0))
-    return b"\x89PNG\r\n\x1a\n" + b"".join([header, *chunks, chunk(b"IEND", b"")])
-
-
-BILLION = zlib.compress(bytes(1 << 30), 9)
-BOMBS = {
-    "large": (png(50_000, chunk(b"IDAT", BILLION)), RejectCode.TOO_LARGE),
-    "text": (png(64, chunk(b"zTXt", b"k\0\0" + BILLION)), RejectCode.UNREADABLE),
-    "profile": (png(64, chunk(b"iCCP", b"k\0\0" + BILLION)), RejectCode.UNREADABLE),
-    "sparse": (None, RejectCode.OUT_OF_MEMORY),
-    "device": ("/dev/zero", RejectCode.UNREADABLE),
-    "environment": ("/proc/self/environ", RejectCode.UNREADABLE),
-}
-
-
-@pytest.mark.parametrize("bomb", BOMBS)
-def test_an_image_that_is_a_bomb_is_one_reject(tmp_path: Path, bomb: str):
-    content, code = BOMBS[bomb]
-    path, good = tmp_path / "bomb.png", tmp_path / "good.png"
-    Image.fromarray(texture(0)).save(good)
-    if isinstance(content, str):
-        path.symlink_to(content)
-    else:
-        path.write_bytes(content or b"")
-    if content is None:
-        os.truncate(path, 50 << 30)
-    opened = SegmentExtractor(DecodeLimits(memory_bytes=1 << 29), StoredImage())
-    try:
-        assert reject_of(opened.extract(GivenTriplet(clip(path), "paint", (str(good), str(path))))) == code
     finally:
         opened.close()

@@ -38,16 +38,8 @@ def ids(clips: list[Clip]) -> list[str]:
 
 
 def test_a_folder_gives_its_videos_in_order_with_their_classes(tmp_path: Path):
-    touch(
-        tmp_path,
-        "run/b.mp4",
-        "run/a.MKV",
-        "jump/c.webm",
-        "top.mov",
-        "deep/er/d.avi",
-        "run/notes.txt",
-        "README",
-    )
+    videos = ("run/b.mp4", "run/a.MKV", "jump/c.webm", "top.mov", "deep/er/d.avi")
+    touch(tmp_path, *videos, "run/notes.txt", "README")
     clips = list_clips(str(tmp_path), LIMITS)
     assert names(clips, tmp_path) == ["deep/er/d.avi", "jump/c.webm", "run/a.MKV", "run/b.mp4", "top.mov"]
     assert [clip.action_class for clip in clips] == [None, "jump", "run", "run", None]
@@ -90,14 +82,8 @@ def test_ids_do_not_depend_on_the_place_of_the_corpus(tmp_path: Path):
     absolute = [f"file://{tmp_path}/here/{name}" for name in ("jump/b.mp4", "run/a.mp4")]
     (tmp_path / "here" / "absolute.csv").write_text("\n".join(["uri", *absolute]))
     expected = ids(list_clips(str(tmp_path / "here"), LIMITS))
-    for given in (
-        f"{tmp_path}/over/there",
-        there,
-        f"{there}/",
-        f"{there}/*/*.mp4",
-        f"{tmp_path}/here/m.csv",
-        f"{tmp_path}/here/absolute.csv",
-    ):
+    lists = [f"{tmp_path}/here/m.csv", f"{tmp_path}/here/absolute.csv"]
+    for given in (f"{tmp_path}/over/there", there, f"{there}/", f"{there}/*/*.mp4", *lists):
         assert ids(list_clips(given, LIMITS)) == expected
     assert len(set(expected)) == 2
 
@@ -107,6 +93,7 @@ def test_a_bucket_is_listed_like_a_folder(bucket: str):
         objects.create(uri.join(bucket, name), b"xyz")
     clips = list_clips(f"{bucket}/videos", LIMITS)
     assert names(clips, bucket) == ["videos/c.mp4", "videos/run/a.mp4"]
+    assert list_clips(f"{bucket}/videos/", LIMITS) == clips
     assert [(clip.action_class, clip.size_bytes) for clip in clips] == [(None, 3), ("run", 3)]
     assert names(list_clips(f"{bucket}/**/d.mp4", LIMITS), bucket) == ["elsewhere/d.mp4"]
     assert names(list_clips(f"{bucket}/videos/c.mp4", LIMITS), bucket) == ["videos/c.mp4"]
@@ -214,9 +201,9 @@ def test_a_password_in_the_input_is_refused_and_not_repeated():
 
 def test_only_large_files_are_probed_and_long_ones_are_cut(tmp_path: Path):
     touch(tmp_path, "large.mp4", "huge.mp4", "small.mp4")
-    for name in ("large.mp4", "huge.mp4"):
+    for name, more in (("large.mp4", 1), ("huge.mp4", 1), ("small.mp4", 0)):
         with (tmp_path / name).open("ab") as file:
-            file.truncate(PROBED_BYTES + 1)
+            file.truncate(PROBED_BYTES + more)
     durations = {"large.mp4": 130.0, "huge.mp4": 7 * 3600.0}
     clips = list_clips(str(tmp_path), LIMITS, lambda clip: durations[Path(clip.uri).name])
     assert [(Path(clip.uri).name, clip.start_s, clip.end_s) for clip in clips] == [
@@ -261,19 +248,29 @@ def test_clips_of_a_store_that_cannot_be_reached_stay_and_the_others_get_their_s
         list_clips(str(tmp_path / "m.csv"), LIMITS, lambda clip: None)
 
 
-def test_an_absurd_end_is_one_clip(tmp_path: Path):
-    (tmp_path / "m.csv").write_text("uri,end_s\na.mp4,1e7\n")
-    (clip,) = list_clips(str(tmp_path / "m.csv"), LIMITS)
-    assert clip.end_s == 1e7
+def test_only_clips_longer_than_a_window_get_the_sizes_of_their_files(tmp_path: Path):
+    touch(tmp_path, "a.mp4")
+    times = [",60", "100,160", "100,150", "110,160", ",60.5", "100,160.5"]
+    (tmp_path / "m.csv").write_text("\n".join(["uri,start_s,end_s", *(f"a.mp4,{span}" for span in times)]))
+    clips = list_clips(str(tmp_path / "m.csv"), LIMITS, lambda clip: None)
+    assert [clip.size_bytes for clip in clips] == [*[None] * 4, *[1] * 4]
+    assert len(set(ids(clips))) == 8
+
+
+def test_a_clip_that_is_longer_than_all_its_windows_may_be_is_not_cut(tmp_path: Path):
+    most_s = LIMITS.max_duration_s
+    (tmp_path / "m.csv").write_text(f"uri,end_s\na.mp4,1e7\nb.mp4,{most_s + 0.5}\nc.mp4,{most_s}\n")
+    cut = ["c.mp4"] * round(most_s / LIMITS.window_s)
+    assert names(list_clips(str(tmp_path / "m.csv"), LIMITS), tmp_path) == ["a.mp4", "b.mp4", *cut]
 
 
 def test_a_window_of_a_file_that_is_too_long_is_cut_like_any_other(tmp_path: Path):
     touch(tmp_path, "day.mp4")
     with (tmp_path / "day.mp4").open("ab") as file:
         file.truncate(PROBED_BYTES + 1)
-    (tmp_path / "m.csv").write_text("uri,start_s,end_s\nday.mp4,3600,3700\n")
+    (tmp_path / "m.csv").write_text("uri,start_s,end_s\nday.mp4,36000,36100\n")
     clips = list_clips(str(tmp_path / "m.csv"), LIMITS, lambda clip: 24 * 3600.0)
-    assert [(clip.start_s, clip.end_s) for clip in clips] == [(3600, 3660), (3660, 3700)]
+    assert [(clip.start_s, clip.end_s) for clip in clips] == [(36000, 36060), (36060, 36100)]
 
 
 def test_a_clip_that_is_forbidden_is_not_probed(tmp_path: Path):
@@ -287,6 +284,8 @@ def test_a_clip_that_is_forbidden_is_not_probed(tmp_path: Path):
     for given in ("input", "input/m.csv"):
         list_clips(str(tmp_path / given), LIMITS, probed.append)
     assert probed == []
+    list_clips(str(tmp_path / "input"), LIMITS, probed.append, roots=[str(tmp_path / "secret")])
+    assert names(probed, tmp_path) == ["input/link.mp4"]
 
 
 def test_a_root_is_allowed_with_all_below_it_and_nothing_beside(tmp_path: Path):
@@ -303,6 +302,7 @@ def test_a_root_is_allowed_with_all_below_it_and_nothing_beside(tmp_path: Path):
 
 def test_all_files_are_below_the_root_of_the_file_system():
     assert forbidden("/videos/a.mp4", "/in", ["/"]) is None
+    assert input_root("/") == "/"
 
 
 def test_only_the_root_may_be_read_of_what_must_not_be_outside():
@@ -369,6 +369,13 @@ def test_columns_of_a_manifest_are_carried_to_each_window(tmp_path: Path):
     rows = pl.concat(clips.frames(["start_s", "robot"])).rows()
     assert rows == [(0.0, "left"), (10.0, "left"), (20.0, "left"), (0.0, None)]
     assert [clip.start_s for clip in clips] == [0.0, 10.0, 20.0, 0.0]
+
+
+def test_clips_have_the_same_columns_whether_they_are_cut_or_not(tmp_path: Path):
+    (tmp_path / "m.csv").write_text("uri,end_s\na.mp4,25\n")
+    cut, whole = (next(clip_frames(str(tmp_path / "m.csv"), Limits(window_s=s))) for s in (24.5, 60.0))
+    assert (len(cut), len(whole)) == (2, 1)
+    assert cut.schema == whole.schema
 
 
 def test_the_run_depends_on_carried_values(tmp_path: Path):

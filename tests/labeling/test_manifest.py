@@ -317,7 +317,7 @@ def test_a_column_that_cannot_be_carried_is_refused(tmp_path: Path, columns: lis
         read_manifest(str(tmp_path / "m.jsonl"), columns)
 
 
-@pytest.mark.parametrize("suffix", ["csv", "jsonl"])
+@pytest.mark.parametrize("suffix", ["csv", "jsonl", "txt"])
 def test_a_line_of_many_megabytes_is_refused_before_it_is_parsed(tmp_path: Path, suffix: str):
     manifest = tmp_path / f"m.{suffix}"
     with manifest.open("w") as file:

@@ -80,7 +80,9 @@ def test_the_digest_is_of_what_is_agreed(tmp_path: Path, dataset: Path):
 def test_datasets_are_kept_apart(tmp_path: Path, dataset: Path):
     build(str(tmp_path / "other"), [1])
     files = [review(tmp_path, dataset, [KEEP]), review(tmp_path, tmp_path / "other", [REJECT])]
-    assert [len(ratings.agreed) for ratings in read_reviews(files).values()] == [1, 1]
+    by_dataset = read_reviews(files)
+    assert [len(ratings.agreed) for ratings in by_dataset.values()] == [1, 1]
+    assert [ratings.dataset for ratings in by_dataset.values()] == [*by_dataset]
 
 
 WRONG: dict[str, dict[str, Any]] = {
@@ -108,13 +110,20 @@ def test_what_no_page_exports_is_refused(tmp_path: Path, dataset: Path, changes:
         read_reviews([file])
 
 
+def test_a_wrong_value_is_named_by_its_place(tmp_path: Path, dataset: Path):
+    row = stable_id("a")
+    file = review(tmp_path, dataset, {row: {"verdict": "maybe"}})
+    with pytest.raises(InputError, match=rf"is not a review \(ratings\.{row}\.verdict: Input should be"):
+        read_reviews([file])
+
+
 @pytest.mark.parametrize("content", ["", "[]", "[" * 100_000, "\x00", json.dumps("x")])
 def test_what_is_no_review_is_refused(tmp_path: Path, content: str):
     (tmp_path / "a.json").write_text(content)
-    with pytest.raises(InputError, match="is not a review"):
+    with pytest.raises(InputError, match=r"is not a review \((Invalid JSON|Input should be)"):
         read_reviews([str(tmp_path / "a.json")])
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path):
-    with pytest.raises(InputError, match=r"review .*a.json cannot be read"):
+    with pytest.raises(InputError, match=r"review .*a.json cannot be read: No such file"):
         read_reviews([str(tmp_path / "a.json")])

@@ -1,10 +1,12 @@
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pyarrow as pa
 import pytest
 
+from kinescribe.labeling import scores
 from kinescribe.labeling.review_draw import draw_rows
 from kinescribe.labeling.units import plan_units
 from kinescribe.schemas.clips import Clip, stable_id
@@ -20,9 +22,14 @@ from tests.tiny_dataset import SCHEMA, build, outcome, row, run_of
 CLASSES = {"jump": 40, "run": 10, "fall": 2, None: 8}
 
 
+def likelihood(place: int) -> dict[str, float]:
+    num_tokens = 1 + place % 5
+    return {"action_logprob": -0.1 * place * num_tokens, "action_tokens": num_tokens}
+
+
 @pytest.fixture(scope="module", name="dataset")
 def dataset_of_classes(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    """Sixty clips with a row each, in units of seven, whose likelihood falls from clip to clip."""
+    """Sixty clips with a row each, in units of seven, whose likelihood per token falls from clip to clip."""
     folder = str(tmp_path_factory.mktemp("classes") / "dataset")
     classes = [name for name, num in CLASSES.items() for _ in range(num)]
     clips = [Clip(stable_id(place), f"/videos/{place}.mp4", name) for place, name in enumerate(classes)]
@@ -32,7 +39,7 @@ def dataset_of_classes(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     write_plan(folder, units)
     places = {clip.clip_id: place for place, clip in enumerate(clips)}
     for unit in units:
-        rows = [row(clip, 0) | {"action_logprob": -0.1 * places[clip.clip_id]} for clip in unit.clips]
+        rows = [row(clip, 0) | likelihood(places[clip.clip_id]) for clip in unit.clips]
         write_unit(folder, unit, pa.Table.from_pylist(rows, SCHEMA), [outcome(c, 1) for c in unit.clips])
     return Dataset.open(folder)
 
@@ -50,9 +57,12 @@ def classes_of(dataset: Dataset, rows: pl.DataFrame) -> Counter[str | None]:
 def test_a_seed_draws_the_same_rows_in_the_same_order(dataset: Dataset):
     assert drawn(dataset, 20).equals(drawn(dataset, 20))
     assert set(drawn(dataset, 20)["triplet_id"]) != set(drawn(dataset, 20, seed=1)["triplet_id"])
+    orders = [drawn(dataset, 60, seed=seed)["triplet_id"].to_list() for seed in (0, 1)]
+    assert len({tuple(order) for order in [*orders, sorted(orders[0])]}) == 3
 
 
-def test_each_row_is_drawn_once_with_its_unit(dataset: Dataset):
+def test_each_row_of_each_part_is_drawn_once_with_its_unit(dataset: Dataset, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(scores, "ROWS_PER_PART", 7)
     rows = drawn(dataset, 1000)
     assert len(rows) == rows["triplet_id"].n_unique() == 60
     table = dataset.read_unit(Path(rows["object"][0]).stem)
@@ -75,11 +85,12 @@ def test_stratified_rows_are_as_many_of_each_class_as_it_has(dataset: Dataset):
 
 def test_doubtful_rows_are_the_least_likely_in_random_order(dataset: Dataset):
     rows = drawn(dataset, 10, "doubtful")
-    table = dataset.scan(["triplet_id", "action_logprob"]).to_table().to_pydict()
-    score = dict(zip(table["triplet_id"], table["action_logprob"], strict=True))
-    scores = [score[triplet_id] for triplet_id in rows["triplet_id"]]
-    assert sorted(scores) == sorted(score.values())[:10]
-    assert scores != sorted(scores)
+    table = dataset.scan(["triplet_id", *likelihood(0)]).to_table().to_pydict()
+    means = np.divide(table["action_logprob"], table["action_tokens"])
+    score = dict(zip(table["triplet_id"], means, strict=True))
+    lowest = [score[triplet_id] for triplet_id in rows["triplet_id"]]
+    assert sorted(lowest) == sorted(means)[:10]
+    assert lowest != sorted(lowest)
 
 
 def test_a_dataset_without_rows_or_likelihoods_is_refused(tmp_path: Path):

@@ -6,6 +6,7 @@ import pytest
 from kinescribe.labeling.ratings import Ratings, read_reviews
 from kinescribe.labeling.reviewed import write_reviewed
 from kinescribe.labeling.units import plan_units
+from kinescribe.schemas.clips import stable_id
 from kinescribe.schemas.dataset import LIKELIHOODS, triplet_schema
 from kinescribe.schemas.errors import DatasetError, InputError
 from kinescribe.schemas.outcomes import DropReason
@@ -71,8 +72,10 @@ def test_other_words_are_other_rows(tmp_path: Path, dataset: Path):
 
 
 def test_nothing_right_is_nothing_to_write(tmp_path: Path, dataset: Path):
-    with pytest.raises(InputError, match=r"no row of .* was kept or corrected"):
-        write(dataset, tmp_path / "corrected", review(tmp_path, dataset, [REJECT]))
+    build(str(tmp_path / "none"), [DropReason.STATIC])
+    for reviewed, ratings in ((dataset, [REJECT]), (tmp_path / "none", {stable_id("a"): KEEP})):
+        with pytest.raises(InputError, match=r"no row of .* was kept or corrected"):
+            write(reviewed, tmp_path / "corrected", review(tmp_path, reviewed, ratings))
     assert not (tmp_path / "corrected").exists()
 
 

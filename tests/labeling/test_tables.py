@@ -75,6 +75,7 @@ def test_a_json_list_of_names_is_a_list_of_clips(tmp_path: Path):
             "v.avi 1\n",
             "line 1: 'v.avi 1' does not end like a video's name; give names of videos alone",
         ),
+        ("m.txt", "\ufeff# x\nc\rr.mp4\n\n\xa0\n", r"line 4: '\xa0' does not end like a video's name"),
         ("m.txt", "a.mp4\n", "contains no video"),
         ("m.txt", "a.mp4\n\xe4.mp4\n".encode("latin-1"), "line 2 is not UTF-8"),
         ("m.json", '["a.mp4", "run"]', "item 2: 'run' does not end like a video's name"),
@@ -86,9 +87,10 @@ def test_a_json_list_of_names_is_a_list_of_clips(tmp_path: Path):
         ("m.json", "[" * 100_000, "nested too deeply"),
         ("m.json", "[]", "contains no video"),
         ("m.json", b'["\xe4.mp4"]', "line 1 is not UTF-8"),
-        ("m.json", '["\\ud800.mp4"]', "cannot be read"),
+        ("m.json", '["\\ud800.mp4"]', "surrogates not allowed; write it again"),
         ("m.tsv", "uri\tend_s\na.mp4\t1\nb.mp4\t1\t2\n", "line 3 has 3 fields, the header 2; quote tabs"),
-        ("m.tsv", 'uri\tend_s\n"a\nb.mp4"\t1\nb.mp4\t-1\n', "line 4: end_s must be greater"),
+        ("m.tsv", 'id\turi\tend_s\nx\t"a\nb.mp4"\t1\ny\tb.mp4\t-1\n', "line 4: end_s must be greater"),
+        ("m.csv", "uri,end_s,\xe4\na.mp4,-1,x\n".encode("latin-1"), "line 2: end_s must be greater"),
         ("m.csv", "uri;end_s\na,b.mp4;1\n", "line 1: its columns are separated by semicolons; use commas"),
         ("m.csv", "uri\tend_s\n", "separated by tabs; use commas, or name it .tsv"),
         ("m.tsv", "uri,end_s\n", "separated by commas; use tabs, or name it .csv"),
@@ -130,7 +132,14 @@ def test_a_list_that_unpacks_to_more_than_the_limit_is_refused(tmp_path: Path, m
 
 def test_a_json_list_that_is_too_large_is_refused(tmp_path: Path, monkeypatch):
     monkeypatch.setattr(objects, "MAX_LIST_BYTES", 1 << 20)
-    assert "more than 1 MiB; split it" in refusal(write(tmp_path, "m.json", b" " * ((1 << 20) + 1)))
+    assert rows(write(tmp_path, "m.json", b'["a.mp4"]'.ljust(1 << 20))) == [{"uri": "a.mp4"}]
+    too_large = write(tmp_path, "m.json", b" " * ((1 << 20) + 1))
+    assert "m.json has more than 1 MiB; split it" in refusal(too_large)
+
+
+def test_a_key_of_any_item_is_a_column(tmp_path: Path):
+    items = [*({"uri": f"{index}.mp4"} for index in range(500)), {"uri": "x.mp4", "id": "y"}]
+    assert rows(write(tmp_path, "m.json", json.dumps(items)))[-1] == items[-1]
 
 
 def test_the_kind_of_a_list_is_its_ending_without_gz():

@@ -2,6 +2,7 @@ import io
 import struct
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kinescribe.media.container_crop import Element, _elements, boxes
+from kinescribe.media.container_crop import Element, _elements, boxes, container_crop
 from kinescribe.media.decode import open_video
 from kinescribe.schemas.outcomes import Note
 from tests.videos import pan, write_video
@@ -76,6 +77,63 @@ def test_the_picture_is_cropped_as_its_container_says(tmp_path: Path, suffix: st
         assert np.abs(small - inner.mean(-1)).mean() < 25  # luma has another range than RGB
         assert frame.rgb(55).shape == (49, 55, 3)
         assert frame.notes == {Note.CROPPED}
+
+
+def left_crop(path: Path, container: str, **stream: int) -> int:
+    """What is taken off the left of a stream of 160 x 120 pixels with this index or id."""
+    fake: Any = SimpleNamespace(width=160, height=120, **stream)
+    return container_crop(path, container, fake).left
+
+
+@pytest.mark.parametrize("unknown_size", [b"", b"\xff", b"\x01" + b"\xff" * 7])
+def test_the_crop_is_that_of_the_streams_own_track_in_matroska(tmp_path: Path, unknown_size: bytes):
+    tracks = [headed(0xAE, headed(0xE0, headed(0x54CC, bytes([left])))) for left in (0, 20)]
+    content = headed(0x1654AE6B, b"".join(tracks))
+    path = tmp_path / "clip.mkv"
+    path.write_bytes(
+        b"\x18\x53\x80\x67" + unknown_size + content if unknown_size else headed(0x18538067, content)
+    )
+    assert [left_crop(path, "matroska,webm", index=index) for index in range(3)] == [0, 20, 0]
+
+
+@pytest.mark.parametrize("data", [b"", b"\x18\x53", bytes(20)], ids=["empty", "truncated", "zeros"])
+@pytest.mark.parametrize("container", ["matroska,webm", "mov,mp4"])
+def test_a_file_without_elements_has_no_crop(tmp_path: Path, container: str, data: bytes):
+    (tmp_path / "clip").write_bytes(data)
+    assert left_crop(tmp_path / "clip", container, index=0, id=1) == 0
+
+
+def track(track_id: int, left: int, version: int) -> bytes:
+    header = headed(b"tkhd", bytes([version, *bytes(11 + 8 * version)]) + struct.pack(">I", track_id))
+    numbers = (160 - left, 1, 120, 1, left, 2, 0, 1)
+    entry = headed(b"avc1", bytes(78) + headed(b"clap", struct.pack(">IIIIiIiI", *numbers)))
+    content = headed(b"stsd", bytes(8) + entry)
+    for name in (b"stbl", b"minf", b"mdia"):
+        content = headed(name, content)
+    return headed(b"trak", header + content)
+
+
+def test_the_crop_is_that_of_the_streams_own_track_in_mp4(tmp_path: Path):
+    path, last = tmp_path / "clip.mp4", (1 << 32) - 1
+    path.write_bytes(headed(b"moov", track(1, 10, version=0) + track(last, 20, version=1)))
+    found = [left_crop(path, "mov,mp4", id=track_id) for track_id in (1, last, 2)]
+    assert found == [10, 20, 0]
+
+
+@pytest.mark.parametrize(
+    ("data", "spans"),
+    [
+        (headed(b"some", b"x") + headed(b"none", b""), [(8, 9), (17, 17)]),
+        (struct.pack(">I4sQ", 1, b"long", 20) + b"data" + headed(b"next", b""), [(16, 20), (28, 28)]),
+        (struct.pack(">I4s", 0, b"last") + b"data", [(8, 12)]),
+        (headed(b"good", b"") + struct.pack(">I4s", 4, b"less"), [(8, 8)]),
+        (headed(b"good", b"") + struct.pack(">I4s", 9, b"more"), [(8, 8)]),
+    ],
+    ids=["usual", "long", "to the end", "too short", "too long"],
+)
+def test_a_box_ends_where_its_header_says(data: bytes, spans: list[tuple[int, int]]):
+    found = boxes(io.BytesIO(data), Element(0, 0, len(data)))
+    assert [(box.start, box.end) for box in found] == spans
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,12 @@ def hash_of(rgb: Rgb) -> bytes:
     return perceptual_hash(hashable(small_grey(rgb)))
 
 
+def test_sharpness_is_the_variance_of_the_second_derivative():
+    grey = picture()[..., 1]
+    variance = cv2.Laplacian(grey.astype(np.float64), cv2.CV_64F).var()
+    assert quality(np.repeat(grey[..., None], 3, -1)).sharpness == pytest.approx(variance)
+
+
 def test_a_blurred_picture_is_less_sharp():
     detailed = picture()
     detailed[::4] = 255 - detailed[::4]
@@ -44,7 +50,7 @@ def test_a_blurred_picture_is_less_sharp():
 
 @pytest.mark.parametrize("grey", [10, 128, 240])
 def test_brightness_is_the_mean_grey(grey: int):
-    assert quality(np.full((60, 80, 3), grey, np.uint8)).brightness == pytest.approx(grey / 255, abs=0.005)
+    assert quality(np.full((60, 80, 3), grey, np.uint8)).brightness == pytest.approx(grey / 255)
 
 
 def test_crushed_and_blown_pixels_are_clipped():
@@ -53,6 +59,8 @@ def test_crushed_and_blown_pixels_are_clipped():
     image[100:] = 128
     assert quality(image).clipping == pytest.approx(90 / 240, abs=0.005)
     assert quality(picture()).clipping == 0
+    levels = np.tile(np.array([252, 3, 4, 251], np.uint8), (60, 20))
+    assert quality(np.repeat(levels[..., None], 3, -1)).clipping == 0.5
 
 
 def test_bars_are_a_share_of_the_picture_and_count_for_nothing_else():
@@ -62,9 +70,20 @@ def test_bars_are_a_share_of_the_picture_and_count_for_nothing_else():
     pillarboxed = quality(np.ascontiguousarray(barred.swapaxes(0, 1)))
     assert letterboxed.bars == pytest.approx(0.25, abs=0.02)
     assert pillarboxed.bars == pytest.approx(0.25, abs=0.02)
-    assert letterboxed.brightness == pytest.approx(whole.brightness, abs=0.02)
-    assert (letterboxed.clipping or 0) < 0.02
+    for barred_quality in (letterboxed, pillarboxed):
+        assert barred_quality.brightness == pytest.approx(whole.brightness, abs=0.02)
+        assert (barred_quality.clipping or 0) < 0.02
     assert whole.bars == 0
+
+
+@pytest.mark.parametrize(
+    ("levels", "bars"), [((24, 24), 0.25), ((25, 25), 0), ((16, 24), 0.25), ((15, 24), 0)]
+)
+def test_a_bar_is_dark_and_of_one_shade(levels: tuple[int, int], bars: float):
+    grey = np.full((60, 80), 128, np.uint8)
+    grey[:15, ::2], grey[:15, 1::2] = levels
+    grey[30, 40] = 0
+    assert frame_quality(np.repeat(grey[..., None], 3, -1), grey, ("bars",)).bars == bars
 
 
 @pytest.mark.parametrize("shade", [0, 20, 255])
@@ -81,6 +100,7 @@ def test_a_dark_sky_is_no_bar():
 def test_only_what_is_asked_for_is_measured():
     assert quality(picture(), ("bars",)) == FrameQuality(bars=0)
     assert quality(picture(), ()) == FrameQuality()
+    assert quality(picture(), ("hashes",)) == FrameQuality(hash=hash_of(picture()))
 
 
 def test_writing_covers_a_share_of_the_picture():

@@ -102,6 +102,8 @@ def test_a_bomb_in_an_images_text_is_refused(tmp_path: Path):
 
 
 def test_a_strip_is_refused(tmp_path: Path):
+    Image.new("1", (1, 100)).save(tmp_path / "strip.png")
+    assert read_source_image(str(tmp_path / "strip.png")).size == (1, 100)
     Image.new("1", (1, 101)).save(tmp_path / "strip.png")
     assert "too narrow" in refusal(str(tmp_path / "strip.png"))
 

@@ -40,3 +40,13 @@ def test_a_colour_that_is_too_bright_keeps_its_hue(transfer: int):
     red, green, blue = tone_mapped(signal.astype(np.uint16), transfer)[0, 0]
     assert red == 255
     assert red > green > blue
+
+
+@pytest.mark.parametrize("transfer", [PQ, HLG])
+def test_each_pixel_is_mapped_by_itself(transfer: int):
+    signal = np.random.default_rng(0).integers(0, 1 << 16, (2, 4, 3), np.uint16)
+    mapped = tone_mapped(signal, transfer)
+    assert (mapped.shape, mapped.dtype) == (signal.shape, np.uint8)
+    for place in np.ndindex(2, 4):
+        alone = tone_mapped(signal[place][None, None], transfer)[0, 0]
+        np.testing.assert_allclose(alone, mapped[place], atol=1)

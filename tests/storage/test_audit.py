@@ -16,13 +16,13 @@ from kinescribe.schemas.clips import WorkUnit
 from kinescribe.schemas.errors import DatasetError
 from kinescribe.schemas.likelihoods import NUM_BINS
 from kinescribe.schemas.outcomes import DropReason, RejectCode
-from kinescribe.storage.audit import CheckResult, DatasetStatus, check, rejects, status
+from kinescribe.storage.audit import CheckResult, DatasetStatus, RejectedClip, check, rejects, status
 from kinescribe.storage.card import write_card
 from kinescribe.storage.dataset import Dataset
 from kinescribe.storage.plan import read_plan, write_plan
 from kinescribe.storage.run import bind
 from kinescribe.storage.shards import FOOTER_KEY, rows_digest, unit_uri, write_unit
-from tests.tiny_dataset import Ending, build, commit, outcome, row, run_of, table
+from tests.tiny_dataset import Ending, build, clip, commit, outcome, row, run_of, table
 
 ENDINGS = [2, DropReason.STATIC, RejectCode.TIMEOUT, 1, RejectCode.TIMEOUT, DropReason.FEW_KEYFRAMES, 3]
 REASONS = {"few_keyframes": 1, "static": 1, "timeout": 2}
@@ -147,6 +147,11 @@ def test_rows_that_were_changed_by_hand_are_found(tmp_path: Path):
     assert "do not have the digest" in problem
 
 
+def rewrite(path: str, rows: pa.Table, footer: Mapping[str, object]) -> None:
+    metadata = {**rows.schema.metadata, FOOTER_KEY: json.dumps(footer)}
+    pq.write_table(rows.replace_schema_metadata(metadata), path)
+
+
 NOT_UTF_8 = pa.array([b"\xff", b"a"], pa.binary()).view(pa.string())
 FORGED = {
     "triplet_id": (["../../a", "/b"], "is not 32 hexadecimal digits"),
@@ -165,9 +170,7 @@ def test_forged_rows_with_the_right_digest_are_found_and_refused(tmp_path: Path,
     place, field = rows.schema.get_field_index(column), rows.schema.field(column)
     array = values if isinstance(values, pa.Array) else pa.array(values, field.type)
     forged = rows.set_column(place, field, array)
-    footer["digest"] = rows_digest(forged)
-    metadata = {**rows.schema.metadata, FOOTER_KEY: json.dumps(footer)}
-    pq.write_table(forged.replace_schema_metadata(metadata), path)
+    rewrite(path, forged, {**footer, "digest": rows_digest(forged)})
     assert any(said in problem for problem in problems(tmp_path))
     with pytest.raises(DatasetError, match=said):
         Dataset.open(tmp_path).scan().to_table()
@@ -179,18 +182,25 @@ def test_an_outcome_that_promises_other_rows_is_found(tmp_path: Path):
     path = unit_uri(str(tmp_path), build(str(tmp_path), ENDINGS)[0].unit_id)
     rows, footer = pq.read_table(path), json.loads(pq.read_metadata(path).metadata[FOOTER_KEY])
     footer["outcomes"][0]["num_triplets"] += 1
-    metadata = {**rows.schema.metadata, FOOTER_KEY: json.dumps(footer)}
-    pq.write_table(rows.replace_schema_metadata(metadata), path)
-    (problem,) = problems(tmp_path)
-    assert "has 2 rows, its outcome says 3" in problem
+    rewrite(path, rows, footer)
+    said = f"clip {footer['outcomes'][0]['clip_id']} has 2 rows, its outcome says 3"
+    assert problems(tmp_path) == [f"data/{Path(path).name}: {said}"]
+
+
+def test_a_unit_that_lacks_a_column_is_found(tmp_path: Path):
+    path = unit_uri(str(tmp_path), build(str(tmp_path), ENDINGS)[0].unit_id)
+    rows, footer = pq.read_table(path), json.loads(pq.read_metadata(path).metadata[FOOTER_KEY])
+    fewer = rows.drop_columns(["clip_id"])
+    rewrite(path, fewer, {**footer, "digest": rows_digest(fewer)})
+    assert problems(tmp_path) == [f"data/{Path(path).name}: it lacks clip_id"]
 
 
 def test_a_triplet_that_is_there_twice_is_found(tmp_path: Path):
     unit = build(str(tmp_path), [2], pending=1)[0]
     rows = [row(unit.clips[0], 0)] * 2
     write_unit(str(tmp_path), unit, table(rows), [outcome(unit.clips[0], 2)])
-    (problem,) = problems(tmp_path)
-    assert "is in it more than once" in problem
+    said = f"triplet {rows[0]['triplet_id']} is in it more than once"
+    assert problems(tmp_path) == [f"data/{unit.unit_id}.parquet: {said}"]
 
 
 @pytest.mark.parametrize("name", ["mine.parquet", "half.tmp", ".hidden.parquet", "more/mine.parquet"])
@@ -250,6 +260,16 @@ def test_the_last_try_of_a_clip_says_how_it_ended(tmp_path: Path):
     assert check(dataset) == CheckResult(ok=True, clips=7, triplets=9, problems=[])
 
 
+def test_a_reject_has_its_window_and_the_reason(tmp_path: Path):
+    one = dataclasses.replace(clip("a"), start_s=1.5, end_s=2.5)
+    run = run_of([one])
+    (unit,) = plan_units([one], 1, run.fingerprint)
+    bind(str(tmp_path), run)
+    write_plan(str(tmp_path), [unit])
+    write_unit(str(tmp_path), unit, table([]), [outcome(one, RejectCode.TIMEOUT, "took 9 s")])
+    assert [*rejects(str(tmp_path))] == [RejectedClip(one.uri, 1.5, 2.5, "timeout", "took 9 s")]
+
+
 def test_a_plan_that_was_cut_leaves_nothing_negative(tmp_path: Path):
     units = build(str(tmp_path), ENDINGS)
     (tmp_path / "plan" / "clips.parquet").unlink()
@@ -278,4 +298,5 @@ def test_a_clip_that_is_planned_twice_is_found(tmp_path: Path):
     twice = [*units, units[0]]
     bind(str(tmp_path / "y"), run_of([clip for unit in twice for clip in unit.clips]))
     write_plan(str(tmp_path / "y"), twice)
-    assert any("planned more than once" in problem for problem in problems(tmp_path / "y"))
+    said = f"1 clips are planned more than once, first {units[0].clips[0].clip_id}"
+    assert f"plan/clips.parquet: {said}" in problems(tmp_path / "y")

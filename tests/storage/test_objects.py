@@ -1,3 +1,4 @@
+import errno
 import gzip
 import os
 import subprocess
@@ -9,7 +10,7 @@ from pathlib import Path
 import boto3
 import pytest
 
-from kinescribe.schemas.errors import DatasetError, InputError
+from kinescribe.schemas.errors import DatasetError, InputError, StoreError
 from kinescribe.storage import listing, objects, uri
 
 
@@ -66,6 +67,25 @@ def test_a_local_create_leaves_nothing_beside_the_file(tmp_path: Path):
     objects.create(str(tmp_path / "data" / "a"), b"b", aside=str(tmp_path / ".tmp"))
     assert [path.name for path in (tmp_path / "data").iterdir()] == ["a"]
     assert list((tmp_path / ".tmp").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("code", "kind", "complaint"),
+    [
+        (errno.EPERM, DatasetError, "its file system has no hard links"),
+        (errno.EACCES, StoreError, "a cannot be written: .*Permission denied; free some space"),
+    ],
+)
+def test_a_file_that_cannot_be_linked_to_its_name_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, kind: type[Exception], complaint: str
+):
+    def refuse(path: Path, target: Path) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(Path, "hardlink_to", refuse)
+    with pytest.raises(kind, match=complaint):
+        objects.create(str(tmp_path / "a"), b"a")
+    assert list(tmp_path.iterdir()) == []
 
 
 FULL_DISK = """
