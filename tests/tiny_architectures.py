@@ -54,6 +54,7 @@ LFM2 = (
 
 def tiny_architecture(name: str, folder: Path) -> Path:
     """A chat model of one of `ARCHITECTURES`."""
+    folder.mkdir(exist_ok=True)
     torch.manual_seed(0)
     write = {"gemma4": _gemma4, "minicpmv": _minicpmv, "paligemma": _paligemma}
     write |= {"mistral3": _mistral3, "llama4": _llama4, "lfm2": _lfm2}
@@ -239,7 +240,8 @@ def _lfm2(folder: Path) -> None:
     marks = ["<|pad|>", "<|startoftext|>", "<|im_start|>", "<|im_end|>"]
     marks += [f"<|img_row_{row}_col_{column}|>" for row in range(1, 3) for column in range(1, 3)]
     words = _Words(marks, "<|startoftext|>", "<|im_end|>", "<|pad|>", **named)
-    layers = {"layer_types": ["conv", "full_attention"], "block_auto_adjust_ff_dim": False, "hidden_size": 64}
+    layers = {"layer_types": ["conv", "full_attention"], "block_auto_adjust_ff_dim": False}
+    layers |= {"hidden_size": 64, "conv_dim": 64, "block_dim": 64}  # only vLLM reads the last two
     vision = VISION | {"model_type": "siglip2_vision_model", "patch_size": 4, "num_patches": 64}
     config = {
         "model_type": "lfm2_vl",

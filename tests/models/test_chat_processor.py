@@ -70,7 +70,7 @@ reports = {}
 for folder in map(Path, sys.argv[1:]):
     vlm, pair = ChatVLM.load(folder), Pair(picture(0), picture(1))
     inputs = vlm.batch([pair.triplet("move left")]).inputs
-    digest = hashlib.sha256(b"".join(inputs[name].numpy().tobytes() for name in sorted(inputs)))
+    digest = hashlib.sha256(b"".join(inputs[name].double().numpy().tobytes() for name in sorted(inputs)))
     reports[folder.name] = {
         "backend": image_backend(folder),
         "fingerprint": identify(str(folder)).fingerprint,
