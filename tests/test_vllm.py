@@ -1,7 +1,7 @@
 """Chat models behind the real vLLM: labels of a fine-tuned export, a restart in a run, architectures."""
 
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from PIL import Image
 from kinescribe.cluster.label import run_label
 from kinescribe.cluster.pipeline import Sessions
 from kinescribe.cluster.progress import LabelProgress
-from kinescribe.models.dynamics import Description
+from kinescribe.models.endpoint import Endpoint, Question, Reply
 from kinescribe.models.registry import load
 from kinescribe.models.tokens import Pair
 from kinescribe.schemas.config import LabelConfig
@@ -29,7 +29,7 @@ from tests.vllm_server import VllmServer, require_vllm, vllm_server
 pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(3600)]
 NATS_PER_TOKEN = 0.05
 """How far likelihoods may differ: vLLM prepares images with torchvision, and computes in another order."""
-NUM_CLIPS = 120
+NUM_CLIPS, NUM_TOKENS = 120, 4
 SIZES = ((64, 64), (64, 48), (96, 64), (48, 48), (80, 64), (64, 80))
 
 
@@ -133,22 +133,33 @@ OTHER_PIXELS = {"smolvlm", *WITH_TORCHVISION}
 
 @pytest.mark.parametrize("name", [*CHATS, *WITHOUT_TORCHVISION, *WITH_TORCHVISION])
 def test_vllm_serves_the_architecture(name: str, tmp_path: Path):
-    """With random weights, which say what no sentence is made of: some replies are refused as such."""
+    """With random weights, which also say what is no text; such replies are refused."""
     require_vllm()
     folder = (tiny_chat if name in CHATS else tiny_architecture)(name, tmp_path / name)
     pairs = [Pair(picture(2 * n, size), picture(2 * n + 1, size)) for n, size in enumerate(SIZES)]
     with vllm_server(folder, tmp_path, BF16.get(name, "float32")) as server:
-        there = load(server.name, "describer").describe(pairs, 4)
-    said = [one for one in there if isinstance(one, Description)]
-    assert said, there
-    assert all(one.logprob is not None and one.logprob < 0 for one in said)
+        replies = asked(server, pairs)
+        assert any(reply.failure is None for reply in replies), (replies, server.errors())
+    assert all(reply.failure in (None, "garbage") for reply in replies)
     if name in OTHER_PIXELS or name in BF16:
         return
     vlm, num_equal = load(str(folder), "dynamics"), 0
-    for pair, one in zip(pairs, there, strict=True):
+    for pair, reply in zip(pairs, replies, strict=True):
         source, target = (vlm.see(None, lambda image=image: image) for image in (pair.source, pair.target))
-        (here,) = vlm.describe([Pair(source, target)], 4)
-        if isinstance(one, Description) and one.text == here.text.strip():
+        (here,) = vlm.describe([Pair(source, target)], NUM_TOKENS)
+        if reply.failure is None and reply.text.strip() == here.text.strip():
             num_equal += 1
-            assert one.logprob == pytest.approx(here.logprob, abs=NATS_PER_TOKEN * 4)
+            assert sum(reply.logprobs) == pytest.approx(here.logprob, abs=NATS_PER_TOKEN * NUM_TOKENS)
     assert num_equal
+
+
+def asked(server: VllmServer, pairs: Sequence[Pair[bytes]]) -> list[Reply]:
+    """The replies as they are, also if they are no sentences."""
+    options = {"max_tokens": NUM_TOKENS, "logprobs": True}
+    questions = {
+        str(place): Question(pair.prompt.question, (pair.source, pair.target), options)
+        for place, pair in enumerate(pairs)
+    }
+    replies = dict[str, Reply]()
+    Endpoint.named(server.name).ask(questions, replies.__setitem__)
+    return [replies[name] for name in questions]

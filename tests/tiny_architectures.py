@@ -151,7 +151,7 @@ def _minicpmv(folder: Path) -> None:
     words = _Words(marks, "<|endoftext|>", "<|im_end|>", "<|endoftext|>", **named)
     rope = {"rope_type": "default", "mrope_section": [2, 1, 1], "mrope_interleaved": True}
     rope |= {"rope_theta": 10_000.0, "partial_rotary_factor": 0.25}
-    linear = {"linear_key_head_dim": 16, "linear_value_head_dim": 16}
+    linear = {"linear_key_head_dim": 32, "linear_value_head_dim": 32}
     linear |= {"linear_num_key_heads": 2, "linear_num_value_heads": 2}
     layers = {"layer_types": ["linear_attention", "full_attention"], "head_dim": 32, "rope_parameters": rope}
     config = {
