@@ -125,23 +125,28 @@ def picture(seed: int, size: tuple[int, int]) -> bytes:
     return png.getvalue()
 
 
-BF16 = {"minicpmv": "bfloat16"}
-"""vLLM computes Qwen 3.5's linear attention, which is in MiniCPM-V, only in this type on CPUs."""
+NOT_SERVED = {
+    "minicpmv": "vLLM's linear attention for CPUs is in bfloat16 and doesn't take such small heads",
+    "lfm2": "vLLM finds the vision weights only by their published names, which random ones don't have",
+}
+"""Of the checkpoints that the tests make; both architectures are in vLLM."""
 OTHER_PIXELS = {"smolvlm", *WITH_TORCHVISION}
 """In process they are prepared otherwise than in vLLM, or not at all."""
 
 
-@pytest.mark.parametrize("name", [*CHATS, *WITHOUT_TORCHVISION, *WITH_TORCHVISION])
+@pytest.mark.parametrize(
+    "name", [name for name in (*CHATS, *WITHOUT_TORCHVISION, *WITH_TORCHVISION) if name not in NOT_SERVED]
+)
 def test_vllm_serves_the_architecture(name: str, tmp_path: Path):
     """With random weights, which also say what is no text; such replies are refused."""
     require_vllm()
     folder = (tiny_chat if name in CHATS else tiny_architecture)(name, tmp_path / name)
     pairs = [Pair(picture(2 * n, size), picture(2 * n + 1, size)) for n, size in enumerate(SIZES)]
-    with vllm_server(folder, tmp_path, BF16.get(name, "float32")) as server:
+    with vllm_server(folder, tmp_path) as server:
         replies = asked(server, pairs)
         assert any(reply.failure is None for reply in replies), (replies, server.errors())
     assert all(reply.failure in (None, "garbage") for reply in replies)
-    if name in OTHER_PIXELS or name in BF16:
+    if name in OTHER_PIXELS:
         return
     vlm, num_equal = load(str(folder), "dynamics"), 0
     for pair, reply in zip(pairs, replies, strict=True):

@@ -33,7 +33,6 @@ class VllmServer:
 
     folder: Path
     log: Path
-    dtype: str = "float32"
     port: int = field(default_factory=lambda: free_ports(1)[0])
     process: subprocess.Popen[bytes] | None = None
 
@@ -50,7 +49,7 @@ class VllmServer:
         """Start it without waiting for it."""
         command = [ENVIRONMENT / "bin" / "python", "-m", "vllm.entrypoints.cli.main", "serve", self.folder]
         command += ["--served-model-name", "tiny", "--host", "127.0.0.1", "--port", self.port]
-        command += ["--dtype", self.dtype, "--enforce-eager", "--distributed-executor-backend", "uni"]
+        command += ["--dtype", "float32", "--enforce-eager", "--distributed-executor-backend", "uni"]
         command += ["--max-model-len", LENGTH, "--max-num-seqs", 8, "--limit-mm-per-prompt", '{"image": 2}']
         ours = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1"}
         ours |= {"VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": "1", "VLLM_LOGGING_LEVEL": "INFO"}
@@ -89,10 +88,10 @@ class VllmServer:
 
 
 @contextmanager
-def vllm_server(folder: Path, logs: Path, dtype: str = "float32") -> Iterator[VllmServer]:
+def vllm_server(folder: Path, logs: Path) -> Iterator[VllmServer]:
     """vLLM with the checkpoint in `folder`; it writes to a log in `logs`."""
     require_vllm()
-    server = VllmServer(folder, logs / "vllm.log", dtype)
+    server = VllmServer(folder, logs / "vllm.log")
     server.start()
     try:
         server.wait()
