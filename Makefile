@@ -3,7 +3,7 @@ PYTHON ?= python3
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 PIP := .venv/bin/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: setup demo test test-slow test-long chaos check docs dist mutants fuzz bench science embedded clean
+.PHONY: setup vllm demo test test-slow test-long chaos check docs dist mutants fuzz bench science embedded clean
 # Two processes on two cores, each with one torch thread; more would only compete.
 PYTEST := OMP_NUM_THREADS=1 pytest --numprocesses 2
 .DEFAULT_GOAL := test
@@ -17,6 +17,12 @@ setup: .venv/installed
 	$(PIP) --no-build-isolation deepspeed
 	$(PIP) --no-build-isolation --editable '.[dev]'
 	touch $@
+
+# The real vLLM, for `make test-long`: 3.5 GB in an environment of its own.
+vllm: .vllm/installed
+
+.vllm/installed: tests/vllm_environment.sh constraints.txt
+	PYTHON=$(PYTHON) bash tests/vllm_environment.sh .vllm
 
 demo: setup
 	rm -rf out/demo
@@ -101,4 +107,4 @@ embedded: setup
 	kinescribe evaluate world --world $(WORLD)/world/export --num 1000
 
 clean:
-	rm -rf .venv build dist *.egg-info out
+	rm -rf .venv .vllm build dist *.egg-info out

@@ -1,10 +1,12 @@
 """Chat models with few random weights, written by transformers, with published templates."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import (
     CLIPImageProcessorPil,
     GenerationConfig,
@@ -26,6 +28,8 @@ from transformers import (
 from tests.tiny_families import DECODER, spread, tiny_tokenizer
 
 CHATS = ("qwen", "qwen3", "smolvlm", "llava")
+HIDDEN = 64
+"""Two heads of 32, the smallest that vLLM computes on CPUs."""
 QWEN3 = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n"
     "{% for c in m['content'] %}{% if c['type'] == 'image' %}<|vision_start|><|image_pad|><|vision_end|>"
@@ -58,7 +62,7 @@ def tiny_chat(name: str, folder: Path) -> Path:
 def _text(tokenizer: PreTrainedTokenizerFast, **more: Any) -> dict[str, Any]:
     ends = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
     sizes = {"num_key_value_heads": 2, "vocab_size": len(tokenizer), "pad_token_id": tokenizer.pad_token_id}
-    return DECODER | sizes | ends | more
+    return DECODER | {"hidden_size": HIDDEN} | sizes | ends | more
 
 
 def _tokenizer(special: Sequence[str], bos: str, eos: str, template: str) -> PreTrainedTokenizerFast:
@@ -77,7 +81,7 @@ def _write(folder: Path, network: Any, ends: int | list[int]) -> None:
 
 
 def _qwen(folder: Path) -> None:
-    rope = {"rope_type": "default", "mrope_section": [2, 3, 3], "rope_theta": 10_000.0}
+    rope = {"rope_type": "default", "mrope_section": [4, 6, 6], "rope_theta": 10_000.0}
     vision = {"window_size": 16, "fullatt_block_indexes": [1]}
     _write_qwen(
         folder, QWEN, Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration, vision, {"rope_parameters": rope}
@@ -85,9 +89,9 @@ def _qwen(folder: Path) -> None:
 
 
 def _qwen3(folder: Path) -> None:
-    rope = {"rope_type": "default", "mrope_section": [3, 3, 2], "mrope_interleaved": True}
+    rope = {"rope_type": "default", "mrope_section": [6, 5, 5], "mrope_interleaved": True}
     rope |= {"rope_theta": 10_000.0}
-    text = {"rope_parameters": rope, "head_dim": 16, "max_position_embeddings": 32_768}
+    text = {"rope_parameters": rope, "head_dim": 32, "max_position_embeddings": 32_768}
     vision = {"num_position_embeddings": 16, "deepstack_visual_indexes": [0]}
     _write_qwen(folder, QWEN3, Qwen3VLConfig, Qwen3VLForConditionalGeneration, vision, text)
 
@@ -105,7 +109,7 @@ def _write_qwen(
         "intermediate_size": 48,
         "num_heads": 2,
         "patch_size": 4,
-        "out_hidden_size": DECODER["hidden_size"],
+        "out_hidden_size": HIDDEN,
     }
     made = config(
         text_config=_text(tokenizer, **text),
@@ -137,6 +141,17 @@ def _smolvlm(folder: Path) -> None:
     )
     _write(folder, SmolVLMForConditionalGeneration(config), processor.tokenizer.eos_token_id)
     processor.save_pretrained(folder)
+    _as_published(folder)
+
+
+def _as_published(folder: Path) -> None:
+    """Name SmolVLM's own processor, which has a part for videos and needs num2words."""
+    for file in ("processor_config.json", "tokenizer_config.json"):
+        values = json.loads((folder / file).read_text())
+        (folder / file).write_text(json.dumps(values | {"processor_class": "SmolVLMProcessor"}))
+    video = {"video_processor_type": "SmolVLMVideoProcessor", "size": {"longest_edge": 32}}
+    video |= {"max_image_size": {"longest_edge": 32}, "video_sampling": {"max_frames": 4, "fps": 1}}
+    (folder / "video_preprocessor_config.json").write_text(json.dumps(video))
 
 
 def _llava(folder: Path) -> None:
@@ -160,3 +175,8 @@ def _llava(folder: Path) -> None:
     )
     _write(folder, LlavaForConditionalGeneration(config), tokenizer.eos_token_id)
     processor.save_pretrained(folder)
+    weights = folder / "model.safetensors"
+    tensors = load_file(weights)
+    # As published: transformers writes this level only of a checkpoint that it opened with it.
+    named = {name.replace("vision_tower.", "vision_tower.vision_model."): tensors[name] for name in tensors}
+    save_file(named, weights, {"format": "pt"})

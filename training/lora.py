@@ -5,38 +5,14 @@ Knows peft; nothing of data or of steps.
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
 from peft import LoraConfig, get_peft_model
-from torch.nn import Linear
 
 from kinescribe.models.hub import hub_model
-from kinescribe.schemas.errors import ConfigError
+from kinescribe.models.projections import language_projections
 from kinescribe.schemas.training import Lora
-
-_IN_A_LAYER = re.compile(r"(model\.)?layers\.\d+\..+(?<!\.gate)(?<!\.router)")
-"""Modules of a decoder's layers, without those that choose experts."""
-
-
-def language_projections(network: Any) -> list[str]:
-    """The names of the linear projections in the layers of the network's language model.
-
-    Nothing of a vision encoder, of what resamples its output, or of a head: `all-linear` would include them.
-    Raises ConfigError if there are none.
-    """
-    decoder = network.get_decoder()
-    start = next(name for name, module in network.named_modules() if module is decoder)
-    names = [
-        f"{start}.{name}".removeprefix(".")
-        for name, module in decoder.named_modules()
-        if isinstance(module, Linear) and _IN_A_LAYER.fullmatch(name)
-    ]
-    if not names:
-        kind = network.config.model_type
-        raise ConfigError(f"lora: the layers of {kind} have no linear projections; leave lora out")
-    return names
 
 
 def with_adapters(network: Any, lora: Lora, init: str | None) -> Any:

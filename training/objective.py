@@ -84,6 +84,8 @@ class TokenObjective(nn.Module):
         weights_BK = batch.weights_BT[:, 1:]
         columns_K = weights_BK.any(0).nonzero()[:, 0]
         logits_BKV = self.network(**batch.inputs, logits_to_keep=columns_K, use_cache=False).logits
+        if logits_BKV.shape[1] > len(columns_K):  # not every network computes only those that are asked for
+            logits_BKV = logits_BKV[:, columns_K]
         # Gathering only the positions with a weight would cost more than computing the loss of all.
         logits_NV = logits_BKV.flatten(0, 1)
         targets_N = batch.inputs["input_ids"][:, 1:][:, columns_K].flatten()

@@ -36,7 +36,9 @@ def rendered(folder: Path, processor: Any, conversations: Sequence[Conversation]
     if isinstance(template, dict):
         template = template.get("default")
     if not isinstance(template, str) or not template:
-        raise ModelError(f"{folder} has no chat template; get the model's chat_template.jinja")
+        raise ModelError(
+            f"{folder} has no chat template; get the model's chat_template.jinja, or name a chat model"
+        )
     request = {
         "template": template,
         "tokens": processor.tokenizer.special_tokens_map,

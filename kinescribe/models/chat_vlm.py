@@ -1,8 +1,7 @@
 """Any chat model of transformers that sees images (Qwen-VL, SmolVLM, LLaVA …) as a dynamics model.
 
-Works on pixels. The processor is transformers' own without its video part, which would need torchvision.
-Knows nothing of codecs, or of training except the batches that it makes. Shapes: B conversations, T tokens, V
-vocabulary, K tokens at the end in which any conversation has a weight.
+Works on pixels. Knows nothing of codecs, or of training except the batches that it makes. Shapes: B
+conversations, T tokens, V vocabulary, K tokens at the end in which any conversation has a weight.
 """
 
 from __future__ import annotations
@@ -20,16 +19,13 @@ import torch.nn.functional as F
 from PIL import Image
 from torch.nn.utils.rnn import pad_sequence
 from transformers import (
-    AutoConfig,
     AutoModelForImageTextToText,
     GenerationConfig,
-    Idefics3Processor,
     LogitsProcessorList,
     PreTrainedModel,
-    ProcessorMixin,
 )
-from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
 
+from kinescribe.models.chat_processor import images_only
 from kinescribe.models.chat_prompt import ANSWER, ChatPrompts, conversation
 from kinescribe.models.chat_template import LITERAL
 from kinescribe.models.checkpoint_files import quiet_progress, require_files
@@ -37,7 +33,7 @@ from kinescribe.models.choosing import completion_logprobs, likeliest
 from kinescribe.models.dynamics import Description, DynamicsModel, network_details
 from kinescribe.models.families import CHAT
 from kinescribe.models.folder_files import processor_files
-from kinescribe.models.opening import opened, opening, require_image_sizes, require_tokens
+from kinescribe.models.opening import opened, opening, require_tokens
 from kinescribe.models.sampling import AllowedTokens, descriptions, drawing
 from kinescribe.models.tokenizer_check import require_tokenizer
 from kinescribe.models.tokens import Codes, Pair, Task, Triplet, knows_a_word
@@ -47,8 +43,6 @@ from kinescribe.schemas.sampling import GREEDY, Sampling
 from kinescribe.storage.examples import MOST_EXAMPLES
 from kinescribe.storage.stored_image import stored_image
 
-PROCESSORS = {"smolvlm": Idefics3Processor}
-"""SmolVLM's own processor needs a package to spell numbers in videos; Idefics3's treats images alike."""
 LARGEST = Image.new("RGB", (512, 512))
 """The largest image that the default of `StoredImage.max_side` stores."""
 
@@ -100,7 +94,7 @@ class ChatVLM(DynamicsModel[Image.Image]):
         require_tokenizer(folder / "tokenizer.json")
         with opening(folder):
             network = opened(AutoModelForImageTextToText, folder, dtype=dtype, device_map=device, **chosen)
-            processor = _processor(network.config, folder)
+            processor = images_only(network.config, folder)
             require_tokens(folder, processor.tokenizer, network)
             model = cls(network, processor, folder)
             model.batch([Triplet(LARGEST, LARGEST, ANSWER)])  # so that a wrong processor fails here
@@ -185,7 +179,10 @@ class ChatVLM(DynamicsModel[Image.Image]):
         batch = self.batch(triplets)
         inputs = {name: self._placed(value) for name, value in batch.inputs.items()}
         keep = batch.weights_BT.shape[1] - int(batch.weights_BT.any(0).nonzero()[0])
-        logits_BKV = self.network(**inputs, logits_to_keep=keep + 1, use_cache=False).logits[:, :-1]
+        # Not every network keeps only those that are asked for.
+        logits_BKV = self.network(**inputs, logits_to_keep=keep + 1, use_cache=False).logits[
+            :, -keep - 1 : -1
+        ]
         targets = inputs["input_ids"][:, -keep:].flatten()
         losses = F.cross_entropy(logits_BKV.float().flatten(0, 1), targets, reduction="none")
         weights_BK = batch.weights_BT[:, -keep:].to(losses.device)
@@ -256,29 +253,8 @@ def _ends(after_answer: str, tokenizer: Any, generation: GenerationConfig | None
 
 
 def chat_prompts(folder: Path) -> ChatPrompts:
-    """The prompts of the chat model in `folder`, whose weights are not opened. Raises ModelError."""
-    require_files(folder)
-    require_tokenizer(folder / "tokenizer.json")
-    with opening(folder):
-        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-        return ChatPrompts(folder, _processor(config, folder))
+    """The prompts of the chat model in `folder`. Raises ModelError if the model can't be used.
 
-
-def _processor(config: Any, folder: Path) -> Any:
-    """The model's processor, for images only.
-
-    Raises ModelError if transformers has none for it, or if it makes images of absurd sizes.
+    Everything is opened as for labelling and tried on a pair of blank images, but no weights are read.
     """
-    kind: Any = PROCESSORS.get(config.model_type) or PROCESSOR_MAPPING.get(type(config), None)
-    if kind is None:
-        raise ModelError(
-            f"{folder}: transformers has no processor for {config.model_type}; name another model"
-        )
-
-    def without_video(cls: type[ProcessorMixin]) -> list[str]:
-        return [name for name in kind.get_attributes() if "video" not in name]
-
-    images_only: Any = type(kind.__name__, (kind,), {"get_attributes": classmethod(without_video)})
-    processor: Any = images_only.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    require_image_sizes(folder, processor.image_processor)
-    return processor
+    return ChatVLM.load(folder, device=torch.device("meta")).prompts

@@ -1,6 +1,6 @@
 """What the files of a model say: where they are, their family, digests and the codec's grid.
 
-Opens no network and imports no torch.
+Opens no network, and imports torch only to identify a chat model.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from safetensors.numpy import load_file
 from kinescribe.models import model_card
 from kinescribe.models.endpoint import Endpoint, is_endpoint
 from kinescribe.models.families import (
+    CHAT,
     CODEC,
     CODEC_WEIGHTS,
     ENDPOINT,
@@ -77,7 +78,8 @@ class ModelIdentity:
     """The model that labelled a dataset, and the codec of the codes that it sees."""
 
     fingerprint: str
-    """Hash of every file of the folder that can change a label; for an endpoint, the model that it serves."""
+    """Hash of every file of the folder that can change a label, and what prepares the model's images if that
+    isn't Pillow; for an endpoint, the model that it serves."""
     codec: CodecIdentity | None
     """None if the model sees images."""
 
@@ -245,7 +247,13 @@ def identify(name: str) -> ModelIdentity:
     folder = model_folder(name)
     family = require_files(folder)
     codec = identify_codec(folder / CODEC) if family.has_codec else None
-    return ModelIdentity(_digest(folder), codec)
+    digest = _digest(folder)
+    if family is CHAT:
+        from kinescribe.models.chat_processor import BACKEND, image_backend  # imports torch
+
+        backend = image_backend(folder)
+        digest += "" if backend == BACKEND else f" with {backend}"
+    return ModelIdentity(digest, codec)
 
 
 def usual_likelihoods(name: str) -> Histogram | None:

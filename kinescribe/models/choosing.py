@@ -43,8 +43,9 @@ def completion_logprobs(
         places = order[start : start + size]
         rows = [torch.from_numpy(completions[place]).to(network.device) for place in places]
         ids_BK = pad_sequence(rows, batch_first=True)
-        copies = copy.deepcopy(cache)
-        copies.batch_repeat_interleave(len(places))
+        copies: Any = copy.deepcopy(cache)
+        # The layers of linear attention have no `batch_repeat_interleave`.
+        copies.reorder_cache(torch.zeros(len(places), dtype=torch.int64))
         logits_BKV = network(
             input_ids=ids_BK,
             position_ids=_positions(network, num_prompt, ids_BK),

@@ -65,11 +65,16 @@ def opening(folder: Path) -> Generator[None]:
             yield
     except UserError:
         raise
-    except ImportError as error:  # the requested attention implementation
-        raise ModelError(f"{folder} cannot be opened: {error} Install it, or leave attention out") from error
+    except ImportError as error:  # the requested attention implementation, or what prepares images
+        raise ModelError(
+            f"{folder} cannot be opened: {_one_line(error)} Install what is missing, or leave attention out"
+        ) from error
     except DAMAGE as error:
-        reason = " ".join(str(error).split())[:MAX_MESSAGE] or repr(error)
-        raise ModelError(f"{folder} cannot be opened: {reason}; restore it") from error
+        raise ModelError(f"{folder} cannot be opened: {_one_line(error)}; restore it") from error
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:MAX_MESSAGE] or repr(error)
 
 
 def opened(auto_class: Any, folder: Path, **options: Any) -> Any:

@@ -1,11 +1,13 @@
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 from kinescribe.models.catalog import known_models
 from kinescribe.models.checkpoint_files import EMBEDDED, identify
 from kinescribe.models.families import ENDPOINT, FAMILIES
 from kinescribe.schemas.errors import ModelError
+from tests.judge_server import Answer, JudgeServer, serving
 from tests.tiny_chat import tiny_chat
 
 
@@ -34,12 +36,29 @@ def test_the_error_for_a_folder_without_codec_names_the_command_that_writes_it(t
         known_models([str(tmp_path)])
 
 
-def test_models_that_see_images_have_no_codec(tmp_path: Path):
-    chat, server = known_models([str(tiny_chat("llava", tmp_path)), "qwen@http://host/v1"])
-    assert (chat.family, chat.does, chat.train, chat.codec) == (
-        "chat",
-        ("describe", "score"),
-        ("lora", "full"),
-        None,
-    )
-    assert (server.where, server.does, server.train) == ("http://host/v1", ("describe", "judge"), ())
+def test_a_chat_model_is_listed_with_what_it_was_tried_for(tmp_path: Path):
+    (chat,) = known_models([str(tiny_chat("llava", tmp_path))])
+    assert (chat.family, chat.does, chat.train) == ("chat", ("describe", "score"), ("lora", "full"))
+    assert (chat.codec, chat.prompts, chat.images) == (None, ("question", "system"), "pil")
+    template = tmp_path / "chat_template.jinja"
+    no_system = "{% if messages[0].role == 'system' %}{{ raise_exception('no system') }}{% endif %}"
+    template.write_text(no_system + template.read_text())
+    assert known_models([str(tmp_path)])[0].prompts == ("question",)
+
+
+def test_a_chat_model_that_lacks_a_weight_is_not_listed(tmp_path: Path):
+    weights = tiny_chat("llava", tmp_path) / "model.safetensors"
+    tensors = load_file(weights)
+    tensors.pop(next(name for name in tensors if "projector" in name))
+    save_file(tensors, weights, {"format": "pt"})
+    with pytest.raises(ModelError, match=r"lacks 1 weights, such as .*projector"):
+        known_models([str(tmp_path)])
+
+
+def test_a_server_is_listed_if_it_answers_about_two_images():
+    with serving(JudgeServer(always=Answer("nothing", finish_reason="stop"))) as server:
+        (known,) = known_models([f"qwen@{server.url}"])
+    assert (known.where, known.does, known.train) == (server.url, ("describe", "judge"), ())
+    assert len(server.asked) == 1
+    with pytest.raises(ModelError, match="can't be asked: unreachable"):
+        known_models([f"qwen@{server.url}"])

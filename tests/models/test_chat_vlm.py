@@ -7,12 +7,15 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 
 from kinescribe.models.chat_vlm import ChatVLM
+from kinescribe.models.families import WEIGHTS
 from kinescribe.models.tokens import Pair, Triplet
 from kinescribe.schemas.errors import ModelError
 from kinescribe.schemas.sampling import Sampling
 from tests.choices import assert_choice_is_by_score
+from tests.tiny_architectures import WITHOUT_TORCHVISION, tiny_architecture
 from tests.tiny_chat import CHATS, tiny_chat
 from tests.tiny_families import SENTENCES
 
@@ -21,10 +24,11 @@ SIZES = ((40, 32), (32, 40), (64, 24))
 
 @pytest.fixture(scope="session")
 def chat_folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    return {name: tiny_chat(name, tmp_path_factory.mktemp(name)) for name in CHATS}
+    write = dict.fromkeys(CHATS, tiny_chat) | dict.fromkeys(WITHOUT_TORCHVISION, tiny_architecture)
+    return {name: make(name, tmp_path_factory.mktemp(name)) for name, make in write.items()}
 
 
-@pytest.fixture(scope="session", params=CHATS)
+@pytest.fixture(scope="session", params=(*CHATS, *WITHOUT_TORCHVISION))
 def chat(request: pytest.FixtureRequest, chat_folders: dict[str, Path]) -> ChatVLM:
     return ChatVLM.load(chat_folders[request.param])
 
@@ -105,6 +109,8 @@ def test_the_chat_template_gives_the_text_before_an_answer_and_the_tokens_that_e
         "qwen3": ("", ["<|im_end|>", "<|endoftext|>"]),
         "smolvlm": (" ", ["<end_of_utterance>"]),
         "llava": (" ", ["</s>"]),
+        "gemma4": ("", ["<turn|>"]),
+        "minicpmv": ("", ["<|im_end|>"]),
     }
 
 
@@ -141,10 +147,21 @@ def test_saved_it_scores_the_same(chat: ChatVLM, tmp_path: Path):
     assert (again.before_answer, again.ends) == (chat.before_answer, chat.ends)
 
 
+def test_saved_its_weights_have_the_names_that_they_had(chat: ChatVLM, tmp_path: Path):
+    """Servers find them by these names, some of which transformers changes when it opens them."""
+    chat.save(tmp_path)
+    assert load_file(tmp_path / WEIGHTS).keys() == load_file(chat.folder / WEIGHTS).keys()
+
+
 def test_an_action_is_accepted_if_all_its_tokens_have_positions(chat: ChatVLM):
     assert chat.takes("dynamics", SENTENCES[0])
     assert not chat.takes("dynamics", "left " * 40_000)
     assert chat.knows_a_word("move it")
+
+
+def test_a_model_is_tried_without_its_weights(chat_folders: dict[str, Path]):
+    network = ChatVLM.load(chat_folders["llava"], device=torch.device("meta")).network
+    assert all(weight.is_meta for weight in network.parameters())
 
 
 def test_a_folder_without_a_chat_template_is_refused(tmp_path: Path):

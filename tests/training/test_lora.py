@@ -7,9 +7,10 @@ import pytest
 import torch
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM, AutoModelForImageTextToText
 
+from kinescribe.models.projections import language_projections
 from kinescribe.schemas.errors import ConfigError
 from kinescribe.schemas.training import Lora
-from kinescribe.training.lora import language_projections, with_adapters
+from kinescribe.training.lora import with_adapters
 from tests.tiny_vlm import tiny_vlm
 
 ATTENTION = {f"self_attn.{name}_proj" for name in "qkvo"}
