@@ -48,7 +48,8 @@ def camera_motion(source: Rgb, target: Rgb) -> CameraMotion | None:
         return None
     source_N2, target_N2 = found
     cv2.setRNGSeed(0)
-    matrix, mask = cv2.findHomography(source_N2, target_N2, cv2.RANSAC, REPROJECTION_PX)
+    result: Any = cv2.findHomography(source_N2, target_N2, cv2.RANSAC, REPROJECTION_PX)
+    matrix, mask = result
     if matrix is None:
         return None
     inliers_N2 = source_N2[mask.ravel() > 0]

@@ -6,18 +6,25 @@ A model that is named is opened as it is for use, but without its weights, and a
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from importlib import import_module
 from typing import Any, ClassVar
 
 from kinescribe.models.checkpoint_files import EMBEDDED, capabilities, family_named, identify, model_folder
 from kinescribe.models.endpoint import Endpoint
-from kinescribe.models.families import CHAT, EDIT, ENDPOINT, FAMILIES, Capability, ModelFamily
+from kinescribe.models.families import ASKING, CHAT, EDIT, ENDPOINT, FAMILIES, Capability, ModelFamily
 from kinescribe.schemas.errors import ConfigError, ModelError
-from kinescribe.schemas.prompts import QUESTION, Prompt
+from kinescribe.schemas.prompts import QUESTION, Example, Prompt
 
-ASKED, INSTRUCTED = ("question",), ("question", "system")
-"""The parts of a prompt that a model takes."""
+SHOWN = (Example((b"", b""), QUESTION, QUESTION),)
+TRIED = {
+    "question": (Prompt(), 2),
+    "system": (Prompt(system=QUESTION), 2),
+    "examples": (Prompt(examples=SHOWN), 2),
+    "context_frames": (Prompt(), 3),
+}
+"""A prompt and a number of images for each key of `Asking`."""
 FEW_TOKENS = 8
 
 
@@ -36,7 +43,7 @@ class KnownModel:
     grid: tuple[int, int] | None = None
     """(height, width) of an image in codes."""
     prompts: tuple[str, ...] = ()
-    """What of `annotation` it is asked: question, system prompt. Of a family: what most models take."""
+    """The keys of `Asking` that it takes. Of a family: those that most models take."""
     images: str | None = None
     """What prepares its images, if it is a chat model: `pil`, or torchvision with its version."""
 
@@ -73,9 +80,8 @@ def _answering(name: str) -> KnownModel:
     from kinescribe.models.endpoint_vlm import EndpointVLM
 
     EndpointVLM.load(name).require_answer(Prompt(QUESTION), FEW_TOKENS)
-    return KnownModel(
-        name, Endpoint.named(name).url, ENDPOINT.name, ENDPOINT.does, ENDPOINT.train, prompts=INSTRUCTED
-    )
+    where, family = Endpoint.named(name).url, ENDPOINT
+    return KnownModel(name, where, family.name, family.does, family.train, prompts=family.asks)
 
 
 def _model(name: str) -> KnownModel:
@@ -89,6 +95,7 @@ def _model(name: str) -> KnownModel:
         family.train,
         codec.id if codec else None,
         codec.grid if codec else None,
+        family.asks,
     )
 
 
@@ -118,15 +125,17 @@ def _ways_to_train(network: Any, family: ModelFamily) -> tuple[str, ...]:
 
 
 def _prompts(model: Any) -> tuple[str, ...]:
-    try:
-        model.prompts.text(Prompt(QUESTION, QUESTION))
-    except ModelError:
-        return ASKED
-    return INSTRUCTED
+    """Those that its chat template shows."""
+    taken: list[str] = []
+    for key in ASKING:
+        prompt, num_images = TRIED[key]
+        with suppress(ModelError):
+            model.prompts.text(prompt, num_images)
+            taken.append(key)
+    return tuple(taken)
 
 
 def _family(family: ModelFamily) -> KnownModel:
-    prompts = INSTRUCTED if family.asked else ()
     return KnownModel(
-        family.name, family.recognised_by, family.name, family.does, family.train, prompts=prompts
+        family.name, family.recognised_by, family.name, family.does, family.train, prompts=family.asks
     )

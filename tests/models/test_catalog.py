@@ -5,7 +5,7 @@ from safetensors.torch import load_file, save_file
 
 from kinescribe.models.catalog import known_models
 from kinescribe.models.checkpoint_files import EMBEDDED, identify
-from kinescribe.models.families import ENDPOINT, FAMILIES
+from kinescribe.models.families import ASKING, ENDPOINT, FAMILIES
 from kinescribe.schemas.errors import ModelError
 from tests.judge_server import Answer, JudgeServer, serving
 from tests.tiny_chat import tiny_chat
@@ -39,11 +39,11 @@ def test_the_error_for_a_folder_without_codec_names_the_command_that_writes_it(t
 def test_a_chat_model_is_listed_with_what_it_was_tried_for(tmp_path: Path):
     (chat,) = known_models([str(tiny_chat("llava", tmp_path))])
     assert (chat.family, chat.does, chat.train) == ("chat", ("describe", "score"), ("lora", "full"))
-    assert (chat.codec, chat.prompts, chat.images) == (None, ("question", "system"), "pil")
+    assert (chat.codec, chat.prompts, chat.images) == (None, ASKING, "pil")
     template = tmp_path / "chat_template.jinja"
     no_system = "{% if messages[0].role == 'system' %}{{ raise_exception('no system') }}{% endif %}"
     template.write_text(no_system + template.read_text())
-    assert known_models([str(tmp_path)])[0].prompts == ("question",)
+    assert known_models([str(tmp_path)])[0].prompts == ("question", "examples", "context_frames")
 
 
 def test_a_chat_model_that_lacks_a_weight_is_not_listed(tmp_path: Path):
