@@ -105,7 +105,7 @@ def test_a_published_model_is_asked_as_its_family_was_trained(
     family_folders: dict[str, Path], name: str, expected: str
 ):
     vlm = TokenVLM.load(family_folders[name])
-    source, target, _, _ = triplets(1)[0]
+    source, target = triplets(1)[0][:2]
     pair = CodePair(source, target, Prompt("Is it <eoss>?"))
     end = "<|extra_200|>" if name == "emu3" else ""
     images = {

@@ -63,7 +63,7 @@ def test_a_score_is_the_sum_over_the_actions_tokens_in_float64(vlm: TokenVLM):
 def test_a_contrast_is_the_score_less_that_of_the_likelier_manipulated_pair(vlm: TokenVLM):
     likelier: set[str] = set()
     for triplet, contrast in zip(triplets(vlm, 12), vlm.contrast(triplets(vlm, 12)), strict=True):
-        source, target, action, _ = triplet
+        source, target, action = triplet[:3]
         (own,) = vlm.score([triplet])
         (swapped,) = vlm.score([CodeTriplet(target, source, action)])
         (copied,) = vlm.score([CodeTriplet(source, source, action)])

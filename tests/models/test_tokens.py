@@ -31,9 +31,9 @@ def test_a_dynamics_sequence_is_both_images_then_the_action(layout: TokenLayout)
 
 
 def test_a_manipulated_triplet_keeps_its_action():
-    source, target, action, prompt = TRIPLET
-    assert TRIPLET.swapped == (target, source, action, prompt)
-    assert TRIPLET.copied == (source, source, action, prompt)
+    source, target, *kept = TRIPLET
+    assert TRIPLET.swapped == (target, source, *kept)
+    assert TRIPLET.copied == (source, source, *kept)
 
 
 def test_a_world_sequence_is_the_source_the_action_then_the_target(layout: TokenLayout):
