@@ -10,7 +10,7 @@ import itertools
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Generic, Literal, TypeVar, cast
+from typing import Generic, NamedTuple, TypeVar, cast
 
 import cv2
 import numpy as np
@@ -39,7 +39,6 @@ and all within this time, in which a flash ends."""
 Grey = NDArray[np.uint8]
 Flow = NDArray[np.float32]
 Item = TypeVar("Item")
-Change = Literal["motion", "flash", "cut"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +53,20 @@ class GreyFrame(Generic[Item]):
 
 @dataclass(frozen=True, slots=True)
 class Measured(Generic[Item]):
-    """A frame with the motion since the previous one, and whether a shot starts with it."""
+    """A frame with the motion since the previous one, and whether a shot starts with it or a flash hides it."""
 
     sample: GreyFrame[Item]
     motion: float
     is_cut: bool
+    is_flash: bool = False
+
+
+class _Change(NamedTuple):
+    """What happens from one frame to the next: motion, unless the picture is replaced."""
+
+    is_cut: bool = False
+    flash: int | None = None
+    """The number of frames after which the picture is as before; 0 if it is as before a flash again."""
 
 
 def grey_size(width: int, height: int, side: int) -> tuple[int, int]:
@@ -81,6 +89,7 @@ def measure(samples: Iterable[GreyFrame[Item]], cut_threshold: float) -> Iterato
 
     A cut and a flash have no motion: the picture was replaced, and nothing moved.
     """
+    num_hidden = 0
     for before, sample, after in _surroundings(samples):
         if not before:
             yield Measured(sample, 0.0, is_cut=False)
@@ -89,8 +98,10 @@ def measure(samples: Iterable[GreyFrame[Item]], cut_threshold: float) -> Iterato
         flow_HW2 = _flow(previous.grey, sample.grey)
         greys = [frame.grey for frame in (*before, sample, *after)]
         change = _change(greys, len(before), flow_HW2, cut_threshold)
-        motion = float(np.mean(_magnitude(flow_HW2))) / (sample.index - previous.index)
-        yield Measured(sample, motion if change == "motion" else 0.0, change == "cut")
+        num_hidden = max(num_hidden - 1, 0) if change.flash is None else change.flash
+        moves = not change.is_cut and change.flash is None
+        motion = float(np.mean(_magnitude(flow_HW2))) / (sample.index - previous.index) if moves else 0.0
+        yield Measured(sample, motion, change.is_cut, num_hidden > 0)
 
 
 def _surroundings(
@@ -115,7 +126,7 @@ def _is_surrounded(pending: deque[GreyFrame[Item]]) -> bool:
     return len(pending) > NUM_AFTER and pending[-1].time_s - pending[0].time_s >= AFTER_S
 
 
-def _change(greys: Sequence[Grey], position: int, flow_HW2: Flow, threshold: float) -> Change:
+def _change(greys: Sequence[Grey], position: int, flow_HW2: Flow, threshold: float) -> _Change:
     """Classifies the change from the frame before `position`, from which `flow_HW2` leads to it.
 
     A large part of the picture without a counterpart means a flash if some frame before resembles one after,
@@ -123,15 +134,15 @@ def _change(greys: Sequence[Grey], position: int, flow_HW2: Flow, threshold: flo
     """
     before, after = greys[:position], greys[position:]
     if _difference(before[-1], after[0]) < 1 - ALIKE:
-        return "motion"
+        return _Change()
     unmatched = unmatched_share(before[-1], after[0], flow_HW2)
     if unmatched < threshold:
-        return "motion"
-    if any(unmatched_share(old, new) < threshold for old in before for new in after):
-        return "flash"
+        return _Change()
+    for num, new in enumerate(after):
+        if any(unmatched_share(old, new) < max(threshold, unmatched / 2) for old in before):
+            return _Change(flash=num)
     steps = (*itertools.pairwise(before), *itertools.pairwise(after))
-    stands_out = all(unmatched - unmatched_share(*step) >= threshold for step in steps)
-    return "cut" if stands_out else "motion"
+    return _Change(is_cut=all(unmatched - unmatched_share(*step) >= threshold for step in steps))
 
 
 def _difference(source: Grey, target: Grey) -> float:
