@@ -232,13 +232,11 @@ def _plain(parts: Sequence[Shot]) -> tuple[Shot, Shot]:
 
 
 def _still_half(parts: Sequence[Shot]) -> tuple[Shot, Shot]:
-    """The second shot opens with a fast pan in its right half; the left half is still."""
-    speed = WIDTH / 16
-    left = np.minimum(np.arange(SHOT * BLUR + 1) / BLUR * speed, WIDTH)
-    still = np.repeat(parts[1][:1], SHOT, 0)
-    return parts[0], np.concatenate(
-        [still[:, :, : WIDTH // 2], _panned(parts[1], left)[:, :, WIDTH // 2 :]], axis=2
-    )
+    """The right half of the second shot opens with a fast pan, to and fro; the left half is still."""
+    turns = np.arange(SHOT * BLUR + 1) / BLUR / 24
+    moving = _panned(parts[1], WIDTH / 2 * (1 + np.sin(2 * np.pi * turns)))
+    moving[:, :, : WIDTH // 2] = parts[1][0, :, : WIDTH // 2]
+    return parts[0], moving
 
 
 CUT: dict[str, Callable[[Sequence[Shot]], tuple[Shot, Shot]]] = {

@@ -26,7 +26,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from kinescribe.media.motion import GREY_SIDE, MIN_SIDE, NOISE_VARIANCE, Grey, unmatched_share
+from kinescribe.media.motion import GREY_SIDE, MIN_SIDE, NOISE_VARIANCE, Grey, replaced_share
 
 SIDE = 48
 """Longer side of the frames that are compared."""
@@ -52,24 +52,22 @@ MAX_UNEXPLAINED = 0.2
 """Of the difference of the two pictures: the share that no blend of them explains."""
 MAX_CONTRAST_OF_FLAT = 0.06
 """Squared differences of neighbouring pixels, over those of the two pictures."""
-MIN_EVENNESS = 0.35
-"""The contrast of a blend over that of the two pictures, across and down: motion blur lessens only one."""
+MIN_SHARPNESS = 0.6
+"""The contrast of a blend, across and down, over that of its parts if unrelated: motion blur has less."""
 MAX_SUM = 0.7
 """Of a blend's contrast and of what is unexplained."""
 MIN_STEPS_OF_WIPE = 6
 MIN_ORDER = 0.9
 """In a wipe: the correlation of a column's or row's place with the time of its largest change."""
-MIN_SUDDENNESS = 4.0
-"""In a wipe: the largest change of a column or row, over its mean change."""
-MIN_UNMATCHED = 0.75
-"""The share of the structure before that has no counterpart after, following the flow."""
+MIN_SUDDENNESS, MIN_SUDDENNESS_WITHIN = 4.0, 2.6
+"""In a wipe: the largest change of a column or row over its mean change, around and within the wipe."""
 PER_REACH = 0.02
 """By how much a fade or wipe of a longer reach is preferred, and a dissolve of a shorter one."""
 MAX_APART_S = 3.0
 MAX_CONTRAST_OF_BLANK = 0.1
 """Of a key frame, over the largest until the next."""
-MIN_REPLACED = 0.55
-"""Of the picture, without a counterpart in the next key frame."""
+MIN_REPLACED = 0.75
+"""Of the structure: the share without a counterpart after, following the flow."""
 MAX_DIP = 0.75
 """Of the contrast between two key frames, over that of either."""
 MIN_FRAMES = 5
@@ -131,8 +129,7 @@ class TransitionFinder:
         found = sorted(_found(frames_NHW), key=itemgetter(0, 1, 2))
 
         def is_new(one: Found) -> bool:
-            before, after = greys[one.place - one.reach], greys[one.place + one.reach]
-            return min(unmatched_share(before, after), unmatched_share(after, before)) > MIN_UNMATCHED
+            return replaced_share(greys[one.place - one.reach], greys[one.place + one.reach]) > MIN_REPLACED
 
         # They do not overlap, since the ends are within the reach.
         ends = sorted(one.ends or _ends(frames_NHW, one) for one in _clearest(filter(is_new, found)))
@@ -156,24 +153,23 @@ class TransitionFinder:
 
 def _is_replaced(greys: Sequence[Grey]) -> bool:
     """Whether the first or last picture is blank, or a blend replaces the first by the last."""
-    contrasts = [_contrast_of(grey) for grey in greys]
-    if min(contrasts[0], contrasts[-1]) < MAX_CONTRAST_OF_BLANK * max(contrasts):
+    contrasts_N2 = np.array([_contrast_both_ways(grey) for grey in greys])
+    contrasts_N = contrasts_N2.sum(1)
+    ends = min(contrasts_N[0], contrasts_N[-1])
+    if ends < MAX_CONTRAST_OF_BLANK * contrasts_N.max():
         return True
-    if not _has_dip(contrasts):
-        return False
-    first, last = greys[0], greys[-1]
-    return min(unmatched_share(first, last), unmatched_share(last, first)) > MIN_REPLACED
+    # Two neighbours have less contrast than both ends, but no less than some blend of unrelated pictures.
+    has_dip = np.maximum(contrasts_N[:-1], contrasts_N[1:]).min() < MAX_DIP * ends
+    first, last = contrasts_N2[0], contrasts_N2[-1]
+    blended = first * last / np.maximum(first + last, 1)
+    is_blend = has_dip and bool((contrasts_N2 > MIN_SHARPNESS * blended).all())
+    return is_blend and replaced_share(greys[0], greys[-1]) > MIN_REPLACED
 
 
-def _has_dip(contrasts: Sequence[float]) -> bool:
-    """Whether two neighbours have less contrast than both ends."""
-    lowest = min(max(pair) for pair in itertools.pairwise(contrasts))
-    return lowest < MAX_DIP * min(contrasts[0], contrasts[-1])
-
-
-def _contrast_of(grey: Grey) -> float:
-    """`_contrast` of one picture, by OpenCV, which takes a tenth of the time for whole grey levels."""
-    return cv2.norm(grey[:, 1:], grey[:, :-1], cv2.NORM_L2SQR) + cv2.norm(grey[1:], grey[:-1], cv2.NORM_L2SQR)
+def _contrast_both_ways(grey: Grey) -> tuple[float, float]:
+    """`_contrasts` of one picture, by OpenCV, which takes a tenth of the time for whole grey levels."""
+    across = cv2.norm(grey[:, 1:], grey[:, :-1], cv2.NORM_L2SQR)
+    return across, cv2.norm(grey[1:], grey[:-1], cv2.NORM_L2SQR)
 
 
 def _without_bars(greys_NHW: Pictures) -> Pictures:
@@ -263,13 +259,14 @@ def _middles(frames_NHW: Pictures, reach: int, places: Values) -> Iterator[Found
     rest = (step - share[:, None, None] * difference) * changed
     unexplained = _total(rest * rest) / squared
     both_ways = [_contrasts(pictures, changed) for pictures in (before, middle, after)]
-    dips = both_ways[1] / np.maximum((both_ways[0] + both_ways[2]) / 2, 1)
-    is_even = dips.min(0) > MIN_EVENNESS * dips.max(0)
+    blended = (1 - share) ** 2 * both_ways[0] + share**2 * both_ways[2]
+    sharpness = both_ways[1] / np.maximum(blended, 1)
+    is_sharp = ((sharpness > MIN_SHARPNESS) & (sharpness < 1 / MIN_SHARPNESS)).all(0)
     contrasts = [contrast.sum(0) for contrast in both_ways]
     dip = contrasts[1] / np.maximum((contrasts[0] + contrasts[2]) / 2, 1)
     flatness = contrasts[1] / np.maximum(np.minimum(contrasts[0], contrasts[2]), 1)
     in_middle = (share > MIDDLE[0]) & (share < MIDDLE[1])
-    is_blend = in_middle & is_even & (unexplained < MAX_UNEXPLAINED) & (dip + unexplained < MAX_SUM)
+    is_blend = in_middle & is_sharp & (unexplained < MAX_UNEXPLAINED) & (dip + unexplained < MAX_SUM)
     wide = number > MIN_CHANGED_BY_WIPE * changed[0].size
     for index in np.flatnonzero(differ).tolist():
         place = int(places[index])
@@ -314,16 +311,24 @@ def _wipe(frames_NHW: Pictures) -> tuple[int, int] | None:
     steps = np.abs(np.diff(frames_NHW, axis=0))
     for axis in (1, 2):
         change_NL = steps.mean(axis)
-        suddenness = change_NL.max(0) / np.maximum(change_NL.mean(0), 1e-6)
         # Where both pictures are alike by chance, nothing changes suddenly.
+        suddenness = _suddenness(change_NL)
         places = np.flatnonzero(suddenness > MIN_SUDDENNESS / 2)
         times = change_NL[:, places].argmax(0)
-        if len(places) < len(suddenness) / 2 or times.min() == times.max():
+        if len(places) < change_NL.shape[1] / 2 or times.min() == times.max():
             continue
+        first, last = int(times.min()), int(times.max()) + 1
         order = abs(np.corrcoef(places, times)[0, 1])
-        if suddenness.mean() > MIN_SUDDENNESS and order > MIN_ORDER:
-            return int(times.min()), int(times.max()) + 1
+        # In a whip pan all of them change at once, so nothing is sudden within it.
+        is_sudden = suddenness.mean() > MIN_SUDDENNESS
+        is_sudden &= _suddenness(change_NL[first:last]).mean() > MIN_SUDDENNESS_WITHIN
+        if is_sudden and order > MIN_ORDER:
+            return first, last
     return None
+
+
+def _suddenness(change_NL: Pictures) -> Pictures:
+    return change_NL.max(0) / np.maximum(change_NL.mean(0), 1e-6)
 
 
 def _clearest(found: Iterable[Found]) -> list[Found]:

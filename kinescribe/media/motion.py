@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import math
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ NOISE_VARIANCE = 9.0
 """Grey levels squared: structure with less variance may be noise."""
 CHANGE_VARIANCE = 16.0
 """Grey levels squared: a difference with less variance may be noise."""
+MAX_SMEAR = 1.5
 BAR_VARIANCE = 1.0
 """Grey levels squared: bars have less, also after lossy coding."""
 MIN_PICTURE = 0.25
@@ -53,7 +55,7 @@ class GreyFrame(Generic[Item]):
 
 @dataclass(frozen=True, slots=True)
 class Measured(Generic[Item]):
-    """A frame with the motion since the previous one, and whether a shot starts with it or a flash hides it."""
+    """A frame, its motion since the previous one, and whether a shot starts with it or a flash hides it."""
 
     sample: GreyFrame[Item]
     motion: float
@@ -130,7 +132,8 @@ def _change(greys: Sequence[Grey], position: int, flow_HW2: Flow, threshold: flo
     """Classifies the change from the frame before `position`, from which `flow_HW2` leads to it.
 
     A large part of the picture without a counterpart means a flash if some frame before resembles one after,
-    a cut if the change stands out from all steps around it, and fast motion otherwise.
+    a cut if the change stands out from all steps around it and is not within motion blur, and fast motion
+    otherwise.
     """
     before, after = greys[:position], greys[position:]
     if _difference(before[-1], after[0]) < 1 - ALIKE:
@@ -142,7 +145,23 @@ def _change(greys: Sequence[Grey], position: int, flow_HW2: Flow, threshold: flo
         if any(unmatched_share(old, new) < max(threshold, unmatched / 2) for old in before):
             return _Change(flash=num)
     steps = (*itertools.pairwise(before), *itertools.pairwise(after))
-    return _Change(is_cut=all(unmatched - unmatched_share(*step) >= threshold for step in steps))
+    stands_out = all(unmatched - unmatched_share(*step) >= threshold for step in steps)
+    is_smeared = min(_smear(before[0], before[-1]), _smear(after[0], after[-1])) > MAX_SMEAR
+    replaces = stands_out and not is_smeared and unmatched_share(after[0], before[-1]) >= threshold
+    return _Change(is_cut=replaces)
+
+
+def _smear(one: Grey, other: Grey) -> float:
+    """How much more the contrast of two frames of a shot differs across than down, or down than across.
+
+    Motion blur takes contrast along the motion only.
+    """
+    ratios = (
+        (cv2.norm(grey[:, 1:], grey[:, :-1], cv2.NORM_L2SQR) + grey.size)
+        / (cv2.norm(grey[1:], grey[:-1], cv2.NORM_L2SQR) + grey.size)
+        for grey in (one, other)
+    )
+    return math.exp(abs(math.log(next(ratios) / next(ratios))))
 
 
 def _difference(source: Grey, target: Grey) -> float:
@@ -155,10 +174,33 @@ def _difference(source: Grey, target: Grey) -> float:
 def unmatched_share(source: Grey, target: Grey, flow_HW2: Flow | None = None) -> float:
     """The share of the source's picture, without bars, that has no counterpart in the target.
 
-    Follows the flow, and compares patches by local correlation, so a change of light doesn't count, and flat
-    patches match. The picture has at least `MIN_PICTURE` of the frame.
+    A counterpart is where the flow leads or in the same place. The picture has at least `MIN_PICTURE` of the
+    frame.
     """
     flow_HW2 = _flow(source, target) if flow_HW2 is None else flow_HW2
+    is_new, variance = _unmatched(source, target, flow_HW2)
+    # Beside something new the flow errs.
+    is_new &= _unmatched(source, target, np.zeros_like(flow_HW2))[0]
+    return float(is_new.mean()) / max(_picture_share(variance), MIN_PICTURE)
+
+
+def replaced_share(source: Grey, target: Grey) -> float:
+    """The share of the structure of either picture that has no counterpart in the other: the smaller of both.
+
+    Pictures that are mostly flat have little structure to compare, and it may all be replaced.
+    """
+    shares: list[float] = []
+    for one, other in ((source, target), (target, source)):
+        is_new, variance = _unmatched(one, other, _flow(one, other))
+        shares.append(float(is_new.sum() / max((variance > CHANGE_VARIANCE).sum(), 1)))
+    return min(shares)
+
+
+def _unmatched(source: Grey, target: Grey, flow_HW2: Flow) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
+    """Where the source has no counterpart in the target, following the flow, and the variance in both there.
+
+    Compares patches by local correlation, so a change of light doesn't count, and flat patches match.
+    """
     moved = cv2.remap(
         target,
         _places(source.shape) + flow_HW2,
@@ -170,8 +212,7 @@ def unmatched_share(source: Grey, target: Grey, flow_HW2: Flow | None = None) ->
     mean_a, mean_b = _local_mean(a), _local_mean(b)
     variance = (_local_mean(a * a) - mean_a**2 + _local_mean(b * b) - mean_b**2) / 2
     covariance = _local_mean(a * b) - mean_a * mean_b
-    correlation = (covariance + NOISE_VARIANCE) / (variance + NOISE_VARIANCE)
-    return float((correlation < 0.5).mean()) / max(_picture_share(variance), MIN_PICTURE)
+    return covariance + NOISE_VARIANCE < 0.5 * (variance + NOISE_VARIANCE), variance
 
 
 def _picture_share(variance_HW: NDArray[np.floating]) -> float:

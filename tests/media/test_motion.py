@@ -143,7 +143,7 @@ def test_every_shape_can_be_measured(width: int, height: int):
 
 
 def test_flat_pictures_match_each_other_and_no_texture():
-    flat, textured = np.full((96, 128), 90, np.uint8), grey(texture(0, 128, 96))
+    flat, textured = np.full((96, 128), 90, np.uint8), grey(texture(0, 128, 96), 128)
     no_flow = np.zeros((96, 128, 2), np.float32)
     assert unmatched_share(flat, flat + 20, no_flow) == 0
     assert unmatched_share(flat, textured, no_flow) > 0.8
