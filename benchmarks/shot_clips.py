@@ -97,8 +97,8 @@ def _fitted(rgb: Any) -> NDArray[np.uint8]:
 
 def _alike(old: NDArray[np.uint8], new: NDArray[np.uint8]) -> float:
     """The correlation of two pictures."""
-    small = (cv2.resize(frame, (32, 18), interpolation=cv2.INTER_AREA).ravel() for frame in (old, new))
-    return float(np.corrcoef(*small)[0, 1])
+    small = [cv2.resize(frame, (32, 18), interpolation=cv2.INTER_AREA).ravel() for frame in (old, new)]
+    return float(np.corrcoef(np.stack(small))[0, 1])
 
 
 def clips_of(
@@ -123,7 +123,7 @@ def _jumps(whole: Sequence[Shot]) -> list[tuple[Shot, Shot]]:
 
 
 def _one_of(choices: Sequence[Any], random: Generator) -> Any:
-    return choices[random.integers(len(choices))]
+    return choices[int(random.integers(len(choices)))]
 
 
 def joined(parts: Sequence[Shot], kind: Kind, random: Generator) -> tuple[Shot, Span | None]:
@@ -196,7 +196,7 @@ def _screen(parts: Sequence[Shot], num: int, random: Generator) -> Shot:
     window[:14] = random.integers(30, 230, 3)
     _write_words(window, (10, 34), 5, random)
     opened, closed = 2 * SHOT // 3, 2 * SHOT // 3 + int(random.integers(12, SHOT // 3))
-    top, frames = 0, []
+    top, goal, frames = 0, 0, []
     for index in range(SHOT):
         if index in (SHOT // 6, SHOT // 3, SHOT // 2):
             goal = int(random.integers(0, 3 * HEIGHT))

@@ -6,7 +6,8 @@ A frame is compared with one before and one after it, wherever those show differ
 - In a fade it is flat.
 - In a wipe each of its parts is of one or the other, and parts change in order, from side to side.
 
-A camera or an object that moves fast makes the two different as well, but then the frame between is neither.
+A camera or an object that moves fast makes the two different as well, but then the frame between is neither,
+and motion blur takes more of its contrast than a blend does. Frames within a flash must be left out.
 
 A dissolve of what the flow can't follow, such as water, is seen only between two key frames that show
 different things: the contrast dips between them. So is a key frame within a fade, which is blank.

@@ -196,7 +196,7 @@ def replaced_share(source: Grey, target: Grey) -> float:
     return min(shares)
 
 
-def _unmatched(source: Grey, target: Grey, flow_HW2: Flow) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
+def _unmatched(source: Grey, target: Grey, flow_HW2: Flow) -> tuple[NDArray[np.bool_], NDArray[np.floating]]:
     """Where the source has no counterpart in the target, following the flow, and the variance in both there.
 
     Compares patches by local correlation, so a change of light doesn't count, and flat patches match.
