@@ -98,7 +98,8 @@ def _fitted(rgb: Any) -> NDArray[np.uint8]:
 def _alike(old: NDArray[np.uint8], new: NDArray[np.uint8]) -> float:
     """The correlation of two pictures."""
     small = [cv2.resize(frame, (32, 18), interpolation=cv2.INTER_AREA).ravel() for frame in (old, new)]
-    return float(np.corrcoef(np.stack(small))[0, 1])
+    correlations: Any = np.corrcoef(np.stack(small))
+    return float(correlations[0, 1])
 
 
 def clips_of(
