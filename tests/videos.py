@@ -48,6 +48,17 @@ def pan(num_frames: int, step: float = 1.5, seed: int = 0, first: int = 0) -> li
     ]
 
 
+def whip_pan(num_frames: int, num_fast: int, seed: int = 0) -> list[Image]:
+    """A camera that turns by a picture's width within `num_fast` frames in the middle, with motion blur."""
+    wide = texture(seed)[:HEIGHT].astype(np.float64)
+    share = np.clip((np.arange(num_frames * 8) / 8 - num_frames // 2) / num_fast, 0, 1)
+    places = np.rint(WIDTH * share * share * (3 - 2 * share)).astype(int)
+    return [
+        np.mean([wide[:, x : x + WIDTH] for x in exposed], 0).astype(np.uint8)
+        for exposed in places.reshape(num_frames, 8)
+    ]
+
+
 def still(num_frames: int, noise: float = 0.0, seed: int = 0) -> list[Image]:
     """The same view in every frame, with fresh noise of that standard deviation, without numbers."""
     random = np.random.default_rng(seed)

@@ -163,6 +163,8 @@ def key_frames(
     for measured in measure(_sampled(frames, keyframes.min_interval), keyframes.cut_threshold):
         index, frame = measured.sample.index, measured.sample.item
         shot += measured.is_cut
+        if measured.is_flash:
+            continue
         candidates.add(Moment(index, frame.time_s, measured.motion))
         finder.add(index, frame.time_s, measured.sample.grey)
         held[index] = HeldFrame(index, frame.time_s, shot, frame)

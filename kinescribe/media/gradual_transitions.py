@@ -6,7 +6,8 @@ A frame is compared with one before and one after it, wherever those show differ
 - In a fade it is flat.
 - In a wipe each of its parts is of one or the other, and parts change in order, from side to side.
 
-A camera or an object that moves fast makes the two different as well, but then the frame between is neither.
+A camera or an object that moves fast makes the two different as well, but then the frame between is neither,
+and motion blur takes more of its contrast than a blend does. Frames within a flash must be left out.
 
 A dissolve of what the flow can't follow, such as water, is seen only between two key frames that show
 different things: the contrast dips between them. So is a key frame within a fade, which is blank.
@@ -18,6 +19,7 @@ from __future__ import annotations
 import itertools
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
 from operator import itemgetter
 from typing import Any, NamedTuple
 
@@ -25,7 +27,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from kinescribe.media.motion import GREY_SIDE, MIN_SIDE, NOISE_VARIANCE, Grey, unmatched_share
+from kinescribe.media.motion import GREY_SIDE, MIN_SIDE, NOISE_VARIANCE, Grey, replaced_share
 
 SIDE = 48
 """Longer side of the frames that are compared."""
@@ -49,27 +51,27 @@ MIDDLE = (0.25, 0.75)
 """Shares of the later picture in a blend."""
 MAX_UNEXPLAINED = 0.2
 """Of the difference of the two pictures: the share that no blend of them explains."""
-MAX_CONTRAST_OF_FLAT = 0.12
+MAX_CONTRAST_OF_FLAT = 0.06
 """Squared differences of neighbouring pixels, over those of the two pictures."""
+MIN_SHARPNESS = 0.6
+"""The contrast of a blend, across and down, over that of its parts if unrelated: motion blur has less."""
 MAX_SUM = 0.7
 """Of a blend's contrast and of what is unexplained."""
 MIN_STEPS_OF_WIPE = 6
 MIN_ORDER = 0.9
 """In a wipe: the correlation of a column's or row's place with the time of its largest change."""
-MIN_SUDDENNESS = 4.0
-"""In a wipe: the largest change of a column or row, over its mean change."""
-MIN_UNMATCHED = 0.7
-"""The share of the structure before that has no counterpart after, following the flow."""
+MIN_SUDDENNESS, MIN_SUDDENNESS_WITHIN = 4.0, 2.6
+"""In a wipe: the largest change of a column or row over its mean change, around and within the wipe."""
 PER_REACH = 0.02
-"""By how much a fade or wipe of a longer reach is preferred, for which the other measures are the same."""
+"""By how much a fade or wipe of a longer reach is preferred, and a dissolve of a shorter one."""
 MAX_APART_S = 3.0
 MAX_CONTRAST_OF_BLANK = 0.1
 """Of a key frame, over the largest until the next."""
-MIN_REPLACED = 0.55
-"""Of the picture, without a counterpart in the next key frame."""
+MIN_REPLACED = 0.75
+"""Of the structure: the share without a counterpart after, following the flow."""
 MAX_DIP = 0.75
 """Of the contrast between two key frames, over that of either."""
-FLASH, MIN_FRAMES = 3, 5
+MIN_FRAMES = 5
 EDGE = 0.65
 """A transition ends where a frame is this share of the way from its middle to the shot's own picture."""
 BATCH = 256
@@ -113,24 +115,22 @@ class TransitionFinder:
             self._greys.append(grey)
             self._times_s.append(time_s)
 
+    @cached_property
+    def _pictures(self) -> list[Grey]:
+        """All frames without bars."""
+        return [_scaled(grey, GREY_SIDE, MIN_SIDE) for grey in _without_bars(np.stack(self._greys))]
+
     def transitions(self) -> list[Transition]:
         """The transitions in time order, which do not overlap."""
         if len(self._greys) <= 2 * REACHES[0]:
             return []
-        greys = [_scaled(grey, GREY_SIDE, MIN_SIDE) for grey in _without_bars(np.stack(self._greys))]
+        greys = self._pictures
         frames_NHW = np.stack([_scaled(grey, SIDE, MIN_CELLS) for grey in greys])
 
         found = sorted(_found(frames_NHW), key=itemgetter(0, 1, 2))
-        # Right before and after a flash the pictures match, and further away they need not.
-        nearest = {one.place: one.reach for one in sorted(found, key=lambda one: -one.reach) if one.is_flat}
-
-        def unmatched(place: int, reach: int) -> float:
-            return unmatched_share(greys[place - reach], greys[place + reach])
 
         def is_new(one: Found) -> bool:
-            if one.is_flat and unmatched(one.place, nearest[one.place]) < MIN_UNMATCHED / 2:
-                return False
-            return unmatched(one.place, one.reach) > MIN_UNMATCHED
+            return replaced_share(greys[one.place - one.reach], greys[one.place + one.reach]) > MIN_REPLACED
 
         # They do not overlap, since the ends are within the reach.
         ends = sorted(one.ends or _ends(frames_NHW, one) for one in _clearest(filter(is_new, found)))
@@ -147,57 +147,45 @@ class TransitionFinder:
             is_near = (
                 last - first >= MIN_FRAMES and self._times_s[last - 1] - self._times_s[first] <= MAX_APART_S
             )
-            if is_near and _is_replaced(self._greys[first:last]):
+            if is_near and _is_replaced(self._pictures[first:last]):
                 found.append(Transition(source, target))
         return found
 
 
 def _is_replaced(greys: Sequence[Grey]) -> bool:
     """Whether the first or last picture is blank, or a blend replaces the first by the last."""
-    contrasts = [_contrast_of(grey) for grey in greys]
-    if min(contrasts[0], contrasts[-1]) < MAX_CONTRAST_OF_BLANK * max(contrasts):
+    contrasts_N2 = np.array([_contrast_both_ways(grey) for grey in greys])
+    contrasts_N = contrasts_N2.sum(1)
+    ends = min(contrasts_N[0], contrasts_N[-1])
+    if ends < MAX_CONTRAST_OF_BLANK * contrasts_N.max():
         return True
-    if not _has_dip(contrasts):
-        return False
-    first, last = greys[0], greys[-1]
-    if min(unmatched_share(first, last), unmatched_share(last, first)) < MIN_REPLACED:
-        return False
-    return _has_dip([_contrast_of(grey) for grey in _without_flashes(greys)])
+    # Two neighbours have less contrast than both ends, but no less than some blend of unrelated pictures.
+    has_dip = np.maximum(contrasts_N[:-1], contrasts_N[1:]).min() < MAX_DIP * ends
+    first, last = contrasts_N2[0], contrasts_N2[-1]
+    blended = first * last / np.maximum(first + last, 1)
+    is_blend = has_dip and bool((contrasts_N2 > MIN_SHARPNESS * blended).all())
+    return is_blend and replaced_share(greys[0], greys[-1]) > MIN_REPLACED
 
 
-def _has_dip(contrasts: Sequence[float]) -> bool:
-    """Whether two neighbours have less contrast than both ends."""
-    lowest = min(max(pair) for pair in itertools.pairwise(contrasts))
-    return lowest < MAX_DIP * min(contrasts[0], contrasts[-1])
-
-
-def _contrast_of(grey: Grey) -> float:
-    """`_contrast` of one picture, by OpenCV, which takes a tenth of the time for whole grey levels."""
-    return cv2.norm(grey[:, 1:], grey[:, :-1], cv2.NORM_L2SQR) + cv2.norm(grey[1:], grey[:-1], cv2.NORM_L2SQR)
-
-
-def _without_flashes(greys: Sequence[Grey]) -> list[Grey]:
-    """The frames without those, up to `FLASH` in a row, after which it goes on as before."""
-    steady: list[Grey] = [greys[0]]
-    place = 1
-    while place < len(greys):
-        last = steady[-1]
-        if (unmatched := unmatched_share(last, greys[place])) > MIN_REPLACED:
-            after = range(place + 1, min(place + 1 + FLASH, len(greys)))
-            ends = (late for late in after if unmatched_share(last, greys[late]) < unmatched / 2)
-            place = next(ends, place)
-        steady.append(greys[place])
-        place += 1
-    return steady
+def _contrast_both_ways(grey: Grey) -> tuple[float, float]:
+    """`_contrasts` of one picture, by OpenCV, which takes a tenth of the time for whole grey levels."""
+    across = cv2.norm(grey[:, 1:], grey[:, :-1], cv2.NORM_L2SQR)
+    return across, cv2.norm(grey[1:], grey[:-1], cv2.NORM_L2SQR)
 
 
 def _without_bars(greys_NHW: Pictures) -> Pictures:
     """The frames without bars, which never change and have no structure."""
     changing = np.ptp(greys_NHW, axis=0) > MIN_RANGE
-    rows, columns = (np.flatnonzero(changing.any(axis)) for axis in (1, 0))
-    if len(rows) < MIN_CELLS or len(columns) < MIN_CELLS:
-        return greys_NHW
-    return greys_NHW[:, rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    return greys_NHW[:, _inside(changing.any(1)), _inside(changing.any(0))]
+
+
+def _inside(changing_L: NDArray[np.bool_]) -> slice:
+    """The rows or columns from the first that changes to the last, without those that are partly bar."""
+    places = np.flatnonzero(changing_L)
+    if len(places) < MIN_CELLS + 2:
+        return slice(None)
+    first, last = places[0], places[-1]
+    return slice(first + (first > 0), last + (last == len(changing_L) - 1))
 
 
 def _scaled(grey: Grey, side: int, min_side: int) -> Grey:
@@ -229,7 +217,7 @@ def _candidates(frames_NHW: Pictures) -> Iterator[tuple[int, Values]]:
     products, means = flat @ flat.T, flat.mean(1)
     squares = np.diagonal(products)
     variances = squares / flat.shape[1] - means**2
-    contrasts = _contrast(frames_NHW)
+    contrasts = _contrasts(frames_NHW).sum(0)
     changes = [np.abs(np.diff(frames_NHW, axis=0)).mean(axis) for axis in (1, 2)]
     for reach in REACHES:
         places = np.arange(reach, len(flat) - reach)
@@ -271,18 +259,22 @@ def _middles(frames_NHW: Pictures, reach: int, places: Values) -> Iterator[Found
     share = _total(step * difference * changed) / squared
     rest = (step - share[:, None, None] * difference) * changed
     unexplained = _total(rest * rest) / squared
-    contrasts = [_contrast(pictures, changed) for pictures in (before, middle, after)]
+    both_ways = [_contrasts(pictures, changed) for pictures in (before, middle, after)]
+    blended = (1 - share) ** 2 * both_ways[0] + share**2 * both_ways[2]
+    sharpness = both_ways[1] / np.maximum(blended, 1)
+    is_sharp = ((sharpness > MIN_SHARPNESS) & (sharpness < 1 / MIN_SHARPNESS)).all(0)
+    contrasts = [contrast.sum(0) for contrast in both_ways]
     dip = contrasts[1] / np.maximum((contrasts[0] + contrasts[2]) / 2, 1)
     flatness = contrasts[1] / np.maximum(np.minimum(contrasts[0], contrasts[2]), 1)
     in_middle = (share > MIDDLE[0]) & (share < MIDDLE[1])
-    is_blend = in_middle & (unexplained < MAX_UNEXPLAINED) & (dip + unexplained < MAX_SUM)
+    is_blend = in_middle & is_sharp & (unexplained < MAX_UNEXPLAINED) & (dip + unexplained < MAX_SUM)
     wide = number > MIN_CHANGED_BY_WIPE * changed[0].size
     for index in np.flatnonzero(differ).tolist():
         place = int(places[index])
         if flatness[index] < MAX_CONTRAST_OF_FLAT:
             yield Found(float(flatness[index]) - PER_REACH * reach, place, reach, is_flat=True)
         elif is_blend[index]:
-            yield Found(float(dip[index] + unexplained[index]), place, reach)
+            yield Found(float(dip[index] + unexplained[index]) + PER_REACH * reach, place, reach)
         elif wide[index] and in_middle[index]:
             first = place - reach
             if ends := _wipe(frames_NHW[first : place + reach + 1]):
@@ -304,13 +296,13 @@ def _differ(before: Pictures, after: Pictures, changed: Pictures, number: Values
     return differs & (correlation < MAX_CORRELATION)
 
 
-def _contrast(pictures: Pictures, changed: Pictures | None = None) -> Values:
-    """The summed squared differences of neighbours, of those that have both changed."""
+def _contrasts(pictures: Pictures, changed: Pictures | None = None) -> Pictures:
+    """The summed squared differences of neighbours across and down, of those that have both changed."""
     across, down = np.diff(pictures, axis=2) ** 2, np.diff(pictures, axis=1) ** 2
     if changed is not None:
         across *= changed[:, :, 1:] & changed[:, :, :-1]
         down *= changed[:, 1:] & changed[:, :-1]
-    return _total(across) + _total(down)
+    return np.stack([_total(across), _total(down)])
 
 
 def _wipe(frames_NHW: Pictures) -> tuple[int, int] | None:
@@ -320,16 +312,24 @@ def _wipe(frames_NHW: Pictures) -> tuple[int, int] | None:
     steps = np.abs(np.diff(frames_NHW, axis=0))
     for axis in (1, 2):
         change_NL = steps.mean(axis)
-        suddenness = change_NL.max(0) / np.maximum(change_NL.mean(0), 1e-6)
         # Where both pictures are alike by chance, nothing changes suddenly.
+        suddenness = _suddenness(change_NL)
         places = np.flatnonzero(suddenness > MIN_SUDDENNESS / 2)
         times = change_NL[:, places].argmax(0)
-        if len(places) < len(suddenness) / 2 or times.min() == times.max():
+        if len(places) < change_NL.shape[1] / 2 or times.min() == times.max():
             continue
+        first, last = int(times.min()), int(times.max()) + 1
         order = abs(np.corrcoef(places, times)[0, 1])
-        if suddenness.mean() > MIN_SUDDENNESS and order > MIN_ORDER:
-            return int(times.min()), int(times.max()) + 1
+        # In a whip pan all of them change at once, so nothing is sudden within it.
+        is_sudden = suddenness.mean() > MIN_SUDDENNESS
+        is_sudden &= _suddenness(change_NL[first:last]).mean() > MIN_SUDDENNESS_WITHIN
+        if is_sudden and order > MIN_ORDER:
+            return first, last
     return None
+
+
+def _suddenness(change_NL: Pictures) -> Pictures:
+    return change_NL.max(0) / np.maximum(change_NL.mean(0), 1e-6)
 
 
 def _clearest(found: Iterable[Found]) -> list[Found]:

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import functools
 import itertools
+import math
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Generic, Literal, TypeVar, cast
+from typing import Generic, NamedTuple, TypeVar, cast
 
 import cv2
 import numpy as np
@@ -28,6 +29,7 @@ NOISE_VARIANCE = 9.0
 """Grey levels squared: structure with less variance may be noise."""
 CHANGE_VARIANCE = 16.0
 """Grey levels squared: a difference with less variance may be noise."""
+MAX_SMEAR = 1.5
 BAR_VARIANCE = 1.0
 """Grey levels squared: bars have less, also after lossy coding."""
 MIN_PICTURE = 0.25
@@ -39,7 +41,6 @@ and all within this time, in which a flash ends."""
 Grey = NDArray[np.uint8]
 Flow = NDArray[np.float32]
 Item = TypeVar("Item")
-Change = Literal["motion", "flash", "cut"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +55,20 @@ class GreyFrame(Generic[Item]):
 
 @dataclass(frozen=True, slots=True)
 class Measured(Generic[Item]):
-    """A frame with the motion since the previous one, and whether a shot starts with it."""
+    """A frame, its motion since the previous one, and whether a shot starts with it or a flash hides it."""
 
     sample: GreyFrame[Item]
     motion: float
     is_cut: bool
+    is_flash: bool = False
+
+
+class _Change(NamedTuple):
+    """What happens from one frame to the next: motion, unless the picture is replaced."""
+
+    is_cut: bool = False
+    flash: int | None = None
+    """The number of frames after which the picture is as before; 0 if it is as before a flash again."""
 
 
 def grey_size(width: int, height: int, side: int) -> tuple[int, int]:
@@ -81,6 +91,7 @@ def measure(samples: Iterable[GreyFrame[Item]], cut_threshold: float) -> Iterato
 
     A cut and a flash have no motion: the picture was replaced, and nothing moved.
     """
+    num_hidden = 0
     for before, sample, after in _surroundings(samples):
         if not before:
             yield Measured(sample, 0.0, is_cut=False)
@@ -89,8 +100,10 @@ def measure(samples: Iterable[GreyFrame[Item]], cut_threshold: float) -> Iterato
         flow_HW2 = _flow(previous.grey, sample.grey)
         greys = [frame.grey for frame in (*before, sample, *after)]
         change = _change(greys, len(before), flow_HW2, cut_threshold)
-        motion = float(np.mean(_magnitude(flow_HW2))) / (sample.index - previous.index)
-        yield Measured(sample, motion if change == "motion" else 0.0, change == "cut")
+        num_hidden = max(num_hidden - 1, 0) if change.flash is None else change.flash
+        moves = not change.is_cut and change.flash is None
+        motion = float(np.mean(_magnitude(flow_HW2))) / (sample.index - previous.index) if moves else 0.0
+        yield Measured(sample, motion, change.is_cut, num_hidden > 0)
 
 
 def _surroundings(
@@ -115,23 +128,40 @@ def _is_surrounded(pending: deque[GreyFrame[Item]]) -> bool:
     return len(pending) > NUM_AFTER and pending[-1].time_s - pending[0].time_s >= AFTER_S
 
 
-def _change(greys: Sequence[Grey], position: int, flow_HW2: Flow, threshold: float) -> Change:
+def _change(greys: Sequence[Grey], position: int, flow_HW2: Flow, threshold: float) -> _Change:
     """Classifies the change from the frame before `position`, from which `flow_HW2` leads to it.
 
     A large part of the picture without a counterpart means a flash if some frame before resembles one after,
-    a cut if the change stands out from all steps around it, and fast motion otherwise.
+    a cut if the change stands out from all steps around it and is not within motion blur, and fast motion
+    otherwise.
     """
     before, after = greys[:position], greys[position:]
     if _difference(before[-1], after[0]) < 1 - ALIKE:
-        return "motion"
+        return _Change()
     unmatched = unmatched_share(before[-1], after[0], flow_HW2)
     if unmatched < threshold:
-        return "motion"
-    if any(unmatched_share(old, new) < threshold for old in before for new in after):
-        return "flash"
+        return _Change()
+    for num, new in enumerate(after):
+        if any(unmatched_share(old, new) < max(threshold, unmatched / 2) for old in before):
+            return _Change(flash=num)
     steps = (*itertools.pairwise(before), *itertools.pairwise(after))
     stands_out = all(unmatched - unmatched_share(*step) >= threshold for step in steps)
-    return "cut" if stands_out else "motion"
+    is_smeared = min(_smear(before[0], before[-1]), _smear(after[0], after[-1])) > MAX_SMEAR
+    replaces = stands_out and not is_smeared and unmatched_share(after[0], before[-1]) >= threshold
+    return _Change(is_cut=replaces)
+
+
+def _smear(one: Grey, other: Grey) -> float:
+    """How much more the contrast of two frames of a shot differs across than down, or down than across.
+
+    Motion blur takes contrast along the motion only.
+    """
+    ratios = (
+        (cv2.norm(grey[:, 1:], grey[:, :-1], cv2.NORM_L2SQR) + grey.size)
+        / (cv2.norm(grey[1:], grey[:-1], cv2.NORM_L2SQR) + grey.size)
+        for grey in (one, other)
+    )
+    return math.exp(abs(math.log(next(ratios) / next(ratios))))
 
 
 def _difference(source: Grey, target: Grey) -> float:
@@ -144,10 +174,33 @@ def _difference(source: Grey, target: Grey) -> float:
 def unmatched_share(source: Grey, target: Grey, flow_HW2: Flow | None = None) -> float:
     """The share of the source's picture, without bars, that has no counterpart in the target.
 
-    Follows the flow, and compares patches by local correlation, so a change of light doesn't count, and flat
-    patches match. The picture has at least `MIN_PICTURE` of the frame.
+    A counterpart is where the flow leads or in the same place. The picture has at least `MIN_PICTURE` of the
+    frame.
     """
     flow_HW2 = _flow(source, target) if flow_HW2 is None else flow_HW2
+    is_new, variance = _unmatched(source, target, flow_HW2)
+    # Beside something new the flow errs.
+    is_new &= _unmatched(source, target, np.zeros_like(flow_HW2))[0]
+    return float(is_new.mean()) / max(_picture_share(variance), MIN_PICTURE)
+
+
+def replaced_share(source: Grey, target: Grey) -> float:
+    """The share of the structure of either picture that has no counterpart in the other: the smaller of both.
+
+    Pictures that are mostly flat have little structure to compare, and it may all be replaced.
+    """
+    shares: list[float] = []
+    for one, other in ((source, target), (target, source)):
+        is_new, variance = _unmatched(one, other, _flow(one, other))
+        shares.append(float(is_new.sum() / max((variance > CHANGE_VARIANCE).sum(), 1)))
+    return min(shares)
+
+
+def _unmatched(source: Grey, target: Grey, flow_HW2: Flow) -> tuple[NDArray[np.bool_], NDArray[np.floating]]:
+    """Where the source has no counterpart in the target, following the flow, and the variance in both there.
+
+    Compares patches by local correlation, so a change of light doesn't count, and flat patches match.
+    """
     moved = cv2.remap(
         target,
         _places(source.shape) + flow_HW2,
@@ -159,8 +212,7 @@ def unmatched_share(source: Grey, target: Grey, flow_HW2: Flow | None = None) ->
     mean_a, mean_b = _local_mean(a), _local_mean(b)
     variance = (_local_mean(a * a) - mean_a**2 + _local_mean(b * b) - mean_b**2) / 2
     covariance = _local_mean(a * b) - mean_a * mean_b
-    correlation = (covariance + NOISE_VARIANCE) / (variance + NOISE_VARIANCE)
-    return float((correlation < 0.5).mean()) / max(_picture_share(variance), MIN_PICTURE)
+    return covariance + NOISE_VARIANCE < 0.5 * (variance + NOISE_VARIANCE), variance
 
 
 def _picture_share(variance_HW: NDArray[np.floating]) -> float:

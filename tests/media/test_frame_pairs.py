@@ -131,6 +131,15 @@ def test_a_flash_of_three_frames_is_no_cut_at_any_interval(tmp_path: Path, min_i
     assert DropReason.SHOT_CUT not in reply.pair_drops
 
 
+@pytest.mark.parametrize("start", range(40, 46))
+def test_no_key_frame_is_within_a_flash(start: int):
+    frames = pan(90, step=0.2)
+    frames[start : start + 3] = [np.full_like(frames[0], 250)] * 3
+    chosen, _ = key_frames(decoded(frames), KeyFrames(max_keyframes=30, min_interval=8), StoredImage())
+    assert len(chosen) > 6
+    assert not {one.index for one in chosen} & set(range(start, start + 3))
+
+
 def test_two_frames_make_a_pair_where_the_interval_is_one(tmp_path: Path):
     path = write_video(tmp_path / "two.mp4", pan(2, step=3.0))
     assert len(frame_pairs(job(path, keyframes=KeyFrames(min_interval=1))).pairs) == 1

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from kinescribe.media.gradual_transitions import Transition, TransitionFinder
 from kinescribe.media.motion import GREY_SIDE, grey_size
-from tests.videos import pan, still
+from tests.videos import pan, still, whip_pan
 
 Frames = NDArray[np.float32]
 RATE = 15
@@ -78,6 +78,12 @@ def test_a_flash_in_one_shot_is_none(level: float):
     assert transitions(frames) == []
 
 
+@pytest.mark.parametrize("num_fast", [3, 4, 6, 9])
+@pytest.mark.parametrize("seed", range(3))
+def test_a_whip_pan_is_none(seed: int, num_fast: int):
+    assert transitions(grey(whip_pan(30, num_fast, seed))) == []
+
+
 def test_a_change_of_light_is_none():
     frames = shot(0)
     assert transitions(frames * np.linspace(1, 0.4, len(frames))[:, None, None]) == []
@@ -99,6 +105,13 @@ def test_bars_do_not_hide_a_dissolve(left: int, top: int):
     height, width = frames.shape[1:]
     barred[:, top : height - top, left : width - left] = frames[:, top : height - top, left : width - left]
     assert len(transitions(barred)) == 1
+
+
+def test_pixels_that_are_partly_bar_do_not_hide_a_dissolve():
+    images = joined("dissolve", 7, shot(0), shot(1))
+    images[:, :, :33] = images[:, :, -33:] = 16
+    images[:, :, 33] = images[:, :, -34] = 235
+    assert len(transitions(images)) == 1
 
 
 @pytest.mark.parametrize("shape", [(96, 54), (40, 96), (72, 96), (96, 40)])

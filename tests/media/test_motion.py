@@ -12,9 +12,10 @@ from kinescribe.media.motion import (
     grey_size,
     measure,
     pair_motion,
+    replaced_share,
     unmatched_share,
 )
-from tests.videos import Image, pan, still, texture
+from tests.videos import Image, pan, still, texture, whip_pan
 
 THRESHOLD = 0.25
 
@@ -103,6 +104,41 @@ def test_a_flash_is_neither_a_cut_nor_motion(length: int):
     assert measured(scene)[6].motion == 0
 
 
+@pytest.mark.parametrize("length", [1, 2, 3])
+def test_the_frames_that_a_flash_hides_are_known(length: int):
+    scene = pan(16, step=1.0, seed=4)
+    scene[6 : 6 + length] = [np.full_like(scene[0], 250)] * length
+    hidden = [one.sample.item for one in measured(scene) if one.is_flash]
+    assert hidden == list(range(6, 6 + length))
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("num_fast", [3, 4, 6, 9])
+def test_a_whip_pan_is_not_a_cut(num_fast: int, seed: int):
+    assert cuts(whip_pan(24, num_fast, seed)) == []
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_shot_that_opens_with_fast_motion_beside_a_still_half_starts_with_a_cut(seed: int):
+    moving, beside = pan(10, step=24.0, seed=seed), still(10, seed=seed + 20)
+    halves = [np.hstack([a[:, :80], b[:, 80:]]) for a, b in zip(beside, moving, strict=True)]
+    assert cuts(pan(10, seed=seed + 10) + halves) == [10]
+
+
+def test_what_stays_in_place_beside_something_new_has_a_counterpart():
+    before, new = still(1)[0], texture(5)
+    after = before.copy()
+    after[30:90, 40:120] = new[30:90, 40:120]
+    assert unmatched_share(grey(before), grey(after)) < 0.35
+
+
+def test_structure_is_replaced_however_little_there_is():
+    first, second = np.full((2, 96, 96), 120, np.uint8)
+    first[:30], second[66:] = grey(texture(0))[:30, :96], grey(texture(1))[:30, :96]
+    assert replaced_share(first, second) > max(0.8, unmatched_share(first, second))
+    assert replaced_share(first, first) == 0
+
+
 def test_a_cut_stands_out_from_every_step_around_it():
     flicker = [texture(seed)[:120, :160] for seed in range(50, 58)]
     assert cuts(pan(8, seed=1) + flicker) == []
@@ -143,7 +179,7 @@ def test_every_shape_can_be_measured(width: int, height: int):
 
 
 def test_flat_pictures_match_each_other_and_no_texture():
-    flat, textured = np.full((96, 128), 90, np.uint8), grey(texture(0, 128, 96))
+    flat, textured = np.full((96, 128), 90, np.uint8), grey(texture(0, 128, 96), 128)
     no_flow = np.zeros((96, 128, 2), np.float32)
     assert unmatched_share(flat, flat + 20, no_flow) == 0
     assert unmatched_share(flat, textured, no_flow) > 0.8
