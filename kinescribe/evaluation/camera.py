@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -42,7 +43,7 @@ class Motion(NamedTuple):
     """A camera motion, and how far it shifts the picture, as a share of it."""
 
     action: Action | None
-    """None if there is no motion, or none that stands out."""
+    """None if the camera is still, or if no motion stands out."""
     shift: float
 
     @property
@@ -120,26 +121,15 @@ class CameraScores:
 LEGEND = {"right": "right", "opposite": "opposite", "other": "another motion", "none": "no motion"}
 
 
-@dataclass
-class _Count:
-    right: int = 0
-    opposite: int = 0
-    other: int = 0
-    none: int = 0
+def _verdict(true: Action, said: Action | None) -> str:
+    """The field of `Shares` that a label counts for."""
+    if said is None:
+        return "none"
+    return "right" if said == true else "opposite" if said == true.inverse() else "other"
 
-    def add(self, true: Action, said: Action | None) -> None:
-        if said is None:
-            self.none += 1
-        elif said == true:
-            self.right += 1
-        elif said == true.inverse():
-            self.opposite += 1
-        else:
-            self.other += 1
 
-    def shares(self) -> Shares:
-        counts = (self.right, self.opposite, self.other, self.none)
-        return Shares(*(Rate(count, sum(counts)) for count in counts))
+def _shares(counts: Counter[str]) -> Shares:
+    return Shares(**{kind: Rate(counts[kind], counts.total()) for kind in LEGEND})
 
 
 @dataclass
@@ -150,12 +140,12 @@ class _Tally:
     still: int = 0
     still_moving: int = 0
     objects: int = 0
-    by_shift: dict[str, _Count] = field(
-        default_factory=lambda: {_range(place): _Count() for place in range(len(LIMITS))}
+    by_shift: dict[str, Counter[str]] = field(
+        default_factory=lambda: {_range(place): Counter() for place in range(len(LIMITS))}
     )
-    by_motion: dict[str, _Count] = field(
+    by_motion: dict[str, Counter[str]] = field(
         default_factory=lambda: {
-            f"{verb} {direction}": _Count() for verb, ways in CAMERA.items() for direction in ways
+            f"{verb} {direction}": Counter() for verb, ways in CAMERA.items() for direction in ways
         }
     )
 
@@ -174,9 +164,10 @@ class _Tally:
             self.mixed += 1
         else:
             place = next(place for place, limit in enumerate(LIMITS) if motion.shift < limit)
-            self.by_shift[_range(place)].add(motion.action, said)
+            verdict = _verdict(motion.action, said)
+            self.by_shift[_range(place)][verdict] += 1
             if motion.shift >= LARGE:
-                self.by_motion[str(motion.action)].add(motion.action, said)
+                self.by_motion[str(motion.action)][verdict] += 1
 
 
 def evaluate_camera(
@@ -184,7 +175,7 @@ def evaluate_camera(
 ) -> CameraScores:
     """Measure the labels of all triplets, or of the first `num`.
 
-    Raises DatasetError, and InputError if there is no triplet.
+    Raises DatasetError, and InputError if the dataset has no triplet.
     """
     rows = Dataset.open(dataset).scan(("source", "target", "action"))
     total = min(rows.count_rows(), num or rows.count_rows())
@@ -202,8 +193,8 @@ def evaluate_camera(
         unmeasured=tally.unmeasured,
         mixed=tally.mixed,
         still_called_moving=Rate(tally.still_moving, tally.still),
-        by_shift={name: count.shares() for name, count in tally.by_shift.items()},
-        by_motion={name: count.shares() for name, count in tally.by_motion.items()},
+        by_shift={name: _shares(counts) for name, counts in tally.by_shift.items()},
+        by_motion={name: _shares(counts) for name, counts in tally.by_motion.items()},
         simulated_objects=Rate(tally.objects, tally.pairs),
     )
 
@@ -240,7 +231,7 @@ def _range(place: int) -> str:
 
 
 def _row(name: str, shares: Shares) -> tuple[str, ...]:
-    rates = (shares.right, shares.opposite, shares.other, shares.none)
+    rates = (getattr(shares, kind) for kind in LEGEND)
     return name, f"{shares.right.total:,}", *(_shown(rate)[0] for rate in rates)
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from kinescribe.models.tokens import Wrapping
+from kinescribe.schemas.annotation import Asking
 from kinescribe.schemas.codes import Fit
 from kinescribe.schemas.errors import ModelError
 
@@ -41,7 +42,7 @@ EDIT_FILES = {
     **{f"{part}/{weights}": f"{part}/{weights}.index.json" for part, weights in EDIT_PARTS.items()},
 }
 """The files that an editing pipeline must have."""
-ASKING = ("question", "system", "examples", "context_frames")
+ASKING = tuple(Asking.model_fields)
 """The keys of `Asking`."""
 
 ROLES: Mapping[Role, tuple[Capability, ...]] = {
